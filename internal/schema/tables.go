@@ -1,0 +1,249 @@
+package schema
+
+import "time"
+
+// Databases. One per grain, not a retention policy each: DELETE and SHOW know
+// no retention policy.
+const (
+	RawDB     = "raw"     // follower: readings
+	MinuteDB  = "minute"  // both: settled quantities per minute; journal
+	FactsDB   = "facts"   // both: object, run
+	ResultsDB = "results" // follower: what the leader pushed
+	QuarterDB = "quarter" // centre: sums per quarter, cost, usage
+	MetersDB  = "meters"  // centre: meter readings
+)
+
+// Type is the type of a field. Quantities are Integer: integer sums do not
+// depend on the order of the rows.
+type Type uint8
+
+// The four types of InfluxDB 1.x.
+const (
+	Integer Type = iota
+	Float
+	String
+	Boolean
+)
+
+// Field is one column of a table.
+type Field struct {
+	Name string
+	Type Type
+	// Optional: absent where the source does not count it (disk I/O on a kernel
+	// without it). Every other field is written in each row, zeros included.
+	Optional bool
+}
+
+// Table is one measurement.
+type Table struct {
+	Name   string
+	DB     string
+	Grain  time.Duration // length of its windows; 0 for rows at their own times
+	Tags   []string      // the identity, then facts valid at the window's time
+	Fields []Field
+}
+
+// Integers are the names of the table's required and optional integer fields,
+// in order.
+func (t Table) Integers() []string {
+	var names []string
+	for _, f := range t.Fields {
+		if f.Type == Integer {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// Names of tags.
+const (
+	Cluster      = "cluster" // immutable id of the cluster
+	Node         = "node"
+	Namespace    = "namespace"
+	Pod          = "pod"
+	PodUID       = "pod_uid"
+	Container    = "container"
+	Box          = "box" // in a follower a random id
+	CPUType      = "cpu_type"
+	RAMType      = "ram_type"
+	DiskType     = "disk_type"
+	WorkloadKind = "workload_kind"
+	Workload     = "workload"
+	NetworkClass = "network_class"
+	Kind         = "kind"
+	Meter        = "meter"
+	Resource     = "resource"
+	Currency     = "currency"
+	PriceKind    = "price_kind"
+)
+
+// Names of fields, with their units.
+const (
+	CPU              = "cpu_core_microseconds"           // core-µs used
+	Memory           = "memory_kibibyte_seconds"         // working set, KiB·s
+	NetworkReceive   = "network_receive_bytes"           // B
+	NetworkTransmit  = "network_transmit_bytes"          // B
+	Filesystem       = "filesystem_kibibyte_seconds"     // used, KiB·s
+	DiskRead         = "disk_read_bytes"                 // B, where the kernel counts it
+	DiskWrite        = "disk_write_bytes"                // B, where the kernel counts it
+	CPURequest       = "cpu_request_core_microseconds"   // request · time alive
+	CPULimit         = "cpu_limit_core_microseconds"     // limit · time alive; 0 = none
+	MemoryRequest    = "memory_request_kibibyte_seconds" // request · time alive
+	MemoryLimit      = "memory_limit_kibibyte_seconds"   // limit · time alive; 0 = none
+	Uptime           = "uptime_milliseconds"             // time alive in the window
+	AllocatableCPU   = "allocatable_core_microseconds"   // allocatable · time alive
+	AllocatableMem   = "allocatable_kibibyte_seconds"    // allocatable · time alive
+	CapacityCPU      = "capacity_core_microseconds"      // capacity · time alive
+	Coverage         = "coverage_seconds"                // of the window, with readings close enough for a gauge
+	Interpolated     = "interpolated_seconds"            // of the window, over which growth was spread in a reading gap
+	EnergyActive     = "energy_active_millijoules"       // by use
+	EnergyIdle       = "energy_idle_millijoules"         // share of idle
+	EnergyOverhead   = "energy_overhead_millijoules"     // share of the box's overhead
+	EnergyModelled   = "energy_modelled_millijoules"     // what the model alone says
+	EnergyMeasured   = "energy_measured_millijoules"     // the part of active+idle+overhead that a closed meter interval covers
+	CostNanos        = "cost_nanos"                      // 1e-9 of the currency
+	PriceVersion     = "price_version"
+	Quality          = "quality"           // measured | estimated | mixed
+	ReadingEpoch     = "epoch"             // Unix ns at which the counter's life began
+	ReadingReceived  = "received"          // Unix ns on the follower's clock
+	ReadingShift     = "shift_nanoseconds" // added to the sample's own time
+	MemoryWorkingSet = "memory_working_set_bytes"
+	FilesystemUsed   = "filesystem_used_bytes"
+)
+
+// Namespaces of what no pod carries. No Kubernetes namespace can have such a
+// name.
+const (
+	SystemNamespace       = "__system__"       // node less its pods' parent cgroup
+	UnattributedNamespace = "__unattributed__" // the parent cgroup less the pods; signed in one window
+	IdleNamespace         = "__idle__"         // energy only: idle that no pod carries
+	OverheadNamespace     = "__overhead__"     // energy only: the box's own
+	BoxCluster            = "__box__"          // cluster and node of a box's own energy rows
+	Unknown               = "unknown"          // a fact that did not come before its deadline
+	Unassigned            = "__unassigned__"   // customer, project, user that no rule names
+	Unclassified          = "unclassified"     // network class until classes exist
+)
+
+// Values of the field quality.
+const (
+	Measured  = "measured"
+	Estimated = "estimated"
+	Mixed     = "mixed"
+)
+
+func integers(names ...string) []Field {
+	fields := make([]Field, len(names))
+	for i, name := range names {
+		fields[i] = Field{Name: name}
+	}
+	return fields
+}
+
+func optional(names ...string) []Field {
+	fields := integers(names...)
+	for i := range fields {
+		fields[i].Optional = true
+	}
+	return fields
+}
+
+func fields(groups ...[]Field) []Field {
+	var all []Field
+	for _, group := range groups {
+		all = append(all, group...)
+	}
+	return all
+}
+
+var hardware = []string{Box, CPUType, RAMType, DiskType}
+
+func tags(groups ...[]string) []string {
+	var all []string
+	for _, group := range groups {
+		all = append(all, group...)
+	}
+	return all
+}
+
+var (
+	quality  = integers(Coverage, Interpolated)
+	requests = integers(CPURequest, CPULimit, MemoryRequest, MemoryLimit)
+	disk     = optional(DiskRead, DiskWrite)
+	network  = integers(NetworkReceive, NetworkTransmit)
+	energy   = integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured)
+)
+
+// The tables. A row of a grain stands at its window's start.
+var (
+	// Raw has one row per reading, at the sample's own time.
+	Raw = Table{Name: "raw", DB: RawDB,
+		Tags: []string{Kind, Node, Namespace, Pod, PodUID, Container},
+		Fields: fields(integers(ReadingEpoch, ReadingReceived, ReadingShift),
+			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite))}
+
+	// NodeMinute: Σ pods of the node, __system__ and __unattributed__ included, = node.
+	NodeMinute = Table{Name: "node", DB: MinuteDB, Grain: Minute,
+		Tags: tags([]string{Cluster, Node}, hardware),
+		Fields: fields(integers(CPU, Memory), network, integers(Filesystem, Uptime, AllocatableCPU, AllocatableMem, CapacityCPU),
+			disk, quality)}
+
+	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
+	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,
+		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID}, hardware, []string{WorkloadKind, Workload, NetworkClass}),
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, quality)}
+
+	// ContainerMinute: container "" does not exist in the tag set; the rest of
+	// a pod is container "__pod__".
+	ContainerMinute = Table{Name: "container", DB: MinuteDB, Grain: Minute,
+		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID, Container}, hardware, []string{WorkloadKind, Workload}),
+		Fields: fields(integers(CPU, Memory, Filesystem), requests, integers(Uptime), disk, quality)}
+
+	// Object has one row per change of a pod, node or owner, at the time of the change.
+	Object = Table{Name: "object", DB: FactsDB, Grain: Minute,
+		Tags: []string{Cluster, Kind, Namespace, "name", "uid"},
+		Fields: []Field{{Name: "spec", Type: String}, // JSON: labels (allow-list), owner chain, node, requests, times
+			{Name: "reason", Type: String}, {Name: "valid_from"}, {Name: "valid_to"}}} // Unix ns; valid_to 0 = open
+
+	// Run has one row per finished pod or Job, at its end.
+	Run = Table{Name: "run", DB: FactsDB, Grain: Minute,
+		Tags: []string{Cluster, Kind, Namespace, "name", "uid", Node, WorkloadKind, Workload},
+		Fields: fields(integers("start", "end", "exit_code", CPU, Memory), network, requests, integers(Uptime),
+			[]Field{{Name: Quality, Type: String}, {Name: "reason", Type: String}})}
+
+	// EnergyMinute: per pod and window; the rests stand in the __namespaces__.
+	EnergyMinute = Table{Name: "energy", DB: MinuteDB, Grain: Minute,
+		Tags:   []string{Cluster, Node, Namespace, Pod, PodUID, Box, WorkloadKind, Workload},
+		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+
+	// EnergyQuarter: per workload and window.
+	EnergyQuarter = Table{Name: "energy", DB: QuarterDB, Grain: Quarter,
+		Tags:   []string{Cluster, Node, Namespace, Box, WorkloadKind, Workload},
+		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+
+	// NodeQuarter is the sum of NodeMinute.
+	NodeQuarter = Table{Name: "node", DB: QuarterDB, Grain: Quarter, Tags: NodeMinute.Tags, Fields: NodeMinute.Fields}
+
+	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
+	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
+		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, energy, quality,
+			[]Field{{Name: Quality, Type: String}})}
+
+	// CostQuarter is showback: no bill is made from it.
+	CostQuarter = Table{Name: "cost", DB: QuarterDB, Grain: Quarter,
+		Tags:   []string{Cluster, Namespace, WorkloadKind, Workload, Resource, Currency, PriceKind},
+		Fields: []Field{{Name: CostNanos}, {Name: PriceVersion, Type: String}}}
+
+	// MeterReading is one reading of an electricity meter, refused ones with the reason.
+	MeterReading = Table{Name: "meter", DB: MetersDB,
+		Tags: []string{Box, Meter},
+		Fields: []Field{{Name: "counter_millijoules", Optional: true}, {Name: "watts_milli", Optional: true},
+			{Name: "step_millijoules", Optional: true}, {Name: ReadingReceived}, {Name: "refused", Type: String}}}
+)
+
+// PodRest is the container of what a pod's cgroup counted and no container of
+// it did: the sandbox, the runtime's start, and skew. It is signed.
+const PodRest = "__pod__"
+
+// Pulled are the tables that a leader takes from a follower, by their journal.
+var Pulled = []Table{NodeMinute, PodMinute, ContainerMinute, Object, Run}
