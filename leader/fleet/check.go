@@ -1,0 +1,198 @@
+package fleet
+
+import (
+	"math"
+	"net/url"
+	"path"
+	"slices"
+	"time"
+)
+
+type reporter = func(field, format string, args ...any)
+
+// maxWatts is far above what one unit draws; a larger figure is a slip of the
+// unit.
+const maxWatts = 1e6
+
+func (c Customer) check(report reporter) {
+	if c.Currency != "" && !currencyForm.MatchString(c.Currency) {
+		report("currency", "%q is not three capital letters (ISO 4217)", c.Currency)
+	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
+		report("timeZone", "%q is no IANA time zone", c.TimeZone)
+	}
+}
+
+func (c Customer) references() []reference { return nil }
+
+func (c Cluster) check(report reporter) { checkURL(report, c.URL) }
+
+func (c Cluster) references() []reference {
+	return []reference{{"customer", KindCustomer, c.Customer}}
+}
+
+func (b Box) check(report reporter) {
+	checkWatts(report, "overheadWatts", b.OverheadWatts)
+	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+}
+
+func (b Box) references() []reference { return nil }
+
+func (h Hardware) check(report reporter) {
+	checkWatts(report, "idleWatts", h.IdleWatts)
+	checkWatts(report, "maxWatts", h.MaxWatts)
+	if h.MaxWatts != 0 && h.IdleWatts > h.MaxWatts {
+		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
+	}
+	if h.Cores < 0 {
+		report("cores", "%d is negative", h.Cores)
+	}
+	if h.MemoryBytes < 0 {
+		report("memoryBytes", "%d is negative", h.MemoryBytes)
+	}
+}
+
+func (h Hardware) references() []reference { return nil }
+
+func (n Node) check(report reporter) {
+	checkSet(report, "cluster", n.Cluster)
+	if !nameForm.MatchString(n.Node) || len(n.Node) > maxName {
+		report("node", "%q is no name of a node", n.Node)
+	}
+}
+
+func (n Node) references() []reference {
+	return []reference{{"cluster", KindCluster, n.Cluster}, {"box", KindBox, n.Box}, {"hardware", KindHardware, n.Hardware}}
+}
+
+func (m Meter) check(report reporter) {
+	checkSet(report, "box", m.Box)
+	checkURL(report, m.URL)
+	checkOneOf(report, "driver", m.Driver, DriverShellyGen1, DriverShellyGen2, DriverHTTPJSON)
+	if m.Channel < 0 {
+		report("channel", "%d is negative", m.Channel)
+	}
+	if m.StepJoules < 0 || math.IsNaN(m.StepJoules) || m.StepJoules > 3.6e9 {
+		report("stepJoules", "%v is not between 0 and 3.6e9", m.StepJoules)
+	}
+	if m.Interval < 0 {
+		report("interval", "%s is negative", time.Duration(m.Interval))
+	}
+	m.Fields.check(report, m.Driver)
+}
+
+func (f MeterFields) check(report reporter, driver string) {
+	if driver != DriverHTTPJSON {
+		if f != (MeterFields{}) {
+			report("fields", "are for the driver %s only", DriverHTTPJSON)
+		}
+		return
+	}
+	if f.Counter.Path == "" && f.Power.Path == "" {
+		report("fields", "name neither a counter nor a power")
+	}
+	for _, one := range []struct {
+		name  string
+		ref   FieldRef
+		units []string
+	}{{"counter", f.Counter, CounterUnits}, {"power", f.Power, PowerUnits}, {"time", f.Time, TimeUnits}} {
+		if one.ref == (FieldRef{}) {
+			continue
+		}
+		checkSet(report, "fields."+one.name+".path", one.ref.Path)
+		checkOneOf(report, "fields."+one.name+".unit", one.ref.Unit, one.units...)
+	}
+}
+
+func (m Meter) references() []reference { return []reference{{"box", KindBox, m.Box}} }
+
+func (a Assignment) check(report reporter) {
+	if a.Customer == "" && a.Project == "" && a.User == "" {
+		report("customer", "is empty, as are project and user: the rule assigns nothing")
+	}
+	if _, err := path.Match(a.Namespace, ""); err != nil {
+		report("namespace", "%q is no pattern", a.Namespace)
+	}
+}
+
+func (a Assignment) references() []reference {
+	return []reference{{"cluster", KindCluster, a.Cluster}, {"customer", KindCustomer, a.Customer}}
+}
+
+func (p PriceList) check(report reporter) {
+	if !currencyForm.MatchString(p.Currency) {
+		report("currency", "%q is not three capital letters (ISO 4217)", p.Currency)
+	}
+	seen := make(map[string]bool)
+	for _, rate := range p.Rates {
+		field := "rates[" + rate.Resource + "]"
+		unit, known := Units[rate.Resource]
+		if !known {
+			report(field+".resource", "is none of %v", resources())
+		} else if rate.Unit != "" && rate.Unit != unit {
+			report(field+".unit", "%q is not %q", rate.Unit, unit)
+		}
+		if seen[rate.Resource] {
+			report(field+".resource", "has two prices")
+		}
+		seen[rate.Resource] = true
+		if price, err := rate.Price.Value(); err != nil {
+			report(field+".price", "%v", err)
+		} else if price.Negative {
+			report(field+".price", "%s is negative", rate.Price)
+		}
+	}
+}
+
+func (p PriceList) references() []reference {
+	var refs []reference
+	for _, name := range p.Clusters {
+		refs = append(refs, reference{"clusters", KindCluster, name})
+	}
+	for _, name := range p.Customers {
+		refs = append(refs, reference{"customers", KindCustomer, name})
+	}
+	return refs
+}
+
+// resources are the names in Units, sorted.
+func resources() []string {
+	names := make([]string, 0, len(Units))
+	for name := range Units {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func checkSet(report reporter, field, value string) {
+	if value == "" {
+		report(field, "is empty")
+	}
+}
+
+func checkOneOf(report reporter, field, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		report(field, "%q is none of %q", value, allowed)
+	}
+}
+
+func checkURL(report reporter, text string) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		report("url", "%q is no URL", text)
+	case u.Scheme != "http" && u.Scheme != "https":
+		report("url", "%q has the scheme %q, not http or https", text, u.Scheme)
+	case u.Host == "":
+		report("url", "%q names no host", text)
+	case u.User != nil:
+		report("url", "carries a password; use tokenFile")
+	}
+}
+
+func checkWatts(report reporter, field string, watts float64) {
+	if !(watts >= 0 && watts <= maxWatts) {
+		report(field, "%v is not between 0 and %v", watts, maxWatts)
+	}
+}

@@ -1,0 +1,34 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/cockroachdb/apd/v3"
+)
+
+// Decimal is an exact decimal number as text, such as a price. In YAML it is
+// quoted, since an unquoted number would pass through binary floating point.
+type Decimal string
+
+// Value is the number. Errors: not a finite decimal.
+func (d Decimal) Value() (*apd.Decimal, error) {
+	value, _, err := apd.NewFromString(string(d))
+	if err != nil {
+		return nil, fmt.Errorf("%q is no decimal number", string(d))
+	}
+	if value.Form != apd.Finite {
+		return nil, fmt.Errorf("%q is not finite", string(d))
+	}
+	return value, nil
+}
+
+// UnmarshalJSON takes text only.
+func (d *Decimal) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf("price %s: want quoted text such as \"0.025\"", data)
+	}
+	*d = Decimal(text)
+	return nil
+}

@@ -1,0 +1,218 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// In each body, Name is metadata.name: it is filled when an object is read and
+// in the answers of a Fleet.
+
+// Customer pays for usage.
+type Customer struct {
+	Name        string `json:"-"`
+	DisplayName string `json:"displayName,omitempty"`
+	TimeZone    string `json:"timeZone,omitempty"` // IANA, of its reports and periods; "" = UTC
+	Currency    string `json:"currency,omitempty"` // ISO 4217
+}
+
+// Cluster is one Kubernetes cluster (or host) with a follower.
+type Cluster struct {
+	Name      string `json:"-"`
+	Customer  string `json:"customer,omitempty"`
+	URL       string `json:"url"` // of the follower, http or https
+	Provider  string `json:"provider,omitempty"`
+	Region    string `json:"region,omitempty"`
+	TokenFile string `json:"tokenFile,omitempty"` // bearer token of the role leader
+	CAFile    string `json:"caFile,omitempty"`    // PEM; "" = the system's roots
+}
+
+// Idle policies of a box: how the energy of its idle nodes is shared.
+const (
+	IdleEqual    = "equal"    // by pod-seconds alive
+	IdleRequests = "requests" // by CPU request; what is not requested stays idle
+)
+
+// Box is a physical unit with one or more electricity meters. Its nodes may
+// belong to clusters of different customers.
+type Box struct {
+	Name          string  `json:"-"`
+	Site          string  `json:"site,omitempty"`
+	OverheadWatts float64 `json:"overheadWatts,omitempty"` // switch, fans: what no node draws
+	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default) or IdleRequests
+}
+
+// Hardware is a type of node.
+type Hardware struct {
+	Name        string  `json:"-"`
+	CPUType     string  `json:"cpuType,omitempty"`
+	RAMType     string  `json:"ramType,omitempty"`
+	DiskType    string  `json:"diskType,omitempty"`
+	Cores       int64   `json:"cores,omitempty"` // logical
+	MemoryBytes int64   `json:"memoryBytes,omitempty"`
+	IdleWatts   float64 `json:"idleWatts,omitempty"`
+	MaxWatts    float64 `json:"maxWatts,omitempty"`
+	Source      string  `json:"source,omitempty"` // where the watts come from
+}
+
+// Node is one node of a cluster and where it stands. By convention its object
+// is named "cluster.node".
+type Node struct {
+	Name     string `json:"-"`
+	Cluster  string `json:"cluster"`
+	Node     string `json:"node"` // as Kubernetes names it
+	Box      string `json:"box,omitempty"`
+	Hardware string `json:"hardware,omitempty"`
+}
+
+// Drivers of electricity meters.
+const (
+	DriverShellyGen1 = "shelly-gen1" // GET /status
+	DriverShellyGen2 = "shelly-gen2" // GET /rpc/Switch.GetStatus?id=0
+	DriverHTTPJSON   = "http-json"   // GET url, fields say what stands where
+)
+
+// Meter is one electricity meter of a box. The meters of a box are added up.
+type Meter struct {
+	Name       string      `json:"-"`
+	Box        string      `json:"box"`
+	Driver     string      `json:"driver"`
+	URL        string      `json:"url"`                  // http or https; of a Shelly its root
+	Channel    int         `json:"channel,omitempty"`    // which of the device's meters or switches
+	Fields     MeterFields `json:"fields,omitzero"`      // http-json only
+	StepJoules float64     `json:"stepJoules,omitempty"` // resolution of its counter; 0 = the driver's
+	Interval   Duration    `json:"interval,omitzero"`    // 0 = the meter loop's
+	CAFile     string      `json:"caFile,omitempty"`     // PEM; "" = the system's roots
+	TokenFile  string      `json:"tokenFile,omitempty"`  // bearer token
+}
+
+// StepMillijoules is StepJoules in mJ.
+func (m Meter) StepMillijoules() int64 { return milli(m.StepJoules) }
+
+// MeterFields say where the values stand in a meter's JSON.
+type MeterFields struct {
+	Counter FieldRef `json:"counter,omitzero"` // Wh, kWh, J or Wmin
+	Power   FieldRef `json:"power,omitzero"`   // W, kW or mW
+	Time    FieldRef `json:"time,omitzero"`    // unix, unixMilli or rfc3339
+}
+
+// FieldRef is a value's path in a JSON document, "a.b.0.c", and its unit.
+type FieldRef struct {
+	Path string `json:"path"`
+	Unit string `json:"unit"`
+}
+
+// Units of FieldRef.
+var (
+	CounterUnits = []string{"Wh", "kWh", "J", "Wmin"}
+	PowerUnits   = []string{"W", "kW", "mW"}
+	TimeUnits    = []string{"unix", "unixMilli", "rfc3339"}
+)
+
+// Assignment says who used what it matches. An empty matcher matches all. Of
+// several that match, the highest priority wins, then the most specific.
+type Assignment struct {
+	Name      string            `json:"-"`
+	Priority  int               `json:"priority,omitempty"`
+	Cluster   string            `json:"cluster,omitempty"`
+	Namespace string            `json:"namespace,omitempty"` // glob: * ? [a-z]
+	Labels    map[string]string `json:"labels,omitempty"`    // all must be equal
+	Customer  string            `json:"customer,omitempty"`  // "" = the cluster's
+	Project   string            `json:"project,omitempty"`
+	User      string            `json:"user,omitempty"`
+}
+
+// PriceList is what things cost in one currency, for the clusters or the
+// customers that it names; one that names none is the default.
+type PriceList struct {
+	Name      string   `json:"-"`
+	Currency  string   `json:"currency"` // ISO 4217
+	Customers []string `json:"customers,omitempty"`
+	Clusters  []string `json:"clusters,omitempty"`
+	Rates     []Rate   `json:"rates,omitempty"`
+}
+
+// Rate is the price of one unit of a resource.
+type Rate struct {
+	Resource string  `json:"resource"`
+	Unit     string  `json:"unit,omitempty"` // "" or the resource's own
+	Price    Decimal `json:"price"`
+}
+
+// Units are the resources that have a price, with the unit that it is for.
+// GiB = 2^30 B, GB = 10^9 B.
+var Units = map[string]string{
+	"cpu_used":         "core-hour",
+	"cpu_requested":    "core-hour",
+	"memory_used":      "GiB-hour",
+	"memory_requested": "GiB-hour",
+	"network_receive":  "GB",
+	"network_transmit": "GB",
+	"energy":           "kWh",
+	"node_hours":       "hour",
+}
+
+// Price is the price of one unit of the resource, and whether the list has it.
+func (p PriceList) Price(resource string) (Decimal, bool) {
+	for _, rate := range p.Rates {
+		if rate.Resource == resource {
+			return rate.Price, true
+		}
+	}
+	return "", false
+}
+
+// Duration is a time.Duration that reads and writes as "10s".
+type Duration time.Duration
+
+// MarshalJSON writes the duration as text.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON reads the duration from text.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf("duration %s: want text such as \"10s\"", data)
+	}
+	parsed, err := time.ParseDuration(text)
+	*d = Duration(parsed)
+	return err
+}
+
+// milli is 1000·v, rounded to the nearest integer.
+func milli(v float64) int64 { return int64(math.Round(v * 1000)) }
+
+// Kind is KindCustomer.
+func (Customer) Kind() Kind { return KindCustomer }
+
+// Kind is KindCluster.
+func (Cluster) Kind() Kind { return KindCluster }
+
+// Kind is KindBox.
+func (Box) Kind() Kind { return KindBox }
+
+// Kind is KindHardware.
+func (Hardware) Kind() Kind { return KindHardware }
+
+// Kind is KindNode.
+func (Node) Kind() Kind { return KindNode }
+
+// Kind is KindMeter.
+func (Meter) Kind() Kind { return KindMeter }
+
+// Kind is KindAssignment.
+func (Assignment) Kind() Kind { return KindAssignment }
+
+// Kind is KindPriceList.
+func (PriceList) Kind() Kind { return KindPriceList }
+
+func (c Customer) named(name string) Spec   { c.Name = name; return c }
+func (c Cluster) named(name string) Spec    { c.Name = name; return c }
+func (b Box) named(name string) Spec        { b.Name = name; return b }
+func (h Hardware) named(name string) Spec   { h.Name = name; return h }
+func (n Node) named(name string) Spec       { n.Name = name; return n }
+func (m Meter) named(name string) Spec      { m.Name = name; return m }
+func (a Assignment) named(name string) Spec { a.Name = name; return a }
+func (p PriceList) named(name string) Spec  { p.Name = name; return p }
