@@ -28,7 +28,7 @@ func Split(text string) ([]string, error) {
 			return nil, fmt.Errorf("literal or comment at byte %d has no end: %w", at, ErrStatement)
 		case semicolon:
 			if !blank {
-				statements = append(statements, strings.TrimSpace(text[from:at]))
+				statements = append(statements, strings.Trim(text[from:at], blanks))
 			}
 			from, blank = end, true
 		case word:
@@ -37,10 +37,13 @@ func Split(text string) ([]string, error) {
 		at = end
 	}
 	if !blank {
-		statements = append(statements, strings.TrimSpace(text[from:]))
+		statements = append(statements, strings.Trim(text[from:], blanks))
 	}
 	return statements, nil
 }
+
+// blanks are what SQLite takes for white space.
+const blanks = " \t\n\r\f"
 
 type tokenKind uint8
 
@@ -57,7 +60,7 @@ func token(text string, at int) (int, tokenKind) {
 	switch c := rest[0]; {
 	case c == ';':
 		return at + 1, semicolon
-	case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f':
+	case strings.IndexByte(blanks, c) >= 0:
 		return at + 1, space
 	case strings.HasPrefix(rest, "--"):
 		if n := strings.IndexByte(rest, '\n'); n >= 0 {
