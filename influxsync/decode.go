@@ -1,0 +1,282 @@
+package influxsync
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// decoder reads a chunked answer in msgpack: one document after another, each
+// {"results":[{"series":[{"name","tags","columns","values"}]}]}.
+type decoder struct {
+	r     *msgp.Reader
+	each  func(Point) error
+	stop  error // what each returned
+	open  bool  // the last series goes on in the next document
+	arena []FieldValue
+	names map[string]string
+}
+
+// series is the head of the rows that follow.
+type series struct {
+	table   string
+	tags    []Tag
+	columns []string
+	order   []int // columns by name, without time
+	timed   bool  // column 0 is the time
+}
+
+// errAnswer marks what the server said, against what could not be read.
+type errAnswer struct{ err error }
+
+func (e errAnswer) Error() string { return e.err.Error() }
+func (e errAnswer) Unwrap() error { return e.err }
+
+func (d *decoder) answer() error {
+	d.names = make(map[string]string)
+	for documents := 0; ; documents++ {
+		_, err := d.r.NextType()
+		if errors.Is(err, io.EOF) {
+			if documents == 0 || d.open {
+				return ErrTruncated
+			}
+			return nil
+		}
+		if err == nil {
+			err = d.document()
+		}
+		var said errAnswer
+		switch {
+		case err == nil:
+		case d.stop != nil:
+			return d.stop
+		case errors.As(err, &said):
+			return said.err
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("%w: %w", ErrTruncated, err)
+		default:
+			return fmt.Errorf("read answer: %w", err)
+		}
+	}
+}
+
+func (d *decoder) document() error {
+	return d.object(func(key string) error {
+		switch key {
+		case "results":
+			return d.array(func() error { return d.object(d.result) })
+		case "error":
+			return d.failure()
+		default:
+			return d.r.Skip()
+		}
+	})
+}
+
+func (d *decoder) result(key string) (err error) {
+	switch key {
+	case "series":
+		d.open = false
+		return d.array(d.series)
+	case "partial":
+		d.open, err = d.r.ReadBool()
+		return err
+	case "error":
+		return d.failure()
+	default:
+		return d.r.Skip()
+	}
+}
+
+func (d *decoder) failure() error {
+	message, err := d.r.ReadString()
+	if err != nil {
+		return err
+	}
+	return errAnswer{statementError(message)}
+}
+
+func (d *decoder) series() error {
+	var s series
+	return d.object(func(key string) (err error) {
+		switch key {
+		case "name":
+			s.table, err = d.name()
+			return err
+		case "tags":
+			err = d.object(func(key string) error {
+				value, err := d.r.ReadString()
+				if value != "" {
+					s.tags = append(s.tags, Tag{key, value})
+				}
+				return err
+			})
+			sort.Slice(s.tags, func(i, j int) bool { return s.tags[i].Key < s.tags[j].Key })
+			return err
+		case "columns":
+			if err := d.array(func() error {
+				column, err := d.name()
+				s.columns = append(s.columns, column)
+				return err
+			}); err != nil {
+				return err
+			}
+			s.sortColumns()
+			return nil
+		case "values":
+			return d.array(func() error { return d.row(&s) })
+		case "partial":
+			d.open, err = d.r.ReadBool()
+			return err
+		default:
+			return d.r.Skip()
+		}
+	})
+}
+
+func (s *series) sortColumns() {
+	s.timed = len(s.columns) > 0 && s.columns[0] == "time"
+	for i := range s.columns {
+		if i > 0 || !s.timed {
+			s.order = append(s.order, i)
+		}
+	}
+	sort.SliceStable(s.order, func(i, j int) bool { return s.columns[s.order[i]] < s.columns[s.order[j]] })
+}
+
+// row reads the values in the order of the columns and hands the row over with
+// its fields in the order of their names.
+func (d *decoder) row(s *series) error {
+	n, err := d.r.ReadArrayHeader()
+	if err != nil {
+		return err
+	}
+	if int(n) != len(s.columns) {
+		return fmt.Errorf("row of %d values under %d columns", n, len(s.columns))
+	}
+	if len(d.arena) < len(s.columns) {
+		d.arena = make([]FieldValue, max(512, len(s.columns)))
+	}
+	cells := d.arena[:len(s.columns):len(s.columns)]
+	p := Point{Table: s.table, Tags: s.tags}
+	if s.timed {
+		at, err := d.r.ReadInt64()
+		if err != nil {
+			return err
+		}
+		p.Time = time.Unix(0, at).UTC()
+	}
+	for i := range s.columns {
+		if i == 0 && s.timed {
+			continue
+		}
+		value, ok, err := d.value()
+		if err != nil {
+			return err
+		}
+		cells[i] = FieldValue{Value: value}
+		if ok {
+			cells[i].Name = s.columns[i]
+		}
+	}
+	p.Fields = s.present(cells)
+	d.arena = d.arena[len(s.columns):]
+	if d.stop = d.each(p); d.stop != nil {
+		return d.stop
+	}
+	return nil
+}
+
+// present keeps the cells that are not null, by name, without time.
+func (s *series) present(cells []FieldValue) []FieldValue {
+	fields := cells
+	if s.timed {
+		fields = cells[1:]
+	}
+	if !sort.IntsAreSorted(s.order) {
+		sort.SliceStable(fields, func(i, j int) bool { return fields[i].Name < fields[j].Name })
+	}
+	kept := fields[:0]
+	for _, field := range fields {
+		if field.Name != "" {
+			kept = append(kept, field)
+		}
+	}
+	return kept
+}
+
+// value reads one cell; false is null.
+func (d *decoder) value() (Value, bool, error) {
+	kind, err := d.r.NextType()
+	if err != nil {
+		return Value{}, false, err
+	}
+	switch kind {
+	case msgp.NilType:
+		return Value{}, false, d.r.ReadNil()
+	case msgp.IntType, msgp.UintType:
+		v, err := d.r.ReadInt64()
+		return Int(v), true, err
+	case msgp.Float64Type, msgp.Float32Type:
+		v, err := d.r.ReadFloat64()
+		return Float(v), true, err
+	case msgp.StrType:
+		v, err := d.r.ReadString()
+		return Str(v), true, err
+	case msgp.BoolType:
+		v, err := d.r.ReadBool()
+		return Bool(v), true, err
+	default:
+		return Value{}, false, fmt.Errorf("value of type %s", kind)
+	}
+}
+
+// name reads a name that comes again and again.
+func (d *decoder) name() (string, error) {
+	text, err := d.r.ReadStringAsBytes(nil)
+	if err != nil {
+		return "", err
+	}
+	if name, ok := d.names[string(text)]; ok {
+		return name, nil
+	}
+	name := string(text)
+	if len(d.names) < 1024 {
+		d.names[name] = name
+	}
+	return name, nil
+}
+
+func (d *decoder) object(read func(key string) error) error {
+	n, err := d.r.ReadMapHeader()
+	if err != nil {
+		return err
+	}
+	for ; n > 0; n-- {
+		key, err := d.name()
+		if err != nil {
+			return err
+		}
+		if err := read(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) array(read func() error) error {
+	n, err := d.r.ReadArrayHeader()
+	if err != nil {
+		return err
+	}
+	for ; n > 0; n-- {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

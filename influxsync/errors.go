@@ -1,0 +1,96 @@
+package influxsync
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	// ErrNotFound: the database or the table does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrTruncated: an answer ended before its end.
+	ErrTruncated = errors.New("answer ended early")
+	// ErrMismatch: rows or digests of a window differ between a journal, what
+	// was streamed and what the sink returned. The next attempt starts over.
+	ErrMismatch = errors.New("rows differ")
+	// ErrChain: the hashes of a journal do not follow from each other.
+	ErrChain = errors.New("journal chain broken")
+)
+
+// StatusError is an answer with another status than expected.
+type StatusError struct {
+	Status  int
+	Message string
+}
+
+// Error is the status and what the server said.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("status %d: %s", e.Status, e.Message)
+}
+
+// Is says that status 404 is ErrNotFound.
+func (e *StatusError) Is(target error) bool {
+	return target == ErrNotFound && e.Status == http.StatusNotFound
+}
+
+// WriteError is a write that the server refused (4xx), in whole or in part.
+// The same rows would be refused again. Rows of the request that were not
+// dropped are stored.
+type WriteError struct {
+	Status  int
+	Message string
+	Dropped int // rows of the request that are not stored, where the server says it
+}
+
+// Error is the status and what the server said.
+func (e *WriteError) Error() string {
+	return fmt.Sprintf("write refused with status %d: %s", e.Status, e.Message)
+}
+
+// Is says that status 404 is ErrNotFound.
+func (e *WriteError) Is(target error) bool {
+	return target == ErrNotFound && e.Status == http.StatusNotFound
+}
+
+var droppedRows = regexp.MustCompile(`dropped=(\d+)`)
+
+func writeError(response *http.Response) error {
+	status := statusError(response)
+	if status.Status/100 != 4 {
+		return status
+	}
+	refused := &WriteError{Status: status.Status, Message: status.Message}
+	if found := droppedRows.FindAllStringSubmatch(status.Message, -1); found != nil {
+		refused.Dropped, _ = strconv.Atoi(found[len(found)-1][1])
+	}
+	return refused
+}
+
+// statusError reads at most 4 KiB of the answer, JSON or text.
+func statusError(response *http.Response) *StatusError {
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	var body struct{ Error string }
+	if json.Unmarshal(text, &body) == nil && body.Error != "" {
+		return &StatusError{response.StatusCode, body.Error}
+	}
+	if header := response.Header.Get("X-Influxdb-Error"); header != "" {
+		return &StatusError{response.StatusCode, header}
+	}
+	return &StatusError{response.StatusCode, trimMessage(text)}
+}
+
+// statementError is an error that came in an answer of status 200.
+func statementError(message string) error {
+	if strings.HasPrefix(message, "database not found") ||
+		strings.HasPrefix(message, "retention policy not found") ||
+		strings.HasPrefix(message, "measurement not found") {
+		return fmt.Errorf("%w: %s", ErrNotFound, message)
+	}
+	return errors.New(message)
+}

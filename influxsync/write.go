@@ -1,0 +1,61 @@
+package influxsync
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	batchBytes = 1 << 20        // of one write request
+	shard      = 24 * time.Hour // no shard of ours begins but at a multiple of it
+)
+
+// Write stores the rows in the given order and returns when they are durable.
+// A row overwrites the fields of a row with the same table, tags and time. The
+// engine writes the shards of one request in parallel, so a request ends where
+// a UTC day does: a crash leaves a prefix of the requests. A row that InfluxDB
+// cannot hold is an error before anything is sent; a *WriteError is the
+// server's refusal, which another attempt would meet again.
+func (d *Database) Write(ctx context.Context, points []Point) error {
+	var lines []byte
+	var day time.Time
+	var requests [][]byte
+	for _, p := range points {
+		if t := p.Time.Truncate(shard); len(lines) > 0 && (len(lines) >= batchBytes || !t.Equal(day)) {
+			requests = append(requests, lines)
+			lines = make([]byte, 0, len(lines))
+		}
+		day = p.Time.Truncate(shard)
+		var err error
+		if lines, err = appendLine(lines, p); err != nil {
+			return fmt.Errorf("write to %s: %w", d.name, err)
+		}
+	}
+	if len(lines) > 0 {
+		requests = append(requests, lines)
+	}
+	for _, request := range requests {
+		if err := d.post(ctx, request); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// post sends lines in one request.
+func (d *Database) post(ctx context.Context, lines []byte) error {
+	query := url.Values{"db": {d.name}, "precision": {"ns"}}
+	response, err := d.server.do(ctx, http.MethodPost, "write", query, bytes.NewReader(lines), "text/plain; charset=utf-8")
+	if err != nil {
+		return fmt.Errorf("write to %s: %w", d.name, err)
+	}
+	defer drain(response.Body)
+	if response.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("write to %s: %w", d.name, writeError(response))
+	}
+	return nil
+}
