@@ -1,0 +1,245 @@
+package kubelet
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/reading"
+)
+
+// forgetAfter is in how many bodies in a row a cgroup must be missing until
+// its epoch is forgotten.
+const forgetAfter = 20
+
+// readings are those of the body that was just read: the node, kubepods, pods,
+// containers, each series in the order of its epochs and times.
+func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading {
+	var groups []*cgroup
+	for _, group := range d.cgroups {
+		if group.seen == d.body && group.kind != "" {
+			groups = append(groups, group)
+			d.live(group)
+		}
+	}
+	slices.SortFunc(groups, func(a, b *cgroup) int {
+		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.podUID, b.podUID),
+			cmp.Compare(a.container, b.container), a.life.epoch.Compare(b.life.epoch), cmp.Compare(a.id, b.id))
+	})
+	pods := newPods(groups, find)
+	var out []reading.Reading
+	for i, group := range groups {
+		if group.sandbox() {
+			continue
+		}
+		for _, at := range group.moments {
+			if group.kind == reading.Container && d.superseded(groups, i, at) {
+				continue
+			}
+			group.given = at.timestamp
+			values, ok := at.toValues(group.kind != reading.Pod)
+			if ok {
+				out = append(out, reading.Reading{Series: pods.series(d.node, group), Time: at.time(), Epoch: group.life.epoch, Values: values})
+			}
+		}
+		if group.kind == reading.Pod {
+			out = pods.network(out, d.node, group)
+		}
+	}
+	return out
+}
+
+var rank = map[reading.Kind]int{reading.Node: 0, reading.Kubepods: 1, reading.Pod: 2, reading.Container: 3}
+
+// live moves the group's life on by this body's moments.
+func (d *decoder) live(group *cgroup) {
+	slices.SortFunc(group.moments, func(a, b moment) int { return cmp.Compare(a.timestamp, b.timestamp) })
+	for _, at := range group.moments {
+		if !at.has[reading.CPU] {
+			continue
+		}
+		series := reading.Series{Kind: group.kind, Node: d.node, PodUID: group.podUID}
+		if group.kind == reading.Container {
+			series.Container = group.container
+		}
+		cpu := at.values[reading.CPU].whole
+		if last, ok := d.restored[series]; ok && !group.sandbox() {
+			group.life.resume(last, group.start, cpu)
+		}
+		group.life.observe(group.start, cpu, at.time())
+	}
+	if !group.life.known {
+		group.life.epoch = group.start
+	}
+}
+
+// superseded says whether the moment belongs to a container that was followed
+// by another of the same name, and came after that one's start. Its usage then
+// stays in the pod's own counter, so that the series has one counter at a time:
+// nothing is lost to the pod, and nothing is counted twice. A last sample from
+// before the successor's start is a reading of the old epoch, given once.
+func (d *decoder) superseded(groups []*cgroup, i int, at moment) bool {
+	group := groups[i]
+	if i+1 >= len(groups) {
+		return false
+	}
+	next := groups[i+1]
+	if next.podUID != group.podUID || next.container != group.container || len(next.moments) == 0 {
+		return false
+	}
+	if !at.time().After(next.life.epoch) {
+		return at.timestamp <= group.given
+	}
+	d.refused[refusedOverlap]++
+	return true
+}
+
+func (m moment) time() time.Time { return time.UnixMilli(m.timestamp).UTC() }
+
+// toValues are the moment's quantities, the network only where asked.
+func (m moment) toValues(network bool) (reading.Values, bool) {
+	var values reading.Values
+	some := false
+	for q := range reading.Quantities {
+		isNetwork := q == reading.NetworkReceive || q == reading.NetworkTransmit
+		if m.has[q] && (network || !isNetwork) {
+			values.Set(q, m.values[q].whole)
+			some = true
+		}
+	}
+	return values, some
+}
+
+// pods joins what a body says of a pod in different places: names, network.
+type pods struct {
+	find  func(uid string) (Pod, bool)
+	named map[string]Pod     // by UID
+	wire  map[string]*cgroup // the cgroup with the pod's network: its newest sandbox
+	host  []string           // the node's own interfaces
+}
+
+func newPods(groups []*cgroup, find func(uid string) (Pod, bool)) *pods {
+	p := &pods{find: find, named: make(map[string]Pod), wire: make(map[string]*cgroup)}
+	for _, group := range groups {
+		switch {
+		case group.kind == reading.Node:
+			p.host = group.interfaces
+		case group.podUID == "":
+			continue
+		case group.kind == reading.Pod || group.sandbox():
+			if len(group.interfaces) == 0 {
+				break
+			}
+			if before, ok := p.wire[group.podUID]; !ok || !group.life.epoch.Before(before.life.epoch) {
+				p.wire[group.podUID] = group
+			}
+		}
+		if _, ok := p.named[group.podUID]; !ok && group.namespace != "" && group.pod != "" {
+			p.named[group.podUID] = Pod{Namespace: group.namespace, Name: group.pod}
+		}
+	}
+	return p
+}
+
+// series is the identity of a group. The names are the body's own; where the
+// kubelet knows none (its cAdvisor has no runtime to ask), the watch's.
+func (p *pods) series(node string, group *cgroup) reading.Series {
+	s := reading.Series{Kind: group.kind, Node: node, PodUID: group.podUID}
+	if group.podUID == "" {
+		return s
+	}
+	named, ok := p.named[group.podUID]
+	if !ok {
+		named, _ = p.find(group.podUID)
+		p.named[group.podUID] = named
+	}
+	s.Namespace, s.Pod = named.Namespace, named.Name
+	if group.kind == reading.Container {
+		s.Container = group.container
+	}
+	return s
+}
+
+// network appends the pod's network to out. Its sandbox is read at a moment of
+// its own, so it is a reading of its own, unless the moments are the same. The
+// epoch is the pod's: a sandbox that was made anew is a counter that falls. A
+// pod on the node's network has none: what it would show is the node's.
+func (p *pods) network(out []reading.Reading, node string, pod *cgroup) []reading.Reading {
+	wire, ok := p.wire[pod.podUID]
+	if !ok || p.onHost(pod.podUID, wire.interfaces) {
+		return out
+	}
+	for _, at := range wire.moments {
+		var values reading.Values
+		some := false
+		for _, q := range []reading.Quantity{reading.NetworkReceive, reading.NetworkTransmit} {
+			if at.has[q] {
+				values.Set(q, at.values[q].whole)
+				some = true
+			}
+		}
+		if !some {
+			continue
+		}
+		series := p.series(node, pod)
+		same := slices.IndexFunc(out, func(r reading.Reading) bool { return r.Series == series && r.Time.Equal(at.time()) })
+		if same < 0 {
+			out = append(out, reading.Reading{Series: series, Time: at.time(), Epoch: pod.life.epoch, Values: values})
+			continue
+		}
+		for q := reading.NetworkReceive; q <= reading.NetworkTransmit; q++ {
+			if v, ok := values.Get(q); ok {
+				out[same].Values.Set(q, v)
+			}
+		}
+	}
+	return out
+}
+
+// onHost says whether a pod uses the node's network: the watch knows; of a pod
+// that it has not seen, one that shows all of the node's interfaces, where
+// those are more than one, does.
+func (p *pods) onHost(uid string, interfaces []string) bool {
+	if known, ok := p.find(uid); ok {
+		return known.HostNetwork
+	}
+	if len(p.host) < 2 {
+		return false
+	}
+	for _, name := range p.host {
+		if !slices.Contains(interfaces, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// forget drops the cgroups that are gone.
+func (d *decoder) forget() {
+	for id, group := range d.cgroups {
+		if d.body-group.seen >= forgetAfter {
+			delete(d.cgroups, id)
+		}
+	}
+}
+
+// restore tells the decoder the last reading of a series before the follower's
+// restart.
+func (d *decoder) restore(last reading.Reading) {
+	key := last.Series
+	key.Namespace, key.Pod = "", ""
+	if _, ok := last.Values.Get(reading.CPU); ok && d.restored[key].Time.Before(last.Time) {
+		d.restored[key] = last
+	}
+}
+
+// booted forgets every life when the node's boot is another one than before.
+func (d *decoder) booted(id string) {
+	if d.boot != "" && id != "" && d.boot != id {
+		clear(d.cgroups)
+		clear(d.restored)
+	}
+	if id != "" {
+		d.boot = id
+	}
+}
