@@ -1,0 +1,267 @@
+package processors
+
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/cockroachdb/apd/v3"
+)
+
+// nanoPlaces: cost_nanos counts 1e-9 of the currency.
+const nanoPlaces = 9
+
+// Usage is what one workload used in one price slot.
+type Usage struct {
+	Namespace    string
+	WorkloadKind string
+	Workload     string
+	Quantities   Quantities
+}
+
+// CostSlot is a part of the quarter in which the same prices hold; a price that
+// changes within a quarter cuts it.
+type CostSlot struct {
+	Window schema.Window
+	Prices []PriceList // one per kind and currency
+	Usage  []Usage     // one per workload, summed over the slot
+}
+
+// CostInput is a cluster and a quarter.
+type CostInput struct {
+	Window  schema.Window
+	Cluster string
+	Slots   []CostSlot // disjoint, within Window
+}
+
+// CostRow is one row of the table cost.
+type CostRow struct {
+	Time         time.Time // the quarter's start
+	Cluster      string
+	Namespace    string
+	WorkloadKind string
+	Workload     string
+	Resource     Resource
+	Currency     string
+	PriceKind    PriceKind
+	Nanos        int64  // 1e-9 of the currency
+	PriceVersion string // the slots' versions in the order of time, joined by "+"
+}
+
+// CostResult is a cluster's showback in the quarter.
+type CostResult struct {
+	// Rows in the order of their keys; one for each quantity that has a price,
+	// zeros included.
+	Rows []CostRow
+	// Unpriced is the resources of which there is a quantity and a slot without
+	// a sale price.
+	Unpriced []Resource
+}
+
+// Cost rates a cluster's quarter. Per slot, resource and price list, the rows
+// add up to the cost of the summed quantity, to the nano.
+type Cost struct{}
+
+// Name is "cost".
+func (Cost) Name() string { return "cost" }
+
+// Process rates each slot and adds up the slots of a row.
+func (Cost) Process(in CostInput) (CostResult, error) {
+	in = in.canonical()
+	if err := in.check(); err != nil {
+		return CostResult{}, fmt.Errorf("check input of cluster %s: %w", in.Cluster, err)
+	}
+	var result CostResult
+	var rows []CostRow
+	for _, slot := range in.Slots {
+		rated, unpriced, err := in.rate(slot)
+		if err != nil {
+			return CostResult{}, fmt.Errorf("rate cluster %s, %s: %w", in.Cluster, slot.Window, err)
+		}
+		rows = append(rows, rated...)
+		result.Unpriced = append(result.Unpriced, unpriced...)
+	}
+	slices.SortStableFunc(rows, compareCostRows)
+	for _, row := range rows {
+		last := len(result.Rows) - 1
+		if last < 0 || compareCostRows(result.Rows[last], row) != 0 {
+			result.Rows = append(result.Rows, row)
+			continue
+		}
+		if err := result.Rows[last].add(row); err != nil {
+			return CostResult{}, fmt.Errorf("add up cluster %s: %w", in.Cluster, err)
+		}
+	}
+	slices.Sort(result.Unpriced)
+	result.Unpriced = slices.Compact(result.Unpriced)
+	return result, nil
+}
+
+func (r *CostRow) add(o CostRow) error {
+	sum, err := Sum(r.Nanos, o.Nanos)
+	if err != nil {
+		return err
+	}
+	r.Nanos = sum
+	if o.PriceVersion != r.PriceVersion {
+		r.PriceVersion += "+" + o.PriceVersion
+	}
+	return nil
+}
+
+// rate is the rows of one slot.
+func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, err error) {
+	for _, r := range Resources() {
+		var users []Usage
+		var quantities []int64
+		for _, u := range slot.Usage {
+			if quantity, counted := u.Quantities[r]; counted {
+				users, quantities = append(users, u), append(quantities, quantity)
+			}
+		}
+		sold := false
+		for _, list := range slot.Prices {
+			price, priced := list.price(r)
+			if !priced {
+				continue
+			}
+			sold = sold || list.Kind == Sale
+			nanos, err := shareCost(quantities, price, r)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", r, err)
+			}
+			for i, u := range users {
+				rows = append(rows, CostRow{Time: in.Window.From, Cluster: in.Cluster, Namespace: u.Namespace,
+					WorkloadKind: u.WorkloadKind, Workload: u.Workload, Resource: r, Currency: list.Currency,
+					PriceKind: list.Kind, Nanos: nanos[i], PriceVersion: list.Version})
+			}
+		}
+		if !sold && slices.ContainsFunc(quantities, func(q int64) bool { return q != 0 }) {
+			unpriced = append(unpriced, r)
+		}
+	}
+	return rows, unpriced, nil
+}
+
+// shareCost is the cost of each quantity in nanos: exact and rounded down, the
+// nanos that are missing from the rounded cost of all given to the largest
+// remainders. Quantities may be negative (a rest is signed).
+func shareCost(quantities []int64, price *apd.Decimal, r Resource) ([]int64, error) {
+	p, _ := r.pricing()
+	total, err := Sum(quantities...)
+	if err != nil {
+		return nil, err
+	}
+	left := exactCost(total, price, p.base, nanoPlaces).round()
+	shares := make([]int64, len(quantities))
+	remainders := make([]big.Int, len(quantities))
+	order := make([]int, len(quantities))
+	for i, quantity := range quantities {
+		exact, floor := exactCost(quantity, price, p.base, nanoPlaces), new(big.Int)
+		floor.DivMod(&exact.num, &exact.den, &remainders[i])
+		if !floor.IsInt64() {
+			return nil, ErrOverflow
+		}
+		shares[i], order[i] = floor.Int64(), i
+		left.Sub(left, floor)
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return remainders[b].Cmp(&remainders[a]) })
+	for _, i := range order[:left.Int64()] {
+		shares[i]++
+	}
+	return shares, nil
+}
+
+func compareCostRows(a, b CostRow) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.WorkloadKind, b.WorkloadKind),
+		cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Resource, b.Resource),
+		cmp.Compare(a.Currency, b.Currency), cmp.Compare(a.PriceKind, b.PriceKind))
+}
+
+func compareUsage(a, b Usage) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.WorkloadKind, b.WorkloadKind), cmp.Compare(a.Workload, b.Workload))
+}
+
+// comparePriceLists orders the lists of one slot.
+func comparePriceLists(a, b PriceList) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Currency, b.Currency))
+}
+
+// canonical is the input with slots, price lists, prices and usage in the order
+// of their keys.
+func (in CostInput) canonical() CostInput {
+	in.Slots = slices.Clone(in.Slots)
+	slices.SortStableFunc(in.Slots, func(a, b CostSlot) int { return a.Window.From.Compare(b.Window.From) })
+	for i := range in.Slots {
+		s := &in.Slots[i]
+		s.Usage, s.Prices = slices.Clone(s.Usage), slices.Clone(s.Prices)
+		slices.SortStableFunc(s.Usage, compareUsage)
+		slices.SortStableFunc(s.Prices, comparePriceLists)
+		for j := range s.Prices {
+			prices := slices.Clone(s.Prices[j].Prices)
+			slices.SortStableFunc(prices, func(a, b Price) int { return cmp.Compare(a.Resource, b.Resource) })
+			s.Prices[j].Prices = prices
+		}
+	}
+	return in
+}
+
+// check looks for contradictions in a canonical input.
+func (in CostInput) check() error {
+	if !in.Window.From.Before(in.Window.To) {
+		return fmt.Errorf("window %s: %w", in.Window, ErrInput)
+	}
+	for i, slot := range in.Slots {
+		w := slot.Window
+		if !w.From.Before(w.To) || w.From.Before(in.Window.From) || w.To.After(in.Window.To) || i > 0 && w.From.Before(in.Slots[i-1].Window.To) {
+			return fmt.Errorf("slot %s: %w", w, ErrInput)
+		}
+		for j, list := range slot.Prices {
+			if j > 0 && comparePriceLists(slot.Prices[j-1], list) == 0 {
+				return fmt.Errorf("two price lists of %s in %s: %w", list.Kind, list.Currency, ErrInput)
+			}
+			if err := list.check(); err != nil {
+				return err
+			}
+		}
+		for j, u := range slot.Usage {
+			if j > 0 && compareUsage(slot.Usage[j-1], u) == 0 {
+				return fmt.Errorf("two usages of %s/%s/%s: %w", u.Namespace, u.WorkloadKind, u.Workload, ErrInput)
+			}
+		}
+	}
+	return nil
+}
+
+// Fingerprint covers the whole input.
+func (Cost) Fingerprint(in CostInput) string {
+	in = in.canonical()
+	h := newHasher("cost/1")
+	h.text(in.Cluster)
+	h.times(in.Window.From, in.Window.To)
+	h.ints(int64(len(in.Slots)))
+	for _, slot := range in.Slots {
+		h.times(slot.Window.From, slot.Window.To)
+		h.ints(int64(len(slot.Prices)))
+		for _, list := range slot.Prices {
+			h.text(list.Version, string(list.Kind), list.Currency)
+			h.ints(int64(len(list.Prices)))
+			for _, p := range list.Prices {
+				h.text(string(p.Resource), p.Price.String())
+			}
+		}
+		h.ints(int64(len(slot.Usage)))
+		for _, u := range slot.Usage {
+			h.text(u.Namespace, u.WorkloadKind, u.Workload)
+			for _, r := range Resources() {
+				quantity, counted := u.Quantities[r]
+				h.flag(counted)
+				h.ints(quantity)
+			}
+		}
+	}
+	return h.String()
+}

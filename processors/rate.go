@@ -1,0 +1,263 @@
+package processors
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/cockroachdb/apd/v3"
+)
+
+// Resource is what has a price.
+type Resource string
+
+// The resources, in the order of lines.
+const (
+	CPUUsed         Resource = "cpu_used"
+	CPURequested    Resource = "cpu_requested"
+	MemoryUsed      Resource = "memory_used"
+	MemoryRequested Resource = "memory_requested"
+	NetworkReceive  Resource = "network_receive"
+	NetworkTransmit Resource = "network_transmit"
+	Energy          Resource = "energy"
+	NodeHours       Resource = "node_hours"
+)
+
+// Resources is all of them, in the order of lines.
+func Resources() []Resource {
+	return []Resource{CPUUsed, CPURequested, MemoryUsed, MemoryRequested, NetworkReceive, NetworkTransmit, Energy, NodeHours}
+}
+
+// pricing is the unit that a resource is priced in, and how many base units,
+// in which it is stored, make one.
+type pricing struct {
+	unit string
+	base int64
+}
+
+const (
+	microsecondsPerHour = 3_600_000_000
+	millisecondsPerHour = 3_600_000
+	kibPerGiB           = 1 << 20
+	bytesPerGB          = 1_000_000_000
+	millijoulesPerKWh   = 3_600_000_000
+)
+
+func (r Resource) pricing() (pricing, bool) {
+	switch r {
+	case CPUUsed, CPURequested:
+		return pricing{"core-hour", microsecondsPerHour}, true // of core-µs
+	case MemoryUsed, MemoryRequested:
+		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
+	case NetworkReceive, NetworkTransmit:
+		return pricing{"GB", bytesPerGB}, true // of B
+	case Energy:
+		return pricing{"kWh", millijoulesPerKWh}, true // of mJ
+	case NodeHours:
+		return pricing{"hour", millisecondsPerHour}, true // of ms
+	}
+	return pricing{}, false
+}
+
+// Unit is the unit that the resource is priced in: core-hour, GiB-hour (2^30 B),
+// GB (10^9 B), kWh, hour; "" of an unknown one.
+func (r Resource) Unit() string {
+	p, _ := r.pricing()
+	return p.unit
+}
+
+// Quantities is how much of each resource was used, in the stored units:
+// core-µs, KiB·s, B, mJ, ms. A resource that was not counted is absent.
+type Quantities map[Resource]int64
+
+// PriceKind says whose price it is.
+type PriceKind string
+
+// The kinds of price.
+const (
+	Sale      PriceKind = "sale" // what the customer pays; it alone reaches a cluster
+	CostPrice PriceKind = "cost" // what the operator pays
+)
+
+// Price is the price of one unit of a resource.
+type Price struct {
+	Resource Resource
+	Price    apd.Decimal // of the list's currency per Resource.Unit, >= 0
+}
+
+// PriceList is the prices that hold over one slot of time.
+type PriceList struct {
+	Version  string
+	Kind     PriceKind
+	Currency string // ISO 4217
+	Prices   []Price
+}
+
+// maxPriceDigits bounds a price's digits and its exponent.
+const maxPriceDigits = 34
+
+// priceContext traps what would change a price silently.
+var priceContext = apd.Context{Precision: maxPriceDigits, MaxExponent: maxPriceDigits, MinExponent: -maxPriceDigits,
+	Traps: apd.DefaultTraps | apd.Inexact | apd.Rounded, Rounding: apd.RoundHalfUp}
+
+// ParsePrice reads a decimal price: finite, not negative, at most 34 digits. It
+// returns ErrInput.
+func ParsePrice(s string) (apd.Decimal, error) {
+	price, _, err := priceContext.NewFromString(s)
+	if err != nil {
+		return apd.Decimal{}, fmt.Errorf("price %q: %w: %w", s, ErrInput, err)
+	}
+	if err := checkPrice(price); err != nil {
+		return apd.Decimal{}, fmt.Errorf("price %q: %w", s, err)
+	}
+	return *price, nil
+}
+
+func checkPrice(p *apd.Decimal) error {
+	switch {
+	case p.Form != apd.Finite:
+		return fmt.Errorf("not a finite number: %w", ErrInput)
+	case p.Negative && !p.IsZero():
+		return fmt.Errorf("negative: %w", ErrInput)
+	case p.NumDigits() > maxPriceDigits || p.Exponent > maxPriceDigits || p.Exponent < -maxPriceDigits:
+		return fmt.Errorf("more than %d digits: %w", maxPriceDigits, ErrInput)
+	}
+	return nil
+}
+
+// check looks for contradictions in the list. It returns ErrInput.
+func (l PriceList) check() error {
+	if _, ok := CurrencyExponent(l.Currency); !ok {
+		return fmt.Errorf("price list %s: currency %q: %w", l.Version, l.Currency, ErrInput)
+	}
+	for i, p := range l.Prices {
+		if _, known := p.Resource.pricing(); !known {
+			return fmt.Errorf("price list %s: resource %q: %w", l.Version, p.Resource, ErrInput)
+		}
+		if slices.ContainsFunc(l.Prices[:i], func(o Price) bool { return o.Resource == p.Resource }) {
+			return fmt.Errorf("price list %s: two prices of %s: %w", l.Version, p.Resource, ErrInput)
+		}
+		if err := checkPrice(&p.Price); err != nil {
+			return fmt.Errorf("price list %s: price of %s: %w", l.Version, p.Resource, err)
+		}
+	}
+	return nil
+}
+
+// price is the price of a resource, if the list has one.
+func (l PriceList) price(r Resource) (*apd.Decimal, bool) {
+	for i := range l.Prices {
+		if l.Prices[i].Resource == r {
+			return &l.Prices[i].Price, true
+		}
+	}
+	return nil, false
+}
+
+// Line is one line of a bill or of a rating.
+type Line struct {
+	Resource  Resource
+	Base      int64       // the quantity as stored: core-µs, KiB·s, B, mJ, ms; exact
+	Quantity  apd.Decimal // in Unit, rounded to quantityDigits for people; Cost is not computed from it
+	Unit      string
+	UnitPrice apd.Decimal
+	Cost      apd.Decimal // rounded once, to the currency's smallest unit
+	Currency  string
+	Version   string // of the price list
+}
+
+// quantityDigits is how many decimals a line's quantity shows.
+const quantityDigits = 9
+
+// Rate prices quantities that were summed over one price slot: a line for each
+// resource that has both a quantity and a price, in the order of Resources. The
+// cost is the exact product, rounded once, half away from zero, to the
+// currency's smallest unit. unpriced is the resources with a quantity above 0
+// and no price. It returns ErrInput.
+func Rate(quantities Quantities, prices PriceList) (lines []Line, unpriced []Resource, err error) {
+	if err := prices.check(); err != nil {
+		return nil, nil, err
+	}
+	exponent, _ := CurrencyExponent(prices.Currency)
+	for _, r := range Resources() {
+		quantity, counted := quantities[r]
+		if !counted {
+			continue
+		}
+		price, priced := prices.price(r)
+		if !priced {
+			if quantity != 0 {
+				unpriced = append(unpriced, r)
+			}
+			continue
+		}
+		p, _ := r.pricing()
+		line := Line{Resource: r, Base: quantity, Unit: p.unit, Currency: prices.Currency, Version: prices.Version}
+		line.UnitPrice.Set(price)
+		line.Cost = exactCost(quantity, price, p.base, exponent).rounded(exponent)
+		line.Quantity = exactCost(quantity, apd.New(1, 0), p.base, quantityDigits).rounded(quantityDigits)
+		line.Quantity.Reduce(&line.Quantity)
+		lines = append(lines, line)
+	}
+	return lines, unpriced, nil
+}
+
+// ratio is an exact amount in units of 10^-places of the currency; the
+// denominator is > 0.
+type ratio struct{ num, den big.Int }
+
+// exactCost is quantity · price / base in units of 10^-places.
+func exactCost(quantity int64, price *apd.Decimal, base int64, places int32) *ratio {
+	var r ratio
+	r.num.Mul(big.NewInt(quantity), price.Coeff.MathBigInt())
+	r.den.SetInt64(base)
+	power := func(n int32) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
+	if shift := price.Exponent + places; shift >= 0 {
+		r.num.Mul(&r.num, power(shift))
+	} else {
+		r.den.Mul(&r.den, power(-shift))
+	}
+	return &r
+}
+
+// round is the nearest integer, halves away from zero.
+func (r *ratio) round() *big.Int {
+	n := new(big.Int).Abs(&r.num)
+	n.Lsh(n, 1).Add(n, &r.den)
+	n.Quo(n, new(big.Int).Lsh(&r.den, 1))
+	if r.num.Sign() < 0 {
+		n.Neg(n)
+	}
+	return n
+}
+
+func (r *ratio) rounded(places int32) apd.Decimal {
+	n := r.round()
+	var d apd.Decimal
+	d.Negative = n.Sign() < 0
+	d.Coeff.SetMathBigInt(n.Abs(n))
+	d.Exponent = -places
+	return d
+}
+
+// CurrencyExponent is how many decimals the currency's smallest unit has, by
+// ISO 4217: 2, but for a few. It is false of what is no currency code.
+func CurrencyExponent(code string) (int32, bool) {
+	if len(code) != 3 {
+		return 0, false
+	}
+	for _, c := range code {
+		if c < 'A' || c > 'Z' {
+			return 0, false
+		}
+	}
+	switch code {
+	case "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF":
+		return 0, true
+	case "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND":
+		return 3, true
+	case "CLF", "UYW":
+		return 4, true
+	}
+	return 2, true
+}

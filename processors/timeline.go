@@ -1,0 +1,79 @@
+package processors
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// nodeEnergy is a node's modelled energy in one minute, µJ.
+type nodeEnergy struct {
+	idle, dynamic int64
+}
+
+// modelled is the model's energy of a node's minute: idle · time alive, and
+// above it by utilisation.
+func modelled(m Model, h Hardware, row NodeMinute) nodeEnergy {
+	uptime := min(max(row.Uptime, 0), schema.Minute.Milliseconds())
+	idle := h.IdleMilliwatts * uptime // mW · ms = µJ
+	all := MulDiv(max(m.PowerAt(h, utilisation(row.CPU, row.Capacity)), 0), uptime, 1000)
+	return nodeEnergy{idle: idle, dynamic: max(all-idle, 0)}
+}
+
+// timeline is a box's modelled energy, cumulative, linear within a minute.
+type timeline struct {
+	from   time.Time
+	minute []int64 // µJ of each minute
+	sum    []int64 // µJ before it
+}
+
+func newTimeline(span schema.Window, in PowerInput, m Model) (*timeline, error) {
+	n := int(span.Length() / schema.Minute)
+	t := &timeline{from: span.From, minute: make([]int64, n), sum: make([]int64, n+1)}
+	for i := range t.minute {
+		t.minute[i] = overheadMicrojoules(in.Box)
+	}
+	for _, node := range in.Nodes {
+		for _, row := range node.Minutes {
+			i := int(row.Time.Sub(span.From) / schema.Minute)
+			if row.Time.Before(span.From) || i >= n || !node.validAt(row.Time) {
+				continue
+			}
+			e := modelled(m, node.Hardware, row)
+			t.minute[i] += e.idle + e.dynamic
+		}
+	}
+	for i, e := range t.minute {
+		sum, err := Sum(t.sum[i], e)
+		if err != nil {
+			return nil, fmt.Errorf("model energy of box %s: %w", in.Box.Name, err)
+		}
+		t.sum[i+1] = sum
+	}
+	return t, nil
+}
+
+func overheadMicrojoules(b Box) int64 {
+	return max(b.OverheadMilliwatts, 0) * schema.Minute.Milliseconds()
+}
+
+// at is the energy from the timeline's start to t, µJ.
+func (l *timeline) at(t time.Time) int64 {
+	into := t.Sub(l.from)
+	if into <= 0 {
+		return 0
+	}
+	i := int(into / schema.Minute)
+	if i >= len(l.minute) {
+		return l.sum[len(l.minute)]
+	}
+	return l.sum[i] + MulDiv(l.minute[i], int64(into%schema.Minute), int64(schema.Minute))
+}
+
+func (l *timeline) between(from, to time.Time) int64 { return l.at(to) - l.at(from) }
+
+// validAt says whether the node was in the box in the minute at t.
+func (n Node) validAt(t time.Time) bool {
+	return (n.From.IsZero() || !t.Before(n.From)) && (n.To.IsZero() || t.Before(n.To))
+}
