@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/influxdata/influxql"
 	"github.com/tinylib/msgp/msgp"
 )
 
@@ -16,7 +17,7 @@ const (
 	longestURL = 4 << 10 // a longer statement goes into the body
 )
 
-// Select runs one statement that reads and hands over each row as it arrives.
+// Select runs one statement, SELECT or SHOW and nothing that writes, and hands over each row as it arrives.
 // The tags of a series (GROUP BY) are the row's tags, empty ones left out;
 // columns that are not null are its fields; a column "time" first is its time.
 // Tags are shared by the rows of a series and must not be changed. The first
@@ -24,10 +25,35 @@ const (
 // an answer that ends early, are errors: rows that came before them were
 // handed over. An unknown database is ErrNotFound, an unknown table no rows.
 func (d *Database) Select(ctx context.Context, q string, each func(Point) error) error {
+	if err := readsOnly(q); err != nil {
+		return fmt.Errorf("query %s: %w", d.name, err)
+	}
 	if err := d.server.read(ctx, d.name, q, each); err != nil {
 		return fmt.Errorf("query %s: %w", d.name, err)
 	}
 	return nil
+}
+
+// readsOnly refuses what changes something: the engine runs it for a GET too.
+func readsOnly(q string) error {
+	parsed, err := influxql.ParseQuery(q)
+	if err != nil {
+		return fmt.Errorf("parse: %w", err)
+	}
+	if len(parsed.Statements) != 1 {
+		return fmt.Errorf("%d statements, want one", len(parsed.Statements))
+	}
+	switch statement := parsed.Statements[0].(type) {
+	case *influxql.SelectStatement:
+		if statement.Target == nil {
+			return nil
+		}
+	default:
+		if strings.HasPrefix(statement.String(), "SHOW ") {
+			return nil
+		}
+	}
+	return fmt.Errorf("statement does not only read")
 }
 
 func (s *Server) read(ctx context.Context, db, q string, each func(Point) error) error {
