@@ -94,6 +94,7 @@ type Container struct {
 	RequestMemoryBytes int64
 	LimitMemoryBytes   int64
 	Restarts           []time.Duration // since the pod's start: a new epoch, a new id
+	Filesystem         Wave            // B used; the zero value is not shown
 }
 
 // Box is a physical unit with its meters. Which nodes stand in it, the nodes say.

@@ -74,6 +74,11 @@ func (p *Pod) runs(t time.Time) int64 {
 
 // instance is the template's n-th instance.
 func (s *Simulator) instance(cluster string, p *Pod, run int64) Instance {
+	return s.life(cluster, p, run).identify(s.fleet.Seed)
+}
+
+// life is the template's n-th instance without its names.
+func (s *Simulator) life(cluster string, p *Pod, run int64) Instance {
 	i := Instance{Cluster: cluster, pod: p, run: run, Start: p.Start, End: p.End}
 	if p.Every > 0 {
 		i.Start = p.Start.Add(time.Duration(run) * p.Every)
@@ -83,10 +88,11 @@ func (s *Simulator) instance(cluster string, p *Pod, run int64) Instance {
 	if left := node.Left; !left.IsZero() && (i.End.IsZero() || i.End.After(left)) {
 		i.End = left
 	}
-	return i.identify(s.fleet.Seed)
+	return i
 }
 
-// overlapping are the template's instances that live at some moment of [from, to].
+// overlapping are the template's instances that live at some moment of
+// [from, to], without their names.
 func (s *Simulator) overlapping(cluster string, p *Pod, from, to time.Time) []Instance {
 	first, last := int64(0), int64(0)
 	if p.Every > 0 {
@@ -94,7 +100,7 @@ func (s *Simulator) overlapping(cluster string, p *Pod, from, to time.Time) []In
 	}
 	var all []Instance
 	for run := first; run <= last; run++ {
-		i := s.instance(cluster, p, run)
+		i := s.life(cluster, p, run)
 		if !i.Start.After(to) && (i.End.IsZero() || i.End.After(from)) && (i.End.IsZero() || i.End.After(i.Start)) {
 			all = append(all, i)
 		}
@@ -108,7 +114,9 @@ func (s *Simulator) Instances(cluster string, from, to time.Time) []Instance {
 	c := s.cluster(cluster)
 	var all []Instance
 	for n := range c.Pods {
-		all = append(all, s.overlapping(cluster, &c.Pods[n], from, to)...)
+		for _, i := range s.overlapping(cluster, &c.Pods[n], from, to) {
+			all = append(all, i.identify(s.fleet.Seed))
+		}
 	}
 	return all
 }

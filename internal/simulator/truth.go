@@ -66,7 +66,7 @@ func (i Instance) cpu(t time.Time) int64 { return nanoseconds(i.pod.CPU.Grown(i.
 // is like the others.
 func (s *Simulator) cpuTotal(cluster string, p *Pod, t time.Time) int64 {
 	if p.Every == 0 {
-		return s.instance(cluster, p, 0).cpu(t)
+		return s.life(cluster, p, 0).cpu(t)
 	}
 	if left := s.node(cluster, p.Node).Left; !left.IsZero() && t.After(left) {
 		t = left

@@ -1,0 +1,167 @@
+package simulator
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	mebibyte = 1 << 20
+	gibibyte = 1 << 30
+)
+
+// Demo is the fleet of the demonstration: two edge clusters of three nodes in
+// a box each, about ten pods each, alive since 25 hours before now, so that
+// there is a day of history. Its kubelets sample every 4 to 6 s, for a scrape
+// every 5 s.
+func Demo(now time.Time) Fleet {
+	start := now.UTC().Add(-25 * time.Hour).Truncate(time.Hour)
+	fleet := Fleet{Seed: 1, Housekeeping: Housekeeping{Min: 4 * time.Second, Max: 6 * time.Second, Jitter: time.Second}}
+	for _, site := range []string{"ams", "par"} {
+		box := "box-" + site
+		fleet.Boxes = append(fleet.Boxes, Box{Name: box, OverheadWatts: 6, Since: start,
+			Meters: []Meter{{Name: "meter-" + site, Generation: 2}}})
+		cluster := Cluster{Name: "edge-" + site}
+		for n := 1; n <= 3; n++ {
+			cluster.Nodes = append(cluster.Nodes, node(fmt.Sprintf("%s-%d", site, n), box, start, n))
+		}
+		fleet.Clusters = append(fleet.Clusters, cluster)
+	}
+	ams, par := &fleet.Clusters[0], &fleet.Clusters[1]
+	ams.Pods = append(ams.Pods, agents(ams, start)...)
+	ams.Pods = append(ams.Pods, replicas(ams, "shop", "web", "shop", start, 3, wave(0.35, 0.25, 40*time.Minute))...)
+	ams.Pods = append(ams.Pods, replicas(ams, "shop", "cart", "shop", start, 1, wave(0.2, 0.1, 25*time.Minute))...)
+	ams.Pods = append(ams.Pods, stateful(ams, "data", "db", "data", start, wave(0.5, 0.2, 3*time.Hour)))
+	ams.Pods = append(ams.Pods, cron(ams, "batch", "report", "finance", start, 1, 5*time.Minute, 95*time.Second, Constant(0.9)))
+	ams.Pods = append(ams.Pods, cron(ams, "batch", "thumbnails", "shop", start, 2, 3*time.Minute, 50*time.Second, wave(0.6, 0.3, 20*time.Second)))
+	par.Pods = append(par.Pods, agents(par, start)...)
+	par.Pods = append(par.Pods, replicas(par, "media", "stream", "media", start, 3, wave(0.6, 0.4, 90*time.Minute))...)
+	par.Pods = append(par.Pods, replicas(par, "media", "api", "media", start, 2, wave(0.15, 0.05, 15*time.Minute))...)
+	par.Pods = append(par.Pods, stateful(par, "data", "queue", "data", start, Constant(0.3)))
+	par.Pods = append(par.Pods, cron(par, "batch", "transcode", "media", start, 0, 4*time.Minute, 110*time.Second, Wave{Base: 0.4,
+		Burst: 0.8, BurstPeriod: 30 * time.Second, BurstLength: 10 * time.Second}))
+	return fleet
+}
+
+// Steady is one cluster of two nodes in one box whose rates are constant and
+// whose pods stay: interpolation is exact up to rounding.
+func Steady(start time.Time) Fleet {
+	fleet := Fleet{Seed: 2, Housekeeping: Usual, Boxes: []Box{{Name: "box-a", OverheadWatts: 4, Since: start,
+		Meters: []Meter{{Name: "meter-a", Generation: 2}}}}}
+	cluster := Cluster{Name: "steady"}
+	for n := 1; n <= 2; n++ {
+		one := node(fmt.Sprintf("n%d", n), "box-a", start, n)
+		one.System = Constant(0.1 * float64(n))
+		cluster.Nodes = append(cluster.Nodes, one)
+	}
+	cluster.Pods = append(cluster.Pods, replicas(&cluster, "team-a", "web", "a", start, 4, Constant(0.25))...)
+	cluster.Pods = append(cluster.Pods, stateful(&cluster, "team-b", "db", "b", start, Constant(0.4)))
+	fleet.Clusters = []Cluster{cluster}
+	return fleet
+}
+
+// Varying is like Steady with rates that vary, a container that restarts, a
+// node that boots anew after two hours and pods that end: a CronJob's every
+// four minutes, and a replica after 90 minutes.
+func Varying(start time.Time) Fleet {
+	fleet := Steady(start)
+	fleet.Seed = 3
+	cluster := &fleet.Clusters[0]
+	cluster.Name = "varying"
+	cluster.Nodes[1].Boots = []time.Time{start.Add(2 * time.Hour)}
+	cluster.Nodes[1].System = wave(0.2, 0.1, 7*time.Minute)
+	for p := range cluster.Pods {
+		cluster.Pods[p].CPU = Wave{Base: 0.3, Amplitude: 0.2, Period: time.Duration(3+p) * time.Minute, Phase: time.Duration(p) * 17 * time.Second,
+			Burst: 0.1 * float64(p%2), BurstPeriod: 7 * time.Minute, BurstLength: time.Minute}
+		cluster.Pods[p].Memory = wave(200*mebibyte, 50*mebibyte, 9*time.Minute)
+	}
+	cluster.Pods[0].End = start.Add(90 * time.Minute)
+	cluster.Pods[1].Containers[0].Restarts = []time.Duration{37 * time.Minute, 95 * time.Minute}
+	cluster.Pods = append(cluster.Pods, cron(cluster, "team-a", "batch", "a", start, 0, 4*time.Minute, 75*time.Second, Constant(0.8)))
+	return fleet
+}
+
+// Shared is a box whose three nodes belong to two clusters of two customers,
+// which both have a namespace default; one more box has no meter.
+func Shared(start time.Time) Fleet {
+	fleet := Fleet{Seed: 4, Housekeeping: Usual, Boxes: []Box{
+		{Name: "box-shared", OverheadWatts: 5, Since: start, Meters: []Meter{{Name: "meter-shared", Generation: 2}}},
+		{Name: "box-unmetered", OverheadWatts: 3, Since: start},
+	}}
+	red, blue := Cluster{Name: "red"}, Cluster{Name: "blue"}
+	red.Nodes = []Node{node("red-1", "box-shared", start, 1), node("red-2", "box-shared", start, 2)}
+	blue.Nodes = []Node{node("blue-1", "box-shared", start, 3), node("blue-2", "box-unmetered", start, 1)}
+	red.Pods = append(replicas(&red, "default", "web", "red", start, 3, wave(0.4, 0.2, 11*time.Minute)),
+		stateful(&red, "data", "db", "red", start, Constant(0.3)))
+	blue.Pods = append(replicas(&blue, "default", "web", "blue", start, 3, wave(0.25, 0.1, 13*time.Minute)),
+		cron(&blue, "batch", "report", "blue", start, 0, 5*time.Minute, 90*time.Second, Constant(0.7)))
+	fleet.Clusters = []Cluster{red, blue}
+	return fleet
+}
+
+// node is a small server of four cores, the n-th of its kind.
+func node(name, box string, joined time.Time, n int) Node {
+	return Node{Name: name, Box: box, CPUType: "N100", RAMType: "DDR5", DiskType: "NVMe", Cores: 4, MemoryBytes: 16 * gibibyte,
+		AllocatableMillicores: 3800, AllocatableMemoryBytes: 15 * gibibyte, Joined: joined,
+		System: wave(0.12, 0.04, time.Duration(20+3*n)*time.Minute), SystemMemory: Constant(900 * mebibyte),
+		Receive: Constant(3000), Transmit: Constant(2000), Filesystem: Constant(40 * gibibyte),
+		IdleWatts: 7 + float64(n)/2, WattsPerCore: 5}
+}
+
+func wave(base, amplitude float64, period time.Duration) Wave {
+	return Wave{Base: base, Amplitude: amplitude, Period: period}
+}
+
+func labels(workload, team string) map[string]string {
+	return map[string]string{"app": workload, "team": team, "app.kubernetes.io/name": workload, "app.kubernetes.io/part-of": team}
+}
+
+// pod has a main container and a small one beside it.
+func pod(cluster *Cluster, namespace, kind, workload, team string, at int, start time.Time, cpu Wave) Pod {
+	cpu.Phase += time.Duration(at) * 97 * time.Second
+	request := int64(1000*(cpu.Base+cpu.Amplitude)) / 10 * 10
+	return Pod{Namespace: namespace, Kind: kind, Workload: workload, Labels: labels(workload, team),
+		Node: cluster.Nodes[at%len(cluster.Nodes)].Name, Start: start.Add(time.Duration(10+at) * time.Second), CPU: cpu,
+		Memory: Constant(float64(180+20*at) * mebibyte), Receive: Constant(float64(4000 + 500*at)), Transmit: Constant(float64(9000 + 700*at)),
+		Containers: []Container{
+			{Name: workload, Share: 0.9, RequestMillicores: max(request, 50), LimitMillicores: 2000, RequestMemoryBytes: 128 * mebibyte, LimitMemoryBytes: gibibyte},
+			{Name: "proxy", Share: 0.08, RequestMillicores: 20, RequestMemoryBytes: 32 * mebibyte},
+		}}
+}
+
+// replicas are a Deployment's pods, on the nodes in turn.
+func replicas(cluster *Cluster, namespace, name, team string, start time.Time, count int, cpu Wave) []Pod {
+	var all []Pod
+	set := name + "-" + suffix(0, "replicaset", namespace, name) + "55b7"
+	for n := range count {
+		one := pod(cluster, namespace, "Deployment", name, team, n, start, cpu)
+		one.Name = set + "-" + suffix(uint64(n), cluster.Name, namespace, name)
+		all = append(all, one)
+	}
+	return all
+}
+
+func stateful(cluster *Cluster, namespace, name, team string, start time.Time, cpu Wave) Pod {
+	one := pod(cluster, namespace, "StatefulSet", name, team, 1, start, cpu)
+	one.Name = name + "-0"
+	return one
+}
+
+// agents are a DaemonSet's pods: one on each node, without requests.
+func agents(cluster *Cluster, start time.Time) []Pod {
+	var all []Pod
+	for n := range cluster.Nodes {
+		one := pod(cluster, "kube-system", "DaemonSet", "node-agent", "platform", n, start, Constant(0.03))
+		one.Name = "node-agent-" + suffix(uint64(n), cluster.Name, "agent")
+		one.Containers = []Container{{Name: "agent", Share: 0.97}}
+		all = append(all, one)
+	}
+	return all
+}
+
+func cron(cluster *Cluster, namespace, name, team string, start time.Time, at int, every, duration time.Duration, cpu Wave) Pod {
+	one := pod(cluster, namespace, "CronJob", name, team, at, start, cpu)
+	one.Name, one.Start, one.Every, one.Duration = name, start.Add(every), every, duration
+	one.Containers = one.Containers[:1]
+	return one
+}
