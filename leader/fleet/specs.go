@@ -216,3 +216,14 @@ func (n Node) named(name string) Spec       { n.Name = name; return n }
 func (m Meter) named(name string) Spec      { m.Name = name; return m }
 func (a Assignment) named(name string) Spec { a.Name = name; return a }
 func (p PriceList) named(name string) Spec  { p.Name = name; return p }
+
+// FieldsNaming are the fields of a body that name the object of that kind.
+func FieldsNaming(spec Spec, kind Kind, name string) []string {
+	var fields []string
+	for _, ref := range spec.references() {
+		if ref.kind == kind && ref.name == name {
+			fields = append(fields, ref.field)
+		}
+	}
+	return fields
+}

@@ -48,8 +48,8 @@ func Validate(objects, existing []Object) error {
 		v.object(o)
 	}
 	v.overlaps(objects)
+	v.references(objects, append(slices.Clone(existing), objects...))
 	known := append(others(existing, objects), objects...)
-	v.references(objects, known)
 	v.nodes(objects, known)
 	v.priceLists(objects, known)
 	if len(v.problems) > 0 {
@@ -77,6 +77,8 @@ func (v *validator) object(o Object) {
 	if !o.ValidFrom.IsZero() && !o.ValidTo.IsZero() && !o.ValidFrom.Before(o.ValidTo) {
 		v.report(o, "validTo", "%s is not after validFrom %s", stamp(o.ValidTo), stamp(o.ValidFrom))
 	}
+	v.moment(o, "validFrom", o.ValidFrom)
+	v.moment(o, "validTo", o.ValidTo)
 	if o.Spec == nil {
 		v.report(o, "spec", "is missing")
 		return
@@ -85,6 +87,13 @@ func (v *validator) object(o Object) {
 		v.report(o, "kind", "%q has the spec of a %s", o.Kind, o.Spec.Kind())
 	}
 	o.Spec.check(func(field, format string, args ...any) { v.report(o, "spec."+field, format, args...) })
+}
+
+// moment refuses a year that no cluster was metered in.
+func (v *validator) moment(o Object, field string, t time.Time) {
+	if !t.IsZero() && (t.Year() < 1970 || t.Year() > 2200) {
+		v.report(o, field, "%s is not between the years 1970 and 2200", stamp(t))
+	}
 }
 
 // overlaps refuses two versions of one name that hold at the same time. An open

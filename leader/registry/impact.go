@@ -1,0 +1,238 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+)
+
+// quarterOf is the start of the quarter that holds t.
+func quarterOf(t time.Time) time.Time { return t.UTC().Truncate(schema.Quarter) }
+
+// reach is what one change touches: boxes, whose power is computed again (and
+// cost after it), and clusters, whose cost is.
+type reach struct{ boxes, clusters map[string]bool }
+
+// world answers who stands where in a stretch of time, before or after a change.
+type world []fleet.Object
+
+// affected is the work that the edits make due: for each stretch of time in
+// which an object says something else, the quarters that hold data.
+func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existing []fleet.Object) ([]Due, error) {
+	if len(edits) == 0 {
+		return nil, nil
+	}
+	first, err := firstQuarters(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	all := world(slices.Clone(existing))
+	for _, e := range edits {
+		for _, s := range e.new {
+			all = append(all, s.object(e.kind, e.name))
+		}
+	}
+	reasons := make(map[Due]string)
+	now := nanos(r.clock.Now())
+	for _, e := range edits {
+		for _, d := range deltas(e.old, e.new) {
+			stretch := all.in(d)
+			touched := stretch.touched(e.key, d)
+			reason := fmt.Sprintf("%s/%s changed", e.kind, e.name)
+			for box := range touched.boxes {
+				stretch.quarters(d, now, stretch.earliest(box, first), func(at time.Time) {
+					reasons[Due{Processor: ProcessorPower, Scope: box, Quarter: at}] = reason
+				})
+			}
+			for cluster := range touched.clusters {
+				if since, ok := first[cluster]; ok {
+					stretch.quarters(d, now, since, func(at time.Time) {
+						reasons[Due{Processor: ProcessorCost, Scope: cluster, Quarter: at}] = reason
+					})
+				}
+			}
+		}
+	}
+	due := make([]Due, 0, len(reasons))
+	for d, reason := range reasons {
+		d.Reason = reason
+		due = append(due, d)
+	}
+	slices.SortFunc(due, compareDue)
+	return due, nil
+}
+
+func compareDue(a, b Due) int {
+	if a.Processor != b.Processor {
+		return -cmpText(a.Processor, b.Processor) // power before cost
+	}
+	if c := a.Quarter.Compare(b.Quarter); c != 0 {
+		return c
+	}
+	return cmpText(a.Scope, b.Scope)
+}
+
+func cmpText(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// firstQuarters are the first quarters of which anything was received.
+func firstQuarters(ctx context.Context, q queryer) (map[string]int64, error) {
+	first := make(map[string]int64)
+	err := each(ctx, q, func(scan func(...any) error) error {
+		var cluster string
+		var quarter int64
+		if err := scan(&cluster, &quarter); err != nil {
+			return err
+		}
+		if known, ok := first[cluster]; !ok || quarter < known {
+			first[cluster] = quarter
+		}
+		return nil
+	}, `SELECT m.cluster, (SELECT l.quarter FROM ledger l WHERE l.cluster = m.cluster AND l.tbl = m.tbl ORDER BY l.quarter LIMIT 1) AS q
+		FROM mark m WHERE q IS NOT NULL`)
+	return first, err
+}
+
+// in are the objects that hold in the stretch.
+func (w world) in(d delta) world {
+	var found world
+	for _, o := range w {
+		if s := spanOf(o); s.from < d.to && d.from < s.to {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// quarters calls f with each quarter that the stretch touches and that lies
+// between the first received one and now.
+func (world) quarters(d delta, now, first int64, f func(time.Time)) {
+	from, to := max(d.from, first), min(d.to, now)
+	if from >= to {
+		return
+	}
+	for at := quarterOf(moment(from)); nanos(at) < to; at = at.Add(schema.Quarter) {
+		f(at)
+	}
+}
+
+// earliest is the first received quarter of the clusters in a box.
+func (w world) earliest(box string, first map[string]int64) int64 {
+	earliest := int64(forever)
+	for _, o := range w {
+		if n, ok := o.Spec.(fleet.Node); ok && n.Box == box {
+			if since, known := first[n.Cluster]; known {
+				earliest = min(earliest, since)
+			}
+		}
+	}
+	return earliest
+}
+
+// touched is what a change of an object reaches.
+func (w world) touched(k key, d delta) reach {
+	to := reach{make(map[string]bool), make(map[string]bool)}
+	for _, spec := range []fleet.Spec{d.old, d.new} {
+		switch s := spec.(type) {
+		case fleet.Customer:
+			if differs(d, "spec.currency") {
+				w.customer(k.name, to)
+			}
+		case fleet.Cluster:
+			if differs(d, "spec.customer") {
+				to.clusters[k.name] = true
+				w.nodes(to, func(n fleet.Node) bool { return n.Cluster == k.name })
+			}
+		case fleet.Box:
+			if differs(d, "spec.overheadWatts", "spec.idlePolicy") {
+				to.boxes[k.name] = true
+			}
+		case fleet.Hardware:
+			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores") {
+				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
+			}
+		case fleet.Node:
+			to.boxes[s.Box] = s.Box != ""
+			to.clusters[s.Cluster] = true
+		case fleet.Meter:
+			if differs(d, "spec.box", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules") {
+				to.boxes[s.Box] = true
+			}
+		case fleet.Assignment:
+			w.clusters(to, s.Cluster)
+		case fleet.PriceList:
+			w.prices(s, to)
+		}
+	}
+	delete(to.boxes, "")
+	return to
+}
+
+// differs says whether the change adds, ends or alters one of the fields.
+func differs(d delta, fields ...string) bool {
+	if d.old == nil || d.new == nil {
+		return true
+	}
+	for _, c := range fleet.FieldChanges(fleet.Object{Spec: d.old}, fleet.Object{Spec: d.new}) {
+		if slices.Contains(fields, c.Field) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w world) nodes(to reach, match func(fleet.Node) bool) {
+	for _, o := range w {
+		if n, ok := o.Spec.(fleet.Node); ok && match(n) && n.Box != "" {
+			to.boxes[n.Box] = true
+		}
+	}
+}
+
+// clusters adds the named cluster, or all for "".
+func (w world) clusters(to reach, name string) {
+	for _, o := range w {
+		if o.Kind == fleet.KindCluster && (name == "" || name == o.Name()) {
+			to.clusters[o.Name()] = true
+		}
+	}
+}
+
+// customer adds the clusters that a customer owns or uses.
+func (w world) customer(name string, to reach) {
+	for _, o := range w {
+		switch s := o.Spec.(type) {
+		case fleet.Cluster:
+			if s.Customer == name {
+				to.clusters[o.Name()] = true
+			}
+		case fleet.Assignment:
+			if s.Customer == name {
+				w.clusters(to, s.Cluster)
+			}
+		}
+	}
+}
+
+func (w world) prices(list fleet.PriceList, to reach) {
+	for _, cluster := range list.Clusters {
+		to.clusters[cluster] = true
+	}
+	for _, customer := range list.Customers {
+		w.customer(customer, to)
+	}
+	if len(list.Clusters)+len(list.Customers) == 0 {
+		w.clusters(to, "")
+	}
+}

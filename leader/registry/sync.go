@@ -1,0 +1,216 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// Mark is how far a table of a cluster has been pulled; zero before the first
+// pull.
+func (r *Registry) Mark(ctx context.Context, cluster, table string) (influxsync.Mark, error) {
+	var mark influxsync.Mark
+	var at int64
+	err := r.reader.QueryRowContext(ctx, "SELECT store, time, hash FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).
+		Scan(&mark.Store, &at, &mark.Hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return influxsync.Mark{}, nil
+	}
+	if err != nil {
+		return influxsync.Mark{}, fmt.Errorf("mark of %s %s: %w", cluster, table, err)
+	}
+	if at != 0 {
+		mark.Time = moment(at)
+	}
+	return mark, nil
+}
+
+// Received records a confirmed pull in one transaction: the new mark, the
+// journal entries as the ledger's newest, and the work that they make due. It
+// may be repeated. An entry that is neither of a higher revision nor later than
+// the ledger's is left out, unless it comes from a store with another id: then
+// it counts as an overlap.
+func (r *Registry) Received(ctx context.Context, cluster, table string, mark influxsync.Mark, entries []influxsync.Entry, due []Due) error {
+	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
+		var at int64
+		if !mark.Time.IsZero() {
+			at = nanos(mark.Time)
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO mark (cluster, tbl, store, time, hash) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET store = excluded.store, time = excluded.time, hash = excluded.hash`,
+			cluster, table, mark.Store, at, mark.Hash)
+		if err != nil {
+			return err
+		}
+		if err := r.enter(ctx, tx, cluster, table, mark.Store, entries); err != nil {
+			return err
+		}
+		return r.addDue(ctx, tx, due)
+	})
+	if err != nil {
+		return fmt.Errorf("received %s %s: %w", cluster, table, err)
+	}
+	return nil
+}
+
+func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store string, entries []influxsync.Entry) error {
+	put, err := tx.PrepareContext(ctx, `INSERT INTO ledger
+		(cluster, tbl, window_from, window_to, quarter, store, revision, rows, digest, coverage, reason, entry_time, received_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET window_to = excluded.window_to, revision = excluded.revision, rows = excluded.rows,
+			digest = excluded.digest, coverage = excluded.coverage, reason = excluded.reason, entry_time = excluded.entry_time,
+			received_at = excluded.received_at, overlaps = overlaps + (store <> excluded.store), store = excluded.store
+		WHERE store <> excluded.store OR excluded.revision > revision OR excluded.entry_time > entry_time`)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = put.Close() }()
+	now := nanos(r.clock.Now())
+	for _, e := range entries {
+		if e.Cluster != cluster || e.Table != table {
+			return fmt.Errorf("journal entry of %s %s", e.Cluster, e.Table)
+		}
+		_, err := put.ExecContext(ctx, cluster, table, nanos(e.Window.From), nanos(e.Window.To), nanos(quarterOf(e.Window.From)),
+			store, e.Revision, e.Rows, int64(e.Digest), e.Coverage, e.Reason, nanos(e.Time), now)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LedgerEntry is the newest revision of one window as received.
+type LedgerEntry struct {
+	Window   schema.Window     `json:"window"`
+	Store    string            `json:"store"`
+	Revision int64             `json:"revision"`
+	Rows     int64             `json:"rows"`
+	Digest   influxsync.Digest `json:"digest"`
+	Coverage int64             `json:"coverage"` // 1/1000
+	Reason   string            `json:"reason,omitempty"`
+	Received time.Time         `json:"received"`
+	Overlaps int64             `json:"overlaps,omitempty"` // how often it came again from a store with another id
+}
+
+// Ledger are the windows of a cluster's table that begin in the given one, in
+// order.
+func (r *Registry) Ledger(ctx context.Context, cluster, table string, w schema.Window) ([]LedgerEntry, error) {
+	var entries []LedgerEntry
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		var e LedgerEntry
+		var from, to, digest, received int64
+		err := scan(&from, &to, &e.Store, &e.Revision, &e.Rows, &digest, &e.Coverage, &e.Reason, &received, &e.Overlaps)
+		e.Window = schema.Window{From: moment(from), To: moment(to)}
+		e.Digest, e.Received = influxsync.Digest(digest), moment(received)
+		entries = append(entries, e)
+		return err
+	}, `SELECT window_from, window_to, store, revision, rows, digest, coverage, reason, received_at, overlaps
+		FROM ledger WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? ORDER BY window_from`,
+		cluster, table, nanos(w.From), nanos(w.To))
+	if err != nil {
+		return nil, fmt.Errorf("ledger of %s %s: %w", cluster, table, err)
+	}
+	return entries, nil
+}
+
+// Extent is the window from the first to the last that was received of a
+// cluster's table; false before anything was.
+func (r *Registry) Extent(ctx context.Context, cluster, table string) (schema.Window, bool, error) {
+	return extent(ctx, r.reader, cluster, table)
+}
+
+func extent(ctx context.Context, q queryer, cluster, table string) (schema.Window, bool, error) {
+	var from, to sql.NullInt64
+	err := q.QueryRowContext(ctx, `SELECT (SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
+		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1)`, cluster, table).Scan(&from, &to)
+	if err != nil {
+		return schema.Window{}, false, fmt.Errorf("extent of %s %s: %w", cluster, table, err)
+	}
+	if !from.Valid {
+		return schema.Window{}, false, nil
+	}
+	return schema.Window{From: moment(from.Int64), To: moment(to.Int64)}, true, nil
+}
+
+// StateOK is the state of a cluster whose link works.
+const StateOK = "ok"
+
+// ClusterState is what a cluster's link was like from Since on.
+type ClusterState struct {
+	State   string    `json:"state"` // StateOK or a word such as "unreachable"
+	Since   time.Time `json:"since"`
+	Message string    `json:"message,omitempty"`
+}
+
+// SetClusterState records a change of a cluster's link. The same state again
+// only renews its message and keeps its since.
+func (r *Registry) SetClusterState(ctx context.Context, cluster, state string, since time.Time, message string) error {
+	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
+		var former string
+		var at int64
+		err := tx.QueryRowContext(ctx, "SELECT state, since FROM cluster_state WHERE cluster = ? AND since <= ? ORDER BY since DESC LIMIT 1",
+			cluster, nanos(since)).Scan(&former, &at)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err == nil && former == state {
+			since = moment(at)
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO cluster_state (cluster, since, state, message) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET state = excluded.state, message = excluded.message`, cluster, nanos(since), state, message)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("state of %s: %w", cluster, err)
+	}
+	return nil
+}
+
+// ClusterStates are the states of a cluster's link, oldest first.
+func (r *Registry) ClusterStates(ctx context.Context, cluster string) ([]ClusterState, error) {
+	return clusterStates(ctx, r.reader, cluster)
+}
+
+func clusterStates(ctx context.Context, q queryer, cluster string) ([]ClusterState, error) {
+	var states []ClusterState
+	err := each(ctx, q, func(scan func(...any) error) error {
+		var s ClusterState
+		var since int64
+		err := scan(&s.State, &since, &s.Message)
+		s.Since = moment(since)
+		states = append(states, s)
+		return err
+	}, "SELECT state, since, message FROM cluster_state WHERE cluster = ? ORDER BY since", cluster)
+	if err != nil {
+		return nil, fmt.Errorf("states of %s: %w", cluster, err)
+	}
+	return states, nil
+}
+
+// Forget removes marks, ledger, states, refused rows, objects and due work of a
+// cluster, so that it can be pulled from its beginning. The fleet's objects and
+// the audit stay.
+func (r *Registry) Forget(ctx context.Context, cluster string) error {
+	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		for _, table := range []string{"mark", "ledger", "cluster_state", "quarantine", "quarantine_count", "kube_object"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE cluster = ?", cluster); err != nil {
+				return err
+			}
+		}
+		for _, table := range []string{"due", "fingerprint"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE processor = ? AND scope = ?", ProcessorCost, cluster); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget %s: %w", cluster, err)
+	}
+	return nil
+}
