@@ -1,0 +1,72 @@
+package watch
+
+import (
+	"cmp"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// kubeletPort is the kubelet's where the node does not say another.
+const kubeletPort = 10250
+
+// SetNode takes a node as the API server has it.
+func (l *Log) SetNode(node *corev1.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o, isNew := l.get(KindNode, string(node.UID), "", node.Name)
+	left := o.node.Left
+	o.node = NodeSpec{
+		BootID:               node.Status.NodeInfo.BootID,
+		Address:              address(node),
+		KubeletPort:          cmp.Or(int(node.Status.DaemonEndpoints.KubeletEndpoint.Port), kubeletPort),
+		CapacityMillicores:   node.Status.Capacity.Cpu().MilliValue(),
+		AllocatableMilli:     node.Status.Allocatable.Cpu().MilliValue(),
+		AllocatableMemoryKiB: node.Status.Allocatable.Memory().Value() >> 10,
+		Joined:               node.CreationTimestamp.UTC(),
+		Left:                 left,
+	}
+	if isNew {
+		l.record(o, ReasonAdded, o.node.Joined)
+		return
+	}
+	l.record(o, ReasonChanged, l.clock.Now())
+}
+
+// DeleteNode takes a node's last state: it left now.
+func (l *Log) DeleteNode(node *corev1.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.objects[key{KindNode, string(node.UID)}]; o != nil {
+		l.gone(o, ReasonDeleted)
+	}
+}
+
+// address is where the node's kubelet is asked: from inside the cluster if it
+// can be.
+func address(node *corev1.Node) string {
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeInternalDNS, corev1.NodeExternalIP, corev1.NodeHostName} {
+		for _, a := range node.Status.Addresses {
+			if a.Type == kind && a.Address != "" {
+				return a.Address
+			}
+		}
+	}
+	return ""
+}
+
+// synced says that everything of the kind was shown: what was restored and is
+// not there ended while nobody watched. Owners must have been shown before.
+func (l *Log) synced(kind string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range l.objects {
+		if o.kind != kind || o.present {
+			continue
+		}
+		if kind == KindPod {
+			o.asked = true
+			l.resolve(o)
+		}
+		l.gone(o, ReasonUnseen)
+	}
+}
