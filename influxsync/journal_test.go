@@ -62,7 +62,7 @@ func TestJournalChainsRevisionsAndReopens(t *testing.T) {
 		clk.Set(start.Add(-time.Hour)) // a clock that steps back does not reorder
 		j = openJournal(t, db, clk)
 		appendTo(j, influxsync.Entry{Window: minute(1), Rows: 9})
-		clk.Set(start.Add(24*time.Hour).Truncate(24*time.Hour).Add(-1))
+		clk.Set(start.Add(24 * time.Hour).Truncate(24 * time.Hour).Add(-1))
 		appendTo(j, influxsync.Entry{Window: minute(2)}, influxsync.Entry{Window: minute(3)})
 
 		got := readAll(t, db)
