@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/life"
 	"github.com/accumulus-metering/accumulus/follower/nic"
 	"github.com/accumulus-metering/accumulus/follower/reading"
 )
@@ -61,7 +62,7 @@ type cgroup struct {
 	start                     time.Time // as this body said; zero when it did not
 	moments                   []moment  // of this body
 	interfaces                []string  // of this body, where it has its own network
-	life                      life
+	life                      life.Life
 	seen                      int   // number of the last body that named it
 	given                     int64 // ms, time of its last reading
 }

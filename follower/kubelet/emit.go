@@ -24,7 +24,7 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 	}
 	slices.SortFunc(groups, func(a, b *cgroup) int {
 		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.podUID, b.podUID),
-			cmp.Compare(a.container, b.container), a.life.epoch.Compare(b.life.epoch), cmp.Compare(a.id, b.id))
+			cmp.Compare(a.container, b.container), a.life.Epoch().Compare(b.life.Epoch()), cmp.Compare(a.id, b.id))
 	})
 	pods := newPods(groups, find)
 	var out []reading.Reading
@@ -39,7 +39,7 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 			group.given = at.timestamp
 			values, ok := at.toValues(group.kind != reading.Pod)
 			if ok {
-				out = append(out, reading.Reading{Series: pods.series(d.node, group), Time: at.time(), Epoch: group.life.epoch, Values: values})
+				out = append(out, reading.Reading{Series: pods.series(d.node, group), Time: at.time(), Epoch: group.life.Epoch(), Values: values})
 			}
 		}
 		if group.kind == reading.Pod {
@@ -64,12 +64,9 @@ func (d *decoder) live(group *cgroup) {
 		}
 		cpu := at.values[reading.CPU].whole
 		if last, ok := d.restored[series]; ok && !group.sandbox() {
-			group.life.resume(last, group.start, cpu)
+			group.life.Resume(last, group.start, cpu)
 		}
-		group.life.observe(group.start, cpu, at.time())
-	}
-	if !group.life.known {
-		group.life.epoch = group.start
+		group.life.Observe(group.start, cpu, at.time())
 	}
 }
 
@@ -87,7 +84,7 @@ func (d *decoder) superseded(groups []*cgroup, i int, at moment) bool {
 	if next.podUID != group.podUID || next.container != group.container || len(next.moments) == 0 {
 		return false
 	}
-	if !at.time().After(next.life.epoch) {
+	if !at.time().After(next.life.Epoch()) {
 		return at.timestamp <= group.given
 	}
 	d.refused[refusedOverlap]++
@@ -130,7 +127,7 @@ func newPods(groups []*cgroup, find func(uid string) (Pod, bool)) *pods {
 			if len(group.interfaces) == 0 {
 				break
 			}
-			if before, ok := p.wire[group.podUID]; !ok || !group.life.epoch.Before(before.life.epoch) {
+			if before, ok := p.wire[group.podUID]; !ok || !group.life.Epoch().Before(before.life.Epoch()) {
 				p.wire[group.podUID] = group
 			}
 		}
@@ -184,7 +181,7 @@ func (p *pods) network(out []reading.Reading, node string, pod *cgroup) []readin
 		series := p.series(node, pod)
 		same := slices.IndexFunc(out, func(r reading.Reading) bool { return r.Series == series && r.Time.Equal(at.time()) })
 		if same < 0 {
-			out = append(out, reading.Reading{Series: series, Time: at.time(), Epoch: pod.life.epoch, Values: values})
+			out = append(out, reading.Reading{Series: series, Time: at.time(), Epoch: pod.life.Epoch(), Values: values})
 			continue
 		}
 		for q := reading.NetworkReceive; q <= reading.NetworkTransmit; q++ {

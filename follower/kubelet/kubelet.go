@@ -6,7 +6,7 @@
 // unit from its decimal digits; that it stands at the sample's own time (a
 // sample without one is refused and counted); that a series has one counter at
 // a time; and that an epoch changes only when the counter began anew (see
-// life). One node's failure delays or hides no other's.
+// package life). One node's failure delays or hides no other's.
 //
 // It interpolates, adds and stores nothing, and it finds neither nodes nor
 // pods: that is the watch's.
