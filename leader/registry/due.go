@@ -13,6 +13,7 @@ import (
 // Processors whose work a change of the fleet makes due, and their scopes.
 const (
 	ProcessorPower = "power" // scope: a box
+	ProcessorUsage = "usage" // scope: a cluster; power and received windows make it due
 	ProcessorCost  = "cost"  // scope: a cluster
 )
 

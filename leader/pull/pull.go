@@ -1,0 +1,194 @@
+// Package pull copies a cluster's settled windows into the centre, table by
+// table, by the follower's journal.
+//
+// It guarantees that the mark, the ledger and the work that the windows make
+// due are one transaction, made after the centre has confirmed the rows, and
+// that rows which name another cluster are kept apart. It decides nothing about
+// when to pull.
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/work"
+	"golang.org/x/sync/errgroup"
+)
+
+// entriesAtOnce is how many journal entries one step follows: four hours of
+// minutes, so that progress shows while a backlog is copied.
+const entriesAtOnce = 240
+
+// tablesAtOnce bounds the tables of one cluster that are copied side by side.
+const tablesAtOnce = 3
+
+// Puller copies windows.
+type Puller struct {
+	registry *registry.Registry
+	centre   *influxsync.Server
+}
+
+// New makes a puller into the centre's databases minute and facts.
+func New(reg *registry.Registry, centre *influxsync.Server) *Puller {
+	return &Puller{registry: reg, centre: centre}
+}
+
+// Result is what one pull brought.
+type Result struct {
+	Windows     int // confirmed, over all tables
+	Rows        int
+	Quarantined int
+	Eras        []string // tables that began a new era
+}
+
+func (r *Result) add(o Result) {
+	r.Windows += o.Windows
+	r.Rows += o.Rows
+	r.Quarantined += o.Quarantined
+	r.Eras = append(r.Eras, o.Eras...)
+}
+
+// Pull follows the journals of all tables to their ends. A table that fails does
+// not hold up the others; what was confirmed before stays.
+func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.Server) (Result, error) {
+	var group errgroup.Group
+	group.SetLimit(tablesAtOnce)
+	results := make([]Result, len(schema.Pulled))
+	failures := make([]error, len(schema.Pulled))
+	for i, table := range schema.Pulled {
+		group.Go(func() error {
+			results[i], failures[i] = p.table(ctx, cluster, table, follower)
+			return nil
+		})
+	}
+	_ = group.Wait() // the tables' errors are in failures
+	var total Result
+	for _, result := range results {
+		total.add(result)
+	}
+	return total, errors.Join(failures...)
+}
+
+func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (Result, error) {
+	var total Result
+	for {
+		mark, err := p.registry.Mark(ctx, cluster, table.Name)
+		if err != nil {
+			return total, err
+		}
+		synced, err := influxsync.Sync(ctx, influxsync.SyncRequest{
+			Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
+			Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce,
+		})
+		if err != nil {
+			return total, err
+		}
+		if len(synced.Entries) == 0 && synced.Mark == mark {
+			return total, nil
+		}
+		if err := p.confirm(ctx, cluster, table, synced); err != nil {
+			return total, err
+		}
+		total.Windows += len(synced.Entries)
+		total.Rows += synced.Rows
+		total.Quarantined += synced.QuarantinedRows
+		if synced.NewEra {
+			total.Eras = append(total.Eras, table.Name)
+		}
+		if !synced.More {
+			return total, nil
+		}
+	}
+}
+
+// confirm records what the centre holds now.
+func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult) error {
+	if len(synced.Quarantined) > 0 {
+		reason := fmt.Sprintf("the row names another cluster than %s, whose follower it came from", cluster)
+		if err := p.registry.Quarantine(ctx, cluster, table.Name, synced.Quarantined, reason); err != nil {
+			return err
+		}
+	}
+	if table.Name == schema.Object.Name {
+		if err := p.keepObjects(ctx, cluster, synced.Entries); err != nil {
+			return err
+		}
+	}
+	due, err := p.due(ctx, cluster, table, synced.Entries)
+	if err != nil {
+		return err
+	}
+	return p.registry.Received(ctx, cluster, table.Name, synced.Mark, synced.Entries, due)
+}
+
+// keepObjects puts the objects of the windows into the registry.
+func (p *Puller) keepObjects(ctx context.Context, cluster string, entries []influxsync.Entry) error {
+	var rows []influxsync.Point
+	where := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
+	for _, entry := range entries {
+		err := p.centre.Database(schema.FactsDB).TimeQuery(ctx, schema.Object.Name, entry.Window, where, func(row influxsync.Point) error {
+			rows = append(rows, row)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read objects of %s: %w", cluster, err)
+		}
+	}
+	return p.registry.PutObjects(ctx, rows)
+}
+
+// due is what the windows make due: the power of the boxes that the cluster's
+// nodes stand in, and the cluster's sums.
+func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, entries []influxsync.Entry) ([]registry.Due, error) {
+	if table.Name != schema.PodMinute.Name && table.Name != schema.NodeMinute.Name {
+		return nil, nil
+	}
+	var quarters []time.Time
+	for _, entry := range entries {
+		quarters = append(quarters, schema.WindowAt(entry.Window.From, schema.Quarter).From)
+	}
+	slices.SortFunc(quarters, time.Time.Compare)
+	var due []registry.Due
+	for _, quarter := range slices.CompactFunc(quarters, time.Time.Equal) {
+		scopes, err := p.scopes(ctx, cluster, schema.WindowAt(quarter, schema.Quarter))
+		if err != nil {
+			return nil, err
+		}
+		for _, scope := range scopes {
+			due = append(due, registry.Due{Processor: registry.ProcessorPower, Scope: scope, Quarter: quarter, Reason: "usage of " + cluster})
+		}
+		due = append(due, registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: quarter, Reason: "usage"})
+	}
+	return due, nil
+}
+
+// scopes are the boxes of the cluster's nodes, and its nodes without a box.
+func (p *Puller) scopes(ctx context.Context, cluster string, quarter schema.Window) ([]string, error) {
+	snapshot, err := p.registry.Fleet(ctx, quarter.To.Add(-1))
+	if err != nil {
+		return nil, err
+	}
+	var scopes []string
+	for _, box := range snapshot.BoxesOfCluster(cluster) {
+		scopes = append(scopes, box.Name)
+	}
+	query := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "count", From: schema.NodeMinute.Name,
+		Group: []string{schema.Node}, Window: quarter, Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}
+	err = p.centre.Database(schema.MinuteDB).Query(ctx, query, func(row influxsync.Point) error {
+		name := row.Tag(schema.Node)
+		if node, _ := snapshot.Node(cluster, name); node.Box == "" {
+			scopes = append(scopes, work.LooseScope(cluster, name))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nodes of %s: %w", cluster, err)
+	}
+	return scopes, nil
+}

@@ -1,0 +1,76 @@
+// Package push gives a cluster its own results back: energy and showback cost,
+// by the leader's journal, into the follower's database results.
+//
+// It guarantees what a pull guarantees, since it is the same sync, and that
+// only rows of that cluster leave the centre: the tables carry sale prices
+// alone, and a box only under its random id.
+package push
+
+import (
+	"context"
+	"errors"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// entriesAtOnce is how many journal entries one step follows.
+const entriesAtOnce = 240
+
+// Tables are what is pushed.
+var Tables = []schema.Table{schema.EnergyMinute, schema.CostQuarter}
+
+// Pusher copies results to followers.
+type Pusher struct {
+	registry *registry.Registry
+	centre   *influxsync.Server
+}
+
+// New makes a pusher out of the centre's databases.
+func New(reg *registry.Registry, centre *influxsync.Server) *Pusher {
+	return &Pusher{registry: reg, centre: centre}
+}
+
+// Push follows the leader's journals of the cluster to their ends. It returns
+// how many rows were written.
+func (p *Pusher) Push(ctx context.Context, cluster string, follower *influxsync.Server) (int, error) {
+	var failures []error
+	total := 0
+	for _, table := range Tables {
+		rows, err := p.table(ctx, cluster, table, follower)
+		total += rows
+		failures = append(failures, err)
+	}
+	return total, errors.Join(failures...)
+}
+
+// mark is the name under which the registry keeps how far a table was pushed.
+func mark(table schema.Table) string { return "push/" + table.Name }
+
+func (p *Pusher) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (int, error) {
+	total := 0
+	for {
+		at, err := p.registry.Mark(ctx, cluster, mark(table))
+		if err != nil {
+			return total, err
+		}
+		synced, err := influxsync.Sync(ctx, influxsync.SyncRequest{
+			Source: p.centre.Database(table.DB), Sink: follower.Database(schema.ResultsDB),
+			Table: table, Cluster: cluster, Mark: at, Limit: entriesAtOnce, Shared: true,
+		})
+		if err != nil {
+			return total, err
+		}
+		total += synced.Rows
+		if synced.Mark == at {
+			return total, nil
+		}
+		if err := p.registry.Received(ctx, cluster, mark(table), synced.Mark, nil, nil); err != nil {
+			return total, err
+		}
+		if !synced.More {
+			return total, nil
+		}
+	}
+}

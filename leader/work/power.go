@@ -1,0 +1,337 @@
+package work
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// Watts per logical core of a node whose hardware nobody has described: the
+// means over server processors of Cloud Carbon Footprint's SPECpower
+// coefficients (min 0.74 W, max 3.50 W per vCPU). What rests on them is always
+// marked estimated.
+const (
+	priorIdleMilliwatts = 740
+	priorMaxMilliwatts  = 3500
+)
+
+// maxReach bounds how far readings are looked up before a quarter.
+const maxReach = 31 * 24 * time.Hour
+
+// power distributes one box's quarter.
+func (w *Worker) power(ctx context.Context, due registry.Due) error {
+	quarter := quarterOf(due)
+	in, clusters, err := w.powerInput(ctx, due.Scope, quarter)
+	if err != nil {
+		return err
+	}
+	fingerprint := processors.Power{}.Fingerprint(in)
+	same, err := w.same(ctx, due, fingerprint)
+	if err != nil {
+		return err
+	}
+	result, err := processors.Power{}.Process(in)
+	if err != nil {
+		return err
+	}
+	var next []registry.Due
+	if !same {
+		if err := w.writePower(ctx, due, quarter, clusters, result); err != nil {
+			return err
+		}
+		for _, cluster := range clusters {
+			next = append(next, registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: due.Quarter, Reason: "energy of " + due.Scope})
+		}
+	}
+	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
+	if waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
+		next = append(next, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: due.Quarter, Reason: "provisional"})
+	}
+	return w.registry.Done(ctx, due, fingerprint, next)
+}
+
+// powerInput reads what the power processor needs of a box: it is also the list
+// of the clusters that have nodes in it.
+func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Window) (processors.PowerInput, []string, error) {
+	in := processors.PowerInput{Window: quarter, Box: processors.Box{Name: box}}
+	parts, err := w.validities(ctx, quarter)
+	if err != nil {
+		return in, nil, err
+	}
+	if in.Meters, err = w.meters(ctx, box, quarter, parts); err != nil {
+		return in, nil, err
+	}
+	span, _ := processors.Span(quarter, in.Meters)
+	var clusters []string
+	for _, part := range parts {
+		described, _ := part.fleet.Box(box)
+		in.Box.IdlePolicy = processors.IdlePolicy(described.IdlePolicy)
+		in.Box.OverheadMilliwatts = int64(math.Round(described.OverheadWatts * 1000))
+		in.Box.Shared = in.Box.Shared || len(part.fleet.CustomersOfBox(box)) > 1
+		for _, node := range nodesOf(part.fleet, box) {
+			read, err := w.node(ctx, node, part, quarter, span)
+			if err != nil {
+				return in, nil, err
+			}
+			in.Nodes = append(in.Nodes, read)
+			clusters = append(clusters, node.Cluster)
+		}
+	}
+	slices.Sort(clusters)
+	clusters = slices.Compact(clusters)
+	in.Settled, err = w.settled(ctx, clusters)
+	return in, clusters, err
+}
+
+// validity is a time in which no object of the fleet changed.
+type validity struct {
+	schema.Window
+	fleet *fleet.Fleet
+}
+
+func (w *Worker) validities(ctx context.Context, window schema.Window) ([]validity, error) {
+	cuts, err := w.registry.Cuts(ctx, window)
+	if err != nil {
+		return nil, err
+	}
+	var parts []validity
+	from := window.From
+	for _, to := range append(cuts, window.To) {
+		if !to.After(from) {
+			continue
+		}
+		snapshot, err := w.registry.Fleet(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, validity{schema.Window{From: from, To: to}, snapshot})
+		from = to
+	}
+	return parts, nil
+}
+
+// loose begins the scope of a node that stands in no box: it is a box of its
+// own, without a meter.
+const loose = "node:"
+
+// LooseScope is the scope of the power processor for a node in no box.
+func LooseScope(cluster, node string) string { return loose + cluster + "/" + node }
+
+func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
+	id, isLoose := strings.CutPrefix(box, loose)
+	if !isLoose {
+		return f.NodesOfBox(box)
+	}
+	cluster, name, _ := strings.Cut(id, "/")
+	node, known := f.Node(cluster, name)
+	if known && node.Box != "" {
+		return nil
+	}
+	node.Cluster, node.Node = cluster, name
+	return []fleet.Node{node}
+}
+
+func (w *Worker) meters(ctx context.Context, box string, quarter schema.Window, parts []validity) ([]processors.Meter, error) {
+	var meters []processors.Meter
+	for _, part := range parts {
+		for _, meter := range part.fleet.MetersOfBox(box) {
+			if slices.ContainsFunc(meters, func(m processors.Meter) bool { return m.Name == meter.Name }) {
+				continue
+			}
+			read, err := w.meter(ctx, box, meter.Name, quarter)
+			if err != nil {
+				return nil, err
+			}
+			meters = append(meters, read)
+		}
+	}
+	return meters, nil
+}
+
+// meter reads as far back as the intervals of the quarter reach.
+func (w *Worker) meter(ctx context.Context, box, name string, quarter schema.Window) (processors.Meter, error) {
+	for reach := 2 * schema.Quarter; ; reach *= 4 {
+		readings, first, err := w.readings.Load(ctx, box, name, quarter.From.Add(-reach), quarter.To.Add(reach))
+		if err != nil {
+			return processors.Meter{}, fmt.Errorf("readings of meter %s: %w", name, err)
+		}
+		meter := processors.Meter{Name: name, Readings: readings, FromFirst: first}
+		if _, complete := processors.Span(quarter, []processors.Meter{meter}); complete || reach > maxReach {
+			return meter, nil
+		}
+	}
+}
+
+// node reads a node's minutes over span, with its pods over the quarter.
+func (w *Worker) node(ctx context.Context, node fleet.Node, part validity, quarter, span schema.Window) (processors.Node, error) {
+	read := processors.Node{Cluster: node.Cluster, Name: node.Node}
+	if part.From.After(quarter.From) {
+		read.From = part.From
+	}
+	if part.To.Before(quarter.To) {
+		read.To = part.To
+	}
+	where := []influxsync.Condition{{Tag: schema.Cluster, Value: node.Cluster}, {Tag: schema.Node, Value: node.Node}}
+	at := make(map[time.Time]int)
+	var cores int64
+	err := w.stores.Minute.TimeQuery(ctx, schema.NodeMinute.Name, span, where, func(row influxsync.Point) error {
+		uptime := row.Int(schema.Uptime)
+		if uptime > 0 {
+			cores = max(cores, row.Int(schema.CapacityCPU)/(uptime*1000))
+		}
+		i, twice := at[row.Time]
+		if twice { // a node whose facts came late stands under two keys, one of them zero
+			read.Minutes[i] = addNode(read.Minutes[i], row)
+			return nil
+		}
+		at[row.Time] = len(read.Minutes)
+		read.Minutes = append(read.Minutes, addNode(processors.NodeMinute{Time: row.Time}, row))
+		return nil
+	})
+	if err != nil {
+		return read, fmt.Errorf("read node %s: %w", node.Node, err)
+	}
+	err = w.stores.Minute.TimeQuery(ctx, schema.PodMinute.Name, quarter, where, func(row influxsync.Point) error {
+		if i, ok := at[row.Time]; ok {
+			read.Minutes[i].Pods = append(read.Minutes[i].Pods, podOf(row))
+		}
+		return nil
+	})
+	if err != nil {
+		return read, fmt.Errorf("read pods of node %s: %w", node.Node, err)
+	}
+	read.Hardware = hardwareOf(part.fleet, node, cores)
+	return read, nil
+}
+
+func hardwareOf(f *fleet.Fleet, node fleet.Node, cores int64) processors.Hardware {
+	hardware, known := f.Hardware(node.Hardware)
+	if !known || hardware.MaxWatts <= 0 {
+		return processors.Hardware{IdleMilliwatts: priorIdleMilliwatts * cores, MaxMilliwatts: priorMaxMilliwatts * cores}
+	}
+	return processors.Hardware{IdleMilliwatts: int64(math.Round(hardware.IdleWatts * 1000)), MaxMilliwatts: int64(math.Round(hardware.MaxWatts * 1000))}
+}
+
+func addNode(minute processors.NodeMinute, row influxsync.Point) processors.NodeMinute {
+	minute.CPU += row.Int(schema.CPU)
+	minute.Capacity += row.Int(schema.CapacityCPU)
+	minute.AllocatableCPU += row.Int(schema.AllocatableCPU)
+	minute.AllocatableMemory += row.Int(schema.AllocatableMem)
+	minute.Uptime += row.Int(schema.Uptime)
+	minute.Estimated = minute.Uptime > 0 && row.Int(schema.Coverage) == 0 && row.Int(schema.Interpolated) == 0
+	return minute
+}
+
+func podOf(row influxsync.Point) processors.Pod {
+	return processors.Pod{
+		Namespace: row.Tag(schema.Namespace), Pod: row.Tag(schema.Pod), UID: row.Tag(schema.PodUID),
+		WorkloadKind: row.Tag(schema.WorkloadKind), Workload: row.Tag(schema.Workload),
+		CPU: row.Int(schema.CPU), CPURequest: row.Int(schema.CPURequest),
+		MemoryRequest: row.Int(schema.MemoryRequest), Uptime: row.Int(schema.Uptime),
+	}
+}
+
+// settled is the moment up to which all of the clusters have delivered, or were
+// given up.
+func (w *Worker) settled(ctx context.Context, clusters []string) (time.Time, error) {
+	now := w.clock.Now()
+	var settled time.Time
+	for i, cluster := range clusters {
+		received, _, err := w.registry.Extent(ctx, cluster, schema.PodMinute.Name)
+		if err != nil {
+			return settled, err
+		}
+		newest := received.To
+		if givenUp := now.Add(-w.config.Deadline).Truncate(schema.Minute); newest.Before(givenUp) {
+			newest = givenUp
+		}
+		if i == 0 || newest.Before(settled) {
+			settled = newest
+		}
+	}
+	return settled, nil
+}
+
+// writePower replaces the box's rows of the minutes that were processed.
+func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, result processors.PowerResult) error {
+	owned := append(slices.Clone(clusters), schema.BoxCluster)
+	rows := make(map[string][]influxsync.Point)
+	ids := make(map[string]string)
+	for _, cluster := range clusters {
+		id, err := w.registry.BoxID(ctx, cluster, due.Scope)
+		if err != nil {
+			return err
+		}
+		ids[cluster] = id
+	}
+	ids[schema.BoxCluster] = due.Scope
+	for _, row := range result.Rows {
+		rows[row.Cluster] = append(rows[row.Cluster], energyPoint(row, ids[row.Cluster]))
+	}
+	for _, cluster := range owned {
+		owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == ids[cluster] }
+		if _, err := w.energy.Replace(ctx, cluster, quarter, owns, rows[cluster], due.Reason); err != nil {
+			return err
+		}
+	}
+	return w.writeBox(ctx, due, quarter, result)
+}
+
+func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult) error {
+	owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == due.Scope }
+	var minutes []influxsync.Point
+	quality := ""
+	for _, minute := range result.Minutes {
+		minutes = append(minutes, boxPoint(schema.BoxMinute.Name, due.Scope, minute.Time, minute.BoxEnergy, minute.Quality))
+		quality = mixed(quality, minute.Quality)
+	}
+	if _, err := w.box.Replace(ctx, schema.BoxCluster, quarter, owns, minutes, due.Reason); err != nil {
+		return err
+	}
+	var sum []influxsync.Point
+	if len(minutes) > 0 {
+		sum = append(sum, boxPoint(schema.BoxQuarter.Name, due.Scope, quarter.From, result.Box, quality))
+	}
+	_, err := w.boxQuarter.Replace(ctx, schema.BoxCluster, quarter, owns, sum, due.Reason)
+	return err
+}
+
+func energyPoint(row processors.EnergyRow, box string) influxsync.Point {
+	return influxsync.NewPoint(schema.EnergyMinute.Name, map[string]string{
+		schema.Cluster: row.Cluster, schema.Node: row.Node, schema.Namespace: row.Namespace, schema.Pod: row.Pod,
+		schema.PodUID: row.UID, schema.Box: box, schema.WorkloadKind: row.WorkloadKind, schema.Workload: row.Workload,
+	}, map[string]influxsync.Value{
+		schema.EnergyActive: influxsync.Int(row.Active), schema.EnergyIdle: influxsync.Int(row.Idle),
+		schema.EnergyOverhead: influxsync.Int(row.Overhead), schema.EnergyModelled: influxsync.Int(row.Modelled),
+		schema.EnergyMeasured: influxsync.Int(row.Measured), schema.Quality: influxsync.Str(row.Quality),
+	}, row.Time)
+}
+
+func boxPoint(table, box string, at time.Time, energy processors.BoxEnergy, quality string) influxsync.Point {
+	return influxsync.NewPoint(table, map[string]string{schema.Cluster: schema.BoxCluster, schema.Box: box}, map[string]influxsync.Value{
+		schema.EnergyMeasured: influxsync.Int(energy.Measured), schema.MeasuredModel: influxsync.Int(energy.MeasuredModel),
+		schema.Provisional: influxsync.Int(energy.Provisional), schema.EstimatedEnergy: influxsync.Int(energy.Estimated),
+		schema.EnergyModelled: influxsync.Int(energy.Modelled), schema.Quality: influxsync.Str(quality),
+	}, at)
+}
+
+// mixed is the quality of two parts together; "" is no part.
+func mixed(a, b string) string {
+	switch {
+	case a == "" || a == b:
+		return b
+	case b == "":
+		return a
+	default:
+		return schema.Mixed
+	}
+}

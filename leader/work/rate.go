@@ -1,0 +1,131 @@
+package work
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// rate writes a cluster's showback of a quarter.
+func (w *Worker) rate(ctx context.Context, due registry.Due) error {
+	quarter, cluster := quarterOf(due), due.Scope
+	in := processors.CostInput{Window: quarter, Cluster: cluster}
+	parts, err := w.validities(ctx, quarter)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		slot, err := w.slot(ctx, cluster, part)
+		if err != nil {
+			return err
+		}
+		in.Slots = append(in.Slots, slot)
+	}
+	fingerprint := processors.Cost{}.Fingerprint(in)
+	same, err := w.same(ctx, due, fingerprint)
+	if err != nil || same {
+		return w.finish(ctx, due, fingerprint, nil, err)
+	}
+	result, err := processors.Cost{}.Process(in)
+	if err != nil {
+		return err
+	}
+	rows := make([]influxsync.Point, len(result.Rows))
+	for i, row := range result.Rows {
+		rows[i] = costPoint(row)
+	}
+	all := func(influxsync.Point) bool { return true }
+	if _, err := w.cost.Replace(ctx, cluster, quarter, all, rows, due.Reason); err != nil {
+		return err
+	}
+	return w.registry.Done(ctx, due, fingerprint, nil)
+}
+
+// slot is what a cluster used while one price list held, and that list.
+func (w *Worker) slot(ctx context.Context, cluster string, part validity) (processors.CostSlot, error) {
+	slot := processors.CostSlot{Window: part.Window}
+	described, _ := part.fleet.Cluster(cluster)
+	list, priced := part.fleet.PriceListFor(cluster, described.Customer)
+	if priced {
+		prices, err := priceList(list)
+		if err != nil {
+			return slot, err
+		}
+		slot.Prices = append(slot.Prices, prices)
+	}
+	group := []string{schema.Namespace, schema.WorkloadKind, schema.Workload}
+	usage := make(map[[3]string]processors.Quantities)
+	for _, source := range []struct {
+		table      schema.Table
+		quantities func(influxsync.Point) (processors.Quantities, error)
+	}{{schema.PodMinute, podQuantities}, {schema.EnergyMinute, energyQuantities}, {schema.NodeMinute, nodeQuantities}} {
+		rows, err := w.sum(ctx, source.table, cluster, part.Window, group)
+		if err != nil {
+			return slot, err
+		}
+		for _, row := range rows {
+			quantities, err := source.quantities(row)
+			if err != nil {
+				return slot, err
+			}
+			key := [3]string{row.Tag(schema.Namespace), row.Tag(schema.WorkloadKind), row.Tag(schema.Workload)}
+			if source.table.Name == schema.NodeMinute.Name {
+				key = [3]string{schema.SystemNamespace}
+			}
+			if usage[key] == nil {
+				usage[key] = make(processors.Quantities)
+			}
+			for resource, quantity := range quantities {
+				usage[key][resource] += quantity
+			}
+		}
+	}
+	for key, quantities := range usage {
+		slot.Usage = append(slot.Usage, processors.Usage{Namespace: key[0], WorkloadKind: key[1], Workload: key[2], Quantities: quantities})
+	}
+	return slot, nil
+}
+
+func podQuantities(row influxsync.Point) (processors.Quantities, error) {
+	return processors.Quantities{
+		processors.CPUUsed: row.Int(schema.CPU), processors.CPURequested: row.Int(schema.CPURequest),
+		processors.MemoryUsed: row.Int(schema.Memory), processors.MemoryRequested: row.Int(schema.MemoryRequest),
+		processors.NetworkReceive: row.Int(schema.NetworkReceive), processors.NetworkTransmit: row.Int(schema.NetworkTransmit),
+	}, nil
+}
+
+func energyQuantities(row influxsync.Point) (processors.Quantities, error) {
+	energy, err := processors.Sum(row.Int(schema.EnergyActive), row.Int(schema.EnergyIdle), row.Int(schema.EnergyOverhead))
+	return processors.Quantities{processors.Energy: energy}, err
+}
+
+// nodeQuantities are a cluster's node-hours: they stand under __system__.
+func nodeQuantities(row influxsync.Point) (processors.Quantities, error) {
+	return processors.Quantities{processors.NodeHours: row.Int(schema.Uptime)}, nil
+}
+
+// priceList is the registry's list as the processors read it. Its version is
+// its name; its content is part of the fingerprint.
+func priceList(list fleet.PriceList) (processors.PriceList, error) {
+	prices := processors.PriceList{Version: list.Name, Kind: processors.Sale, Currency: list.Currency}
+	for _, rate := range list.Rates {
+		price, err := processors.ParsePrice(string(rate.Price))
+		if err != nil {
+			return prices, fmt.Errorf("price list %s, %s: %w", list.Name, rate.Resource, err)
+		}
+		prices.Prices = append(prices.Prices, processors.Price{Resource: processors.Resource(rate.Resource), Price: price})
+	}
+	return prices, nil
+}
+
+func costPoint(row processors.CostRow) influxsync.Point {
+	return influxsync.NewPoint(schema.CostQuarter.Name, map[string]string{
+		schema.Cluster: row.Cluster, schema.Namespace: row.Namespace, schema.WorkloadKind: row.WorkloadKind, schema.Workload: row.Workload,
+		schema.Resource: string(row.Resource), schema.Currency: row.Currency, schema.PriceKind: string(row.PriceKind),
+	}, map[string]influxsync.Value{schema.CostNanos: influxsync.Int(row.Nanos), schema.PriceVersion: influxsync.Str(row.PriceVersion)}, row.Time)
+}

@@ -1,0 +1,160 @@
+// Package work does what is due: it reads the inputs of a processor, runs it,
+// and writes what it computed with a journal entry.
+//
+// It guarantees that the same inputs write nothing a second time, that an
+// entry leaves the queue only after its rows are durable, and that a failing
+// scope holds back only itself. Memory is one scope and quarter. It decides
+// nothing about quantities or money: package processors does.
+package work
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/output"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Order is the order of the processors: each reads what those before it wrote.
+var Order = []string{registry.ProcessorPower, registry.ProcessorUsage, registry.ProcessorCost}
+
+// Config bounds the waiting.
+type Config struct {
+	// Deadline is how long a box waits for its slowest cluster; then it is
+	// computed with what is there, marked estimated, and is due again when the
+	// rest comes. 0 is one quarter.
+	Deadline time.Duration
+	// Open is how long after its end a quarter stays due for an open meter
+	// interval. A reading that comes later makes it due again. 0 is one hour.
+	Open time.Duration
+	// Budget ends a pass early, so that a backlog does not hold up a tick: what
+	// is left stays due. 0 is no bound.
+	Budget time.Duration
+}
+
+// Stores are the centre's databases.
+type Stores struct {
+	Minute, Quarter *influxsync.Database
+}
+
+// Readings gives the accepted readings of an electricity meter, in the order of
+// time: those in the window, enough before it that meter intervals can be told
+// (processors.Span says whether), and up to what there is after it within the
+// span. first says that no earlier reading exists.
+type Readings interface {
+	Load(ctx context.Context, box, meter string, from, to time.Time) (readings []processors.Reading, first bool, err error)
+}
+
+// Worker runs the processors.
+type Worker struct {
+	config   Config
+	registry *registry.Registry
+	stores   Stores
+	readings Readings
+	clock    clock.Clock
+	log      *slog.Logger
+
+	energy, box                             *output.Table
+	usage, nodes, energyQuarter, boxQuarter *output.Table
+	cost                                    *output.Table
+
+	done   *prometheus.CounterVec
+	failed *prometheus.CounterVec
+}
+
+// New makes a worker. It fails only where its metrics are registered already.
+func New(config Config, reg *registry.Registry, stores Stores, readings Readings, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Worker, error) {
+	config.Deadline = cmp.Or(config.Deadline, schema.Quarter)
+	config.Open = cmp.Or(config.Open, time.Hour)
+	w := &Worker{config: config, registry: reg, stores: stores, readings: readings, clock: clk, log: log,
+		energy:        output.New(stores.Minute, schema.EnergyMinute, clk),
+		box:           output.New(stores.Minute, schema.BoxMinute, clk),
+		usage:         output.New(stores.Quarter, schema.UsageQuarter, clk),
+		nodes:         output.New(stores.Quarter, schema.NodeQuarter, clk),
+		energyQuarter: output.New(stores.Quarter, schema.EnergyQuarter, clk),
+		boxQuarter:    output.New(stores.Quarter, schema.BoxQuarter, clk),
+		cost:          output.New(stores.Quarter, schema.CostQuarter, clk),
+		done: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_work_done_total",
+			Help: "Scopes and quarters processed."}, []string{"processor"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_work_failed_total",
+			Help: "Scopes and quarters whose processing failed; they stay due."}, []string{"processor"}),
+	}
+	return w, errors.Join(metrics.Register(w.done), metrics.Register(w.failed))
+}
+
+// Run makes one pass over what is due. It returns the errors of the scopes that
+// failed; those stay due.
+func (w *Worker) Run(ctx context.Context) error {
+	began := w.clock.Now()
+	var failures []error
+	for _, processor := range Order {
+		list, err := w.registry.Due(ctx, processor, 0)
+		if err != nil {
+			return err
+		}
+		w.urgentFirst(list)
+		for _, due := range list {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if w.config.Budget > 0 && w.clock.Now().Sub(began) > w.config.Budget {
+				break
+			}
+			if err := w.run(ctx, due); err != nil {
+				w.failed.WithLabelValues(processor).Inc()
+				failures = append(failures, fmt.Errorf("%s of %s at %s: %w", processor, due.Scope, due.Quarter.Format(time.RFC3339), err))
+				continue
+			}
+			w.done.WithLabelValues(processor).Inc()
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// urgentFirst puts what runs now before a backlog, which keeps its order: the
+// oldest quarter first.
+func (w *Worker) urgentFirst(list []registry.Due) {
+	recent := w.clock.Now().Add(-2 * schema.Quarter)
+	slices.SortStableFunc(list, func(a, b registry.Due) int {
+		switch now, then := a.Quarter.After(recent), b.Quarter.After(recent); {
+		case now == then:
+			return 0
+		case now:
+			return -1
+		default:
+			return 1
+		}
+	})
+}
+
+func (w *Worker) run(ctx context.Context, due registry.Due) error {
+	switch due.Processor {
+	case registry.ProcessorPower:
+		return w.power(ctx, due)
+	case registry.ProcessorUsage:
+		return w.sums(ctx, due)
+	default:
+		return w.rate(ctx, due)
+	}
+}
+
+// quarterOf is the window of an entry.
+func quarterOf(due registry.Due) schema.Window {
+	return schema.Window{From: due.Quarter, To: due.Quarter.Add(schema.Quarter)}
+}
+
+// same says whether the scope's last run had these inputs.
+func (w *Worker) same(ctx context.Context, due registry.Due, fingerprint string) (bool, error) {
+	former, err := w.registry.Fingerprint(ctx, due.Processor, due.Scope, due.Quarter)
+	return former == fingerprint, err
+}
