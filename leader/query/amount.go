@@ -1,0 +1,140 @@
+package query
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// Quantity numbers a stored quantity in Sums.
+type Quantity int
+
+// The quantities, in the order of their fields.
+const (
+	CPU Quantity = iota
+	Memory
+	NetworkReceive
+	NetworkTransmit
+	CPURequest
+	MemoryRequest
+	Uptime
+	coverage
+	interpolated
+	EnergyActive
+	EnergyIdle
+	EnergyOverhead
+	EnergyModelled
+	EnergyMeasured
+	NodeTime // a node's time alive, counted once for the node, under its system namespace
+	quantities
+)
+
+var fieldOf = [quantities]string{
+	CPU: schema.CPU, Memory: schema.Memory, NetworkReceive: schema.NetworkReceive, NetworkTransmit: schema.NetworkTransmit,
+	CPURequest: schema.CPURequest, MemoryRequest: schema.MemoryRequest, Uptime: schema.Uptime,
+	coverage: schema.Coverage, interpolated: schema.Interpolated,
+	EnergyActive: schema.EnergyActive, EnergyIdle: schema.EnergyIdle, EnergyOverhead: schema.EnergyOverhead,
+	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, NodeTime: schema.Uptime,
+}
+
+// Sums are the quantities in their stored units (internal/schema).
+type Sums [quantities]int64
+
+// Add adds other; a sum beyond int64 is an error, never a wrapped number.
+func (s *Sums) Add(other Sums) error {
+	for i, v := range other {
+		sum, err := addInt(s[i], v)
+		if err != nil {
+			return fmt.Errorf("sum of %s: %w", fieldOf[i], err)
+		}
+		s[i] = sum
+	}
+	return nil
+}
+
+// Energy is active + idle + overhead, in mJ.
+func (s *Sums) Energy() (int64, error) {
+	sum, err := addInt(s[EnergyActive], s[EnergyIdle])
+	if err == nil {
+		sum, err = addInt(sum, s[EnergyOverhead])
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sum of energy: %w", err)
+	}
+	return sum, nil
+}
+
+// ErrOverflow is a sum beyond the range of int64.
+var ErrOverflow = fmt.Errorf("beyond the range of a 64-bit integer: ask for a shorter window or fewer clusters")
+
+func addInt(a, b int64) (int64, error) {
+	if (b > 0 && a > math.MaxInt64-b) || (b < 0 && a < math.MinInt64-b) {
+		return 0, ErrOverflow
+	}
+	return a + b, nil
+}
+
+// Exact is a number with a fixed count of decimals that prints as an exact JSON
+// number, whatever its size.
+type Exact struct {
+	units    *big.Int // value · 10^decimals
+	decimals int
+}
+
+// coreSeconds of core-µs, joules of mJ, byteSeconds of KiB·s, whole of a count.
+func coreSeconds(micro int64) Exact { return Exact{big.NewInt(micro), 6} }
+func joules(milli int64) Exact      { return Exact{big.NewInt(milli), 3} }
+func seconds(milli int64) Exact     { return Exact{big.NewInt(milli), 3} }
+func whole(n int64) Exact           { return Exact{big.NewInt(n), 0} }
+func byteSeconds(kib int64) Exact {
+	return Exact{new(big.Int).Lsh(big.NewInt(kib), 10), 0}
+}
+
+// String is the number in plain decimals, without trailing zeros.
+func (e Exact) String() string {
+	if e.units == nil {
+		return "0"
+	}
+	text := new(big.Int).Abs(e.units).String()
+	if e.decimals > 0 {
+		if missing := e.decimals + 1 - len(text); missing > 0 {
+			text = strings.Repeat("0", missing) + text
+		}
+		point := len(text) - e.decimals
+		text = strings.TrimRight(strings.TrimRight(text[:point]+"."+text[point:], "0"), ".")
+	}
+	if e.units.Sign() < 0 {
+		return "-" + text
+	}
+	return text
+}
+
+// Float is the nearest float, for display and sorting.
+func (e Exact) Float() float64 {
+	if e.units == nil {
+		return 0
+	}
+	value, _ := new(big.Float).SetInt(e.units).Float64()
+	return value / math.Pow10(e.decimals)
+}
+
+// MarshalJSON is the number itself, not a string.
+func (e Exact) MarshalJSON() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalJSON reads a JSON number without loss.
+func (e *Exact) UnmarshalJSON(text []byte) error {
+	number := string(text)
+	decimals := 0
+	if before, after, ok := strings.Cut(number, "."); ok {
+		number, decimals = before+after, len(after)
+	}
+	units, ok := new(big.Int).SetString(number, 10)
+	if !ok {
+		return fmt.Errorf("number %q is not a plain decimal", text)
+	}
+	*e = Exact{units, decimals}
+	return nil
+}

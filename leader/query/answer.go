@@ -1,0 +1,130 @@
+package query
+
+import (
+	"time"
+
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// Request asks for usage.
+type Request struct {
+	Window    string        // as ParseWindow reads it; "" = 1h
+	Aggregate []Key         // none: one row for everything
+	Filter    []Condition   // all must hold
+	Step      time.Duration // 0: one row per key for the whole window
+	Sort      string        // a column of Row, "-" before it for descending; "" = by key and time
+	Limit     int           // rows in the answer; 0 = Config.PageRows
+	Page      string        // Answer.Next of the answer before
+}
+
+// Row is the usage of one key in one step.
+type Row struct {
+	Key  map[string]string `json:"key"`
+	From time.Time         `json:"from"`
+	To   time.Time         `json:"to"`
+
+	CPUCoreSeconds           Exact `json:"cpuCoreSeconds"`
+	MemoryByteSeconds        Exact `json:"memoryByteSeconds"`
+	NetworkReceiveBytes      Exact `json:"networkReceiveBytes"`
+	NetworkTransmitBytes     Exact `json:"networkTransmitBytes"`
+	CPURequestCoreSeconds    Exact `json:"cpuRequestCoreSeconds"`
+	MemoryRequestByteSeconds Exact `json:"memoryRequestByteSeconds"`
+	PodSeconds               Exact `json:"podSeconds"`  // time alive, summed over pods
+	NodeSeconds              Exact `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
+
+	EnergyJoules         Exact `json:"energyJoules"` // active + idle + overhead
+	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
+	EnergyIdleJoules     Exact `json:"energyIdleJoules"`
+	EnergyOverheadJoules Exact `json:"energyOverheadJoules"`
+	EnergyModelledJoules Exact `json:"energyModelledJoules"` // what the model alone would have said
+
+	// Cost is a decimal, null where nothing of the row has a price or where it
+	// has prices in several currencies: then they stand in Costs.
+	Cost     *string `json:"cost"`
+	Currency string  `json:"currency"`
+	Costs    []Money `json:"costs,omitempty"`
+
+	Coverage     float64 `json:"coverage"`     // 0..1 of the time asked for, with readings close enough
+	Interpolated Exact   `json:"interpolated"` // pod-seconds over which growth was spread in a reading gap
+	Quality      string  `json:"quality"`      // of the energy: measured, estimated or mixed
+	Provisional  bool    `json:"provisional"`  // some of it may still change
+}
+
+// Money is an amount in one currency.
+type Money struct {
+	Cost     string `json:"cost"`
+	Currency string `json:"currency"`
+}
+
+// Answer is a page of usage.
+type Answer struct {
+	From        time.Time        `json:"from"`
+	To          time.Time        `json:"to"`
+	Settled     time.Time        `json:"settled"` // where relative windows end
+	StepSeconds int64            `json:"stepSeconds,omitempty"`
+	Aggregate   []Key            `json:"aggregate"`
+	Rows        []Row            `json:"rows"`
+	Total       int              `json:"total"` // rows on all pages
+	Provisional []ClusterWindow  `json:"provisional"`
+	Clusters    []ClusterSettled `json:"clusters"`
+	Next        string           `json:"next"` // "" on the last page
+}
+
+// ClusterWindow is a part of a cluster's time.
+type ClusterWindow struct {
+	Cluster string    `json:"cluster"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+}
+
+// ClusterSettled is how far a cluster's data reach.
+type ClusterSettled struct {
+	Cluster string     `json:"cluster"`
+	Settled *time.Time `json:"settled"` // null before its first window
+}
+
+// BoxRow is the energy of one box, in joules; exact sums of integer mJ.
+type BoxRow struct {
+	Box      string   `json:"box"`
+	Site     string   `json:"site,omitempty"`
+	Clusters []string `json:"clusters"`
+	Nodes    []string `json:"nodes"`
+	Meters   []string `json:"meters"`
+	// MeasuredJoules is what the meters counted in the part of the window whose
+	// meter intervals have closed; null without a meter.
+	MeasuredJoules *Exact `json:"measuredJoules"`
+	// AttributedJoules has a key "cluster/namespace" for each namespace and
+	// idle, overhead and unattributed, always present, for what no pod carries.
+	AttributedJoules map[string]Exact `json:"attributedJoules"`
+	// ProvisionalJoules is the model's energy of the open end.
+	ProvisionalJoules Exact `json:"provisionalJoules"`
+	// EstimatedJoules is the model's energy of the times in which no meter ran.
+	EstimatedJoules Exact `json:"estimatedJoules"`
+	// ModelledJoules is what the model alone says for the part that
+	// AttributedJoules covers.
+	ModelledJoules Exact `json:"modelledJoules"`
+	// ResidualJoules is measured - Σ attributed; null without a meter.
+	ResidualJoules *Exact     `json:"residualJoules"`
+	MeasuredUntil  *time.Time `json:"measuredUntil"` // end of the newest minute that closed meter intervals cover
+	MeasuredWatts  *float64   `json:"measuredWatts"` // mean over the measured part
+	ModelledWatts  *float64   `json:"modelledWatts"` // mean over the time of which there are rows
+	Quality        string     `json:"quality"`
+}
+
+// BoxAnswer is the energy of all boxes.
+type BoxAnswer struct {
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
+	Boxes []BoxRow  `json:"boxes"`
+}
+
+// Completeness is what arrived of a cluster.
+type Completeness struct {
+	Cluster  string                  `json:"cluster"`
+	From     time.Time               `json:"from"`
+	To       time.Time               `json:"to"`
+	Settled  *time.Time              `json:"settled"`
+	Expected int                     `json:"expected"` // windows, of the tables of minutes
+	Received int                     `json:"received"`
+	Quarters []registry.Completeness `json:"quarters"` // by table and quarter
+}

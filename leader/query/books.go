@@ -1,0 +1,99 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// settledMinute is the end of the newest minute that has arrived of a cluster,
+// the zero time before the first.
+func (e *Engine) settledMinute(ctx context.Context, cluster string) (time.Time, error) {
+	extent, ok, err := e.registry.Extent(ctx, cluster, schema.PodMinute.Name)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up the last settled minute of %s: %w", cluster, err)
+	}
+	if !ok {
+		return time.Time{}, nil
+	}
+	return extent.To, nil
+}
+
+// openQuarters are the quarters of the window of which some work is due: their
+// energy, usage or cost may still change, and the quarter tables are not read.
+// Work of a cluster's boxes is its own; schema.BoxCluster stands for all boxes.
+func (e *Engine) openQuarters(ctx context.Context, cluster string, w schema.Window) ([]schema.Window, error) {
+	scopes, err := e.scopes(ctx, cluster, w)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := e.registry.DueCount(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[time.Time]bool)
+	for processor := range counts {
+		due, err := e.registry.Due(ctx, processor, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range due {
+			quarter := schema.WindowAt(d.Quarter, schema.Quarter)
+			mine := scopes[d.Scope] || cluster == schema.BoxCluster && processor == registry.ProcessorPower
+			if mine && w.Overlap(quarter.From, quarter.To) > 0 {
+				found[quarter.From] = true
+			}
+		}
+	}
+	open := make([]schema.Window, 0, len(found))
+	for _, from := range slices.SortedFunc(maps.Keys(found), time.Time.Compare) {
+		open = append(open, schema.WindowAt(from, schema.Quarter))
+	}
+	return open, nil
+}
+
+// scopes are the cluster itself and every box that one of its nodes stood in
+// during the window.
+func (e *Engine) scopes(ctx context.Context, cluster string, w schema.Window) (map[string]bool, error) {
+	nodes, err := e.registry.History(ctx, fleet.KindNode, w)
+	if err != nil {
+		return nil, fmt.Errorf("read history of nodes: %w", err)
+	}
+	scopes := map[string]bool{cluster: true}
+	for _, o := range nodes {
+		if node, ok := o.Spec.(fleet.Node); ok && node.Cluster == cluster {
+			scopes[node.Box] = true
+		}
+	}
+	return scopes, nil
+}
+
+// podVersion are a pod's labels from a moment on.
+type podVersion struct {
+	from   time.Time
+	labels map[string]string
+}
+
+// podLabels are the labels of a cluster's pods that were there in the window,
+// by UID, the older version first; versions with the same labels are one.
+func (e *Engine) podLabels(ctx context.Context, cluster string, w schema.Window) (map[string][]podVersion, error) {
+	byPod := make(map[string][]podVersion)
+	err := e.registry.KubeObjects(ctx, cluster, "Pod", w, func(o registry.KubeObject) error {
+		versions := byPod[o.UID]
+		if last := len(versions) - 1; last >= 0 && maps.Equal(versions[last].labels, o.Labels) {
+			return nil
+		}
+		byPod[o.UID] = append(versions, podVersion{o.ValidFrom, o.Labels})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read labels of %s: %w", cluster, err)
+	}
+	return byPod, nil
+}

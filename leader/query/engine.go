@@ -1,0 +1,172 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// Config bounds the answers.
+type Config struct {
+	PageRows int           // rows on a page where the question names no limit; 0 = 1000
+	MaxRows  int           // rows that an answer may have on all pages; 0 = 200,000
+	MaxLag   time.Duration // a cluster that is further behind does not hold back relative windows; 0 = 15 min
+}
+
+func (c Config) withDefaults() Config {
+	if c.PageRows <= 0 {
+		c.PageRows = 1000
+	}
+	if c.MaxRows <= 0 {
+		c.MaxRows = 200_000
+	}
+	if c.MaxLag <= 0 {
+		c.MaxLag = 15 * time.Minute
+	}
+	return c
+}
+
+// Stores are the centre's databases.
+type Stores struct {
+	Minute, Quarter *influxsync.Database
+}
+
+// Engine answers questions. It is safe for concurrent use.
+type Engine struct {
+	config   Config
+	stores   Stores
+	registry *registry.Registry
+	clock    clock.Clock
+}
+
+// New makes an engine.
+func New(config Config, stores Stores, books *registry.Registry, clk clock.Clock) *Engine {
+	return &Engine{config: config.withDefaults(), stores: stores, registry: books, clock: clk}
+}
+
+// Usage answers a question about usage, energy and cost. Errors: *InputError,
+// ErrOverflow, and what the stores say.
+func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
+	if err := request.check(); err != nil {
+		return Answer{}, err
+	}
+	clusters, settled, err := e.settled(ctx, request.Filter)
+	if err != nil {
+		return Answer{}, err
+	}
+	if request.Window == "" {
+		request.Window = "1h"
+	}
+	w, err := ParseWindow(request.Window, settled)
+	if err != nil {
+		return Answer{}, err
+	}
+	table, err := e.tally(ctx, request, w)
+	if err != nil {
+		return Answer{}, err
+	}
+	rows, err := table.rows()
+	if err != nil {
+		return Answer{}, err
+	}
+	answer := Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
+		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}
+	if answer.Aggregate == nil {
+		answer.Aggregate = []Key{}
+	}
+	answer.Rows, answer.Next, err = page(rows, request, e.config.PageRows)
+	return answer, err
+}
+
+// settled is how far each selected cluster's data reach and where relative
+// windows end: the oldest of these ends, without the clusters that are behind
+// the newest by more than MaxLag.
+func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSettled, time.Time, error) {
+	now := e.clock.Now()
+	snapshot, err := e.registry.Fleet(ctx, now)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("read fleet: %w", err)
+	}
+	all := []ClusterSettled{}
+	var newest time.Time
+	for _, c := range snapshot.Clusters() {
+		if !keepsAll(filter, Cluster, c.Name) || !keepsAll(filter, Provider, c.Provider) || !keepsAll(filter, Region, c.Region) {
+			continue
+		}
+		end, err := e.settledMinute(ctx, c.Name)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		entry := ClusterSettled{Cluster: c.Name}
+		if !end.IsZero() {
+			entry.Settled = &end
+			if end.After(newest) {
+				newest = end
+			}
+		}
+		all = append(all, entry)
+	}
+	if newest.IsZero() {
+		return all, now.Truncate(schema.Minute), nil
+	}
+	end := newest
+	for _, c := range all {
+		if c.Settled != nil && c.Settled.Before(end) && newest.Sub(*c.Settled) <= e.config.MaxLag {
+			end = *c.Settled
+		}
+	}
+	return all, end, nil
+}
+
+// keepsAll says whether the conditions on a key all keep the value.
+func keepsAll(conditions []Condition, k Key, value string) bool {
+	for _, c := range conditions {
+		if c.Key == k && !c.keeps(value) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r Request) check() error {
+	for _, k := range r.Aggregate {
+		if _, err := ParseKey(string(k)); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.Filter {
+		if _, err := ParseKey(string(c.Key)); err != nil {
+			return err
+		}
+	}
+	if r.Limit < 0 {
+		return inputError("limit", fmt.Sprint(r.Limit), "use a positive number")
+	}
+	if _, ok := sortColumns[trimSign(r.Sort)]; !ok && r.Sort != "" {
+		return inputError("sort", r.Sort, "use one of "+sortNames()+", with - before it for descending")
+	}
+	return nil
+}
+
+// uses says whether a key is asked for or filtered by.
+func (r Request) uses(keys ...Key) bool {
+	for _, k := range keys {
+		if slices.Contains(r.Aggregate, k) || slices.ContainsFunc(r.Filter, func(c Condition) bool { return c.Key == k }) {
+			return true
+		}
+	}
+	return false
+}
+
+// usesLabels says whether some label is asked for or filtered by.
+func (r Request) usesLabels() bool {
+	isLabel := func(k Key) bool { _, ok := k.label(); return ok }
+	return slices.ContainsFunc(r.Aggregate, isLabel) ||
+		slices.ContainsFunc(r.Filter, func(c Condition) bool { return isLabel(c.Key) })
+}

@@ -1,0 +1,189 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// ExportRequest asks for the cost of a period.
+type ExportRequest struct {
+	Period string // a month, 2026-11, in UTC; or a window as ParseWindow reads it
+}
+
+// Line is one line of an export: what a customer's namespace in one cluster
+// used of one resource at one price. Numbers are decimals.
+type Line struct {
+	Customer    string    `json:"customer"`
+	Cluster     string    `json:"cluster"`
+	Namespace   string    `json:"namespace"`
+	Resource    string    `json:"resource"`
+	Quantity    string    `json:"quantity"`
+	Unit        string    `json:"unit"`
+	UnitPrice   string    `json:"unitPrice"` // "" where it has no price; then Cost is "" too
+	Cost        string    `json:"cost"`
+	Currency    string    `json:"currency"`
+	From        time.Time `json:"from"`
+	To          time.Time `json:"to"`
+	Coverage    float64   `json:"coverage"`
+	Quality     string    `json:"quality"` // of the energy
+	Provisional bool      `json:"provisional"`
+}
+
+// Header are the columns of Line.Record.
+var Header = []string{"customer", "cluster", "namespace", "resource", "quantity", "unit", "unitPrice", "cost", "currency",
+	"from", "to", "coverage", "quality", "provisional"}
+
+// Record is the line as the fields of a CSV row.
+func (l Line) Record() []string {
+	return []string{l.Customer, l.Cluster, l.Namespace, l.Resource, l.Quantity, l.Unit, l.UnitPrice, l.Cost, l.Currency,
+		l.From.Format(time.RFC3339), l.To.Format(time.RFC3339), strconv.FormatFloat(l.Coverage, 'f', 4, 64), l.Quality,
+		strconv.FormatBool(l.Provisional)}
+}
+
+// Export is the cost of a period, line by line.
+type Export struct {
+	Period string    `json:"period"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Lines  []Line    `json:"lines"`
+	Totals []Money   `json:"totals"` // the sums of the lines
+}
+
+// Export rates a period. The lines of a customer's namespace in a cluster add
+// up to the cost of the same row of Usage (aggregate customer, cluster,
+// namespace), to the last digit. It is showback: nothing is closed by it.
+// Errors: *InputError, ErrOverflow, and what the stores say.
+func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, error) {
+	_, settled, err := e.settled(ctx, nil)
+	if err != nil {
+		return Export{}, err
+	}
+	w, err := ParseWindow(request.Period, settled)
+	if err != nil {
+		return Export{}, inputError("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth")
+	}
+	keys := []Key{Customer, Cluster, Namespace}
+	table, err := e.tally(ctx, Request{Aggregate: keys}, w)
+	if err != nil {
+		return Export{}, err
+	}
+	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}}
+	totals := make(map[string]*big.Rat)
+	made := make([]*tallyRow, 0, len(table.rowsByID))
+	for _, row := range table.rowsByID {
+		made = append(made, row)
+	}
+	slices.SortFunc(made, func(a, b *tallyRow) int { return compareKeys(Row{Key: a.key}, Row{Key: b.key}, keys) })
+	for _, row := range made {
+		lines, err := row.lines(w, totals)
+		if err != nil {
+			return Export{}, fmt.Errorf("export %v: %w", row.key, err)
+		}
+		export.Lines = append(export.Lines, lines...)
+	}
+	sum := Row{}
+	sum.setCost(totals)
+	if sum.Cost != nil {
+		sum.Costs = []Money{{*sum.Cost, sum.Currency}}
+	}
+	export.Totals = append(export.Totals, sum.Costs...)
+	return export, nil
+}
+
+// lines are a row's lines, by resource and price; what has no price comes
+// last. Their costs are added to totals.
+func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line, error) {
+	all, err := quantitiesOf(row.sums)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(row.prices))
+	for id := range row.prices {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	var rated []ratedLine
+	for _, id := range ids {
+		lines, err := rate(row.prices[id].list, row.prices[id].sums)
+		if err != nil {
+			return nil, err
+		}
+		rated = append(rated, lines...)
+	}
+	nanos := roundTogether(rated)
+	var out []Line
+	for i, line := range rated {
+		all[line.resource] -= line.quantity
+		if line.quantity == 0 {
+			continue
+		}
+		cost := new(big.Rat).SetFrac(nanos[i], pow10(costPlaces))
+		if totals[line.currency] == nil {
+			totals[line.currency] = new(big.Rat)
+		}
+		totals[line.currency].Add(totals[line.currency], cost)
+		made := row.line(w, line.resource, line.quantity)
+		made.UnitPrice, made.Cost, made.Currency = string(line.price), decimal(cost, line.currency), line.currency
+		out = append(out, made)
+	}
+	for _, resource := range processors.Resources() {
+		if rest := all[resource]; rest != 0 {
+			out = append(out, row.line(w, resource, rest))
+		}
+	}
+	return out, nil
+}
+
+// line is a line without a price.
+func (row *tallyRow) line(w schema.Window, resource processors.Resource, quantity int64) Line {
+	amount := big.NewRat(quantity, baseUnits[resource])
+	energy, _ := row.sums.Energy() // lines has checked it
+	return Line{Customer: row.key[string(Customer)], Cluster: row.key[string(Cluster)], Namespace: row.key[string(Namespace)],
+		Resource: string(resource), Quantity: amount.FloatString(costPlaces), Unit: resource.Unit(),
+		From: w.From, To: w.To, Coverage: row.coverage(), Quality: qualityOf(row.sums[EnergyMeasured], energy), Provisional: row.open}
+}
+
+// roundTogether rounds each line to nanos so that the lines of a currency add
+// up to their exact sum, rounded once: all are rounded down, and the nanos that
+// are missing go to the largest remainders.
+func roundTogether(lines []ratedLine) []*big.Int {
+	nanos := make([]*big.Int, len(lines))
+	remainders := make([]*big.Rat, len(lines))
+	byCurrency := make(map[string][]int)
+	for i, line := range lines {
+		scaled := new(big.Rat).Mul(line.cost, new(big.Rat).SetInt(pow10(costPlaces)))
+		nanos[i] = floor(scaled)
+		remainders[i] = scaled.Sub(scaled, new(big.Rat).SetInt(nanos[i]))
+		byCurrency[line.currency] = append(byCurrency[line.currency], i)
+	}
+	for _, indices := range byCurrency {
+		rounded, _ := new(big.Int).SetString(roundedTotal(lines, indices), 10)
+		for _, i := range indices {
+			rounded.Sub(rounded, nanos[i])
+		}
+		slices.SortStableFunc(indices, func(a, b int) int { return remainders[b].Cmp(remainders[a]) })
+		for _, i := range indices[:rounded.Int64()] {
+			nanos[i].Add(nanos[i], big.NewInt(1))
+		}
+	}
+	return nanos
+}
+
+// roundedTotal is the sum of the lines in nanos, rounded as a row's cost is.
+func roundedTotal(lines []ratedLine, indices []int) string {
+	total := new(big.Rat)
+	for _, i := range indices {
+		total.Add(total, lines[i].cost)
+	}
+	return total.Mul(total, new(big.Rat).SetInt(pow10(costPlaces))).FloatString(0)
+}
+
+// floor rounds towards minus infinity.
+func floor(r *big.Rat) *big.Int { return new(big.Int).Div(r.Num(), r.Denom()) }

@@ -1,0 +1,96 @@
+package query
+
+import (
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+)
+
+// identity is whose a group of rows is, by the facts of its slice. Facts come
+// from the registry: a row's own tags say what was known when it was written.
+type identity struct {
+	fleet     *fleet.Fleet
+	cluster   string
+	node      string
+	box       string
+	namespace string
+	workload  string
+	pod       string
+	container string
+	labels    map[string]string
+	assigned  fleet.Assigned
+	billed    string // the customer whose prices hold
+}
+
+// identify resolves a group. What a node is counted for itself belongs to its
+// system namespace.
+func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode bool) identity {
+	who := identity{fleet: part.fleet, cluster: cluster, node: p.Tag(schema.Node), box: p.Tag(schema.Box),
+		namespace: p.Tag(schema.Namespace), pod: p.Tag(schema.Pod), container: p.Tag(schema.Container)}
+	if ofNode {
+		who.namespace, who.pod = schema.SystemNamespace, schema.SystemNamespace
+	}
+	if kind, name := p.Tag(schema.WorkloadKind), p.Tag(schema.Workload); name != "" {
+		who.workload = kind + "/" + name
+	}
+	if node, ok := part.fleet.Node(cluster, who.node); ok && node.Box != "" {
+		who.box = node.Box
+	}
+	if t.need.labels {
+		who.labels = t.labelsOf(cluster, p.Tag(schema.PodUID), part.Window)
+	}
+	if t.need.assign {
+		who.assigned = part.fleet.Assign(cluster, who.namespace, who.labels)
+		who.billed = who.assigned.Customer
+	}
+	if who.billed == "" || who.billed == schema.Unassigned {
+		owner, _ := part.fleet.Cluster(cluster)
+		who.billed = owner.Customer
+	}
+	return who
+}
+
+// value is what the group has for a key.
+func (i identity) value(k Key) string {
+	switch k {
+	case Cluster:
+		return i.cluster
+	case Node:
+		return i.node
+	case Box:
+		return i.box
+	case Namespace:
+		return i.namespace
+	case Workload:
+		return i.workload
+	case Pod:
+		return i.pod
+	case Container:
+		return i.container
+	case Customer:
+		return i.assigned.Customer
+	case Project:
+		return i.assigned.Project
+	case User:
+		return i.assigned.User
+	}
+	return i.fact(k)
+}
+
+// fact is what the registry has for a key.
+func (i identity) fact(k Key) string {
+	owner, _ := i.fleet.Cluster(i.cluster)
+	node, _ := i.fleet.Node(i.cluster, i.node)
+	switch k {
+	case Hardware:
+		return node.Hardware
+	case Provider:
+		return owner.Provider
+	case Region:
+		return owner.Region
+	}
+	if name, ok := k.label(); ok {
+		return i.labels[name]
+	}
+	return ""
+}

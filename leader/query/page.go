@@ -1,0 +1,176 @@
+package query
+
+import (
+	"cmp"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// rows are the finished rows, ordered by time and key.
+func (t *tally) rows() ([]Row, error) {
+	rows := make([]Row, 0, len(t.rowsByID))
+	for _, made := range t.rowsByID {
+		row, err := made.finish()
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return compareKeys(a, b, t.request.Aggregate) })
+	return rows, nil
+}
+
+func compareKeys(a, b Row, keys []Key) int {
+	for _, k := range keys {
+		if c := strings.Compare(a.Key[string(k)], b.Key[string(k)]); c != 0 {
+			return c
+		}
+	}
+	return a.From.Compare(b.From)
+}
+
+// finish turns stored units into those of the answer.
+func (row *tallyRow) finish() (Row, error) {
+	s := row.sums
+	energy, err := s.Energy()
+	if err != nil {
+		return Row{}, err
+	}
+	costs, err := row.costs()
+	if err != nil {
+		return Row{}, err
+	}
+	out := Row{Key: row.key, From: row.window.From, To: row.window.To,
+		CPUCoreSeconds: coreSeconds(s[CPU]), MemoryByteSeconds: byteSeconds(s[Memory]),
+		NetworkReceiveBytes: whole(s[NetworkReceive]), NetworkTransmitBytes: whole(s[NetworkTransmit]),
+		CPURequestCoreSeconds: coreSeconds(s[CPURequest]), MemoryRequestByteSeconds: byteSeconds(s[MemoryRequest]),
+		PodSeconds: seconds(s[Uptime]), NodeSeconds: seconds(s[NodeTime]),
+		EnergyJoules: joules(energy), EnergyActiveJoules: joules(s[EnergyActive]), EnergyIdleJoules: joules(s[EnergyIdle]),
+		EnergyOverheadJoules: joules(s[EnergyOverhead]), EnergyModelledJoules: joules(s[EnergyModelled]),
+		Coverage: row.coverage(), Interpolated: whole(s[interpolated]),
+		Quality: qualityOf(s[EnergyMeasured], energy), Provisional: row.open}
+	out.setCost(costs)
+	return out, nil
+}
+
+// coverage is the pods' covered part of their time alive, times the cluster's
+// share of the window that is there at all.
+func (row *tallyRow) coverage() float64 {
+	if row.uptime <= 0 {
+		return row.share
+	}
+	return min(1, row.covered/row.uptime)
+}
+
+// qualityOf is measured where meters covered all of the energy, estimated where
+// none of it.
+func qualityOf(measured, energy int64) string {
+	switch {
+	case measured == 0:
+		return schema.Estimated
+	case measured == energy:
+		return schema.Measured
+	}
+	return schema.Mixed
+}
+
+// sortColumns are what rows can be sorted by.
+var sortColumns = map[string]func(Row) Exact{
+	"cpu":             func(r Row) Exact { return r.CPUCoreSeconds },
+	"memory":          func(r Row) Exact { return r.MemoryByteSeconds },
+	"networkReceive":  func(r Row) Exact { return r.NetworkReceiveBytes },
+	"networkTransmit": func(r Row) Exact { return r.NetworkTransmitBytes },
+	"energy":          func(r Row) Exact { return r.EnergyJoules },
+	"cost":            func(r Row) Exact { return costNumber(r) },
+	"key":             nil,
+	"from":            nil,
+}
+
+func sortNames() string {
+	names := make([]string, 0, len(sortColumns))
+	for name := range sortColumns {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+func trimSign(text string) string { return strings.TrimPrefix(text, "-") }
+
+// costNumber is a row's cost for sorting; costs in several currencies do not
+// compare and count as nothing.
+func costNumber(r Row) Exact {
+	var number Exact
+	if r.Cost == nil || number.UnmarshalJSON([]byte(*r.Cost)) != nil {
+		return Exact{}
+	}
+	return number
+}
+
+// Cmp compares exactly.
+func (e Exact) Cmp(other Exact) int {
+	return new(big.Rat).SetFrac(e.integer(), pow10(e.decimals)).Cmp(new(big.Rat).SetFrac(other.integer(), pow10(other.decimals)))
+}
+
+func (e Exact) integer() *big.Int {
+	if e.units == nil {
+		return new(big.Int)
+	}
+	return e.units
+}
+
+func pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
+
+// sortRows orders by the wanted column, then by key and time.
+func sortRows(rows []Row, request Request) {
+	by := trimSign(request.Sort)
+	if by == "" || by == "key" && request.Sort == "key" {
+		return // they are
+	}
+	sign := 1
+	if strings.HasPrefix(request.Sort, "-") {
+		sign = -1
+	}
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		var first int
+		switch column := sortColumns[by]; {
+		case by == "from":
+			first = a.From.Compare(b.From)
+		case by == "key":
+			first = compareKeys(a, b, request.Aggregate)
+		default:
+			first = column(a).Cmp(column(b))
+		}
+		return cmp.Or(sign*first, compareKeys(a, b, request.Aggregate))
+	})
+}
+
+// page cuts one page out of the sorted rows. A page is named by the number of
+// its first row: with a window that is written as FROM,TO the pages of one
+// answer fit together.
+func page(rows []Row, request Request, defaultLimit int) ([]Row, string, error) {
+	sortRows(rows, request)
+	start := 0
+	if request.Page != "" {
+		n, err := strconv.Atoi(request.Page)
+		if err != nil || n < 0 {
+			return nil, "", inputError("page", request.Page, "use the value of next in the answer before")
+		}
+		start = n
+	}
+	limit := request.Limit
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	start = min(start, len(rows))
+	end := min(start+limit, len(rows))
+	next := ""
+	if end < len(rows) {
+		next = strconv.Itoa(end)
+	}
+	return rows[start:end], next, nil
+}

@@ -1,0 +1,392 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+)
+
+// tally is a question while it is being answered.
+type tally struct {
+	engine   *Engine
+	request  Request
+	window   schema.Window
+	need     need
+	rowsByID map[string]*tallyRow
+	open     map[string][]schema.Window // by cluster; what may still change
+	alive    map[aliveKey]float64
+	labels   map[string]map[string][]podVersion // by cluster and pod
+}
+
+// tallyRow is one row in the making.
+type tallyRow struct {
+	key     map[string]string
+	window  schema.Window
+	sums    Sums
+	prices  map[string]*priced // summed quantities by price list
+	covered float64            // ms with readings, times the cluster's share of the window that is there
+	uptime  float64            // ms
+	share   float64            // the largest share, for rows without pods' time
+	open    bool
+}
+
+// priced are quantities under one price list and who is billed for them.
+type priced struct {
+	list fleet.PriceList
+	sums Sums
+}
+
+// aliveKey is a cluster in a step.
+type aliveKey struct {
+	cluster string
+	from    int64
+}
+
+// tally reads everything that the question needs.
+func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
+	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
+		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string][]podVersion)}
+	parts, err := e.slices(ctx, w, nil)
+	if err != nil {
+		return nil, err
+	}
+	t.need = needs(request, parts)
+	clusters, err := e.clusters(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	if t.need.labels {
+		if parts, err = t.cutAtLabels(ctx, clusters); err != nil {
+			return nil, err
+		}
+	}
+	for _, cluster := range append(clusters, schema.BoxCluster) {
+		if !keepsAll(request.Filter, Cluster, cluster) {
+			continue
+		}
+		if err := t.cluster(ctx, cluster, parts); err != nil {
+			return nil, fmt.Errorf("usage of %s: %w", cluster, err)
+		}
+	}
+	return t, nil
+}
+
+// clusters are the names of all clusters that were known in the window, also
+// those that were removed since.
+func (e *Engine) clusters(ctx context.Context, w schema.Window) ([]string, error) {
+	objects, err := e.registry.History(ctx, fleet.KindCluster, w)
+	if err != nil {
+		return nil, fmt.Errorf("read history of clusters: %w", err)
+	}
+	var names []string
+	for _, o := range objects {
+		names = append(names, o.Name())
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// cutAtLabels reads the pods' labels and cuts the window also where a pod's
+// labels changed while it lived.
+func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, error) {
+	var cuts []time.Time
+	for _, cluster := range clusters {
+		byPod, err := t.engine.podLabels(ctx, cluster, t.window)
+		if err != nil {
+			return nil, err
+		}
+		for _, versions := range byPod {
+			for _, changed := range versions[1:] {
+				cuts = append(cuts, changed.from)
+			}
+		}
+		t.labels[cluster] = byPod
+	}
+	return t.engine.slices(ctx, t.window, cuts)
+}
+
+// labelsOf are a pod's labels in a slice: those at its start, or the first ones
+// of a pod that was born in it.
+func (t *tally) labelsOf(cluster, uid string, at schema.Window) map[string]string {
+	var found map[string]string
+	for i, v := range t.labels[cluster][uid] {
+		if i > 0 && v.from.After(at.From) {
+			break
+		}
+		found = v.labels
+	}
+	return found
+}
+
+// cluster adds what one cluster used.
+func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) error {
+	open, err := t.engine.openQuarters(ctx, cluster, t.window)
+	if err != nil {
+		return err
+	}
+	if cluster != schema.BoxCluster {
+		end, err := t.engine.settledMinute(ctx, cluster)
+		if err != nil {
+			return err
+		}
+		if end.Before(t.window.To) && !end.IsZero() {
+			open = append(open, schema.Window{From: later(end, t.window.From), To: t.window.To})
+		}
+	}
+	t.open[cluster] = open
+	coarse := !t.need.podRows && t.request.Step%schema.Quarter == 0
+	for _, part := range parts {
+		for _, r := range runs(part.Window, open, coarse) {
+			if err := t.presence(ctx, cluster, r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, part := range parts {
+		for _, r := range runs(part.Window, open, coarse) {
+			for _, source := range t.sources(cluster, r.whole) {
+				if err := t.read(ctx, cluster, part, r, source); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// presence adds up how long the cluster's longest-living node was there, by
+// step: the part of the time asked for of which there are rows at all.
+func (t *tally) presence(ctx context.Context, cluster string, r run) error {
+	if cluster == schema.BoxCluster {
+		return nil
+	}
+	table, db := schema.NodeMinute, t.engine.stores.Minute
+	if r.whole {
+		table, db = schema.NodeQuarter, t.engine.stores.Quarter
+	}
+	longest := make(map[int64]int64)
+	q := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "sum", From: table.Name, Window: r.Window,
+		Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}, Group: []string{schema.Node}, Every: t.request.Step}
+	err := db.Query(ctx, q, func(p influxsync.Point) error {
+		from := t.bucketOf(r, p).From.Unix()
+		longest[from] = max(longest[from], p.Int(schema.Uptime))
+		return nil
+	})
+	for from, uptime := range longest {
+		t.alive[aliveKey{cluster, from}] += float64(uptime)
+	}
+	return err
+}
+
+// share is the part of a step of which the cluster has rows, 0 to 1.
+func (t *tally) share(cluster string, b schema.Window) float64 {
+	if cluster == schema.BoxCluster {
+		return 1
+	}
+	return min(1, t.alive[aliveKey{cluster, b.From.Unix()}]/float64(b.Length().Milliseconds()))
+}
+
+func (t *tally) bucketOf(r run, p influxsync.Point) schema.Window {
+	if t.request.Step == 0 {
+		return t.window
+	}
+	return bucket(t.window, t.request.Step, p.Time)
+}
+
+// source is a table with the quantities to take from it.
+type source struct {
+	db    *influxsync.Database
+	table schema.Table
+	take  []Quantity
+	lacks []string // tags that it does not have
+}
+
+var (
+	usageQuantities     = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, coverage, interpolated}
+	containerQuantities = []Quantity{CPU, Memory, CPURequest, MemoryRequest, Uptime, coverage, interpolated}
+	networkQuantities   = []Quantity{NetworkReceive, NetworkTransmit}
+	nodeQuantities      = []Quantity{NodeTime}
+	energyQuantities    = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured}
+)
+
+func (t *tally) sources(cluster string, whole bool) []source {
+	db, energy, node := t.engine.stores.Minute, schema.EnergyMinute, schema.NodeMinute
+	if whole {
+		db, energy, node = t.engine.stores.Quarter, schema.EnergyQuarter, schema.NodeQuarter
+	}
+	sources := []source{{db, energy, energyQuantities, []string{schema.Container}}}
+	if cluster == schema.BoxCluster {
+		return sources
+	}
+	sources = append(sources, source{db, node, nodeQuantities, podTags})
+	switch {
+	case whole:
+		sources = append(sources, source{db, schema.UsageQuarter, usageQuantities, nil})
+	case t.need.columns:
+		sources = append(sources, source{db, schema.ContainerMinute, containerQuantities, nil},
+			source{db, schema.PodMinute, networkQuantities, []string{schema.Container}})
+	default:
+		sources = append(sources, source{db, schema.PodMinute, usageQuantities, nil})
+	}
+	return sources
+}
+
+// podTags are the tags that say whose something is below a node.
+var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Container, schema.WorkloadKind, schema.Workload}
+
+// read adds the sums of one table over one run. What a node is counted for
+// itself stands under its system namespace.
+func (t *tally) read(ctx context.Context, cluster string, part slice, r run, from source) error {
+	q := influxsync.Query{Aggregate: "sum", From: from.table.Name, Window: r.Window, Every: t.request.Step}
+	for _, quantity := range from.take {
+		q.Select = append(q.Select, fieldOf[quantity])
+	}
+	lacks := func(tag string) bool { return slices.Contains(from.lacks, tag) }
+	for _, tag := range t.need.tags {
+		if !lacks(tag) {
+			q.Group = append(q.Group, tag)
+		}
+	}
+	for _, condition := range t.where(cluster) {
+		if !lacks(condition.Tag) {
+			q.Where = append(q.Where, condition)
+		}
+	}
+	ofNode := lacks(schema.Namespace)
+	return from.db.Query(ctx, q, func(p influxsync.Point) error {
+		var sums Sums
+		for _, quantity := range from.take {
+			sums[quantity] = p.Int(fieldOf[quantity])
+		}
+		if sums == (Sums{}) {
+			return nil // rows that a correction has set to zero
+		}
+		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(r, p), sums)
+	})
+}
+
+// where narrows the reading by what is a tag and has one exact value.
+func (t *tally) where(cluster string) []influxsync.Condition {
+	conditions := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
+	for _, c := range t.request.Filter {
+		tag := map[Key]string{Namespace: schema.Namespace, Node: schema.Node, Pod: schema.Pod}[c.Key]
+		if tag != "" && len(c.Values) == 1 && !strings.Contains(c.Values[0], "*") {
+			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: c.Values[0]})
+		}
+	}
+	return conditions
+}
+
+// add counts one group's sums into its row.
+func (t *tally) add(who identity, b schema.Window, sums Sums) error {
+	for _, c := range t.request.Filter {
+		if !c.keeps(who.value(c.Key)) {
+			return nil
+		}
+	}
+	row, err := t.row(who, b)
+	if err != nil {
+		return err
+	}
+	if err := row.sums.Add(sums); err != nil {
+		return err
+	}
+	share := t.share(who.cluster, b)
+	row.covered += float64(sums[coverage]) * 1000 * share
+	row.uptime += float64(sums[Uptime])
+	row.share = max(row.share, share)
+	row.open = row.open || overlaps(t.open[who.cluster], b)
+	if list, ok := who.fleet.PriceListFor(who.cluster, who.billed); ok {
+		return row.price(list, sums)
+	}
+	return nil
+}
+
+func overlaps(windows []schema.Window, w schema.Window) bool {
+	return slices.ContainsFunc(windows, func(o schema.Window) bool { return w.Overlap(o.From, o.To) > 0 })
+}
+
+// row finds or makes the row of a key and a step.
+func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
+	var id strings.Builder
+	fmt.Fprintf(&id, "%d", b.From.Unix())
+	for _, k := range t.request.Aggregate {
+		fmt.Fprintf(&id, "\x00%s", who.value(k))
+	}
+	row, ok := t.rowsByID[id.String()]
+	if ok {
+		return row, nil
+	}
+	if len(t.rowsByID) >= t.engine.config.MaxRows {
+		return nil, inputError("aggregate", joinKeys(t.request.Aggregate),
+			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
+	}
+	row = &tallyRow{key: make(map[string]string, len(t.request.Aggregate)), window: b, prices: make(map[string]*priced)}
+	for _, k := range t.request.Aggregate {
+		row.key[string(k)] = who.value(k)
+	}
+	t.rowsByID[id.String()] = row
+	return row, nil
+}
+
+func (row *tallyRow) price(list fleet.PriceList, sums Sums) error {
+	id := fmt.Sprintf("%s\x00%s\x00%v", list.Name, list.Currency, list.Rates)
+	slot, ok := row.prices[id]
+	if !ok {
+		slot = &priced{list: list}
+		row.prices[id] = slot
+	}
+	return slot.sums.Add(sums)
+}
+
+// provisional are the parts of the window that may still change, by cluster.
+func (t *tally) provisional() []ClusterWindow {
+	all := []ClusterWindow{}
+	for cluster, windows := range t.open {
+		for _, w := range windows {
+			if w.Overlap(t.window.From, t.window.To) > 0 {
+				all = append(all, ClusterWindow{Cluster: cluster, From: later(w.From, t.window.From), To: earlier(w.To, t.window.To)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b ClusterWindow) int {
+		if a.Cluster != b.Cluster {
+			return strings.Compare(a.Cluster, b.Cluster)
+		}
+		return a.From.Compare(b.From)
+	})
+	return merge(all)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// merge joins neighbours of one cluster.
+func merge(windows []ClusterWindow) []ClusterWindow {
+	merged := windows[:0]
+	for _, w := range windows {
+		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
+			merged[last].To = later(merged[last].To, w.To)
+			continue
+		}
+		merged = append(merged, w)
+	}
+	return merged
+}

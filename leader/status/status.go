@@ -1,0 +1,156 @@
+// Package status is the shape in which a leader tells how it is: its loops,
+// its clusters, and each reason why data are missing together with what to do
+// about it. It is written by the leader, carried by the API and read by the
+// command line and the status page. It does no I/O.
+package status
+
+import (
+	"sort"
+	"time"
+)
+
+// State is a cluster's condition in one word.
+type State string
+
+// The states, the worst last.
+const (
+	OK          State = "ok"          // its newest minute is as old as it must be
+	Waiting     State = "waiting"     // added; no settled window yet
+	Lagging     State = "lagging"     // reached, but behind
+	Unreachable State = "unreachable" // the last contact failed
+	Stopped     State = "stopped"     // the leader's loops are stopped
+	Removed     State = "removed"     // not pulled any more; its history is kept
+)
+
+// Leader is the leader's own condition.
+type Leader struct {
+	Version      string     `json:"version"`
+	Demo         bool       `json:"demo,omitempty"`
+	Running      bool       `json:"running"` // the loops: pull, process, push, meters
+	Started      time.Time  `json:"started"`
+	TickSeconds  float64    `json:"tickSeconds"`  // length of a slot
+	LastTick     *time.Time `json:"lastTick"`     // start of the newest finished slot
+	MissedTicks  int64      `json:"missedTicks"`  // slots that began while an earlier one ran
+	DueWork      int64      `json:"dueWork"`      // processor units waiting
+	Quarantined  int64      `json:"quarantined"`  // rows refused because they name another cluster
+	Problems     []Problem  `json:"problems"`     // of the leader; a cluster's stand with the cluster
+	ClusterCount int        `json:"clusterCount"` // without the removed ones
+}
+
+// Cluster is one cluster's condition.
+type Cluster struct {
+	Name        string     `json:"name"`
+	Customer    string     `json:"customer,omitempty"`
+	Provider    string     `json:"provider,omitempty"`
+	Region      string     `json:"region,omitempty"`
+	URL         string     `json:"url,omitempty"` // of its follower
+	State       State      `json:"state"`
+	Nodes       int        `json:"nodes"`
+	LastContact *time.Time `json:"lastContact"` // the last one that succeeded
+	Settled     *time.Time `json:"settled"`     // end of its newest window that is here
+	LagSeconds  *float64   `json:"lagSeconds"`  // now - settled
+	NextWindow  *time.Time `json:"nextWindow"`  // when the next window is expected to be here
+	LastError   *Failure   `json:"lastError"`   // of the last contact, null when it succeeded
+	History     *Progress  `json:"history,omitempty"`
+	Problems    []Problem  `json:"problems"`
+}
+
+// Failure is an error and when it happened.
+type Failure struct {
+	Time    time.Time `json:"time"`
+	Message string    `json:"message"`
+}
+
+// Progress is how far the filling of [From, To) has come, from From on.
+type Progress struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	Done time.Time `json:"done"`
+}
+
+// Fraction is the filled part, 0 to 1.
+func (p Progress) Fraction() float64 {
+	if length := p.To.Sub(p.From); length > 0 {
+		return min(1, max(0, float64(p.Done.Sub(p.From))/float64(length)))
+	}
+	return 1
+}
+
+// Overview is everything at once: what GET /api/v1/status answers.
+type Overview struct {
+	Now      time.Time `json:"now"`
+	Leader   Leader    `json:"leader"`
+	Clusters []Cluster `json:"clusters"`
+}
+
+// Code names a reason why data are missing or not yet right.
+type Code string
+
+// The reasons.
+const (
+	LoopsStopped         Code = "loops-stopped"
+	FollowerUnreachable  Code = "follower-unreachable"
+	FollowerUnauthorized Code = "follower-unauthorized"
+	KubeletForbidden     Code = "kubelet-forbidden"
+	KubeletUnreachable   Code = "kubelet-unreachable"
+	SourceFailing        Code = "source-failing"
+	ClockOff             Code = "clock-off"
+	SeedMissing          Code = "seed-missing"
+	UnknownNode          Code = "unknown-node"
+	RowsWaiting          Code = "rows-waiting"
+	NoWindowYet          Code = "no-window-yet"
+	SyncMismatch         Code = "sync-mismatch"
+	RowsQuarantined      Code = "rows-quarantined"
+	NoCluster            Code = "no-cluster"
+	NoPriceList          Code = "no-price-list"
+	NoMeter              Code = "no-meter"
+	MeterFailing         Code = "meter-failing"
+	ProcessorFailing     Code = "processor-failing"
+)
+
+// Problem is one reason, and what to do.
+type Problem struct {
+	Code    Code       `json:"code"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint"`
+	Since   *time.Time `json:"since,omitempty"`
+}
+
+var hints = map[Code]string{
+	LoopsStopped:         "Start them: POST /accumulus/start, or restart the leader.",
+	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
+	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
+	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with `nodes/metrics` and `nodes/proxy` (get).",
+	KubeletUnreachable:   "The follower cannot reach a kubelet (port 10250): look at the node, its firewall and its certificate.",
+	SourceFailing:        "The follower cannot read its source: its log has the whole error.",
+	ClockOff:             "The follower's clock is more than 30 s off: start time synchronisation on its machine. Readings are kept, windows settle when the clock is right.",
+	SeedMissing:          "The follower has no facts about its nodes yet: the leader sends them once `accumulus apply` has named the cluster's nodes.",
+	UnknownNode:          "Describe the node (kind Node with cluster, node, box and hardware) and run `accumulus apply`. Until then its rows settle as unknown after ten minutes.",
+	RowsWaiting:          "Windows wait for facts; they settle without them at the facts deadline and are corrected later.",
+	NoWindowYet:          "The first window comes when its minute has passed and every pod of it was read once more.",
+	SyncMismatch:         "What arrived is not what the follower settled; the leader tries again at each tick. If it stays, the follower's store is damaged.",
+	RowsQuarantined:      "The follower sends rows that name another cluster; they are kept apart and billed to nobody. Check the cluster's name in the follower's configuration.",
+	NoCluster:            "Add one: `accumulus cluster add NAME --url http://…:8081`.",
+	NoPriceList:          "Usage is metered, but nothing has a price: apply a PriceList (`accumulus apply -f prices.yaml`).",
+	NoMeter:              "Energy is estimated from a model: apply a Meter for the box to have it measured.",
+	MeterFailing:         "An electricity meter does not answer: look at its address in `accumulus get meter -o yaml`. Energy is estimated meanwhile and corrected when it answers.",
+	ProcessorFailing:     "A processor fails for some quarters; they stay due and are tried again. The leader's log has the whole error.",
+}
+
+// Hint is what to do about a reason, or "" for an unknown one.
+func Hint(code Code) string { return hints[code] }
+
+// Codes are all reasons, sorted.
+func Codes() []Code {
+	codes := make([]Code, 0, len(hints))
+	for code := range hints {
+		codes = append(codes, code)
+	}
+	sort.Slice(codes, func(i, j int) bool { return codes[i] < codes[j] })
+	return codes
+}
+
+// NewProblem is a problem with the hint of its code.
+func NewProblem(code Code, message string) Problem {
+	return Problem{Code: code, Message: message, Hint: Hint(code)}
+}
