@@ -32,18 +32,18 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 		if group.sandbox() {
 			continue
 		}
-		for _, at := range group.moments {
+		for j, at := range group.moments {
 			if group.kind == reading.Container && d.superseded(groups, i, at) {
 				continue
 			}
 			group.given = at.timestamp
 			values, ok := at.toValues(group.kind != reading.Pod)
+			if group.kind == reading.Pod && j == len(group.moments)-1 {
+				pods.network(&values, group.podUID)
+			}
 			if ok {
 				out = append(out, reading.Reading{Series: pods.series(d.node, group), Time: at.time(), Epoch: group.life.Epoch(), Values: values})
 			}
-		}
-		if group.kind == reading.Pod {
-			out = pods.network(out, d.node, group)
 		}
 	}
 	return out
@@ -157,40 +157,23 @@ func (p *pods) series(node string, group *cgroup) reading.Series {
 	return s
 }
 
-// network appends the pod's network to out. Its sandbox is read at a moment of
-// its own, so it is a reading of its own, unless the moments are the same. The
-// epoch is the pod's: a sandbox that was made anew is a counter that falls. A
-// pod on the node's network has none: what it would show is the node's.
-func (p *pods) network(out []reading.Reading, node string, pod *cgroup) []reading.Reading {
-	wire, ok := p.wire[pod.podUID]
-	if !ok || p.onHost(pod.podUID, wire.interfaces) {
-		return out
+// network sets the pod's network. It is its sandbox's, which is read some
+// seconds before or after the pod's own group; it is given with the pod's
+// reading, since a series has one moment per body, so its bytes may stand that
+// much too early or too late, and their sum is exact. A sandbox that was made
+// anew is a counter that falls. A pod on the node's network has none: what it
+// would show is the node's.
+func (p *pods) network(values *reading.Values, uid string) {
+	wire, ok := p.wire[uid]
+	if !ok || len(wire.moments) == 0 || p.onHost(uid, wire.interfaces) {
+		return
 	}
-	for _, at := range wire.moments {
-		var values reading.Values
-		some := false
-		for _, q := range []reading.Quantity{reading.NetworkReceive, reading.NetworkTransmit} {
-			if at.has[q] {
-				values.Set(q, at.values[q].whole)
-				some = true
-			}
-		}
-		if !some {
-			continue
-		}
-		series := p.series(node, pod)
-		same := slices.IndexFunc(out, func(r reading.Reading) bool { return r.Series == series && r.Time.Equal(at.time()) })
-		if same < 0 {
-			out = append(out, reading.Reading{Series: series, Time: at.time(), Epoch: pod.life.Epoch(), Values: values})
-			continue
-		}
-		for q := reading.NetworkReceive; q <= reading.NetworkTransmit; q++ {
-			if v, ok := values.Get(q); ok {
-				out[same].Values.Set(q, v)
-			}
+	newest := wire.moments[len(wire.moments)-1]
+	for q := reading.NetworkReceive; q <= reading.NetworkTransmit; q++ {
+		if newest.has[q] {
+			values.Set(q, newest.values[q].whole)
 		}
 	}
-	return out
 }
 
 // onHost says whether a pod uses the node's network: the watch knows; of a pod
