@@ -1,34 +1,36 @@
 // Package facts keeps what the watch tells: the table object (a row for each
-// change of a pod or node) and the table run (a row for each finished pod,
-// with its exact totals), both journaled by minute.
+// change of a pod, node or Job) and the table run (a row for each finished pod
+// and Job, with its exact totals), both journaled by minute.
 //
-// Object rows are only appended: a row holds from its valid_from until the
-// next row of the same uid; valid_to is set in the row that says that the
-// object ended, and 0 before. The first row of a pod holds from the pod's
-// start. What is compared is the watch's whole list with the newest row of
-// each object, so a change that fell into an outage or a crash is found later.
+// Object rows are only appended, at the time they are stored: a row holds from
+// its valid_from until the valid_from of the next row of the same uid; valid_to
+// is set in the row that says that the object ended, and 0 before. Its spec is
+// the JSON of package watch.
 //
-// A run is the sum of the pod's minute rows and is written when the window in
-// which the pod ended has settled; it is written again, at the same key, when a
-// later revision of one of its windows changes the sums. A run is measured if
+// A pod's run is the sum of its minute rows and is written when the window in
+// which it ended has settled; it is written again, at the same key, when a
+// later revision of one of its windows changes the sums. It is measured if
 // readings cover the pod's whole life up to a second in each window, else
-// estimated. A Job's runs carry it in their workload tags; its total is the
-// sum of its pods' runs.
+// estimated. A Job's run is the sum of its pods' runs, and they are told apart
+// by the tag kind: who sums takes one of the two.
 //
 // A crash between rows and journal entry is repaired by Restore: it compares
 // store and journal and appends what is missing.
 package facts
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -70,8 +72,8 @@ type Writer struct {
 
 // Status is what the writer holds.
 type Status struct {
-	Objects     int `json:"objects"`     // pods and nodes still looked at, ended ones included
-	RunsWaiting int `json:"runsWaiting"` // ended pods whose last window has not settled
+	Objects     int `json:"objects"`     // nodes, pods and Jobs still looked at, ended ones included
+	RunsWaiting int `json:"runsWaiting"` // ended pods and Jobs whose last window has not settled
 }
 
 // New makes a writer; Restore comes before the first Observe.
@@ -91,13 +93,15 @@ func New(config Config, stores Stores, clk clock.Clock, log *slog.Logger, regist
 	return w, nil
 }
 
-// Restore reads the state back from the store and repairs the journal. It may
-// be called again; Observe does so after an error.
+// ErrNotRestored is what Observe answers before Restore succeeded.
+var ErrNotRestored = errors.New("facts: not restored")
+
+// Restore reads the state back from the store and repairs the journal. After
+// an error it is called again; once it succeeded it is not.
 func (w *Writer) Restore(ctx context.Context) error {
-	w.restored = false
 	for table, l := range map[*schema.Table]*ledger{&schema.Object: &w.objects, &schema.Run: &w.runs.ledger} {
 		if l.journal != nil {
-			continue // it knows of entries that were sent without an answer
+			continue // it knows of entries that were sent and not acknowledged
 		}
 		journal, err := influxsync.OpenJournal(ctx, w.stores.Facts, w.config.Cluster, *table, w.clock)
 		if err != nil {
@@ -134,140 +138,123 @@ func (w *Writer) restoreObjects(ctx context.Context) error {
 		return err
 	}
 	w.known = make(map[identity]object)
-	horizon := w.clock.Now().Add(-w.config.Keep)
-	newest := influxsync.Query{From: schema.Object.Name, Where: []influxsync.Condition{{Tag: schema.Cluster, Value: w.config.Cluster}},
-		Group: []string{"*"}, Descending: true, Limit: 1}
-	err = w.stores.Facts.Query(ctx, newest, func(row influxsync.Point) error {
-		o, err := parseObject(row)
-		if err != nil {
+	for _, kind := range []string{watch.KindNode, watch.KindJob, watch.KindPod} { // Jobs say which pods are kept
+		newest := influxsync.Query{From: schema.Object.Name, Group: []string{"*"}, Descending: true, Limit: 1,
+			Where: []influxsync.Condition{{Tag: schema.Cluster, Value: w.config.Cluster}, {Tag: schema.Kind, Value: kind}}}
+		err := w.stores.Facts.Query(ctx, newest, func(row influxsync.Point) error {
+			o, err := parseRow(row)
+			if err == nil && !w.past(o) {
+				w.known[o.identity] = o
+			}
 			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read table %s: %w", schema.Object.Name, err)
 		}
-		if o.end.IsZero() || o.end.After(horizon) {
-			w.known[o.identity] = o
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read table %s: %w", schema.Object.Name, err)
 	}
 	return nil
 }
 
-// Load is the newest state of each object that has not ended longer than Keep
-// ago, sorted: what the watch's log is rebuilt from at start. Restore comes
-// before it.
-func (w *Writer) Load() (nodes []reading.NodeInfo, pods []reading.PodInfo) {
+// Load is the newest change of each object that has not ended longer than Keep
+// ago: what the watch's log is rebuilt from at start. Restore comes before it.
+func (w *Writer) Load() []watch.Change {
+	changes := make([]watch.Change, 0, len(w.known))
 	for _, o := range w.known {
-		if o.kind == KindNode {
-			nodes = append(nodes, o.node)
-		} else {
-			pods = append(pods, o.pod)
-		}
+		changes = append(changes, o.change())
 	}
-	slices.SortFunc(nodes, func(a, b reading.NodeInfo) int {
-		return strings.Compare(a.Name+"\x00"+a.UID, b.Name+"\x00"+b.UID)
+	slices.SortFunc(changes, func(a, b watch.Change) int {
+		return cmp.Or(a.ValidFrom.Compare(b.ValidFrom), strings.Compare(a.Kind+a.UID, b.Kind+b.UID))
 	})
-	slices.SortFunc(pods, func(a, b reading.PodInfo) int { return strings.Compare(a.UID, b.UID) })
-	return nodes, pods
+	return changes
 }
 
-// Observe takes the watch's present list, writes what changed since the newest
-// rows, and the runs of ended pods whose last window has settled. What is
-// missing from the list is left as it is: only the watch says that something
-// ended.
-func (w *Writer) Observe(ctx context.Context, nodes []reading.NodeInfo, pods []reading.PodInfo) error {
+// Observe stores the changes, in their order, and the runs of what ended and
+// whose last window has settled. After an error the caller gives the same
+// changes again; none is written twice.
+func (w *Writer) Observe(ctx context.Context, changes []watch.Change) error {
 	if !w.restored {
-		if err := w.Restore(ctx); err != nil {
+		return ErrNotRestored
+	}
+	defer w.report()
+	for _, l := range []*ledger{&w.objects, &w.runs.ledger} {
+		if err := l.flush(ctx); err != nil {
 			return err
 		}
 	}
-	defer w.report()
-	if err := w.observe(ctx, nodes, pods); err != nil {
-		w.restored = false // what became durable is read back before the next attempt
+	if err := w.observe(ctx, changes); err != nil {
 		return err
 	}
 	if err := w.settleRuns(ctx); err != nil {
-		w.restored = false
 		return err
 	}
 	w.forget()
 	return nil
 }
 
-func (w *Writer) observe(ctx context.Context, nodes []reading.NodeInfo, pods []reading.PodInfo) error {
-	changed, err := w.changed(nodes, pods)
-	if err != nil || len(changed) == 0 {
-		return err
-	}
+func (w *Writer) observe(ctx context.Context, changes []watch.Change) error {
 	// Row times only grow, so that all rows without an entry lie behind the
 	// journal's newest window, also when the clock was set back.
 	at := w.clock.Now()
 	if !at.After(w.newest) {
-		at = w.newest.Add(time.Nanosecond)
+		at = w.newest.Add(1)
 	}
-	rows := make([]influxsync.Point, 0, len(changed))
-	for _, o := range changed {
-		_, had := w.known[o.identity]
-		rows = append(rows, o.row(w.config.Cluster, reasonOf(o, had), at))
-	}
-	if err := w.objects.write(ctx, rows, nil, Changed); err != nil {
-		return err
-	}
-	w.newest = at
-	w.rows.WithLabelValues(schema.Object.Name).Add(float64(len(rows)))
-	for _, o := range changed {
-		w.known[o.identity] = o
-	}
-	return nil
-}
-
-func reasonOf(o object, had bool) string {
-	switch {
-	case !had:
-		return Added // an object that ended before it was seen has one row
-	case !o.end.IsZero():
-		return Ended
-	}
-	return Changed
-}
-
-// changed are the objects whose newest row says something else.
-func (w *Writer) changed(nodes []reading.NodeInfo, pods []reading.PodInfo) ([]object, error) {
-	horizon := w.clock.Now().Add(-w.config.Keep)
-	var list []object
-	consider := func(o object, err error) error {
+	var rows []influxsync.Point
+	fresh := make(map[identity]object)
+	for _, c := range changes {
+		o, err := parse(c)
 		if err != nil {
 			return err
 		}
-		old, had := w.known[o.identity]
-		if had && old.spec == o.spec || !had && !o.end.IsZero() && !o.end.After(horizon) {
-			return nil
+		if old, had := w.known[o.identity]; had && !o.from.After(old.from) {
+			continue // an earlier attempt stored it
 		}
-		list = append(list, o)
+		rows = append(rows, o.row(w.config.Cluster, at))
+		fresh[o.identity] = o
+		at = at.Add(1)
+	}
+	if len(rows) == 0 {
 		return nil
 	}
-	for _, n := range nodes {
-		if err := consider(nodeObject(n)); err != nil {
-			return nil, err
+	return w.objects.write(ctx, rows, nil, "changed", func() {
+		w.newest = at
+		w.rows.WithLabelValues(schema.Object.Name).Add(float64(len(rows)))
+		maps.Copy(w.known, fresh)
+	})
+}
+
+// forgotten says whether an end lies longer than Keep ago.
+func (w *Writer) forgotten(end time.Time) bool {
+	return !end.IsZero() && !end.After(w.clock.Now().Add(-w.config.Keep))
+}
+
+// past says whether an object is not looked at any more. The pods of a Job
+// that runs on are part of its total.
+func (w *Writer) past(o object) bool {
+	if !w.forgotten(o.end) {
+		return false
+	}
+	job, ok := w.jobOf(o)
+	return !ok || w.forgotten(job.end)
+}
+
+// jobOf is the Job that a pod belongs to.
+func (w *Writer) jobOf(pod object) (object, bool) {
+	for _, owner := range pod.pod.Owners {
+		if owner.Kind == watch.KindJob {
+			job, ok := w.known[identity{watch.KindJob, pod.namespace, owner.Name, owner.UID}]
+			return job, ok
 		}
 	}
-	for _, p := range pods {
-		if err := consider(podObject(p)); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return object{}, false
 }
 
 // forget drops what ended longer than Keep ago.
 func (w *Writer) forget() {
-	horizon := w.clock.Now().Add(-w.config.Keep)
-	for id, o := range w.known {
-		if !o.end.IsZero() && !o.end.After(horizon) {
-			delete(w.known, id)
-			delete(w.runs.done, id)
-		}
-	}
+	maps.DeleteFunc(w.known, func(_ identity, o object) bool { return w.past(o) })
+	maps.DeleteFunc(w.runs.done, func(id identity, _ influxsync.Point) bool {
+		_, looked := w.known[id]
+		return !looked
+	})
 }
 
 // Status is safe to call from any goroutine.
@@ -280,7 +267,7 @@ func (w *Writer) Status() Status {
 func (w *Writer) report() {
 	status := Status{Objects: len(w.known)}
 	for id, o := range w.known {
-		if _, done := w.runs.done[id]; o.kind == KindPod && !o.end.IsZero() && !done {
+		if _, done := w.runs.done[id]; o.kind != watch.KindNode && !o.end.IsZero() && !done {
 			status.RunsWaiting++
 		}
 	}

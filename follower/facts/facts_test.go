@@ -2,12 +2,14 @@ package facts
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/influxsync/influxtest"
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -54,7 +56,11 @@ func (f *fixture) writer() *Writer {
 
 func (f *fixture) observe(w *Writer, nodes []reading.NodeInfo, pods ...reading.PodInfo) {
 	f.t.Helper()
-	if err := w.Observe(f.t.Context(), nodes, pods); err != nil {
+	changes, err := w.Diff(nodes, pods)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := w.Observe(f.t.Context(), changes); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -158,7 +164,7 @@ func TestObjectRowPerChange(t *testing.T) {
 			continue
 		}
 		reason, _ := row.Field("reason")
-		got = append(got, fmt.Sprintf("%s %s from %d to %d", row.Time.Sub(epoch), reason.Str(),
+		got = append(got, fmt.Sprintf("%s %s from %d to %d", row.Time.Sub(epoch).Truncate(time.Second), reason.Str(),
 			(row.Int("valid_from")-epoch.UnixNano())/1e9, row.Int("valid_to")/1e9))
 	}
 	want := []string{"0s added from -3600 to 0", "10s changed from 10 to 0", fmt.Sprintf("10m10s ended from 610 to %d", p.End.Unix())}
@@ -171,6 +177,19 @@ func TestObjectRowPerChange(t *testing.T) {
 	f.checkAll()
 }
 
+// log is a watch log rebuilt from what the writer loads.
+func (f *fixture) log(w *Writer) *watch.Log {
+	f.t.Helper()
+	log, err := watch.NewLog(nil, f.clock, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := log.Restore(w.Load()); err != nil {
+		f.t.Fatal(err)
+	}
+	return log
+}
+
 func TestLoadGivesBackWhatWasSeen(t *testing.T) {
 	f := newFixture(t)
 	w := f.writer()
@@ -179,16 +198,15 @@ func TestLoadGivesBackWhatWasSeen(t *testing.T) {
 	f.clock.Advance(time.Second)
 	b.End, b.EndReason = f.clock.Now(), "Completed"
 	f.observe(w, []reading.NodeInfo{node}, a, b)
-	nodes, pods := f.writer().Load()
-	if diff := cmp.Diff([]reading.NodeInfo{node}, nodes); diff != "" {
+	log := f.log(f.writer())
+	if diff := cmp.Diff([]reading.NodeInfo{node}, log.Nodes()); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]reading.PodInfo{a, b}, pods); diff != "" {
+	if diff := cmp.Diff([]reading.PodInfo{a, b}, log.Pods()); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
 	f.clock.Advance(8 * 24 * time.Hour)
-	_, pods = f.writer().Load()
-	if diff := cmp.Diff([]reading.PodInfo{a}, pods); diff != "" {
+	if diff := cmp.Diff([]reading.PodInfo{a}, f.log(f.writer()).Pods()); diff != "" {
 		t.Errorf("pods after Keep (-want +got):\n%s", diff)
 	}
 }
@@ -218,14 +236,18 @@ func TestCrashBetweenRowsAndJournal(t *testing.T) {
 	ended.End = epoch.Add(-time.Minute)
 	at := f.clock.Now()
 	// What a writer leaves behind that dies between rows and entry.
-	o, err := podObject(pod("b"))
+	changes, err := f.writer().Diff(nil, []reading.PodInfo{pod("b")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.stores.Facts.Write(t.Context(), []influxsync.Point{o.row("edge", Added, at)}); err != nil {
+	o, err := parse(changes[0])
+	if err != nil {
 		t.Fatal(err)
 	}
-	run := influxsync.NewPoint(schema.Run.Name, map[string]string{schema.Cluster: "edge", schema.Kind: KindPod, "uid": "x"},
+	if err := f.stores.Facts.Write(t.Context(), []influxsync.Point{o.row("edge", at)}); err != nil {
+		t.Fatal(err)
+	}
+	run := influxsync.NewPoint(schema.Run.Name, map[string]string{schema.Cluster: "edge", schema.Kind: watch.KindPod, "uid": "x"},
 		map[string]influxsync.Value{"end": influxsync.Int(1)}, epoch.Add(-5*time.Hour))
 	if err := f.stores.Facts.Write(t.Context(), []influxsync.Point{run}); err != nil {
 		t.Fatal(err)
@@ -252,10 +274,18 @@ func failing() context.Context {
 func TestStoreDownThenUp(t *testing.T) {
 	f := newFixture(t)
 	w := f.writer()
-	if err := w.Observe(failing(), nil, []reading.PodInfo{pod("a")}); err == nil {
+	changes, err := w.Diff(nil, []reading.PodInfo{pod("a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Observe(failing(), changes); err == nil {
 		t.Fatal("no error of a store that is down")
 	}
-	f.observe(w, nil, pod("a"))
+	for range 2 { // the second time as if the answer to the first had been lost
+		if err := w.Observe(t.Context(), changes); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := len(f.rows(schema.Object.Name)); got != 1 {
 		t.Errorf("%d rows, want 1", got)
 	}
@@ -349,4 +379,52 @@ func TestPodThatWasNeverRead(t *testing.T) {
 	if quality, _ := rows[0].Field(schema.Quality); quality.Str() != schema.Estimated || rows[0].Int(schema.CPU) != 0 {
 		t.Errorf("run %v", rows[0])
 	}
+}
+
+func TestJobRunIsTheSumOfItsPods(t *testing.T) {
+	f := newFixture(t)
+	w := f.writer()
+	end := epoch.Add(2 * time.Minute)
+	encode := func(spec any) json.RawMessage {
+		text, err := json.Marshal(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	member := func(name string, to *time.Time) watch.Change {
+		return watch.Change{Kind: watch.KindPod, UID: "uid-" + name, Namespace: "shop", Name: name, ValidFrom: f.clock.Now(),
+			Spec: encode(watch.PodSpec{Node: "n1", Created: epoch, Start: &epoch, End: to, WorkloadKind: "CronJob", Workload: "nightly",
+				Owners: []watch.Owner{{Kind: watch.KindJob, Name: "nightly-1", UID: "job"}}})}
+	}
+	job := func(to *time.Time) watch.Change {
+		return watch.Change{Kind: watch.KindJob, UID: "job", Namespace: "shop", Name: "nightly-1", ValidFrom: f.clock.Now(),
+			Spec: encode(watch.JobSpec{Created: epoch, Owner: &watch.Owner{Kind: "CronJob", Name: "nightly"}, End: to, Succeeded: true})}
+	}
+	give := func(changes ...watch.Change) {
+		t.Helper()
+		if err := w.Observe(t.Context(), changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give(job(nil), member("a", &end), member("b", nil))
+	for i, name := range []string{"a", "b"} {
+		f.minutes(reading.PodInfo{UID: "uid-" + name, Namespace: "shop", Name: name, Node: "n1"}, epoch, 3, int64(1000*(i+1)), 60)
+	}
+	f.clock.Set(end.Add(time.Minute))
+	give(job(&end))
+	w = f.writer()
+	if got := len(f.rows(schema.Run.Name)); got != 1 {
+		t.Fatalf("%d runs, want that of the ended pod alone: the Job waits for its other pod", got)
+	}
+	give(member("b", &end))
+	got := map[string]int64{}
+	for _, row := range f.rows(schema.Run.Name) {
+		got[row.Tag(schema.Kind)+" "+row.Tag("name")+" "+row.Tag(schema.Workload)] = row.Int(schema.CPU)
+	}
+	want := map[string]int64{"Pod a nightly": 3000, "Pod b nightly": 6000, "Job nightly-1 nightly": 9000}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+	f.checkAll()
 }

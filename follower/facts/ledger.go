@@ -18,6 +18,19 @@ type ledger struct {
 	journal *influxsync.Journal
 	table   schema.Table
 	cluster string
+	// pending was begun and is not known to have ended. A request that was
+	// given up may still become durable, so the same rows and entries are sent
+	// until they are acknowledged, before anything else.
+	pending *write
+}
+
+// write is one set of rows, the sums of their windows with them, and what to
+// do when all is durable.
+type write struct {
+	rows    []influxsync.Point
+	windows map[schema.Window]sum
+	reason  string
+	commit  func()
 }
 
 // sum is what a window holds.
@@ -26,33 +39,51 @@ type sum struct {
 	digest influxsync.Digest
 }
 
-// write stores rows, first the rows, then the entries of their windows.
-// Replaced are rows of the same keys that the new ones overwrite.
-func (l *ledger) write(ctx context.Context, rows, replaced []influxsync.Point, reason string) error {
-	if err := l.db.Write(ctx, rows); err != nil {
-		return fmt.Errorf("write table %s: %w", l.table.Name, err)
+// write stores rows, first the rows, then the entries of their windows, and
+// commits. Replaced are rows of the same keys that the new ones overwrite.
+func (l *ledger) write(ctx context.Context, rows, replaced []influxsync.Point, reason string, commit func()) error {
+	if err := l.flush(ctx); err != nil {
+		return err
 	}
-	changes := make(map[schema.Window]sum)
-	for _, row := range rows {
+	windows := make(map[schema.Window]sum)
+	at := func(row influxsync.Point) (schema.Window, sum) {
 		w := schema.WindowAt(row.Time, l.table.Grain)
-		s := changes[w]
+		s, ok := windows[w]
+		if last, has := l.journal.Latest(w); !ok && has {
+			s = sum{rows: last.Rows, digest: last.Digest}
+		}
+		return w, s
+	}
+	for _, row := range rows {
+		w, s := at(row)
 		s.rows++
 		s.digest.Add(row)
-		changes[w] = s
+		windows[w] = s
 	}
 	for _, row := range replaced {
-		w := schema.WindowAt(row.Time, l.table.Grain)
-		s := changes[w]
+		w, s := at(row)
 		s.rows--
 		s.digest.Remove(row)
-		changes[w] = s
+		windows[w] = s
 	}
-	for w, s := range changes {
-		if last, ok := l.journal.Latest(w); ok {
-			changes[w] = sum{rows: last.Rows + s.rows, digest: last.Digest + s.digest}
-		}
+	l.pending = &write{rows: rows, windows: windows, reason: reason, commit: commit}
+	return l.flush(ctx)
+}
+
+// flush ends what was begun.
+func (l *ledger) flush(ctx context.Context) error {
+	if l.pending == nil {
+		return nil
 	}
-	return l.enter(ctx, changes, reason)
+	if err := l.db.Write(ctx, l.pending.rows); err != nil {
+		return fmt.Errorf("write table %s: %w", l.table.Name, err)
+	}
+	if err := l.enter(ctx, l.pending.windows, l.pending.reason); err != nil {
+		return err
+	}
+	l.pending.commit()
+	l.pending = nil
+	return nil
 }
 
 // enter appends an entry for each window, oldest first.

@@ -3,9 +3,11 @@ package facts
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -19,6 +21,7 @@ type runs struct {
 	done    map[identity]influxsync.Point // the run written for each ended pod still looked at
 	settled map[time.Time]bool            // starts of the pod windows that settled within Keep
 	mark    time.Time                     // time of the newest journal entry of the pod table that was seen
+	touched []schema.Window               // windows that it named since the runs were last right
 }
 
 // restoreRuns repairs the journal and reads back which runs are written. A run
@@ -37,6 +40,11 @@ func (w *Writer) restoreRuns(ctx context.Context) error {
 		}
 	} else {
 		from = time.Time{}
+	}
+	for _, o := range w.known { // pods of a Job that runs on
+		if !o.end.IsZero() && o.end.Before(from) {
+			from = o.end
+		}
 	}
 	w.runs.done = make(map[identity]influxsync.Point)
 	err := w.runs.ledger.reconcile(ctx, from, func(row influxsync.Point) error {
@@ -59,80 +67,86 @@ func (w *Writer) restoreSettled(ctx context.Context, after time.Time) error {
 	w.runs.settled = make(map[time.Time]bool)
 	mark := w.runs.mark
 	w.runs.mark = after
-	if _, err := w.newEntries(ctx); err != nil {
+	if err := w.newEntries(ctx); err != nil {
 		return err
 	}
-	w.runs.mark = mark
+	w.runs.mark, w.runs.touched = mark, nil
 	return nil
 }
 
-// newEntries reads the pod table's journal after the mark, moves the mark and
-// returns the span of the windows that it named.
-func (w *Writer) newEntries(ctx context.Context) (windows []schema.Window, err error) {
+// newEntries reads the pod table's journal after the mark and moves the mark.
+func (w *Writer) newEntries(ctx context.Context) error {
 	for {
 		entries, err := influxsync.ReadJournal(ctx, w.stores.Minute, w.config.Cluster, schema.PodMinute.Name, w.runs.mark, journalPage)
 		if err != nil {
-			return nil, fmt.Errorf("read journal of table %s: %w", schema.PodMinute.Name, err)
+			return fmt.Errorf("read journal of table %s: %w", schema.PodMinute.Name, err)
 		}
 		for _, e := range entries {
 			w.runs.settled[e.Window.From.UTC()] = true
-			windows = append(windows, e.Window)
+			w.runs.touched = append(w.runs.touched, e.Window)
 			w.runs.mark = e.Time
 		}
 		if len(entries) < journalPage {
-			return windows, nil
+			return nil
 		}
 	}
 }
 
 // settleRuns writes the runs of ended pods whose last window has settled, and
-// writes those again whose windows were revised since.
+// of Jobs whose pods all have theirs; it writes those again that a revision of
+// their windows changed.
 func (w *Writer) settleRuns(ctx context.Context) error {
-	windows, err := w.newEntries(ctx)
-	if err != nil {
+	if err := w.newEntries(ctx); err != nil {
 		return err
 	}
-	var rows, replaced []influxsync.Point
-	written := make(map[identity]influxsync.Point)
+	b := batch{done: maps.Clone(w.runs.done)}
 	for id, o := range w.known {
-		if o.kind != KindPod || o.end.IsZero() || !w.runs.settled[schema.WindowAt(o.end, schema.Minute).From] {
+		if o.kind != watch.KindPod || o.end.IsZero() || !w.runs.settled[schema.WindowAt(o.end, schema.Minute).From] {
 			continue
 		}
-		old, done := w.runs.done[id]
-		if done && old.Time.Equal(o.end) && !touches(windows, o) {
+		if old, done := b.done[id]; done && old.Time.Equal(o.end) && !touches(w.runs.touched, o) {
 			continue
-		}
-		if done { // a key is written once: a corrected owner does not re-tag
-			o.pod.Node, o.pod.WorkloadKind, o.pod.Workload = old.Tag(schema.Node), old.Tag(schema.WorkloadKind), old.Tag(schema.Workload)
 		}
 		row, err := w.run(ctx, o)
 		if err != nil {
 			return err
 		}
-		if done && old.Hash() == row.Hash() {
-			continue
-		}
-		if done {
-			replaced = append(replaced, old)
-		}
-		if done && !old.Time.Equal(row.Time) { // the end was corrected: a row leaves its window as zeros
-			rows = append(rows, zero(old))
-		}
-		rows = append(rows, row)
-		written[id] = row
+		b.put(id, row)
 	}
+	w.settleJobs(&b)
 	w.runs.expire(w.clock.Now().Add(-w.config.Keep))
-	if len(rows) == 0 {
+	if len(b.rows) == 0 {
+		w.runs.touched = nil
 		return nil
 	}
-	if err := w.runs.ledger.write(ctx, rows, replaced, Ended); err != nil {
-		return err
+	return w.runs.ledger.write(ctx, b.rows, b.replaced, "ended", func() {
+		w.rows.WithLabelValues(schema.Run.Name).Add(float64(len(b.rows)))
+		w.runs.done, w.runs.touched = b.done, nil
+	})
+}
+
+// batch are the runs to write.
+type batch struct {
+	done           map[identity]influxsync.Point // with the batch applied
+	rows, replaced []influxsync.Point
+}
+
+// put adds a run, unless it stands there as it is. A key is written once: a
+// corrected owner does not re-tag; a corrected end leaves the old row as zeros.
+func (b *batch) put(id identity, row influxsync.Point) {
+	old, done := b.done[id]
+	if done {
+		row.Tags = old.Tags
+		if old.Hash() == row.Hash() {
+			return
+		}
+		b.replaced = append(b.replaced, old)
+		if !old.Time.Equal(row.Time) {
+			b.rows = append(b.rows, zero(old))
+		}
 	}
-	w.rows.WithLabelValues(schema.Run.Name).Add(float64(len(rows)))
-	for id, row := range written {
-		w.runs.done[id] = row
-	}
-	return nil
+	b.rows = append(b.rows, row)
+	b.done[id] = row
 }
 
 // Superseded is the reason of a run whose end was corrected: its quantities
@@ -184,26 +198,29 @@ func touches(windows []schema.Window, o object) bool {
 var summed = []string{schema.CPU, schema.Memory, schema.NetworkReceive, schema.NetworkTransmit,
 	schema.CPURequest, schema.CPULimit, schema.MemoryRequest, schema.MemoryLimit, schema.Uptime}
 
-// run is the row of an ended pod: the exact integer sums over its minutes.
-func (w *Writer) run(ctx context.Context, o object) (influxsync.Point, error) {
+// run is the row of an ended object.
+func (o object) run(cluster, node, workloadKind, workload, quality, reason string, exitCode int64, sums map[string]int64) influxsync.Point {
 	fields := map[string]influxsync.Value{
-		"start": influxsync.Int(nanos(o.begin)), "end": influxsync.Int(nanos(o.end)),
-		"exit_code": influxsync.Int(int64(o.pod.ExitCode)), "reason": influxsync.Str(o.pod.EndReason)}
+		"start": influxsync.Int(nanos(o.begin)), "end": influxsync.Int(nanos(o.end)), "exit_code": influxsync.Int(exitCode),
+		schema.Quality: influxsync.Str(quality), "reason": influxsync.Str(reason)}
 	for _, name := range summed {
-		fields[name] = influxsync.Int(0)
+		fields[name] = influxsync.Int(sums[name])
 	}
+	return influxsync.NewPoint(schema.Run.Name, map[string]string{schema.Cluster: cluster, schema.Kind: o.kind,
+		schema.Namespace: o.namespace, "name": o.name, "uid": o.uid, schema.Node: node,
+		schema.WorkloadKind: workloadKind, schema.Workload: workload}, fields, o.end)
+}
+
+// run is the run of an ended pod: the exact integer sums over its minutes.
+func (w *Writer) run(ctx context.Context, o object) (influxsync.Point, error) {
 	query := influxsync.Query{Select: append([]string{schema.Coverage}, summed...), Aggregate: "sum",
 		From: schema.PodMinute.Name, Window: o.life(), Where: []influxsync.Condition{
 			{Tag: schema.Cluster, Value: w.config.Cluster}, {Tag: schema.Namespace, Value: o.namespace},
 			{Tag: schema.Pod, Value: o.name}, {Tag: schema.PodUID, Value: o.uid}}}
-	covered := int64(0)
+	sums := make(map[string]int64)
 	err := w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
 		for _, f := range p.Fields {
-			if f.Name == schema.Coverage {
-				covered = f.Value.Int()
-				continue
-			}
-			fields[f.Name] = f.Value
+			sums[f.Name] = f.Value.Int()
 		}
 		return nil
 	})
@@ -212,15 +229,64 @@ func (w *Writer) run(ctx context.Context, o object) (influxsync.Point, error) {
 	}
 	rows := int64(0)
 	query.Select, query.Aggregate = []string{schema.Uptime}, "count"
-	if err := w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error { rows = p.Int(schema.Uptime); return nil }); err != nil {
+	err = w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
+		rows = p.Int(schema.Uptime)
+		return nil
+	})
+	if err != nil {
 		return influxsync.Point{}, fmt.Errorf("rows of pod %s/%s: %w", o.namespace, o.name, err)
 	}
 	quality := schema.Estimated
-	if alive := fields[schema.Uptime].Int() / 1000; rows > 0 && alive-covered <= rows {
+	if missing := sums[schema.Uptime]/1000 - sums[schema.Coverage]; rows > 0 && missing <= rows {
 		quality = schema.Measured
 	}
-	fields[schema.Quality] = influxsync.Str(quality)
-	return influxsync.NewPoint(schema.Run.Name, map[string]string{schema.Cluster: w.config.Cluster, schema.Kind: o.kind,
-		schema.Namespace: o.namespace, "name": o.name, "uid": o.uid, schema.Node: o.pod.Node,
-		schema.WorkloadKind: o.pod.WorkloadKind, schema.Workload: o.pod.Workload}, fields, o.end), nil
+	return o.run(w.config.Cluster, o.pod.Node, o.pod.WorkloadKind, o.pod.Workload, quality, o.pod.EndReason, int64(o.pod.ExitCode), sums), nil
+}
+
+// settleJobs puts the runs of the finished Jobs whose pods all have theirs.
+func (w *Writer) settleJobs(b *batch) {
+	pods := make(map[identity][]influxsync.Point)
+	waiting := make(map[identity]bool)
+	for id, o := range w.known {
+		job, ok := w.jobOf(o)
+		if !ok || job.end.IsZero() {
+			continue
+		}
+		row, done := b.done[id]
+		if !done {
+			waiting[job.identity] = true
+		}
+		pods[job.identity] = append(pods[job.identity], row)
+	}
+	for id, o := range w.known {
+		if o.kind == watch.KindJob && !o.end.IsZero() && !waiting[id] {
+			b.put(id, w.jobRun(o, pods[id]))
+		}
+	}
+}
+
+// jobRun is the run of a finished Job: the sum of its pods' runs.
+func (w *Writer) jobRun(job object, pods []influxsync.Point) influxsync.Point {
+	sums := make(map[string]int64)
+	quality := schema.Estimated
+	for i, row := range pods {
+		for _, name := range summed {
+			sums[name] += row.Int(name)
+		}
+		value, _ := row.Field(schema.Quality)
+		if i == 0 {
+			quality = value.Str()
+		} else if quality != value.Str() {
+			quality = schema.Mixed
+		}
+	}
+	kind, workload := watch.KindJob, job.name
+	if job.job.Owner != nil {
+		kind, workload = job.job.Owner.Kind, job.job.Owner.Name
+	}
+	exitCode := int64(1)
+	if job.job.Succeeded {
+		exitCode = 0
+	}
+	return job.run(w.config.Cluster, "", kind, workload, quality, job.job.EndReason, exitCode, sums)
 }

@@ -6,108 +6,66 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
-// Kinds of objects and runs, the tag schema.Kind.
-const (
-	KindNode = "node"
-	KindPod  = "pod"
-)
-
-// Reasons of an object row.
-const (
-	Added   = "added"
-	Changed = "changed"
-	Ended   = "ended"
-)
-
-// PodSpec is the field spec of a pod's object row, in JSON. Labels are those
-// of the allow-list.
-type PodSpec struct {
-	Node         string            `json:"node"`
-	WorkloadKind string            `json:"workloadKind,omitempty"`
-	Workload     string            `json:"workload,omitempty"`
-	OwnerKnown   bool              `json:"ownerKnown"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Start        time.Time         `json:"start,omitzero"`
-	End          time.Time         `json:"end,omitzero"`
-	ExitCode     int32             `json:"exitCode,omitempty"`
-	EndReason    string            `json:"endReason,omitempty"`
-	Containers   []ContainerSpec   `json:"containers,omitempty"`
-}
-
-// ContainerSpec is a container's requests and limits; zero is none.
-type ContainerSpec struct {
-	Name               string `json:"name"`
-	RequestMillicores  int64  `json:"requestMillicores,omitempty"`
-	LimitMillicores    int64  `json:"limitMillicores,omitempty"`
-	RequestMemoryBytes int64  `json:"requestMemoryBytes,omitempty"`
-	LimitMemoryBytes   int64  `json:"limitMemoryBytes,omitempty"`
-	Init               bool   `json:"init,omitempty"`
-	Sidecar            bool   `json:"sidecar,omitempty"`
-}
-
-// NodeSpec is the field spec of a node's object row, in JSON.
-type NodeSpec struct {
-	BootID                     string    `json:"bootId,omitempty"`
-	CapacityMillicores         int64     `json:"capacityMillicores"`
-	AllocatableMillicores      int64     `json:"allocatableMillicores"`
-	AllocatableMemoryKibibytes int64     `json:"allocatableMemoryKibibytes"`
-	Joined                     time.Time `json:"joined,omitzero"`
-	Left                       time.Time `json:"left,omitzero"`
-}
-
-// identity is the key of an object: its uid, or its name where the source
-// knows no uid.
+// identity is the key of an object.
 type identity struct{ kind, namespace, name, uid string }
 
-// object is one version of a pod or node, as a row holds it.
+// object is one version of a pod, node or Job, as a row holds it.
 type object struct {
 	identity
-	spec  string // JSON
-	begin time.Time
-	end   time.Time // zero while it is there
-	pod   reading.PodInfo
-	node  reading.NodeInfo
+	reason     string
+	spec       string // JSON: watch.PodSpec, watch.NodeSpec or watch.JobSpec
+	from       time.Time
+	begin, end time.Time // of the object; end is zero while it is there
+	pod        watch.PodSpec
+	job        watch.JobSpec
 }
 
-func podObject(p reading.PodInfo) (object, error) {
-	spec := PodSpec{Node: p.Node, WorkloadKind: p.WorkloadKind, Workload: p.Workload, OwnerKnown: p.OwnerKnown,
-		Labels: p.Labels, Start: p.Start.UTC(), End: p.End.UTC(), ExitCode: p.ExitCode, EndReason: p.EndReason}
-	for _, c := range p.Containers {
-		spec.Containers = append(spec.Containers, ContainerSpec(c))
+// parse reads what the writer itself must know of a spec.
+func parse(c watch.Change) (object, error) {
+	o := object{identity: identity{c.Kind, c.Namespace, c.Name, c.UID}, reason: c.Reason, spec: string(c.Spec), from: c.ValidFrom.UTC()}
+	var node watch.NodeSpec
+	into := map[string]any{watch.KindPod: &o.pod, watch.KindJob: &o.job, watch.KindNode: &node}[c.Kind]
+	if into == nil {
+		return object{}, fmt.Errorf("object of kind %q", c.Kind)
 	}
-	text, err := json.Marshal(spec)
-	if err != nil {
-		return object{}, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err)
+	if err := json.Unmarshal(c.Spec, into); err != nil {
+		return object{}, fmt.Errorf("object %s %s/%s: %w", c.Kind, c.Namespace, c.Name, err)
 	}
-	return object{identity: identity{KindPod, p.Namespace, p.Name, p.UID}, spec: string(text),
-		begin: p.Start, end: p.End, pod: p}, nil
+	switch c.Kind {
+	case watch.KindPod:
+		o.begin, o.end = o.pod.Created, instant(o.pod.End)
+		if o.pod.Start != nil {
+			o.begin = *o.pod.Start
+		}
+	case watch.KindJob:
+		o.begin, o.end = o.job.Created, instant(o.job.End)
+		if o.job.Start != nil {
+			o.begin = *o.job.Start
+		}
+	case watch.KindNode:
+		o.begin, o.end = node.Joined, instant(node.Left)
+	}
+	return o, nil
 }
 
-func nodeObject(n reading.NodeInfo) (object, error) {
-	text, err := json.Marshal(NodeSpec{BootID: n.BootID, CapacityMillicores: n.CapacityMillicores,
-		AllocatableMillicores: n.AllocatableMilli, AllocatableMemoryKibibytes: n.AllocatableMemoryKiB,
-		Joined: n.Joined.UTC(), Left: n.Left.UTC()})
-	if err != nil {
-		return object{}, fmt.Errorf("node %s: %w", n.Name, err)
+func instant(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
-	return object{identity: identity{KindNode, "", n.Name, n.UID}, spec: string(text),
-		begin: n.Joined, end: n.Left, node: n}, nil
+	return t.UTC()
 }
 
-// row is the object's row at a time.
-func (o object) row(cluster, reason string, at time.Time) influxsync.Point {
-	from := at
-	if reason == Added && !o.begin.IsZero() && o.begin.Before(at) {
-		from = o.begin
+func pointer(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
 	}
-	return influxsync.NewPoint(schema.Object.Name, map[string]string{schema.Cluster: cluster, schema.Kind: o.kind,
-		schema.Namespace: o.namespace, "name": o.name, "uid": o.uid}, map[string]influxsync.Value{
-		"spec": influxsync.Str(o.spec), "reason": influxsync.Str(reason),
-		"valid_from": influxsync.Int(from.UnixNano()), "valid_to": influxsync.Int(nanos(o.end))}, at)
+	t = t.UTC()
+	return &t
 }
 
 func nanos(t time.Time) int64 {
@@ -117,33 +75,72 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// parseObject is the way back from a row.
-func parseObject(p influxsync.Point) (object, error) {
+// change is the way back to what the watch said.
+func (o object) change() watch.Change {
+	return watch.Change{Kind: o.kind, UID: o.uid, Name: o.name, Namespace: o.namespace, ValidFrom: o.from,
+		Reason: o.reason, Spec: json.RawMessage(o.spec)}
+}
+
+// row is the object's row at a time.
+func (o object) row(cluster string, at time.Time) influxsync.Point {
+	return influxsync.NewPoint(schema.Object.Name, map[string]string{schema.Cluster: cluster, schema.Kind: o.kind,
+		schema.Namespace: o.namespace, "name": o.name, "uid": o.uid}, map[string]influxsync.Value{
+		"spec": influxsync.Str(o.spec), "reason": influxsync.Str(o.reason),
+		"valid_from": influxsync.Int(nanos(o.from)), "valid_to": influxsync.Int(nanos(o.end))}, at)
+}
+
+// parseRow is the way back from a row.
+func parseRow(p influxsync.Point) (object, error) {
 	spec, _ := p.Field("spec")
-	o := object{identity: identity{p.Tag(schema.Kind), p.Tag(schema.Namespace), p.Tag("name"), p.Tag("uid")}, spec: spec.Str()}
-	switch o.kind {
-	case KindPod:
-		var s PodSpec
-		if err := json.Unmarshal([]byte(o.spec), &s); err != nil {
-			return object{}, fmt.Errorf("object row of pod %s/%s: %w", o.namespace, o.name, err)
+	reason, _ := p.Field("reason")
+	return parse(watch.Change{Kind: p.Tag(schema.Kind), UID: p.Tag("uid"), Name: p.Tag("name"), Namespace: p.Tag(schema.Namespace),
+		ValidFrom: time.Unix(0, p.Int("valid_from")).UTC(), Reason: reason.Str(), Spec: json.RawMessage(spec.Str())})
+}
+
+// Diff are the changes that bring the newest rows to the given lists, for a
+// source that tells its whole state and no changes. What is not in the lists
+// is left as it is.
+func (w *Writer) Diff(nodes []reading.NodeInfo, pods []reading.PodInfo) ([]watch.Change, error) {
+	var changes []watch.Change
+	now := w.clock.Now()
+	consider := func(c watch.Change, spec any, begin, end time.Time) error {
+		text, err := json.Marshal(spec)
+		if err != nil {
+			return fmt.Errorf("encode %s %s/%s: %w", c.Kind, c.Namespace, c.Name, err)
 		}
-		o.begin, o.end = s.Start, s.End
-		o.pod = reading.PodInfo{UID: o.uid, Namespace: o.namespace, Name: o.name, Node: s.Node, WorkloadKind: s.WorkloadKind,
-			Workload: s.Workload, OwnerKnown: s.OwnerKnown, Labels: s.Labels, Start: s.Start, End: s.End,
-			ExitCode: s.ExitCode, EndReason: s.EndReason}
-		for _, c := range s.Containers {
-			o.pod.Containers = append(o.pod.Containers, reading.ContainerInfo(c))
+		old, had := w.known[identity{c.Kind, c.Namespace, c.Name, c.UID}]
+		c.Spec, c.ValidFrom, c.Reason = text, now, watch.ReasonChanged
+		switch {
+		case had && old.spec == string(text), !had && w.forgotten(end):
+			return nil
+		case !had:
+			c.ValidFrom, c.Reason = begin, watch.ReasonAdded
+		case !end.IsZero():
+			c.ValidFrom, c.Reason = end, watch.ReasonEnded
 		}
-	case KindNode:
-		var s NodeSpec
-		if err := json.Unmarshal([]byte(o.spec), &s); err != nil {
-			return object{}, fmt.Errorf("object row of node %s: %w", o.name, err)
+		if had && !c.ValidFrom.After(old.from) {
+			c.ValidFrom = old.from.Add(1)
 		}
-		o.begin, o.end = s.Joined, s.Left
-		o.node = reading.NodeInfo{Name: o.name, UID: o.uid, BootID: s.BootID, CapacityMillicores: s.CapacityMillicores,
-			AllocatableMilli: s.AllocatableMillicores, AllocatableMemoryKiB: s.AllocatableMemoryKibibytes, Joined: s.Joined, Left: s.Left}
-	default:
-		return object{}, fmt.Errorf("object row of kind %q", o.kind)
+		changes = append(changes, c)
+		return nil
 	}
-	return o, nil
+	for _, n := range nodes {
+		spec := watch.NodeSpec{BootID: n.BootID, CapacityMillicores: n.CapacityMillicores, AllocatableMilli: n.AllocatableMilli,
+			AllocatableMemoryKiB: n.AllocatableMemoryKiB, Joined: n.Joined.UTC(), Left: pointer(n.Left)}
+		if err := consider(watch.Change{Kind: watch.KindNode, UID: n.UID, Name: n.Name}, spec, n.Joined, n.Left); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range pods {
+		spec := watch.PodSpec{Node: p.Node, WorkloadKind: p.WorkloadKind, Workload: p.Workload, OwnerKnown: p.OwnerKnown,
+			Labels: p.Labels, Created: p.Start.UTC(), Start: pointer(p.Start), End: pointer(p.End), ExitCode: p.ExitCode, EndReason: p.EndReason}
+		for _, c := range p.Containers {
+			spec.Containers = append(spec.Containers, watch.ContainerSpec(c))
+		}
+		c := watch.Change{Kind: watch.KindPod, UID: p.UID, Name: p.Name, Namespace: p.Namespace}
+		if err := consider(c, spec, p.Start, p.End); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
 }
