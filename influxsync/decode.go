@@ -65,6 +65,7 @@ func (d *decoder) answer() error {
 }
 
 func (d *decoder) document() error {
+	d.open = false
 	return d.object(func(key string) error {
 		switch key {
 		case "results":
@@ -77,19 +78,24 @@ func (d *decoder) document() error {
 	})
 }
 
-func (d *decoder) result(key string) (err error) {
+func (d *decoder) result(key string) error {
 	switch key {
 	case "series":
-		d.open = false
 		return d.array(d.series)
 	case "partial":
-		d.open, err = d.r.ReadBool()
-		return err
+		return d.partial()
 	case "error":
 		return d.failure()
 	default:
 		return d.r.Skip()
 	}
+}
+
+// partial says that rows follow in another document.
+func (d *decoder) partial() error {
+	more, err := d.r.ReadBool()
+	d.open = d.open || more
+	return err
 }
 
 func (d *decoder) failure() error {
@@ -130,8 +136,7 @@ func (d *decoder) series() error {
 		case "values":
 			return d.array(func() error { return d.row(&s) })
 		case "partial":
-			d.open, err = d.r.ReadBool()
-			return err
+			return d.partial()
 		default:
 			return d.r.Skip()
 		}
