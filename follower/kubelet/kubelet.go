@@ -120,11 +120,11 @@ func New(config Config, inventory Inventory, clk clock.Clock, log *slog.Logger, 
 	return s, nil
 }
 
-// Restore tells the source the last readings before a restart, with the times
+// RestoreReadings tells the source the last readings before a restart, with the times
 // and epochs that it gave them, so that a start time that the kubelet tells
 // differently now does not begin a new epoch. Without it, epochs are those of
 // the first body.
-func (s *Source) Restore(last []reading.Reading) {
+func (s *Source) RestoreReadings(last []reading.Reading) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	for _, r := range last {

@@ -1,0 +1,56 @@
+package watch
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// PutPod takes a pod from a source that has no API server. Its owner chain is
+// as the spec says.
+func (l *Log) PutPod(uid, namespace, name string, spec PodSpec) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o, isNew := l.get(KindPod, uid, namespace, name)
+	spec.OwnerKnown = true
+	spec.Labels = maps.Clone(spec.Labels)
+	spec.Containers = slices.Clone(spec.Containers)
+	o.pod = spec
+	l.put(o, isNew, spec.Created)
+}
+
+// PutNode takes a node from a source that has no API server. Joined is set at
+// its first sight.
+func (l *Log) PutNode(uid, name string, spec NodeSpec) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o, isNew := l.get(KindNode, uid, "", name)
+	spec.Joined = o.node.Joined
+	if isNew {
+		spec.Joined = l.clock.Now()
+	}
+	o.node = spec
+	l.put(o, isNew, spec.Joined)
+}
+
+func (l *Log) put(o *object, isNew bool, first time.Time) {
+	if isNew {
+		l.record(o, ReasonAdded, first)
+		return
+	}
+	l.record(o, ReasonChanged, l.clock.Now())
+}
+
+// EndMissing ends now every pod whose UID is not in present, and says which.
+func (l *Log) EndMissing(present map[string]bool) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ended []string
+	for _, o := range l.objects {
+		if o.kind == KindPod && o.pod.End == nil && !present[o.uid] {
+			l.gone(o, ReasonDeleted)
+			ended = append(ended, o.uid)
+		}
+	}
+	return ended
+}
