@@ -53,10 +53,12 @@ func (c Config) Validate() error {
 // durable; after an error any of them may be.
 type Store interface {
 	Write(ctx context.Context, points []influxsync.Point) error
-	// Rows hands out the rows of a table in a window, in no certain order.
-	Rows(ctx context.Context, table string, w schema.Window, each func(influxsync.Point) error) error
-	// Last hands out the newest row before a moment of each series of a table.
-	Last(ctx context.Context, table string, before time.Time, each func(influxsync.Point) error) error
+	// Rows hands out the rows of a table in a window, in no certain order; of
+	// one node, or of all where node is "".
+	Rows(ctx context.Context, table, node string, w schema.Window, each func(influxsync.Point) error) error
+	// Last hands out the newest row before a moment of each series of a table;
+	// of one node, or of all where node is "".
+	Last(ctx context.Context, table, node string, before time.Time, each func(influxsync.Point) error) error
 }
 
 // Entry is what the meter says of a window of one table.
@@ -74,8 +76,6 @@ type Journal interface {
 	Append(ctx context.Context, entries ...Entry) error
 	// Latest is the newest entry of a window.
 	Latest(w schema.Window) (Entry, bool)
-	// Newest is the end of the latest window that has an entry.
-	Newest() (time.Time, bool)
 }
 
 // Watch is what the API server, or the host, tells of pods and nodes: those
@@ -117,6 +117,20 @@ type Meter struct {
 
 	mu sync.Mutex
 	state
+}
+
+// state is the cache: Restore builds it from the stores.
+type state struct {
+	restored, stale bool
+	nodes           map[string]*node
+	from, to, mark  int64                       // Unix ns; from 0: no reading yet, to 0: open
+	started         int64                       // when it was restored: deadlines count from here
+	unsure          int64                       // windows before it may hold rows of an attempt that failed
+	dirty           map[int64]map[string]string // settled windows to revise: node → reason
+	waiting         map[int64]map[string]missing
+	unsaved         []influxsync.Point // identities, lifetimes, unseen shares: durable before the next minute row
+	pending         *batch
+	why             string
 }
 
 // New checks the configuration and does no I/O. Metrics carry the lane as a label.
