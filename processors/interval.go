@@ -55,22 +55,22 @@ func (i Interval) Growth() int64 { return i.End - i.Start }
 // is a run shorter than MinSteps.
 func (m Meter) Intervals() []Interval {
 	var intervals []Interval
-	readings, cut := m.valid()
+	readings, first := m.valid()
 	for start := 0; start < len(readings); {
 		end := start + 1
 		for end < len(readings) && continues(readings[end-1], readings[end]) {
 			end++
 		}
-		r := run{readings: readings[start:end], begins: start > 0 || (m.FromFirst || cut), ended: end < len(readings)}
+		r := run{readings: readings[start:end], begins: start > 0 || first, ended: end < len(readings)}
 		intervals = append(intervals, r.intervals()...)
 		start = end
 	}
 	return intervals
 }
 
-// valid is the readings within the meter's validity, and whether some before
-// them were left out.
-func (m Meter) valid() (readings []Reading, cut bool) {
+// valid is the readings within the meter's validity, and whether they reach
+// back to its beginning.
+func (m Meter) valid() (readings []Reading, first bool) {
 	from, to := 0, len(m.Readings)
 	if !m.From.IsZero() {
 		from = sort.Search(to, func(i int) bool { return !m.Readings[i].Time.Before(m.From) })
@@ -81,7 +81,7 @@ func (m Meter) valid() (readings []Reading, cut bool) {
 	if from >= to {
 		return nil, false
 	}
-	return m.Readings[from:to], from > 0
+	return m.Readings[from:to], m.FromFirst || from > 0 || m.Readings[0].Time.Equal(m.From)
 }
 
 func (m Meter) validAt(t time.Time) bool {
@@ -180,7 +180,8 @@ func Span(window schema.Window, meters []Meter) (span schema.Window, complete bo
 				span.From, span.To = earliest(span.From, interval.From), latest(span.To, interval.To)
 			}
 		}
-		complete = complete && (bounds >= 2 || m.FromFirst || !m.From.IsZero() && len(m.Readings) > 0 && !m.Readings[0].Time.After(m.From))
+		_, first := m.valid()
+		complete = complete && (first || m.FromFirst || bounds >= 2)
 	}
 	span.From = span.From.UTC().Truncate(schema.Minute)
 	if to := span.To.UTC().Truncate(schema.Minute); to.Before(span.To) {

@@ -20,6 +20,7 @@ type world struct {
 	in       PowerInput // the window is the first quarter
 	truth    map[podMinute]float64
 	power    []float64 // true mJ of the box, cumulative, per second
+	levels   []float64 // per node: its load over that of a busy one
 	lead     int       // minutes before epoch0 that rows and readings reach back
 }
 
@@ -34,6 +35,7 @@ type worldConfig struct {
 	meters                int
 	step                  int64 // mJ
 	trouble               bool  // resets, gaps, absent nodes, negative rests, odd policies
+	uneven                bool  // each node has a level of load that stays
 	curve                 func(u float64) float64
 }
 
@@ -53,6 +55,11 @@ func newWorld(rng *rand.Rand, c worldConfig) *world {
 	rows := make([][]NodeMinute, c.nodes)
 	for n := range c.nodes {
 		idle := 20_000 + rng.Int64N(80_000)
+		level := 1.0
+		if c.uneven {
+			level = []float64{0.1, 0.3, 0.6, 1}[n%4]
+		}
+		w.levels = append(w.levels, level)
 		w.in.Nodes = append(w.in.Nodes, Node{Cluster: fmt.Sprintf("cluster-%d", n%2), Name: fmt.Sprintf("node-%d", n),
 			Hardware: Hardware{IdleMilliwatts: idle, MaxMilliwatts: idle + rng.Int64N(200_000)}})
 	}
@@ -95,6 +102,7 @@ func (w *world) nodeMinute(c worldConfig, n int, t time.Time) (NodeMinute, float
 			CPU:        w.rng.Int64N(cores * minute / int64(c.pods+2)),
 			CPURequest: w.rng.Int64N(cores * minute / int64(c.pods+2)), MemoryRequest: w.rng.Int64N(row.AllocatableMemory / int64(c.pods+1)),
 			Uptime: 60_000}
+		pod.CPU = int64(float64(pod.CPU) * w.levels[n] * 1.9)
 		if c.trouble && w.rng.IntN(8) == 0 {
 			pod.CPU, pod.Uptime = 0, w.rng.Int64N(60_000)
 		}
@@ -121,7 +129,7 @@ func (w *world) nodeMinute(c worldConfig, n int, t time.Time) (NodeMinute, float
 	}
 	idle := float64(hardware.IdleMilliwatts) * alive
 	for _, pod := range row.Pods {
-		truth := 0.0
+		var truth float64
 		if row.CPU > 0 {
 			truth = dynamic * 60 * float64(max(pod.CPU, 0)) / float64(row.CPU)
 		}

@@ -1,0 +1,342 @@
+package processors
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s: %s", path, diff)
+	}
+}
+
+func prices(t testing.TB, currency string, list map[Resource]string) PriceList {
+	t.Helper()
+	prices := PriceList{Version: "v1", Kind: Sale, Currency: currency}
+	for _, r := range Resources() {
+		if s, priced := list[r]; priced {
+			price, err := ParsePrice(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			prices.Prices = append(prices.Prices, Price{r, price})
+		}
+	}
+	return prices
+}
+
+func TestRateGolden(t *testing.T) {
+	var out bytes.Buffer
+	quantities := Quantities{
+		CPUUsed: 29_700_000_000, CPURequested: 36_000_000_001, // 8.25 core-hours and 10, 1 core-µs more
+		MemoryUsed: 1 << 42, MemoryRequested: 3 << 42, // KiB·s
+		NetworkReceive: 123_456_789_012, NetworkTransmit: 0,
+		Energy: 45_678_901_234, NodeHours: 2_678_400_000, // 31 days
+	}
+	list := map[Resource]string{CPUUsed: "0.0312", CPURequested: "0.01", MemoryUsed: "0.0041", MemoryRequested: "0.001",
+		NetworkReceive: "0", NetworkTransmit: "0.05", Energy: "0.31", NodeHours: "0.125"}
+	for _, currency := range []string{"EUR", "JPY", "KWD"} {
+		lines, unpriced, err := Rate(quantities, prices(t, currency, list))
+		if err != nil || len(unpriced) > 0 {
+			t.Fatal(unpriced, err)
+		}
+		for _, l := range lines {
+			fmt.Fprintf(&out, "%s\t%d\t%s %s\t%s\t%s %s\n", l.Resource, l.Base, l.Quantity.Text('f'), l.Unit, l.UnitPrice.Text('f'), l.Cost.Text('f'), l.Currency)
+		}
+	}
+	golden(t, "lines.golden", out.Bytes())
+}
+
+// The rounding of a line happens once: a second one, of a value already rounded
+// to 34 digits or to nanos, would turn these.
+func TestRateRoundsOnce(t *testing.T) {
+	for _, test := range []struct {
+		name, price, want string
+		quantity          int64 // kWh
+	}{
+		{"half up", "0.005", "0.01", 1},
+		{"just below half", "0.0049999999999999999999999999999999", "0.00", 1},
+		{"just below half, by less than a nano", "0.0049999999999", "0.00", 1},
+		{"half of a negative goes away from zero", "0.005", "-0.01", -1},
+		{"exact", "0.01", "0.03", 3},
+		{"nothing", "0.31", "0.00", 0},
+		{"huge", "1000000000", "2562000000000.00", 2562},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lines, _, err := Rate(Quantities{Energy: test.quantity * millijoulesPerKWh}, prices(t, "EUR", map[Resource]string{Energy: test.price}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := lines[0].Cost.Text('f'); got != test.want {
+				t.Errorf("cost = %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// Rate against rationals: the cost is the nearest cent of quantity · price.
+func TestRateIsNearest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	half := big.NewRat(1, 200)
+	for range cases(t, 3000) {
+		r := Resources()[rng.IntN(8)]
+		p, _ := r.pricing()
+		quantity := rng.Int64N(1 << uint(1+rng.IntN(62)))
+		price := apd.New(rng.Int64N(1<<40), -int32(rng.IntN(20)))
+		lines, _, err := Rate(Quantities{r: quantity}, PriceList{Kind: Sale, Currency: "EUR", Prices: []Price{{r, *price}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exact, _ := new(big.Rat).SetString(price.Text('f'))
+		exact.Mul(exact, big.NewRat(quantity, p.base))
+		got, _ := new(big.Rat).SetString(lines[0].Cost.Text('f'))
+		if off := new(big.Rat).Sub(got, exact); off.Abs(off).Cmp(half) > 0 {
+			t.Fatalf("%d of %s at %s cost %s, want %s", quantity, r, price, got.FloatString(2), exact.FloatString(20))
+		}
+	}
+}
+
+func TestRateUnpriced(t *testing.T) {
+	lines, unpriced, err := Rate(Quantities{CPUUsed: 1, Energy: 5, MemoryUsed: 0}, prices(t, "EUR", map[Resource]string{Energy: "1"}))
+	if err != nil || len(lines) != 1 || !slices.Equal(unpriced, []Resource{CPUUsed}) {
+		t.Errorf("Rate = %v, %v, %v, want one line, [cpu_used]", lines, unpriced, err)
+	}
+}
+
+func TestPriceListsAreChecked(t *testing.T) {
+	one := *apd.New(1, 0)
+	for name, list := range map[string]PriceList{
+		"currency": {Currency: "euro"},
+		"case":     {Currency: "eur"},
+		"resource": {Currency: "EUR", Prices: []Price{{"gpu", one}}},
+		"twice":    {Currency: "EUR", Prices: []Price{{Energy, one}, {Energy, one}}},
+		"negative": {Currency: "EUR", Prices: []Price{{Energy, *apd.New(-1, 0)}}},
+		"infinite": {Currency: "EUR", Prices: []Price{{Energy, apd.Decimal{Form: apd.Infinite}}}},
+		"exponent": {Currency: "EUR", Prices: []Price{{Energy, *apd.New(1, 100_000)}}},
+	} {
+		if _, _, err := Rate(nil, list); !errors.Is(err, ErrInput) {
+			t.Errorf("%s: %v, want %v", name, err, ErrInput)
+		}
+	}
+}
+
+func FuzzParsePrice(f *testing.F) {
+	for _, s := range []string{"0", "0.31", "1e3", "-1", "NaN", "Infinity", "1e999999999", "0.1234567890123456789012345678901234567", "", "1,5", "+2", "-0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		price, err := ParsePrice(s)
+		if err != nil {
+			if !errors.Is(err, ErrInput) {
+				t.Fatalf("%q: %v, want %v", s, err, ErrInput)
+			}
+			return
+		}
+		list := PriceList{Currency: "EUR", Prices: []Price{{Energy, price}}}
+		if _, _, err := Rate(Quantities{Energy: math.MaxInt64}, list); err != nil {
+			t.Fatalf("%q was read and cannot be rated: %v", s, err)
+		}
+		again, err := ParsePrice(price.Text('f'))
+		if err == nil && again.Cmp(&price) != 0 {
+			t.Fatalf("%q reads as %s, then as %s", s, price.String(), again.String())
+		}
+	})
+}
+
+// costsAddUp is the law of showback: per slot price, the rows are the cost of
+// the summed quantity.
+func costsAddUp(in CostInput, rows []CostRow) error {
+	type key struct {
+		resource Resource
+		kind     PriceKind
+		currency string
+	}
+	got, want := map[key]*big.Int{}, map[key]*big.Int{}
+	for _, row := range rows {
+		k := key{row.Resource, row.PriceKind, row.Currency}
+		if got[k] == nil {
+			got[k] = new(big.Int)
+		}
+		got[k].Add(got[k], big.NewInt(row.Nanos))
+	}
+	for _, slot := range in.Slots {
+		for _, list := range slot.Prices {
+			for _, price := range list.Prices {
+				var total int64
+				counted := false
+				for _, u := range slot.Usage {
+					q, ok := u.Quantities[price.Resource]
+					total, counted = total+q, counted || ok
+				}
+				if !counted {
+					continue
+				}
+				p, _ := price.Resource.pricing()
+				k := key{price.Resource, list.Kind, list.Currency}
+				if want[k] == nil {
+					want[k] = new(big.Int)
+				}
+				exact, _ := new(big.Rat).SetString(price.Price.Text('f'))
+				exact.Mul(exact, big.NewRat(total, p.base)).Mul(exact, big.NewRat(1_000_000_000, 1))
+				nanos, _ := new(big.Int).SetString(exact.FloatString(0), 10) // halves away from zero
+				want[k].Add(want[k], nanos)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *big.Int) bool { return a.Cmp(b) == 0 })); diff != "" {
+		return errors.New(diff)
+	}
+	return nil
+}
+
+func TestCostAddsUp(t *testing.T) {
+	in := costInput()
+	result, err := Cost{}.Process(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := costsAddUp(in, result.Rows); err != nil {
+		t.Error(err)
+	}
+	// The control: rows that are rounded one by one.
+	rounded := slices.Clone(result.Rows)
+	rounded[0].Nanos++
+	if costsAddUp(in, rounded) == nil {
+		t.Error("a nano too much was not noticed")
+	}
+	if want := []Resource{CPURequested, MemoryRequested}; !slices.Equal(result.Unpriced, want) {
+		t.Errorf("unpriced = %v, want %v", result.Unpriced, want)
+	}
+	var out bytes.Buffer
+	for _, r := range result.Rows {
+		fmt.Fprintf(&out, "%s\t%s\t%s/%s\t%s\t%d\t%s %s %s\n", r.Cluster, r.Namespace, r.WorkloadKind, r.Workload, r.Resource, r.Nanos, r.Currency, r.PriceKind, r.PriceVersion)
+	}
+	golden(t, "cost.golden", out.Bytes())
+}
+
+func TestCostAddsUpAtRandom(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	naive := 0
+	for range cases(t, 300) {
+		in := costInput()
+		for s := range in.Slots {
+			slot := &in.Slots[s]
+			for p := range slot.Prices[0].Prices {
+				slot.Prices[0].Prices[p].Price = *apd.New(rng.Int64N(1<<30), -int32(4+rng.IntN(9)))
+			}
+			slot.Usage = nil
+			for u := range 1 + rng.IntN(20) {
+				slot.Usage = append(slot.Usage, Usage{Namespace: fmt.Sprint(u), Quantities: Quantities{
+					CPUUsed: rng.Int64N(1<<40) - 1<<36, Energy: rng.Int64N(1 << 30), MemoryUsed: rng.Int64N(1 << 40)}})
+			}
+		}
+		result, err := Cost{}.Process(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := costsAddUp(in, result.Rows); err != nil {
+			t.Fatal(err)
+		}
+		// The control: what each row costs, rounded by itself.
+		alone := slices.Clone(result.Rows)
+		for i := range alone {
+			alone[i].Nanos = roundedAlone(in, alone[i])
+		}
+		if costsAddUp(in, alone) != nil {
+			naive++
+		}
+	}
+	if naive == 0 {
+		t.Error("rounding each row by itself was never noticed")
+	}
+}
+
+func roundedAlone(in CostInput, row CostRow) int64 {
+	var nanos int64
+	for _, slot := range in.Slots {
+		for _, list := range slot.Prices {
+			price, priced := list.price(row.Resource)
+			if !priced || list.Kind != row.PriceKind {
+				continue
+			}
+			p, _ := row.Resource.pricing()
+			for _, u := range slot.Usage {
+				if u.Namespace == row.Namespace {
+					nanos += exactCost(u.Quantities[row.Resource], price, p.base, nanoPlaces).round().Int64()
+				}
+			}
+		}
+	}
+	return nanos
+}
+
+func TestCostRefusesContradictions(t *testing.T) {
+	for name, spoil := range map[string]func(*CostInput){
+		"window":           func(in *CostInput) { in.Window.To = in.Window.From },
+		"slot outside":     func(in *CostInput) { in.Slots[1].Window.To = in.Window.To.Add(1) },
+		"slots overlap":    func(in *CostInput) { in.Slots[1].Window.From = in.Window.From.Add(1) },
+		"two lists":        func(in *CostInput) { s := &in.Slots[0]; s.Prices = append(s.Prices, s.Prices[0]) },
+		"two usages":       func(in *CostInput) { s := &in.Slots[0]; s.Usage = append(s.Usage, s.Usage[0]) },
+		"unknown currency": func(in *CostInput) { in.Slots[0].Prices[0].Currency = "E" },
+	} {
+		in := costInput()
+		spoil(&in)
+		if _, err := (Cost{}).Process(in); !errors.Is(err, ErrInput) {
+			t.Errorf("%s: %v, want %v", name, err, ErrInput)
+		}
+	}
+	in := costInput()
+	for i := range in.Slots[0].Usage {
+		in.Slots[0].Usage[i].Quantities[CPUUsed] = math.MaxInt64
+	}
+	if _, err := (Cost{}).Process(in); !errors.Is(err, ErrOverflow) {
+		t.Errorf("a sum beyond 64 bits: %v, want %v", err, ErrOverflow)
+	}
+}
+
+func BenchmarkCost(b *testing.B) {
+	in := costInput()
+	usage := in.Slots[0].Usage[0]
+	for s := range in.Slots {
+		in.Slots[s].Usage = nil
+		for i := range 500 {
+			usage.Workload = fmt.Sprintf("app-%03d", i)
+			in.Slots[s].Usage = append(in.Slots[s].Usage, usage)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := (Cost{}).Process(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
