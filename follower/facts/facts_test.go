@@ -56,7 +56,7 @@ func (f *fixture) writer() *Writer {
 
 func (f *fixture) observe(w *Writer, nodes []reading.NodeInfo, pods ...reading.PodInfo) {
 	f.t.Helper()
-	changes, err := w.Diff(nodes, pods)
+	changes, err := w.changesTo(nodes, pods)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestCrashBetweenRowsAndJournal(t *testing.T) {
 	ended.End = epoch.Add(-time.Minute)
 	at := f.clock.Now()
 	// What a writer leaves behind that dies between rows and entry.
-	changes, err := f.writer().Diff(nil, []reading.PodInfo{pod("b")})
+	changes, err := f.writer().changesTo(nil, []reading.PodInfo{pod("b")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func failing() context.Context {
 func TestStoreDownThenUp(t *testing.T) {
 	f := newFixture(t)
 	w := f.writer()
-	changes, err := w.Diff(nil, []reading.PodInfo{pod("a")})
+	changes, err := w.changesTo(nil, []reading.PodInfo{pod("a")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,4 +427,58 @@ func TestJobRunIsTheSumOfItsPods(t *testing.T) {
 		t.Errorf("runs (-want +got):\n%s", diff)
 	}
 	f.checkAll()
+}
+
+// changesTo are the changes that bring the newest rows to the given lists.
+func (w *Writer) changesTo(nodes []reading.NodeInfo, pods []reading.PodInfo) ([]watch.Change, error) {
+	var changes []watch.Change
+	now := w.clock.Now()
+	consider := func(c watch.Change, spec any, begin, end time.Time) error {
+		text, err := json.Marshal(spec)
+		if err != nil {
+			return fmt.Errorf("encode %s %s/%s: %w", c.Kind, c.Namespace, c.Name, err)
+		}
+		old, had := w.known[identity{c.Kind, c.Namespace, c.Name, c.UID}]
+		c.Spec, c.ValidFrom, c.Reason = text, now, watch.ReasonChanged
+		switch {
+		case had && old.spec == string(text), !had && w.forgotten(end):
+			return nil
+		case !had:
+			c.ValidFrom, c.Reason = begin, watch.ReasonAdded
+		case !end.IsZero():
+			c.ValidFrom, c.Reason = end, watch.ReasonEnded
+		}
+		if had && !c.ValidFrom.After(old.from) {
+			c.ValidFrom = old.from.Add(1)
+		}
+		changes = append(changes, c)
+		return nil
+	}
+	for _, n := range nodes {
+		spec := watch.NodeSpec{BootID: n.BootID, CapacityMillicores: n.CapacityMillicores, AllocatableMilli: n.AllocatableMilli,
+			AllocatableMemoryKiB: n.AllocatableMemoryKiB, Joined: n.Joined.UTC(), Left: pointer(n.Left)}
+		if err := consider(watch.Change{Kind: watch.KindNode, UID: n.UID, Name: n.Name}, spec, n.Joined, n.Left); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range pods {
+		spec := watch.PodSpec{Node: p.Node, WorkloadKind: p.WorkloadKind, Workload: p.Workload, OwnerKnown: p.OwnerKnown,
+			Labels: p.Labels, Created: p.Start.UTC(), Start: pointer(p.Start), End: pointer(p.End), ExitCode: p.ExitCode, EndReason: p.EndReason}
+		for _, c := range p.Containers {
+			spec.Containers = append(spec.Containers, watch.ContainerSpec(c))
+		}
+		c := watch.Change{Kind: watch.KindPod, UID: p.UID, Name: p.Name, Namespace: p.Namespace}
+		if err := consider(c, spec, p.Start, p.End); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
+}
+
+func pointer(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }

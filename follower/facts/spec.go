@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -60,14 +59,6 @@ func instant(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-func pointer(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
-}
-
 func nanos(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -95,52 +86,4 @@ func parseRow(p influxsync.Point) (object, error) {
 	reason, _ := p.Field("reason")
 	return parse(watch.Change{Kind: p.Tag(schema.Kind), UID: p.Tag("uid"), Name: p.Tag("name"), Namespace: p.Tag(schema.Namespace),
 		ValidFrom: time.Unix(0, p.Int("valid_from")).UTC(), Reason: reason.Str(), Spec: json.RawMessage(spec.Str())})
-}
-
-// Diff are the changes that bring the newest rows to the given lists, for a
-// source that tells its whole state and no changes. What is not in the lists
-// is left as it is.
-func (w *Writer) Diff(nodes []reading.NodeInfo, pods []reading.PodInfo) ([]watch.Change, error) {
-	var changes []watch.Change
-	now := w.clock.Now()
-	consider := func(c watch.Change, spec any, begin, end time.Time) error {
-		text, err := json.Marshal(spec)
-		if err != nil {
-			return fmt.Errorf("encode %s %s/%s: %w", c.Kind, c.Namespace, c.Name, err)
-		}
-		old, had := w.known[identity{c.Kind, c.Namespace, c.Name, c.UID}]
-		c.Spec, c.ValidFrom, c.Reason = text, now, watch.ReasonChanged
-		switch {
-		case had && old.spec == string(text), !had && w.forgotten(end):
-			return nil
-		case !had:
-			c.ValidFrom, c.Reason = begin, watch.ReasonAdded
-		case !end.IsZero():
-			c.ValidFrom, c.Reason = end, watch.ReasonEnded
-		}
-		if had && !c.ValidFrom.After(old.from) {
-			c.ValidFrom = old.from.Add(1)
-		}
-		changes = append(changes, c)
-		return nil
-	}
-	for _, n := range nodes {
-		spec := watch.NodeSpec{BootID: n.BootID, CapacityMillicores: n.CapacityMillicores, AllocatableMilli: n.AllocatableMilli,
-			AllocatableMemoryKiB: n.AllocatableMemoryKiB, Joined: n.Joined.UTC(), Left: pointer(n.Left)}
-		if err := consider(watch.Change{Kind: watch.KindNode, UID: n.UID, Name: n.Name}, spec, n.Joined, n.Left); err != nil {
-			return nil, err
-		}
-	}
-	for _, p := range pods {
-		spec := watch.PodSpec{Node: p.Node, WorkloadKind: p.WorkloadKind, Workload: p.Workload, OwnerKnown: p.OwnerKnown,
-			Labels: p.Labels, Created: p.Start.UTC(), Start: pointer(p.Start), End: pointer(p.End), ExitCode: p.ExitCode, EndReason: p.EndReason}
-		for _, c := range p.Containers {
-			spec.Containers = append(spec.Containers, watch.ContainerSpec(c))
-		}
-		c := watch.Change{Kind: watch.KindPod, UID: p.UID, Name: p.Name, Namespace: p.Namespace}
-		if err := consider(c, spec, p.Start, p.End); err != nil {
-			return nil, err
-		}
-	}
-	return changes, nil
 }
