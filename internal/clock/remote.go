@@ -80,12 +80,10 @@ func NewRemote(url string, client *http.Client) *Remote {
 func (r *Remote) Now() time.Time {
 	ctx, cancel := context.WithTimeout(context.Background(), RemotePatience)
 	defer cancel()
-	now, err := r.get(ctx, RemotePath)
+	_, err := r.get(ctx, RemotePath)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err = err; err == nil {
-		r.last = now
-	}
+	r.err = err
 	return r.last
 }
 
@@ -147,7 +145,10 @@ func (r *Remote) get(ctx context.Context, path string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read clock %s: %w", r.url, err)
 	}
-	return now.UTC(), nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = now.UTC()
+	return r.last, nil
 }
 
 // Handler shows c under RemotePath and RemoteWaitPath, for Remote.

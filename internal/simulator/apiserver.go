@@ -49,6 +49,9 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/healthz", "/livez", "/readyz":
 		fault.write(w, "text/plain; charset=utf-8", []byte("ok"))
 		return
+	case "/version": // public, as by default
+		fault.write(w, "application/json", []byte(`{"major":"1","minor":"37","gitVersion":"v1.37.2","platform":"linux/amd64"}`))
+		return
 	}
 	switch a.tokens.check(r, fault) {
 	case http.StatusUnauthorized:
@@ -57,10 +60,6 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.StatusForbidden:
 		refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf(
 			`%s is forbidden: User "system:serviceaccount:accumulus:follower" cannot %s`, r.URL.Path, strings.ToLower(r.Method)))
-		return
-	}
-	if r.URL.Path == "/version" {
-		fault.write(w, "application/json", []byte(`{"major":"1","minor":"37","gitVersion":"v1.37.2","platform":"linux/amd64"}`))
 		return
 	}
 	ask, ok := a.parse(r)

@@ -80,6 +80,9 @@ func (f Fault) write(w http.ResponseWriter, contentType string, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	if f.Truncate > 0 && f.Truncate < len(body) {
 		_, _ = w.Write(body[:f.Truncate])
+		if flusher, ok := w.(http.Flusher); ok {
+			flusher.Flush()
+		}
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(body) // a client that went away needs no answer

@@ -32,6 +32,11 @@ var Exact = Housekeeping{}
 // samples of one cgroup can be apart.
 func (h Housekeeping) MaxAge() time.Duration { return h.Max + h.Jitter }
 
+// MaxGap is how long two different samples of one cgroup, both seen by a
+// scrape every interval, can be apart: it is longer than the housekeeping's
+// own, since a scrape can miss a sample by a moment.
+func (h Housekeeping) MaxGap(interval time.Duration) time.Duration { return h.MaxAge() + interval }
+
 // Cluster is one Kubernetes cluster.
 type Cluster struct {
 	Name  string

@@ -136,11 +136,7 @@ func (a *apiServer) containerStatus(i Instance, c *Container, at time.Time, ende
 	id := "containerd://" + a.sim.containerHash(i, c, started)
 	s := corev1.ContainerStatus{Name: c.Name, Image: image(i, c), ContainerID: id, RestartCount: int32(restarts), Ready: !ended}
 	if ended {
-		reason := "Completed"
-		if i.pod.ExitCode != 0 {
-			reason = "Error"
-		}
-		s.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: i.pod.ExitCode, Reason: reason, ContainerID: id,
+		s.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: i.pod.ExitCode, Reason: i.reason(), ContainerID: id,
 			StartedAt: metav1.NewTime(started), FinishedAt: metav1.NewTime(i.End)}
 		return s
 	}

@@ -10,12 +10,15 @@ const (
 	gibibyte = 1 << 30
 )
 
-// Demo is the fleet of the demonstration: two edge clusters of three nodes in
-// a box each, about ten pods each, alive since 25 hours before now, so that
-// there is a day of history. Its kubelets sample every 4 to 6 s, for a scrape
-// every 5 s.
-func Demo(now time.Time) Fleet {
-	start := now.UTC().Add(-25 * time.Hour).Truncate(time.Hour)
+// Demo is DemoSince 25 hours before now, so that there is a day of history.
+func Demo(now time.Time) Fleet { return DemoSince(now.Add(-25 * time.Hour)) }
+
+// DemoSince is the fleet of the demonstration: two edge clusters of three nodes
+// in a box each, about ten pods each, alive since the full hour of start. Who
+// keeps data across restarts keeps start too, and meets the same fleet again.
+// Its kubelets sample every 4 to 6 s, for a scrape every 5 s.
+func DemoSince(start time.Time) Fleet {
+	start = start.UTC().Truncate(time.Hour)
 	fleet := Fleet{Seed: 1, Housekeeping: Housekeeping{Min: 4 * time.Second, Max: 6 * time.Second, Jitter: time.Second}}
 	for _, site := range []string{"ams", "par"} {
 		box := "box-" + site

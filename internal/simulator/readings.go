@@ -32,8 +32,7 @@ func (s *Simulator) bodies(cluster string, t time.Time, exact bool) []reading.Bo
 }
 
 // body is what decoding the samples' text gives. A pod's network is its
-// sandbox's, read at the sandbox's moment: a reading of its own unless the pod
-// was sampled at the same one.
+// sandbox's, read at the sandbox's moment, and stands in the pod's reading.
 func body(node string, received time.Time, samples []sample) reading.Body {
 	b := reading.Body{Node: node, Received: received}
 	pods := make(map[string]int) // by UID
@@ -41,27 +40,21 @@ func body(node string, received time.Time, samples []sample) reading.Body {
 		if one.kind == qosCgroup {
 			continue
 		}
-		series := one.series(node)
 		if one.time.After(b.NewestSample) {
 			b.NewestSample = one.time
 		}
-		if one.kind != sandboxCgroup {
-			if one.kind == podCgroup {
-				pods[series.PodUID] = len(b.Readings)
+		series := one.series(node)
+		if one.kind == sandboxCgroup {
+			if at, sampled := pods[series.PodUID]; sampled {
+				b.Readings[at].Values.Set(reading.NetworkReceive, one.receive)
+				b.Readings[at].Values.Set(reading.NetworkTransmit, one.transmit)
 			}
-			b.Readings = append(b.Readings, reading.Reading{Series: series, Time: one.time, Epoch: one.epoch, Values: one.values()})
 			continue
 		}
-		at, sampled := pods[series.PodUID]
-		if !sampled {
-			continue // without its pod's cgroup a sandbox is no pod
+		if one.kind == podCgroup {
+			pods[series.PodUID] = len(b.Readings)
 		}
-		if !b.Readings[at].Time.Equal(one.time) {
-			b.Readings = append(b.Readings, reading.Reading{Series: series, Time: one.time, Epoch: b.Readings[at].Epoch})
-			at = len(b.Readings) - 1
-		}
-		b.Readings[at].Values.Set(reading.NetworkReceive, one.receive)
-		b.Readings[at].Values.Set(reading.NetworkTransmit, one.transmit)
+		b.Readings = append(b.Readings, reading.Reading{Series: series, Time: one.time, Epoch: one.epoch, Values: one.values()})
 	}
 	return b
 }

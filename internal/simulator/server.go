@@ -10,6 +10,8 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -156,6 +158,20 @@ type Access struct {
 func (s *Server) Access(cluster string) Access {
 	api := s.api(cluster)
 	return Access{URL: api.url, Token: api.tokens.good, Denied: api.tokens.denied, CA: s.authority.pem}
+}
+
+// WriteFiles writes the cluster's CA and token into dir, as a pod finds them
+// mounted, and returns their paths.
+func (s *Server) WriteFiles(cluster, dir string) (caFile, tokenFile string, err error) {
+	access := s.Access(cluster)
+	caFile, tokenFile = filepath.Join(dir, "ca.crt"), filepath.Join(dir, "token")
+	if err := os.WriteFile(caFile, access.CA, 0o644); err != nil {
+		return "", "", fmt.Errorf("write CA: %w", err)
+	}
+	if err := os.WriteFile(tokenFile, []byte(access.Token), 0o600); err != nil {
+		return "", "", fmt.Errorf("write token: %w", err)
+	}
+	return caFile, tokenFile, nil
 }
 
 // RESTConfig is Access for client-go.

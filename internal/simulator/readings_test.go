@@ -1,0 +1,197 @@
+package simulator
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/reading"
+)
+
+// TestCountersNeverFallWithinAnEpoch reads a fleet with restarts, boots and
+// jobs every 15 s for three hours.
+func TestCountersNeverFallWithinAnEpoch(t *testing.T) {
+	s := newSimulator(t, Varying(start))
+	type key struct {
+		reading.Series
+		q reading.Quantity
+	}
+	last := make(map[key]reading.Reading)
+	epochs := make(map[reading.Series]map[time.Time]bool)
+	for at := start; at.Before(start.Add(3 * time.Hour)); at = at.Add(15 * time.Second) {
+		for _, b := range s.Readings("varying", at) {
+			for _, r := range b.Readings {
+				if r.Time.After(at) || r.Epoch.After(r.Time) || at.Sub(r.Time) > Usual.MaxAge() {
+					t.Fatalf("%s: sample of %s, epoch %s: %+v", at, r.Time, r.Epoch, r.Series)
+				}
+				if epochs[r.Series] == nil {
+					epochs[r.Series] = make(map[time.Time]bool)
+				}
+				epochs[r.Series][r.Epoch] = true
+				for q := reading.Quantity(0); q < reading.Counters; q++ {
+					value, has := r.Values.Get(q)
+					before, seen := last[key{r.Series, q}]
+					if !has {
+						continue
+					}
+					if old, _ := before.Values.Get(q); seen && before.Epoch.Equal(r.Epoch) && (value < old || r.Time.Before(before.Time)) {
+						t.Fatalf("%+v fell from %d at %s to %d at %s", r.Series, old, before.Time, value, r.Time)
+					}
+					last[key{r.Series, q}] = r
+				}
+			}
+		}
+	}
+	kinds := make(map[int]int)
+	for series, seen := range epochs {
+		if series.Kind == reading.Container || series.Kind == reading.Node {
+			kinds[len(seen)]++
+		}
+	}
+	if kinds[2] < 2 || kinds[4]+kinds[3] < 1 { // n2 booted; a container restarted twice
+		t.Errorf("series by number of epochs: %v", kinds)
+	}
+}
+
+func TestAMomentAddsUp(t *testing.T) {
+	s := newSimulator(t, Varying(start))
+	for at := start.Add(time.Minute); at.Before(start.Add(3 * time.Hour)); at = at.Add(97 * time.Second) {
+		for _, b := range s.ReadingsAt("varying", at) {
+			var node, kubepods, pods int64
+			containers := make(map[string]int64)
+			podCPU := make(map[string]int64)
+			for _, r := range b.Readings {
+				if !r.Time.Equal(at) {
+					t.Fatalf("a sample at %s instead of %s", r.Time, at)
+				}
+				cpu, _ := r.Values.Get(reading.CPU)
+				switch r.Kind {
+				case reading.Node:
+					node = cpu
+				case reading.Kubepods:
+					kubepods = cpu
+				case reading.Pod:
+					pods += cpu
+					podCPU[r.PodUID] = cpu
+				case reading.Container:
+					containers[r.PodUID] += cpu
+				}
+			}
+			if node < kubepods || kubepods < pods {
+				t.Fatalf("%s %s: node %d, kubepods %d, living pods %d", b.Node, at, node, kubepods, pods)
+			}
+			for uid, sum := range containers {
+				if sum > podCPU[uid] {
+					t.Fatalf("%s %s: containers %d of a pod with %d", b.Node, at, sum, podCPU[uid])
+				}
+			}
+		}
+	}
+}
+
+// TestBodiesAreNoSnapshots: within one body the samples lie up to 23 s apart,
+// and some pods are older than their parent.
+func TestBodiesAreNoSnapshots(t *testing.T) {
+	s := newSimulator(t, Varying(start))
+	var most time.Duration
+	for at := start.Add(time.Hour); at.Before(start.Add(2 * time.Hour)); at = at.Add(15 * time.Second) {
+		parent, ok := find(s.Readings("varying", at), "n1", reading.Kubepods)
+		if !ok {
+			t.Fatal("no kubepods")
+		}
+		for _, b := range s.Readings("varying", at) {
+			for _, r := range b.Readings {
+				if b.Node == "n1" && r.Kind == reading.Pod {
+					most = max(most, parent.Time.Sub(r.Time))
+				}
+			}
+		}
+	}
+	if most < 12*time.Second || most > 23*time.Second {
+		t.Errorf("pods up to %s older than their parent", most)
+	}
+	fleet := Varying(start)
+	fleet.Housekeeping = Exact
+	at := start.Add(time.Hour).Add(1234 * time.Millisecond)
+	for _, b := range newSimulator(t, fleet).Readings("varying", at) {
+		for _, r := range b.Readings {
+			if !r.Time.Equal(at) {
+				t.Errorf("exact: a sample at %s, scraped at %s", r.Time, at)
+			}
+		}
+	}
+}
+
+// cpuAt is the line between the samples around t.
+func cpuAt(samples []reading.Reading, t time.Time) float64 {
+	for n := 1; n < len(samples); n++ {
+		a, b := samples[n-1], samples[n]
+		if b.Time.Before(t) {
+			continue
+		}
+		x, _ := a.Values.Get(reading.CPU)
+		y, _ := b.Values.Get(reading.CPU)
+		return float64(x) + float64(y-x)*t.Sub(a.Time).Seconds()/b.Time.Sub(a.Time).Seconds()
+	}
+	return 0
+}
+
+// TestTheBalanceStaysWithinItsBound interpolates kubepods and pods that stay,
+// read every 15 s at moments of their own.
+func TestTheBalanceStaysWithinItsBound(t *testing.T) {
+	fleet := Varying(start)
+	fleet.Clusters[0].Pods = fleet.Clusters[0].Pods[1:5]
+	s := newSimulator(t, fleet)
+	samples := make(map[reading.Series][]reading.Reading)
+	var gap time.Duration
+	for at := start.Add(time.Minute); at.Before(start.Add(time.Hour)); at = at.Add(15 * time.Second) {
+		for _, r := range s.Readings("varying", at)[0].Readings {
+			_, has := r.Values.Get(reading.CPU)
+			known := samples[r.Series]
+			if !has || (len(known) > 0 && !r.Time.After(known[len(known)-1].Time)) {
+				continue
+			}
+			if len(known) > 0 {
+				gap = max(gap, r.Time.Sub(known[len(known)-1].Time))
+			}
+			samples[r.Series] = append(known, r)
+		}
+	}
+	if limit := Usual.MaxGap(15 * time.Second); gap > limit || gap < limit/2 {
+		t.Errorf("readings up to %s apart, limit %s", gap, limit)
+	}
+	bound := s.BalanceBound("varying", "n1", start, start.Add(time.Hour), gap)
+	most, first := 0.0, 0.0
+	for at := start.Add(2 * time.Minute); at.Before(start.Add(58 * time.Minute)); at = at.Add(15 * time.Second) {
+		balance := 0.0
+		for series, read := range samples {
+			switch series.Kind {
+			case reading.Kubepods:
+				balance += cpuAt(read, at)
+			case reading.Pod:
+				balance -= cpuAt(read, at)
+			}
+		}
+		if first == 0 {
+			first = balance
+		}
+		most = max(most, math.Abs(balance-first))
+	}
+	t.Logf("balance up to %.0f core-µs, bound %.0f, gap %s", most, bound, gap)
+	if most == 0 || most > bound {
+		t.Errorf("balance up to %v core-µs, bound %v", most, bound)
+	}
+	steady := newSimulator(t, Steady(start))
+	if got := steady.BalanceBound("steady", "n1", start, start.Add(time.Hour), gap); got != 0 {
+		t.Errorf("constant rates: bound %v, want 0", got)
+	}
+}
+
+func BenchmarkReadings(b *testing.B) {
+	s := newSimulator(b, Demo(start))
+	at := start.Add(-time.Hour)
+	for b.Loop() {
+		s.Readings("edge-ams", at)
+		at = at.Add(time.Second)
+	}
+}
