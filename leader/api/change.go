@@ -1,0 +1,108 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/gorilla/mux"
+)
+
+// Done is the answer to a change.
+type Done struct {
+	Done string `json:"done"`
+}
+
+// ClearRequest says what to delete, and says it twice.
+type ClearRequest struct {
+	Cluster string `json:"cluster,omitempty"` // "" is all
+	Confirm string `json:"confirm"`           // the cluster's name again, or "all"
+}
+
+func (s *Server) applyAs(by string) func(context.Context, []fleet.Object) (registry.Applied, error) {
+	return func(ctx context.Context, objects []fleet.Object) (registry.Applied, error) {
+		return s.deps.Objects.Apply(ctx, objects, by)
+	}
+}
+
+func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
+	if err := s.deps.Loops.StartLoops(r.Context()); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, Done{"loops run"})
+}
+
+func (s *Server) stop(w http.ResponseWriter, r *http.Request) error {
+	if err := s.deps.Loops.StopLoops(r.Context()); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, Done{"loops are stopped; followers go on metering"})
+}
+
+// addCluster takes the spec as the body, or only the URL as the parameter url.
+func (s *Server) addCluster(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "url")
+	if err != nil {
+		return err
+	}
+	var spec fleet.Cluster
+	if err := readJSON(r, &spec); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if url := values.Get("url"); url != "" {
+		spec.URL = url
+	}
+	if spec.URL == "" {
+		return &Hinted{Err: fmt.Errorf("add cluster: no url: %w", ErrInvalid),
+			Hint: `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter.`}
+	}
+	name := mux.Vars(r)["name"]
+	if err := s.deps.Clusters.AddCluster(r.Context(), name, spec); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, Done{"cluster " + name + " was added"})
+}
+
+func (s *Server) removeCluster(w http.ResponseWriter, r *http.Request) error {
+	name := mux.Vars(r)["name"]
+	if err := s.deps.Clusters.RemoveCluster(r.Context(), name); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, Done{"cluster " + name + " was removed; its history is kept"})
+}
+
+func (s *Server) clear(w http.ResponseWriter, r *http.Request) error {
+	var request ClearRequest
+	if err := readJSON(r, &request); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	wanted := request.Cluster
+	if wanted == "" {
+		wanted = "all"
+	}
+	if request.Confirm != wanted {
+		return &Hinted{Err: fmt.Errorf("clear %s: not confirmed, nothing was deleted: %w", wanted, ErrInvalid),
+			Hint: `This deletes what was metered. Send {"cluster": "NAME", "confirm": "NAME"}, or {"confirm": "all"} for every cluster.`}
+	}
+	if err := s.deps.Eraser.Clear(r.Context(), request.Cluster); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, Done{wanted + " was cleared"})
+}
+
+// readJSON reads one JSON value and refuses unknown fields. An empty body is
+// io.EOF.
+func readJSON(r *http.Request, into any) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return &Hinted{Err: fmt.Errorf("read body: %w: %w", ErrInvalid, err), Hint: "Send one JSON object."}
+}

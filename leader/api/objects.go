@@ -1,0 +1,139 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/gorilla/mux"
+)
+
+// ObjectList is a list of fleet objects.
+type ObjectList struct {
+	Items []fleet.Object `json:"items"`
+}
+
+// Applied is what applying did, or would do.
+type Applied struct {
+	DryRun  bool       `json:"dryRun"`
+	Changes fleet.Diff `json:"changes"`
+	Due     int        `json:"due"` // processor units that are computed again
+}
+
+// kindOf reads a kind as people write it: cluster, clusters, PriceList,
+// price-lists; "all" is every kind.
+func kindOf(text string) (fleet.Kind, error) {
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
+	wanted := plain(text)
+	if wanted == "all" {
+		return "", nil
+	}
+	names := make([]string, 0, len(fleet.Kinds))
+	for _, kind := range fleet.Kinds {
+		name := plain(string(kind))
+		if wanted == name || wanted == name+"s" || wanted == name+"es" {
+			return kind, nil
+		}
+		names = append(names, name)
+	}
+	return "", &query.InputError{Parameter: "kind", Value: text, Hint: "use one of " + strings.Join(names, ", ") + ", all"}
+}
+
+// selected are the objects of a kind, of all kinds for "", that hold at the
+// asked moment, or every version with history=true.
+func (s *Server) selected(r *http.Request, kind fleet.Kind, name string) ([]fleet.Object, error) {
+	values, err := parameters(r, "at", "history", "format")
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.atOf(values)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := s.deps.Objects.Objects(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	found := []fleet.Object{}
+	for _, o := range objects {
+		if (kind == "" || o.Kind == kind) && (name == "" || o.Name() == name) && (values.Get("history") == "true" || o.ValidAt(at)) {
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
+
+func (s *Server) objects(w http.ResponseWriter, r *http.Request) error {
+	kind, err := kindOf(mux.Vars(r)["kind"])
+	if err != nil {
+		return err
+	}
+	found, err := s.selected(r, kind, "")
+	if err != nil {
+		return err
+	}
+	return writeObjects(w, r, found)
+}
+
+func (s *Server) object(w http.ResponseWriter, r *http.Request) error {
+	kind, err := kindOf(mux.Vars(r)["kind"])
+	if err != nil {
+		return err
+	}
+	name := mux.Vars(r)["name"]
+	found, err := s.selected(r, kind, name)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return &Hinted{Err: fmt.Errorf("%s %q: %w", strings.ToLower(string(kind)), name, ErrNotFound),
+			Hint: "It may hold at another time: add at=TIME or history=true."}
+	}
+	return writeObjects(w, r, found)
+}
+
+func writeObjects(w http.ResponseWriter, r *http.Request, objects []fleet.Object) error {
+	if r.URL.Query().Get("format") != "yaml" {
+		return writeJSON(w, http.StatusOK, ObjectList{Items: objects})
+	}
+	text, err := fleet.Encode(objects)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = w.Write(text) // the caller is gone: nobody is left to tell
+	return nil
+}
+
+func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "dryRun")
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fmt.Errorf("read objects: %w", err)
+	}
+	objects, err := fleet.Decode(text)
+	if err != nil {
+		return &Hinted{Err: fmt.Errorf("read objects: %w: %w", ErrInvalid, err),
+			Hint: "Each document needs apiVersion " + fleet.APIVersion + ", kind, metadata.name and spec; `accumulus get all -o yaml` shows examples."}
+	}
+	dryRun := values.Get("dryRun") == "true"
+	act := s.deps.Objects.Plan
+	if !dryRun {
+		act = s.applyAs("operator")
+	}
+	applied, err := act(r.Context(), objects)
+	if err != nil {
+		return err
+	}
+	answer := Applied{DryRun: dryRun, Changes: applied.Diff, Due: len(applied.Due)}
+	if answer.Changes == nil {
+		answer.Changes = fleet.Diff{}
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// Problem is an error's body (RFC 9457), with a hint what to do.
+type Problem struct {
+	Type     string   `json:"type"`
+	Title    string   `json:"title"`
+	Status   int      `json:"status"`
+	Detail   string   `json:"detail,omitempty"`
+	Hint     string   `json:"hint,omitempty"`
+	Instance string   `json:"instance,omitempty"`
+	Errors   []string `json:"errors,omitempty"` // when more than one thing is wrong
+}
+
+// Errors that a Deps implementation returns wrapped, to choose the answer's status.
+var (
+	ErrNotFound = errors.New("not found")            // 404
+	ErrConflict = errors.New("conflicts with state") // 409
+	ErrInvalid  = errors.New("invalid")              // 422
+	ErrNotReady = errors.New("not ready")            // 503
+)
+
+// Hinted is an error that knows what the caller can do about it.
+type Hinted struct {
+	Err  error
+	Hint string
+}
+
+func (h *Hinted) Error() string { return h.Err.Error() }
+func (h *Hinted) Unwrap() error { return h.Err }
+
+// problemOf maps an error to what the caller is told. An error that is none of
+// the known ones is the leader's own: the caller gets its text, for it names
+// the action that failed, and the log has it too.
+func problemOf(err error) Problem {
+	problem := Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
+	var input *query.InputError
+	var tooLarge *http.MaxBytesError
+	var problems fleet.Problems
+	switch {
+	case errors.As(err, &problems):
+		problem.Status, problem.Detail = http.StatusUnprocessableEntity, "the objects cannot be applied; nothing was changed"
+		problem.Hint = "Mend what errors lists and apply again; dryRun=true checks without changing anything."
+		for _, p := range problems {
+			problem.Errors = append(problem.Errors, p.String())
+		}
+	case errors.As(err, &input):
+		problem.Status, problem.Hint = http.StatusBadRequest, input.Hint
+	case errors.As(err, &tooLarge):
+		problem.Status, problem.Hint = http.StatusRequestEntityTooLarge, "Split the file: each request may hold up to 4 MiB."
+	case errors.Is(err, query.ErrOverflow):
+		problem.Status = http.StatusUnprocessableEntity
+	case errors.Is(err, ErrNotFound), errors.Is(err, registry.ErrNotFound):
+		problem.Status = http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		problem.Status = http.StatusConflict
+	case errors.Is(err, ErrInvalid):
+		problem.Status = http.StatusUnprocessableEntity
+	case errors.Is(err, ErrNotReady):
+		problem.Status = http.StatusServiceUnavailable
+	default:
+		problem.Hint = "The leader's log has more; `accumulus status` shows what else is wrong."
+	}
+	var hinted *Hinted
+	if errors.As(err, &hinted) {
+		problem.Hint = hinted.Hint
+	}
+	problem.Title = http.StatusText(problem.Status)
+	return problem
+}
+
+func writeProblem(w http.ResponseWriter, r *http.Request, problem Problem) {
+	if problem.Type == "" {
+		problem.Type = "about:blank"
+	}
+	if problem.Title == "" {
+		problem.Title = http.StatusText(problem.Status)
+	}
+	problem.Instance = r.URL.Path
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(problem.Status)
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(problem) // the caller is gone: nobody is left to tell
+}

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// maxBody bounds what a request may carry.
+const maxBody = 4 << 20
+
+// Route is one entry of the table.
+type Route struct {
+	Method  string
+	Path    string // as gorilla/mux reads it
+	Role    Role   // the least that is needed
+	Summary string
+	handle  func(w http.ResponseWriter, r *http.Request) error
+}
+
+// Changes says whether the route changes something.
+func (r Route) Changes() bool { return r.Method != http.MethodGet }
+
+// table is every route there is.
+func (s *Server) table() []Route {
+	const get, post, put, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	return []Route{
+		{get, "/", Nobody, "Status page", s.statusPage},
+		{get, "/healthz", Nobody, "The process answers", s.healthz},
+		{get, "/livez", Nobody, "No loop hangs", s.livez},
+		{get, "/readyz", Nobody, "The first tick is done and each cluster has rows", s.readyz},
+		{get, "/metrics", Viewer, "Metrics of the leader, for Prometheus", s.metrics},
+
+		{get, "/accumulus", Viewer, "Status of the leader and its clusters", s.overview},
+		{post, "/accumulus/start", Operator, "Start the loops", s.start},
+		{post, "/accumulus/stop", Operator, "Stop the loops", s.stop},
+		{get, "/accumulus/clusters", Viewer, "The clusters", s.clusters},
+		{post, "/accumulus/clusters/add/{name}", Operator, "Add a cluster; its body is the spec", s.addCluster},
+		{put, "/accumulus/clusters/add/{name}", Operator, "Add a cluster; its body is the spec", s.addCluster},
+		{post, "/accumulus/clusters/remove/{name}", Operator, "Pull to the last settled window, then remove; the history is kept", s.removeCluster},
+		{remove, "/accumulus/clusters/remove/{name}", Operator, "Pull to the last settled window, then remove; the history is kept", s.removeCluster},
+		{post, "/accumulus/clear", Operator, `Delete what was metered; body {"cluster":"NAME","confirm":"NAME"} or {"confirm":"all"}`, s.clear},
+
+		{get, "/api/v1", Viewer, "This list", s.index},
+		{get, "/api/v1/status", Viewer, "Status of the leader and its clusters", s.overview},
+		{get, "/api/v1/clusters", Viewer, "The clusters", s.clusters},
+		{get, "/api/v1/clusters/{name}", Viewer, "One cluster", s.cluster},
+		{put, "/api/v1/clusters/{name}", Operator, "Add a cluster; its body is the spec", s.addCluster},
+		{remove, "/api/v1/clusters/{name}", Operator, "Pull to the last settled window, then remove; the history is kept", s.removeCluster},
+		{get, "/api/v1/clusters/{name}/completeness", Viewer, "What arrived, against what must exist; window=24h", s.completeness},
+		{get, "/api/v1/fleet/{kind}", Viewer, "Objects of a kind; at=TIME", s.objects},
+		{get, "/api/v1/fleet/{kind}/{name}", Viewer, "One object; at=TIME", s.object},
+		{post, "/api/v1/fleet", Operator, "Apply objects (YAML or JSON); dryRun=true only says what would change", s.apply},
+		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
+		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
+		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; period=2026-11, format=csv|json", s.export},
+	}
+}
+
+// guard lets in who has the role, bounds the body, counts, and turns errors
+// into problems.
+func (s *Server) guard(route Route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := s.deps.Clock.Now()
+		recorder := &recorder{ResponseWriter: w, status: http.StatusOK}
+		r.Body = http.MaxBytesReader(recorder, r.Body, maxBody)
+		if problem, ok := s.admit(r, route.Role); !ok {
+			if problem.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus"`)
+			}
+			writeProblem(recorder, r, problem)
+		} else if err := route.handle(recorder, r); err != nil {
+			s.fail(recorder, r, err)
+		}
+		s.requests.WithLabelValues(route.Path, methodLabel(r.Method), strconv.Itoa(recorder.status)).Inc()
+		s.duration.WithLabelValues(route.Path).Observe(s.deps.Clock.Now().Sub(began).Seconds())
+	})
+}
+
+// methodLabel keeps a caller from inventing values of a metric's label.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+		return method
+	}
+	return "other"
+}
+
+func (s *Server) admit(r *http.Request, needed Role) (Problem, bool) {
+	role := s.door.role(r)
+	if role >= needed {
+		return Problem{}, true
+	}
+	if role == Nobody {
+		return Problem{Status: http.StatusUnauthorized, Detail: "no token, or one that is not known",
+			Hint: "Send Authorization: Bearer with the token in " + ViewerFile + " or " + OperatorFile + " of the leader's data directory; the command line takes --token-file."}, false
+	}
+	return Problem{Status: http.StatusForbidden, Detail: "this needs the role " + needed.String() + "; the token's role is " + role.String(),
+		Hint: "Use the token in " + OperatorFile + " of the leader's data directory."}, false
+}
+
+// fail answers with a problem. After the first byte of a body it can only
+// break the connection, so that the caller does not take a part for the whole.
+func (s *Server) fail(w *recorder, r *http.Request, err error) {
+	problem := problemOf(err)
+	if problem.Status == http.StatusInternalServerError && r.Context().Err() == nil {
+		s.log.Error("request failed", "path", r.URL.Path, "err", err)
+	}
+	if w.wrote {
+		panic(http.ErrAbortHandler)
+	}
+	writeProblem(w, r, problem)
+}
+
+// wrongMethod answers every method that a path does not have.
+func (s *Server) wrongMethod(route Route, methods []string, changing bool) http.Handler {
+	return s.guard(Route{Path: route.Path, Role: min(route.Role, Viewer), handle: func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		problem := Problem{Status: http.StatusMethodNotAllowed, Detail: r.Method + " is not a method of " + r.URL.Path,
+			Hint: "Use " + strings.Join(methods, " or ") + "."}
+		if changing && r.Method == http.MethodGet {
+			problem.Detail = "this endpoint changes state: GET is not allowed and nothing was changed"
+			problem.Hint = "Use " + strings.Join(methods, " or ") + ", for example: curl -X " + methods[0] + " -H \"Authorization: Bearer $TOKEN\" …" + r.URL.Path
+		}
+		writeProblem(w, r, problem)
+		return nil
+	}})
+}
+
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
+	writeProblem(w, r, Problem{Status: http.StatusNotFound, Detail: "no such endpoint", Hint: "GET /api/v1 lists all endpoints."})
+	return nil
+}
+
+// secure sets the headers that every answer carries.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recorder remembers the status and whether a body was begun.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if !r.wrote {
+		r.status, r.wrote = status, true
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(body []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(body)
+}
+
+// Unwrap gives http.ResponseController the writer beneath.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func writeJSON(w http.ResponseWriter, status int, body any) error {
+	text, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // the caller is gone: nobody is left to tell
+	return nil
+}

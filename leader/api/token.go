@@ -1,0 +1,181 @@
+package api
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Secret is a token. It prints as ***.
+type Secret string
+
+// String hides the secret.
+func (Secret) String() string { return "***" }
+
+// GoString hides the secret.
+func (Secret) GoString() string { return "***" }
+
+// Role is what a caller may do.
+type Role int
+
+// The roles; each may what the one before it may.
+const (
+	Nobody   Role = iota // not known: health, and the page's empty frame
+	Viewer               // reads
+	Operator             // changes
+)
+
+// String is the role's name.
+func (r Role) String() string { return [...]string{"nobody", "viewer", "operator"}[r] }
+
+// Tokens are the bearer tokens of the two roles. An empty one lets nobody in.
+type Tokens struct {
+	Operator, Viewer Secret
+}
+
+// Names of the token files in the leader's directory.
+const (
+	OperatorFile = "operator.token"
+	ViewerFile   = "viewer.token"
+)
+
+// EnsureTokens reads the tokens in dir and makes those that are missing, at
+// random and readable by their owner alone. A file that others can read is an
+// error: a token that may have been read by others is none.
+func EnsureTokens(dir string) (Tokens, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Tokens{}, fmt.Errorf("make token directory: %w", err)
+	}
+	operator, err := ensureToken(filepath.Join(dir, OperatorFile))
+	if err != nil {
+		return Tokens{}, err
+	}
+	viewer, err := ensureToken(filepath.Join(dir, ViewerFile))
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{Operator: operator, Viewer: viewer}, nil
+}
+
+func ensureToken(path string) (Secret, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeToken(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at token file: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("token file %s can be read by others (mode %04o): run chmod 600 on it, or delete it to get a new token", path, info.Mode().Perm())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read token file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < 16 {
+		return "", fmt.Errorf("token file %s holds fewer than 16 characters: delete it to get a new token", path)
+	}
+	return Secret(token), nil
+}
+
+// makeToken writes 256 random bits. The file is made in one piece, so that a
+// crash leaves no empty token behind.
+func makeToken(path string) (Secret, error) {
+	var bits [32]byte
+	if _, err := rand.Read(bits[:]); err != nil {
+		return "", fmt.Errorf("make token: %w", err)
+	}
+	token := base64.RawURLEncoding.EncodeToString(bits[:])
+	file, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
+	if err != nil {
+		return "", fmt.Errorf("make token file: %w", err)
+	}
+	_, err = file.WriteString(token + "\n")
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("write token file: %w", err), os.Remove(file.Name()))
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return "", fmt.Errorf("name token file: %w", err)
+	}
+	return Secret(token), nil
+}
+
+// doorkeeper tells who calls.
+type doorkeeper struct {
+	operator, viewer [sha256.Size]byte
+	hasOperator      bool
+	hasViewer        bool
+	anonymousViewer  bool // loopback without a token is a viewer: the demo
+}
+
+func newDoorkeeper(tokens Tokens, anonymousViewer bool) doorkeeper {
+	return doorkeeper{
+		operator: sha256.Sum256([]byte(tokens.Operator)), hasOperator: tokens.Operator != "",
+		viewer: sha256.Sum256([]byte(tokens.Viewer)), hasViewer: tokens.Viewer != "",
+		anonymousViewer: anonymousViewer,
+	}
+}
+
+// role compares digests of equal length in constant time. A wrong token is
+// nobody, also where no token would be a viewer.
+func (d doorkeeper) role(r *http.Request) Role {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		if d.anonymousViewer && fromLoopback(r) {
+			return Viewer
+		}
+		return Nobody
+	}
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Nobody
+	}
+	digest := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	operator := subtle.ConstantTimeCompare(digest[:], d.operator[:]) == 1 && d.hasOperator
+	viewer := subtle.ConstantTimeCompare(digest[:], d.viewer[:]) == 1 && d.hasViewer
+	switch {
+	case operator:
+		return Operator
+	case viewer:
+		return Viewer
+	}
+	return Nobody
+}
+
+// fromLoopback is a request from this machine that was also sent to it by a
+// loopback name and through no proxy: a page of another site whose name was
+// pointed at 127.0.0.1 carries that site's name as Host.
+func fromLoopback(r *http.Request) bool {
+	for _, header := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded"} {
+		if r.Header.Get(header) != "" {
+			return false
+		}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || !isLoopback(host) {
+		return false
+	}
+	name := r.Host
+	if host, _, err := net.SplitHostPort(r.Host); err == nil {
+		name = host
+	}
+	return isLoopback(strings.Trim(name, "[]"))
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
