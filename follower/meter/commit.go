@@ -36,20 +36,20 @@ func (m *Meter) commit(ctx context.Context, outs []output) (int, error) {
 	written := make(map[int64]bool)
 	for _, table := range tables {
 		journal := m.deps.Journals[table.Name]
-		var entries []Entry
+		var entries []influxsync.Entry
 		for _, out := range outs {
 			t := out.tables[table.Name]
 			if old, ok := journal.Latest(window(out.w)); ok && old.Rows == t.rows && old.Digest == t.digest {
 				continue
 			}
-			entries = append(entries, Entry{Window: window(out.w), Rows: t.rows, Digest: t.digest,
+			entries = append(entries, influxsync.Entry{Window: window(out.w), Rows: t.rows, Digest: t.digest,
 				Coverage: out.coverage(), Reason: out.reason})
 			written[out.w] = true
 		}
 		if len(entries) == 0 {
 			continue
 		}
-		if err := journal.Append(ctx, entries...); err != nil {
+		if _, err := journal.Append(ctx, entries...); err != nil {
 			m.unsure = max(m.unsure, last)
 			m.met.errors.WithLabelValues("journal").Inc()
 			return 0, fmt.Errorf("append %d entries to the journal of %s: %w", len(entries), table.Name, err)
@@ -132,15 +132,10 @@ func (m *Meter) touchFacts(now int64) {
 	}
 }
 
-// refused says that a store will never take these rows: a retry of a 4xx is
-// no use, but for time-outs and a store that is busy.
+// refused says that the store answered that it will never take these rows.
 func refused(err error) bool {
-	var status interface{ StatusCode() int }
-	if !errors.As(err, &status) {
-		return false
-	}
-	code := status.StatusCode()
-	return code >= 400 && code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests
+	var refusal *influxsync.WriteError
+	return errors.As(err, &refusal) && refusal.Status != http.StatusRequestTimeout && refusal.Status != http.StatusTooManyRequests
 }
 
 // revisable is how long before the mark windows can be written again although

@@ -185,7 +185,7 @@ func (m *Meter) learn(n *node, p *pod, info reading.PodInfo) {
 	before := p.known
 	p.info, p.known, p.saved, p.guessed = info, true, true, false
 	if text, err := json.Marshal(info); err == nil {
-		m.unsaved = append(m.unsaved, influxsync.Point{Table: lifetimeTable, Time: info.Start.UTC(),
+		m.unsaved = append(m.unsaved, influxsync.Point{Table: lifetimeTable, Time: at(unixNano(info.Start)),
 			Tags:   tagList(schema.Node, n.name, schema.PodUID, p.key()),
 			Fields: []influxsync.FieldValue{{Name: "info", Value: influxsync.Str(string(text))}}})
 	}

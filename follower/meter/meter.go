@@ -61,21 +61,14 @@ type Store interface {
 	Last(ctx context.Context, table, node string, before time.Time, each func(influxsync.Point) error) error
 }
 
-// Entry is what the meter says of a window of one table.
-type Entry struct {
-	Window   schema.Window
-	Rows     int64
-	Digest   influxsync.Digest
-	Coverage int64  // 1/1000 of the node-seconds of the window
-	Reason   string // why it was written: settled, deadline, late, facts, restart
-}
-
-// Journal is the record of one table's settled windows.
+// Journal is the record of one table's settled windows; *influxsync.Journal is
+// one.
 type Journal interface {
-	// Append adds entries in order; durable at return.
-	Append(ctx context.Context, entries ...Entry) error
+	// Append adds entries in order, durable at return, and fills in what it
+	// alone knows: revision, chain, time.
+	Append(ctx context.Context, entries ...influxsync.Entry) ([]influxsync.Entry, error)
 	// Latest is the newest entry of a window.
-	Latest(w schema.Window) (Entry, bool)
+	Latest(w schema.Window) (influxsync.Entry, bool)
 }
 
 // Watch is what the API server, or the host, tells of pods and nodes: those
