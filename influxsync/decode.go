@@ -26,8 +26,8 @@ type series struct {
 	table   string
 	tags    []Tag
 	columns []string
-	order   []int // columns by name, without time
-	timed   bool  // column 0 is the time
+	timed   bool // column 0 is the time
+	sorted  bool // the others are in the order of their names
 }
 
 // errAnswer marks what the server said, against what could not be read.
@@ -131,7 +131,7 @@ func (d *decoder) series() error {
 			}); err != nil {
 				return err
 			}
-			s.sortColumns()
+			s.inspect()
 			return nil
 		case "values":
 			return d.array(func() error { return d.row(&s) })
@@ -143,14 +143,13 @@ func (d *decoder) series() error {
 	})
 }
 
-func (s *series) sortColumns() {
+func (s *series) inspect() {
 	s.timed = len(s.columns) > 0 && s.columns[0] == "time"
-	for i := range s.columns {
-		if i > 0 || !s.timed {
-			s.order = append(s.order, i)
-		}
+	fields := s.columns
+	if s.timed {
+		fields = fields[1:]
 	}
-	sort.SliceStable(s.order, func(i, j int) bool { return s.columns[s.order[i]] < s.columns[s.order[j]] })
+	s.sorted = sort.StringsAreSorted(fields)
 }
 
 // row reads the values in the order of the columns and hands the row over with
@@ -202,7 +201,7 @@ func (s *series) present(cells []FieldValue) []FieldValue {
 	if s.timed {
 		fields = cells[1:]
 	}
-	if !sort.IntsAreSorted(s.order) {
+	if !s.sorted {
 		sort.SliceStable(fields, func(i, j int) bool { return fields[i].Name < fields[j].Name })
 	}
 	kept := fields[:0]
