@@ -302,6 +302,18 @@ func TestRests(t *testing.T) {
 	}
 }
 
+// A pod in two rows of one minute is one pod.
+func TestRowsOfOnePodAddUp(t *testing.T) {
+	whole, twice := oneMinute(IdleRequests, 60_000_000, 30_000_000), oneMinute(IdleRequests, 60_000_000, 30_000_000)
+	pods := &twice.Nodes[0].Minutes[0].Pods
+	zero := (*pods)[0]
+	zero.Workload, zero.CPU, zero.CPURequest, zero.MemoryRequest, zero.Uptime = "unknown", 0, 0, 0, 0
+	*pods = append([]Pod{zero}, *pods...)
+	if diff := cmp.Diff(process(t, whole).Rows, process(t, twice).Rows); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestQuality(t *testing.T) {
 	whole := metered(oneMinute(IdleEqual, 60_000_000), 9_000_000)
 	late := whole

@@ -38,7 +38,7 @@ func (in PowerInput) check() error {
 		if i > 0 && in.Nodes[i-1].overlaps(node) {
 			return fmt.Errorf("node %s/%s stands twice at one time: %w", node.Cluster, node.Name, ErrInput)
 		}
-		if err := node.check(w); err != nil {
+		if err := node.check(); err != nil {
 			return fmt.Errorf("node %s/%s: %w", node.Cluster, node.Name, err)
 		}
 	}
@@ -59,24 +59,13 @@ func (n Node) overlaps(next Node) bool {
 	return n.Cluster == next.Cluster && n.Name == next.Name && (n.To.IsZero() || n.To.After(next.From))
 }
 
-func (n Node) check(w schema.Window) error {
+func (n Node) check() error {
 	for i, row := range n.Minutes {
 		if !row.Time.Equal(row.Time.Truncate(schema.Minute)) {
 			return fmt.Errorf("row at %s is no minute: %w", row.Time.Format(time.RFC3339Nano), ErrInput)
 		}
 		if i > 0 && row.Time.Equal(n.Minutes[i-1].Time) {
 			return fmt.Errorf("two rows at %s: %w", row.Time.Format(time.RFC3339), ErrInput)
-		}
-		if !w.Contains(row.Time) {
-			continue
-		}
-		seen := make(map[[3]string]struct{}, len(row.Pods))
-		for _, pod := range row.Pods {
-			key := [3]string{pod.Namespace, pod.Pod, pod.UID}
-			if _, twice := seen[key]; twice {
-				return fmt.Errorf("two rows of pod %s/%s at %s: %w", pod.Namespace, pod.Pod, row.Time.Format(time.RFC3339), ErrInput)
-			}
-			seen[key] = struct{}{}
 		}
 	}
 	return nil

@@ -30,7 +30,8 @@ type Reading struct {
 type Meter struct {
 	Name string
 	// Readings in the order of time. They reach from before the window (Span
-	// says whether far enough) to as far after it as there are some.
+	// says whether far enough) to an interval's end at or after the window's, or
+	// to the newest that there is: at 100 W a counter of 1 Wh needs 24 minutes.
 	Readings []Reading
 	// FromFirst: Readings starts with the first reading that there is.
 	FromFirst bool

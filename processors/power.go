@@ -44,8 +44,10 @@ type Node struct {
 	Hardware Hardware
 	From, To time.Time // validity, half-open; zero is open. Minutes outside are ignored.
 	// Minutes are the settled rows: with pods over the quarter, and without
-	// them (they are not read) over the rest of Span. A minute of the validity
-	// that is missing counts as 0 and makes the box's minute estimated.
+	// them (they are not read) over the rest of Span. Validities, too, are those
+	// of the whole span: two quarters that share an interval must see one model.
+	// A minute of the validity that is missing counts as 0 and makes the box's
+	// minute estimated.
 	Minutes []NodeMinute
 }
 
@@ -58,7 +60,7 @@ type NodeMinute struct {
 	AllocatableMemory int64     // KiB·s; 0 = unknown, then only CPU requests count
 	Uptime            int64     // ms
 	Estimated         bool      // settled at a deadline without readings
-	Pods              []Pod     // the pods' rows, __system__ and __unattributed__ included
+	Pods              []Pod     // the pods' rows, __system__ and __unattributed__ included; rows of one pod add up
 }
 
 // Pod is a pod's row of one minute.

@@ -290,7 +290,6 @@ func TestPowerRefusesContradictions(t *testing.T) {
 		"node twice":     func(in *PowerInput) { in.Nodes[1].Name, in.Nodes[1].Cluster = in.Nodes[0].Name, in.Nodes[0].Cluster },
 		"minute twice":   func(in *PowerInput) { in.Nodes[0].Minutes[95].Time = in.Nodes[0].Minutes[96].Time },
 		"no minute":      func(in *PowerInput) { in.Nodes[0].Minutes[95].Time = in.Nodes[0].Minutes[95].Time.Add(1) },
-		"pod twice":      func(in *PowerInput) { p := in.Nodes[0].Minutes[95].Pods; p[1] = p[0] },
 		"meter twice":    func(in *PowerInput) { in.Meters[1].Name = in.Meters[0].Name },
 		"readings order": func(in *PowerInput) { in.Meters[1].Readings[5].Time = in.Meters[1].Readings[4].Time },
 	} {

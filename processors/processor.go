@@ -29,8 +29,8 @@ var (
 var (
 	// ErrOverflow: a sum does not fit an int64. InfluxQL would wrap silently.
 	ErrOverflow = errors.New("sum overflows 64 bits")
-	// ErrInput: the input contradicts itself (two rows of one key, readings out
-	// of order, a window that is no whole number of minutes).
+	// ErrInput: the input contradicts itself (two rows of a node in one minute,
+	// readings out of order, a window that is no whole number of minutes).
 	ErrInput = errors.New("contradictory input")
 )
 

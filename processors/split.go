@@ -74,8 +74,9 @@ func (s *minuteSplit) addNode(box Box, minute time.Time, p present, m Model) {
 	s.nodes = append(s.nodes, n)
 }
 
-// withRests is the pods in the order of their keys, with __system__ and
-// __unattributed__ among them.
+// withRests is the pods in the order of their keys, one of each, with
+// __system__ and __unattributed__ among them. A pod whose facts came late
+// stands in two rows of which one is zero: they are added up.
 func withRests(pods []Pod) []Pod {
 	pods = slices.Clone(pods)
 	for _, rest := range []string{schema.SystemNamespace, schema.UnattributedNamespace} {
@@ -84,11 +85,35 @@ func withRests(pods []Pod) []Pod {
 		}
 	}
 	slices.SortFunc(pods, comparePods)
-	return pods
+	last := 0
+	for _, pod := range pods[1:] {
+		if samePod(pods[last], pod) {
+			pods[last].add(pod)
+			continue
+		}
+		last++
+		pods[last] = pod
+	}
+	return pods[:last+1]
 }
 
+// comparePods orders by key; rows of one key, the fullest first.
 func comparePods(a, b Pod) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.UID, b.UID))
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.UID, b.UID),
+		cmp.Compare(b.Uptime, a.Uptime), cmp.Compare(b.CPU, a.CPU), cmp.Compare(b.CPURequest, a.CPURequest),
+		cmp.Compare(b.MemoryRequest, a.MemoryRequest), cmp.Compare(a.WorkloadKind, b.WorkloadKind), cmp.Compare(a.Workload, b.Workload))
+}
+
+func samePod(a, b Pod) bool {
+	return a.Namespace == b.Namespace && a.Pod == b.Pod && a.UID == b.UID
+}
+
+// add adds another row of the same pod and minute.
+func (p *Pod) add(o Pod) {
+	p.CPU += o.CPU
+	p.CPURequest += o.CPURequest
+	p.MemoryRequest += o.MemoryRequest
+	p.Uptime += o.Uptime
 }
 
 func (p Pod) real() bool {

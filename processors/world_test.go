@@ -80,6 +80,13 @@ func newWorld(rng *rand.Rand, c worldConfig) *world {
 	for n := range rows {
 		w.in.Nodes[n].Minutes = rows[n]
 	}
+	if c.trouble && rng.IntN(2) == 0 { // a node whose hardware was corrected, from a minute on
+		other := w.in.Nodes[0]
+		other.From = epoch0.Add(time.Duration(rng.IntN(60)) * time.Minute)
+		w.in.Nodes[0].To = other.From
+		other.Hardware.MaxMilliwatts *= 2
+		w.in.Nodes = append(w.in.Nodes, other)
+	}
 	for m := range c.meters {
 		w.in.Meters = append(w.in.Meters, w.meter(c, m, minutes))
 	}
