@@ -13,6 +13,9 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
+// StoreTable holds the random id of a store that has journals.
+const StoreTable = "store"
+
 // Journal is the record of what one writer settled in one table of one
 // cluster: a chain of entries, in the same database as the table. There is one
 // writer per (cluster, table). It is safe for concurrent use.
@@ -246,7 +249,7 @@ func StoreID(ctx context.Context, db *Database) (string, error) {
 	if _, err := rand.Read(random); err != nil {
 		return "", fmt.Errorf("make store id: %w", err)
 	}
-	row := NewPoint("store", nil, map[string]Value{"id": Str(hex.EncodeToString(random))}, time.Unix(0, 0))
+	row := NewPoint(StoreTable, nil, map[string]Value{"id": Str(hex.EncodeToString(random))}, time.Unix(0, 0))
 	if err := db.Write(ctx, []Point{row}); err != nil {
 		return "", fmt.Errorf("make store id: %w", err)
 	}
@@ -256,7 +259,7 @@ func StoreID(ctx context.Context, db *Database) (string, error) {
 // readStoreID is "" where the store has none yet.
 func readStoreID(ctx context.Context, db *Database) (string, error) {
 	var id string
-	err := db.Query(ctx, Query{Select: []string{"id"}, From: "store"}, func(p Point) error {
+	err := db.Query(ctx, Query{Select: []string{"id"}, From: StoreTable}, func(p Point) error {
 		value, _ := p.Field("id")
 		id = value.Str()
 		return nil

@@ -193,8 +193,8 @@ func clusterStates(ctx context.Context, q queryer, cluster string) ([]ClusterSta
 }
 
 // Forget removes marks, ledger, states, refused rows, objects and due work of a
-// cluster, so that it can be pulled from its beginning. The fleet's objects and
-// the audit stay.
+// cluster, so that it can be pulled from its beginning, and the fingerprints of
+// what was computed from its rows. The fleet's objects and the audit stay.
 func (r *Registry) Forget(ctx context.Context, cluster string) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		for _, table := range []string{"mark", "ledger", "cluster_state", "quarantine", "quarantine_count", "kube_object"} {
@@ -203,14 +203,32 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 			}
 		}
 		for _, table := range []string{"due", "fingerprint"} {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE processor = ? AND scope = ?", ProcessorCost, cluster); err != nil {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE processor IN (?, ?) AND scope = ?",
+				ProcessorUsage, ProcessorCost, cluster); err != nil {
 				return err
 			}
 		}
-		return nil
+		_, err := tx.ExecContext(ctx, "DELETE FROM fingerprint WHERE processor = ? AND scope IN (SELECT box FROM box_id WHERE cluster = ?)",
+			ProcessorPower, cluster)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("forget %s: %w", cluster, err)
 	}
 	return nil
+}
+
+// Known are the clusters of which anything was received, by name.
+func (r *Registry) Known(ctx context.Context) ([]string, error) {
+	var names []string
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	}, "SELECT DISTINCT cluster FROM mark ORDER BY cluster")
+	if err != nil {
+		return nil, fmt.Errorf("known clusters: %w", err)
+	}
+	return names, nil
 }
