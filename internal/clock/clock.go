@@ -42,9 +42,8 @@ func (system) Sleep(ctx context.Context, d time.Duration) error {
 // Until sleeps to the next whole multiple of interval since the Unix epoch and
 // returns that slot. Slots are wall-clock time: a late tick does not drift.
 func Until(ctx context.Context, c Clock, interval time.Duration) (time.Time, error) {
-	now := c.Now()
-	slot := now.Truncate(interval).Add(interval)
-	return slot, c.Sleep(ctx, slot.Sub(now))
+	slot := c.Now().Truncate(interval).Add(interval)
+	return slot, At(ctx, c, slot)
 }
 
 // Manual stands still until it is told to move.

@@ -149,6 +149,21 @@ func (s *Simulator) PodMillijoules(i Instance, from, to time.Time) Energy {
 	return Energy{Active: int64(math.Round(active)), Idle: int64(math.Round(idle))}
 }
 
+// SystemMillijoules is the active part of what runs outside the node's pods.
+func (s *Simulator) SystemMillijoules(cluster, node string, from, to time.Time) int64 {
+	n := s.node(cluster, node)
+	return int64(math.Round(n.WattsPerCore * float64(n.systemCPU(to)-n.systemCPU(from)) / 1e6))
+}
+
+// NodeMillijoules is the node's part of its box: the active part of its pods
+// and system, without a squared part, and its idle.
+func (s *Simulator) NodeMillijoules(cluster, node string, from, to time.Time) Energy {
+	n := s.node(cluster, node)
+	used := float64(s.nodeCPU(cluster, node, to)-s.nodeCPU(cluster, node, from)) / 1e6
+	return Energy{Active: int64(math.Round(n.WattsPerCore * used)),
+		Idle: int64(math.Round(1000 * n.IdleWatts * s.NodeAlive(cluster, node, from, to).Seconds()))}
+}
+
 // MeterMillijoules is what the box's meter shows at t: a counter since the
 // box's zero or its own last reset, floored to its step.
 func (s *Simulator) MeterMillijoules(box, meter string, t time.Time) int64 {

@@ -9,6 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	kubelets "github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -144,3 +147,47 @@ func TestTheWatchSeesTheFleet(t *testing.T) {
 }
 
 func pods(w *watch.Watch) []reading.PodInfo { return w.Pods() }
+
+// TestEventsFeedALog: the changes without HTTP make the log that the watch makes.
+func TestEventsFeedALog(t *testing.T) {
+	s := newSimulator(t, Varying(start))
+	to := start.Add(125 * time.Minute)
+	clk := clock.NewManual(start)
+	log, err := watch.NewLog([]string{"*"}, clk, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := s.Events("varying", time.Time{}, to)
+	for _, e := range events {
+		clk.Set(e.At)
+		switch o := e.Object.(type) {
+		case *corev1.Node:
+			log.SetNode(o)
+		case *appsv1.ReplicaSet:
+			log.SetReplicaSet(o)
+		case *batchv1.Job:
+			log.SetJob(o)
+		case *corev1.Pod:
+			if e.Deleted {
+				log.DeletePod(o)
+			} else {
+				log.SetPod(o)
+			}
+		}
+	}
+	byUID := make(map[string]reading.PodInfo)
+	for _, p := range log.Pods() {
+		p.Labels = nil
+		byUID[p.UID] = p
+	}
+	want := s.PodInfos("varying", start, to)
+	for _, p := range want {
+		p.Labels = nil
+		if diff := cmp.Diff(p, byUID[p.UID]); diff != "" {
+			t.Errorf("pod %s: fleet (-) and log (+) differ:\n%s", p.Name, diff)
+		}
+	}
+	if len(want) != 36 || len(byUID) != len(want) {
+		t.Errorf("%d pods of %d events, want %d (36)", len(byUID), len(events), len(want))
+	}
+}

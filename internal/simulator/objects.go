@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -35,7 +36,7 @@ var resources = []resource{
 
 // object is one as it is served, with what selectors ask for.
 type object struct {
-	body        any
+	body        runtime.Object
 	meta        metav1.ObjectMeta
 	node, phase string
 }
@@ -235,38 +236,41 @@ func (n *Node) allocatable() (millicores, bytes int64) {
 	return millicores, bytes
 }
 
-// replicaSetLives has one for each name of the templates: it stays when its
-// pods went.
+// replicaSetLives has one for each name of the templates: it was there with
+// its first pod, and stays when its pods went.
 func (a *apiServer) replicaSetLives(_, _ time.Time) []life {
-	var all []life
-	seen := make(map[string]bool)
+	first := make(map[[2]string]Instance)
+	var names [][2]string
 	c := a.sim.cluster(a.cluster)
 	for p := range c.Pods {
 		if c.Pods[p].Kind != "Deployment" {
 			continue
 		}
 		i := a.sim.instance(a.cluster, &c.Pods[p], 0)
-		name := replicaSet(i)
-		if seen[i.Namespace+"/"+name] {
-			continue
+		name := [2]string{i.Namespace, replicaSet(i)}
+		known, seen := first[name]
+		if !seen {
+			names = append(names, name)
 		}
-		seen[i.Namespace+"/"+name] = true
-		made := i.Start
-		for other := range c.Pods {
-			o := a.sim.instance(a.cluster, &c.Pods[other], 0)
-			if o.pod.Kind == "Deployment" && o.Namespace == i.Namespace && replicaSet(o) == name && o.Start.Before(made) {
-				made = o.Start
-			}
+		if !seen || i.Start.Before(known.Start) {
+			first[name] = i
 		}
-		all = append(all, newLife(made, time.Time{}, nil, func(at time.Time) object {
-			set := &appsv1.ReplicaSet{TypeMeta: metav1.TypeMeta{Kind: "ReplicaSet", APIVersion: "apps/v1"},
-				ObjectMeta: a.meta("ReplicaSet", i.Namespace, name, made, at)}
-			set.Labels = a.labels(i)
-			set.OwnerReferences = a.owner("apps/v1", "Deployment", i.Namespace, i.Workload)
-			return object{body: set, meta: set.ObjectMeta}
-		}))
+	}
+	var all []life
+	for _, name := range names {
+		i := first[name]
+		all = append(all, newLife(i.Start, time.Time{}, nil, func(at time.Time) object { return a.replicaSet(i, at) }))
 	}
 	return all
+}
+
+// replicaSet is the owner of the Deployment's instance.
+func (a *apiServer) replicaSet(i Instance, at time.Time) object {
+	set := &appsv1.ReplicaSet{TypeMeta: metav1.TypeMeta{Kind: "ReplicaSet", APIVersion: "apps/v1"},
+		ObjectMeta: a.meta("ReplicaSet", i.Namespace, replicaSet(i), i.Start, at)}
+	set.Labels = a.labels(i)
+	set.OwnerReferences = a.owner("apps/v1", "Deployment", i.Namespace, i.Workload)
+	return object{body: set, meta: set.ObjectMeta}
 }
 
 func (a *apiServer) jobLives(from, to time.Time) []life {

@@ -102,6 +102,21 @@ func Shared(start time.Time) Fleet {
 	return fleet
 }
 
+// Scale is one cluster of as many nodes and pods as asked for, all alike but
+// for their phases: for benchmarks.
+func Scale(start time.Time, nodes, podsPerNode int) Fleet {
+	cluster := Cluster{Name: "scale"}
+	for n := range nodes {
+		cluster.Nodes = append(cluster.Nodes, node(fmt.Sprintf("n%d", n+1), "box-scale", start, 1))
+	}
+	cluster.Pods = replicas(&cluster, "load", "load", "load", start, nodes*podsPerNode, wave(0.02, 0.01, 10*time.Minute))
+	for p := range cluster.Pods {
+		cluster.Pods[p].Start = start.Add(10 * time.Second)
+		cluster.Pods[p].Memory = Constant(32 * mebibyte)
+	}
+	return Fleet{Seed: 5, Housekeeping: Usual, Clusters: []Cluster{cluster}, Boxes: []Box{{Name: "box-scale", Since: start}}}
+}
+
 // node is a small server of four cores, the n-th of its kind.
 func node(name, box string, joined time.Time, n int) Node {
 	return Node{Name: name, Box: box, CPUType: "N100", RAMType: "DDR5", DiskType: "NVMe", Cores: 4, MemoryBytes: 16 * gibibyte,

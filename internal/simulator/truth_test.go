@@ -127,12 +127,18 @@ func TestPodsSystemAndOverheadAreTheBox(t *testing.T) {
 	from, to := start.Add(2*time.Hour), start.Add(3*time.Hour)
 	sum := 5.0 * to.Sub(from).Seconds() * 1000
 	s.each("box-shared", func(cluster string, n *Node) {
-		sum += n.WattsPerCore * float64(n.systemCPU(to)-n.systemCPU(from)) / 1e6
+		system := s.SystemMillijoules(cluster, n.Name, from, to)
+		parts, whole := float64(system), s.NodeMillijoules(cluster, n.Name, from, to)
+		sum += float64(system)
 		for _, i := range s.Instances(cluster, from, to) {
 			if i.Node == n.Name {
 				energy := s.PodMillijoules(i, from, to)
 				sum += float64(energy.Active + energy.Idle)
+				parts += float64(energy.Active + energy.Idle)
 			}
+		}
+		if off := float64(whole.Active+whole.Idle) - parts; math.Abs(off) > 10 {
+			t.Errorf("%s: %v mJ more than its parts", n.Name, off)
 		}
 	})
 	if got := float64(s.BoxMillijoules("box-shared", from, to)); math.Abs(got-sum) > 20 {
