@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/accumulus-metering/accumulus/follower/reading"
 )
 
@@ -136,19 +138,18 @@ func cpuAt(samples []reading.Reading, t time.Time) float64 {
 	return 0
 }
 
-// TestTheBalanceStaysWithinItsBound interpolates kubepods and pods that stay,
-// read every 15 s at moments of their own.
-func TestTheBalanceStaysWithinItsBound(t *testing.T) {
-	fleet := Varying(start)
-	fleet.Clusters[0].Pods = fleet.Clusters[0].Pods[1:5]
-	s := newSimulator(t, fleet)
+// balance reads node n1 every 15 s for an hour and interpolates to edges: the
+// most by which kubepods − Σ pods moves, and the longest time between two
+// readings of a series. With scraped the samples' own times are ignored.
+func balance(s *Simulator, cluster string, scraped bool) (most float64, gap time.Duration) {
 	samples := make(map[reading.Series][]reading.Reading)
-	var gap time.Duration
 	for at := start.Add(time.Minute); at.Before(start.Add(time.Hour)); at = at.Add(15 * time.Second) {
-		for _, r := range s.Readings("varying", at)[0].Readings {
-			_, has := r.Values.Get(reading.CPU)
+		for _, r := range s.Readings(cluster, at)[0].Readings {
+			if scraped {
+				r.Time = at
+			}
 			known := samples[r.Series]
-			if !has || (len(known) > 0 && !r.Time.After(known[len(known)-1].Time)) {
+			if len(known) > 0 && !r.Time.After(known[len(known)-1].Time) {
 				continue
 			}
 			if len(known) > 0 {
@@ -157,33 +158,85 @@ func TestTheBalanceStaysWithinItsBound(t *testing.T) {
 			samples[r.Series] = append(known, r)
 		}
 	}
+	first := math.NaN()
+	for at := start.Add(2 * time.Minute); at.Before(start.Add(58 * time.Minute)); at = at.Add(15 * time.Second) {
+		now := 0.0
+		for series, read := range samples {
+			switch series.Kind {
+			case reading.Kubepods:
+				now += cpuAt(read, at)
+			case reading.Pod:
+				now -= cpuAt(read, at)
+			}
+		}
+		if math.IsNaN(first) {
+			first = now
+		}
+		most = max(most, math.Abs(now-first))
+	}
+	return most, gap
+}
+
+// TestTheBalanceStaysWithinItsBound, where pods stay and rates vary.
+func TestTheBalanceStaysWithinItsBound(t *testing.T) {
+	fleet := Varying(start)
+	fleet.Clusters[0].Pods = fleet.Clusters[0].Pods[1:5]
+	s := newSimulator(t, fleet)
+	most, gap := balance(s, "varying", false)
 	if limit := Usual.MaxGap(15 * time.Second); gap > limit || gap < limit/2 {
 		t.Errorf("readings up to %s apart, limit %s", gap, limit)
 	}
 	bound := s.BalanceBound("varying", "n1", start, start.Add(time.Hour), gap)
-	most, first := 0.0, 0.0
-	for at := start.Add(2 * time.Minute); at.Before(start.Add(58 * time.Minute)); at = at.Add(15 * time.Second) {
-		balance := 0.0
-		for series, read := range samples {
-			switch series.Kind {
-			case reading.Kubepods:
-				balance += cpuAt(read, at)
-			case reading.Pod:
-				balance -= cpuAt(read, at)
-			}
-		}
-		if first == 0 {
-			first = balance
-		}
-		most = max(most, math.Abs(balance-first))
-	}
-	t.Logf("balance up to %.0f core-µs, bound %.0f, gap %s", most, bound, gap)
 	if most == 0 || most > bound {
 		t.Errorf("balance up to %v core-µs, bound %v", most, bound)
 	}
-	steady := newSimulator(t, Steady(start))
-	if got := steady.BalanceBound("steady", "n1", start, start.Add(time.Hour), gap); got != 0 {
-		t.Errorf("constant rates: bound %v, want 0", got)
+	t.Logf("balance up to %.0f core-µs, bound %.0f, gap %s", most, bound, gap)
+}
+
+// TestConstantRatesHaveNoBalance, but for a meter that takes a sample's time
+// to be that of its scrape.
+func TestConstantRatesHaveNoBalance(t *testing.T) {
+	s := newSimulator(t, Steady(start))
+	if bound := s.BalanceBound("steady", "n1", start, start.Add(time.Hour), time.Minute); bound != 0 {
+		t.Errorf("bound %v", bound)
+	}
+	limit := 1e-6 * float64(s.NodeCoreMicroseconds("steady", "n1", start, start.Add(time.Hour)))
+	if most, _ := balance(s, "steady", false); most > limit {
+		t.Errorf("balance up to %v core-µs, limit %v", most, limit)
+	}
+	if control, _ := balance(s, "steady", true); control < 1000*limit {
+		t.Errorf("control: without the samples' own times the balance is %v core-µs only", control)
+	}
+}
+
+// TestTheDemo: about ten pods a cluster, nodes that can carry them, and the
+// same fleet again from the same start.
+func TestTheDemo(t *testing.T) {
+	now := start.Add(23 * time.Minute)
+	s, again := newSimulator(t, Demo(now)), newSimulator(t, DemoSince(Demo(now).Boxes[0].Since))
+	for at := now.Add(-24 * time.Hour); at.Before(now); at = at.Add(7 * time.Minute) {
+		for _, cluster := range s.Fleet().Clusters {
+			alive := 0
+			for _, i := range s.Instances(cluster.Name, at, at) {
+				if i.alive(at) {
+					alive++
+				}
+			}
+			if alive < 8 || alive > 12 || len(cluster.Nodes) != 3 {
+				t.Fatalf("%s: %d pods on %d nodes at %s", cluster.Name, alive, len(cluster.Nodes), at)
+			}
+			for n := range cluster.Nodes {
+				if rate := s.rate(cluster.Name, &cluster.Nodes[n], at); rate > float64(cluster.Nodes[n].Cores) {
+					t.Errorf("%s uses %v of %d cores", cluster.Nodes[n].Name, rate, cluster.Nodes[n].Cores)
+				}
+			}
+			if diff := cmp.Diff(s.Readings(cluster.Name, at), again.Readings(cluster.Name, at), cmp.AllowUnexported(reading.Values{})); diff != "" {
+				t.Fatalf("another fleet from the same start:\n%s", diff)
+			}
+		}
+		if watts := s.BoxWatts("box-ams", at); watts < 30 || watts > 90 {
+			t.Errorf("box-ams draws %v W", watts)
+		}
 	}
 }
 

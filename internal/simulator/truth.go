@@ -216,14 +216,16 @@ func (s *Simulator) RateChangeBound(i Instance, gap time.Duration) float64 {
 // BalanceBound is the most, in core-µs, that reading moments alone can bring
 // into a node's running balance (kubepods − Σ pods, each interpolated linearly
 // between readings): Σ over the pods that live in [from, to] of rate change
-// within gap × gap. gap is the longest time between two readings of a series
-// (Housekeeping.MaxGap). Pods that start or end within a gap are not in it:
-// their unseen time is another matter.
+// within gap × gap / 2. A line over a gap in which the rate changes by c is off
+// by c · gap / 4 at most, where the change stands in the middle; once for the
+// pod, once for its part of kubepods. gap is the longest time between two
+// readings of a series (Housekeeping.MaxGap). Pods that start or end within a
+// gap are not in it: their unseen time is another matter.
 func (s *Simulator) BalanceBound(cluster, node string, from, to time.Time, gap time.Duration) float64 {
 	sum := 0.0
 	for _, i := range s.Instances(cluster, from, to) {
 		if i.Node == node {
-			sum += s.RateChangeBound(i, gap) * gap.Seconds() * 1e6
+			sum += s.RateChangeBound(i, gap) * gap.Seconds() * 1e6 / 2
 		}
 	}
 	return sum

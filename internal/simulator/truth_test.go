@@ -55,6 +55,22 @@ func TestMaxChangeIsReachedAndNotExceeded(t *testing.T) {
 	}
 }
 
+// TestEndedPodsBelongToTheParent is the control of TestPartsAddUp: without the
+// pods that ended, the parts do not add up.
+func TestEndedPodsBelongToTheParent(t *testing.T) {
+	s := newSimulator(t, Varying(start))
+	from, to := start.Add(time.Minute), start.Add(time.Hour)
+	living := int64(0)
+	for _, i := range s.Instances("varying", to, to) {
+		if i.Node == "n1" && i.alive(to) {
+			living += s.CoreMicroseconds(i, from, to)
+		}
+	}
+	if kubepods := s.KubepodsCoreMicroseconds("varying", "n1", from, to); kubepods < living+14*60e6 { // 14 runs of 75 s at 0.8 cores
+		t.Errorf("kubepods %d, living pods %d", kubepods, living)
+	}
+}
+
 // lifeSum is what every instance used in a window: the ended ones too.
 func lifeSum(s *Simulator, cluster, node string, from, to time.Time) (sum int64, pods int) {
 	for _, i := range s.Instances(cluster, from, to) {
