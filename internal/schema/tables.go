@@ -251,7 +251,7 @@ var (
 	MeterReading = Table{Name: "meter", DB: MetersDB,
 		Tags: []string{Box, Meter},
 		Fields: []Field{{Name: "counter_millijoules", Optional: true}, {Name: "watts_milli", Optional: true},
-			{Name: "step_millijoules", Optional: true}, {Name: ReadingReceived}, {Name: "refused", Type: String}}}
+			{Name: "step_millijoules", Optional: true}, {Name: ReadingEpoch}, {Name: ReadingReceived}, {Name: "refused", Type: String}}}
 )
 
 // PodRest is the container of what a pod's cgroup counted and no container of

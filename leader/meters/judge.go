@@ -1,0 +1,145 @@
+package meters
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// nameplateFactor is how far above the sum of its nodes' greatest power a box
+// may draw before a reading is refused: turbo, disks and power supplies are not
+// in that sum. anyBox stands in where the hardware is not known.
+const (
+	nameplateFactor = 2
+	anyBox          = 1_000_000_000 // mW
+)
+
+// How far a meter's own time may lie ahead of ours (its clock is wrong), and
+// behind (a gateway shows an old reading, or the clock was never set).
+const (
+	maxAhead  = 30 * time.Second
+	maxBehind = 24 * time.Hour
+)
+
+// slack is how far the times of two readings may be wrong together: half of the
+// way of a slow answer each.
+const slack = 5 * time.Second
+
+// life is what is known of one meter's counter.
+type life struct {
+	known bool
+	last  Reading // the newest that counted
+	// candidates are the refused readings since then that a new epoch may
+	// begin with, in order of time.
+	candidates []Reading
+}
+
+// maxCandidates bounds the refused readings that are remembered of a meter.
+const maxCandidates = 16
+
+// judge decides on a new reading. It returns the life after it and the rows to
+// write: none where the reading is the last one again, two where the reading
+// confirms that a refused one began a new epoch. maxPower is in mW.
+func (l life) judge(r Reading, maxPower int64) (life, []Reading) {
+	if reason := implausible(r, maxPower); reason != "" {
+		return l, []Reading{l.refuse(r, reason)}
+	}
+	switch {
+	case !l.known:
+		r.Epoch = r.Time
+		return life{last: r, known: true}, []Reading{r}
+	case r.Time.Equal(l.last.Time) || l.refused(r.Time):
+		return l, nil
+	case r.Time.Before(l.last.Time):
+		return l, []Reading{l.refuse(r, "its time "+r.Time.Format(time.RFC3339Nano)+" is before the reading of "+l.last.Time.Format(time.RFC3339Nano))}
+	}
+	reason := doubt(l.last, r, maxPower)
+	if reason == "" {
+		r.Epoch = l.last.Epoch
+		return life{last: r, known: true}, []Reading{r}
+	}
+	for _, first := range l.candidates {
+		// A broken device may show one value again and again, so only growth
+		// confirms; it is counted from the first of them, so nothing is lost.
+		grew := r.CounterMillijoules > first.CounterMillijoules
+		if grew && r.Time.After(first.Time) && doubt(first, r, maxPower) == "" {
+			first.Refused, first.Epoch = "", first.Time
+			r.Epoch = first.Epoch
+			return life{last: r, known: true}, []Reading{first, r}
+		}
+	}
+	r.Refused = reason
+	return l.remember(r), []Reading{r}
+}
+
+// refused says whether the candidates hold a reading of that time.
+func (l life) refused(t time.Time) bool {
+	return slices.ContainsFunc(l.candidates, func(r Reading) bool { return r.Time.Equal(t) })
+}
+
+// remember adds a candidate, the newest last; the oldest goes.
+func (l life) remember(r Reading) life {
+	l.candidates = append(slices.Clone(l.candidates), r)
+	slices.SortFunc(l.candidates, func(a, b Reading) int { return a.Time.Compare(b.Time) })
+	l.candidates = l.candidates[max(0, len(l.candidates)-maxCandidates):]
+	return l
+}
+
+// recall is the life of a meter as its stored rows tell it: the last that
+// counted, and those that were refused after it.
+func recall(last Reading, refused []Reading) life {
+	l := life{known: true, last: last}
+	for _, r := range refused {
+		if r.HasCounter && implausible(r, anyBox) == "" && r.Time.After(last.Time) {
+			l = l.remember(r)
+		}
+	}
+	return l
+}
+
+// refuse is the reading with the reason. It never takes the place of one that
+// counts: where its own time is not after that of the last, or lies ahead of
+// us, it stands at the time of its receipt.
+func (l life) refuse(r Reading, reason string) Reading {
+	r.Refused = reason
+	if l.known && !r.Time.After(l.last.Time) || r.Time.After(r.Received) || r.Time.Before(r.Received.Add(-maxBehind)) {
+		r.Time = r.Received
+	}
+	return r
+}
+
+// implausible says what is wrong with a reading alone.
+func implausible(r Reading, maxPower int64) string {
+	switch {
+	case r.HasCounter && r.CounterMillijoules < 0:
+		return "the counter is negative"
+	case r.HasPower && r.PowerMilliwatts < 0:
+		return "the power is negative"
+	case r.HasPower && r.PowerMilliwatts > maxPower:
+		return fmt.Sprintf("the power is %d W, the box cannot draw more than %d W", r.PowerMilliwatts/1000, maxPower/1000)
+	case r.Time.Before(r.Received.Add(-maxBehind)):
+		return "its time " + r.Time.Format(time.RFC3339) + " is more than a day ago"
+	case r.Time.After(r.Received.Add(maxAhead)):
+		return fmt.Sprintf("the meter's clock is %s ahead", r.Time.Sub(r.Received).Round(time.Second))
+	}
+	return ""
+}
+
+// doubt says why b, a later reading, cannot follow a in one epoch.
+func doubt(a, b Reading, maxPower int64) string {
+	if !a.HasCounter || !b.HasCounter {
+		return ""
+	}
+	growth := b.CounterMillijoules - a.CounterMillijoules
+	if growth < 0 {
+		return fmt.Sprintf("the counter went back by %d mJ", -growth)
+	}
+	milliseconds := (b.Time.Sub(a.Time) + slack).Milliseconds()
+	steps := 2 * max(a.StepMillijoules, b.StepMillijoules)
+	// mJ/ms = W. The product of a power and a span of years may overflow, the
+	// quotient does not.
+	if (growth-steps)/milliseconds > maxPower/1000 {
+		return fmt.Sprintf("the counter grew by %d mJ in %d ms, the box cannot draw more than %d W", growth, milliseconds, maxPower/1000)
+	}
+	return ""
+}
