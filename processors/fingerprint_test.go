@@ -114,7 +114,7 @@ func TestPowerFingerprint(t *testing.T) {
 		in.Meters[0].Readings = []Reading{
 			{Time: epoch0.Add(-time.Minute), CounterMillijoules: 0, StepMillijoules: 1000},
 			{Time: epoch0.Add(time.Minute), CounterMillijoules: 40_000, StepMillijoules: 1000},
-			{Time: epoch0.Add(3 * time.Minute), CounterMillijoules: 80_000, StepMillijoules: 1000},
+			{Time: epoch0.Add(3 * time.Minute), CounterMillijoules: 94_000, StepMillijoules: 1000},
 		}
 		in.Meters[0].From, in.Meters[0].To = epoch0.Add(-time.Minute), epoch0.Add(10*time.Minute)
 		return in
@@ -166,7 +166,7 @@ func TestPowerFingerprint(t *testing.T) {
 		},
 		"a later reading that closes nothing": func(in *PowerInput) {
 			m := &in.Meters[0]
-			m.Readings = append(m.Readings, Reading{Time: epoch0.Add(4 * time.Minute), CounterMillijoules: 81_000, StepMillijoules: 1000})
+			m.Readings = append(m.Readings, Reading{Time: epoch0.Add(4 * time.Minute), CounterMillijoules: 95_000, StepMillijoules: 1000})
 		},
 		"an earlier reading that bounds no one": func(in *PowerInput) {
 			m := &in.Meters[0]

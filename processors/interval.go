@@ -13,10 +13,11 @@ import (
 // then the rounding of its two ends is at most 1/MinSteps of its energy each.
 const MinSteps = 20
 
-// gridSteps is the width of the grid that bounds intervals of coarse counters:
-// the first reading in each cell of gridSteps ends an interval, unless it lies
-// less than MinSteps before the next cell.
-const gridSteps = 2 * MinSteps
+// gridSteps is the width of the grid that bounds intervals: the first reading
+// in a cell ends one if it lies at most gridSteps - MinSteps behind the cell's
+// start, or MinSteps from both neighbouring cells' first readings. A prime, so
+// that a steady growth per reading meets each place in the cells.
+const gridSteps = 23
 
 // Reading is what an electricity counter showed.
 type Reading struct {
@@ -31,7 +32,7 @@ type Meter struct {
 	Name string
 	// Readings in the order of time. They reach from before the window (Span
 	// says whether far enough) to an interval's end at or after the window's, or
-	// to the newest that there is: at 100 W a counter of 1 Wh needs 24 minutes.
+	// to the newest that there is: at 100 W a counter of 1 Wh needs 14 minutes.
 	Readings []Reading
 	// FromFirst: Readings starts with the first reading that there is.
 	FromFirst bool
@@ -111,16 +112,23 @@ type run struct {
 }
 
 func (r run) intervals() []Interval {
+	firsts := r.firsts()
 	var bounds []int
-	for i := range r.readings {
-		if !r.bounds(i) {
-			continue
-		}
+	bound := func(i int) {
 		// Closer than MinSteps: only after the first reading of a life, at its
 		// end, or where the counter's resolution changed.
 		if len(bounds) == 0 || r.steps(bounds[len(bounds)-1], i) >= MinSteps {
 			bounds = append(bounds, i)
 		}
+	}
+	for k, i := range firsts {
+		apart := 0 < k && k < len(firsts)-1 && r.steps(firsts[k-1], i) >= MinSteps && r.steps(i, firsts[k+1]) >= MinSteps
+		if r.begins && i == 0 || r.early(i) || apart {
+			bound(i)
+		}
+	}
+	if r.ended && len(bounds) > 0 {
+		bound(len(r.readings) - 1)
 	}
 	var intervals []Interval
 	for i := 1; i < len(bounds); i++ {
@@ -130,22 +138,28 @@ func (r run) intervals() []Interval {
 	return intervals
 }
 
-// bounds says whether reading i bounds an interval.
-func (r run) bounds(i int) bool {
-	last := len(r.readings) - 1
-	switch {
-	case i == 0:
-		return r.begins
-	case i == last && r.ended:
-		return true
+// firsts is the readings that are the first in their cells, and the first of
+// the counter's life.
+func (r run) firsts() []int {
+	var firsts []int
+	for i := range r.readings {
+		if i == 0 && r.begins || i > 0 && r.cell(i, i) > r.cell(i-1, i) {
+			firsts = append(firsts, i)
+		}
 	}
-	counter, unit := r.readings[i].CounterMillijoules, step(r.readings[i])
-	cell := gridSteps * unit
-	if floorDiv(counter, cell) > floorDiv(r.readings[i-1].CounterMillijoules, cell) &&
-		counter-floorDiv(counter, cell)*cell <= cell-MinSteps*unit {
-		return true
-	}
-	return i < last && r.steps(i-1, i) >= MinSteps && r.steps(i, i+1) >= MinSteps
+	return firsts
+}
+
+// cell is the cell of a reading in the grid of another one's step.
+func (r run) cell(i, of int) int64 {
+	return floorDiv(r.readings[i].CounterMillijoules, gridSteps*step(r.readings[of]))
+}
+
+// early says whether a reading lies so near to its cell's start that the next
+// cell is MinSteps away.
+func (r run) early(i int) bool {
+	unit := step(r.readings[i])
+	return i > 0 && r.readings[i].CounterMillijoules-r.cell(i, i)*gridSteps*unit <= (gridSteps-MinSteps)*unit
 }
 
 // steps is the growth between two readings in steps of the coarser of them.
