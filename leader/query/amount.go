@@ -138,3 +138,24 @@ func (e *Exact) UnmarshalJSON(text []byte) error {
 	*e = Exact{units, decimals}
 	return nil
 }
+
+// Cmp compares exactly.
+func (e Exact) Cmp(other Exact) int {
+	return new(big.Rat).SetFrac(e.integer(), pow10(e.decimals)).Cmp(new(big.Rat).SetFrac(other.integer(), pow10(other.decimals)))
+}
+
+func (e Exact) integer() *big.Int {
+	if e.units == nil {
+		return new(big.Int)
+	}
+	return e.units
+}
+
+func pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
+
+// Plus is the exact sum.
+func (e Exact) Plus(other Exact) Exact {
+	decimals := max(e.decimals, other.decimals)
+	scaled := func(x Exact) *big.Int { return new(big.Int).Mul(x.integer(), pow10(decimals-x.decimals)) }
+	return Exact{new(big.Int).Add(scaled(e), scaled(other)), decimals}
+}

@@ -2,7 +2,6 @@ package query
 
 import (
 	"cmp"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,20 +109,6 @@ func costNumber(r Row) Exact {
 	}
 	return number
 }
-
-// Cmp compares exactly.
-func (e Exact) Cmp(other Exact) int {
-	return new(big.Rat).SetFrac(e.integer(), pow10(e.decimals)).Cmp(new(big.Rat).SetFrac(other.integer(), pow10(other.decimals)))
-}
-
-func (e Exact) integer() *big.Int {
-	if e.units == nil {
-		return new(big.Int)
-	}
-	return e.units
-}
-
-func pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
 // sortRows orders by the wanted column, then by key and time.
 func sortRows(rows []Row, request Request) {

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func newApply(a *app) *cobra.Command {
+	var files []string
+	var yes, dryRun bool
+	command := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Apply customers, clusters, boxes, nodes, hardware, meters, assignments and prices",
+		Long: `Apply objects from YAML. Shows what would change and asks first. To apply the same
+file again changes nothing. An object without validFrom holds from now on (a new
+one: from the beginning); one with validFrom in the past is a correction, and
+what depends on it is computed again.
+
+  apiVersion: accumulus.dev/v1
+  kind: PriceList
+  metadata: {name: standard}
+  spec:
+    currency: EUR
+    rates:
+    - {resource: cpu_used, price: "0.031"}      # a core-hour
+    - {resource: memory_used, price: "0.004"}   # a GiB-hour
+    - {resource: energy, price: "0.28"}         # a kWh
+
+"accumulus get all -o yaml" prints what there is in the same form.`,
+		Example: `  accumulus apply -f fleet.yaml
+  accumulus apply -f prices.yaml --dry-run
+  accumulus get pricelist standard -o yaml | sed 's/0.031/0.029/' | accumulus apply -f - --yes`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := a.readFiles(files)
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			plan, err := c.Apply(cmd.Context(), text, true)
+			if err != nil {
+				return err
+			}
+			a.printf("%s", plan.Changes)
+			if plan.Changes.Empty() || dryRun {
+				return nil
+			}
+			if plan.Due > 0 {
+				a.printf("%d quarters are computed again\n", plan.Due)
+			}
+			if err := a.confirm(yes, "Apply?"); err != nil {
+				return err
+			}
+			if _, err := c.Apply(cmd.Context(), text, false); err != nil {
+				return err
+			}
+			a.printf("applied\n")
+			return nil
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVarP(&files, "filename", "f", nil, "file to apply, - for standard input; may be repeated")
+	flags.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	flags.BoolVar(&dryRun, "dry-run", false, "only show what would change")
+	_ = command.MarkFlagRequired("filename") // the flag was just added
+	return command
+}
+
+// readFiles joins the files as documents of one text.
+func (a *app) readFiles(files []string) ([]byte, error) {
+	var texts [][]byte
+	for _, name := range files {
+		var text []byte
+		var err error
+		if name == "-" {
+			text, err = io.ReadAll(a.in)
+			a.interactive = false // standard input is used up
+		} else {
+			text, err = os.ReadFile(name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		texts = append(texts, text)
+	}
+	return bytes.Join(texts, []byte("\n---\n")), nil
+}

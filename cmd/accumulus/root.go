@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/leader/client"
+	"github.com/spf13/cobra"
+)
+
+// app is what every command shares.
+type app struct {
+	in          io.Reader
+	out, errOut io.Writer
+	interactive bool // somebody can answer a question
+	getenv      func(string) string
+
+	server, tokenFile, caFile string
+	output, units             string
+}
+
+// Output formats and units.
+const (
+	asTable = "table"
+	asJSON  = "json"
+	asCSV   = "csv"
+	asYAML  = "yaml"
+
+	humanUnits = "human"
+	baseUnits  = "base"
+)
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "accumulus",
+		Short: "Metering for fleets of Kubernetes clusters",
+		Long: `Accumulus meters what the clusters of a fleet use: CPU, memory, network, energy
+and its cost, by cluster, box, namespace, workload, customer and project.
+
+Try it on this machine:      accumulus demo
+Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,namespace`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errOut)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", a.env("ACCUMULUS_SERVER", client.DefaultServer), "URL of the leader (ACCUMULUS_SERVER)")
+	flags.StringVar(&a.tokenFile, "token-file", a.env("ACCUMULUS_TOKEN_FILE", ""), "file with the bearer token (ACCUMULUS_TOKEN_FILE; default "+client.DefaultTokenFile+", else viewer.token beside it)")
+	flags.StringVar(&a.caFile, "ca-file", a.env("ACCUMULUS_CA_FILE", ""), "CA of the leader's certificate, PEM (ACCUMULUS_CA_FILE)")
+	root.AddCommand(newUsage(a), newBoxes(a), newExport(a), newStatus(a), newCluster(a), newApply(a), newGet(a), newVersion(a))
+	return root
+}
+
+func (a *app) env(name, otherwise string) string {
+	if value := a.getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
+func (a *app) client() (*client.Client, error) {
+	return client.New(client.Config{Server: a.server, TokenFile: a.tokenFile, CAFile: a.caFile})
+}
+
+// outputFlag adds -o; the first format is the default.
+func (a *app) outputFlag(command *cobra.Command, formats ...string) {
+	command.Flags().StringVarP(&a.output, "output", "o", formats[0], "output format: "+strings.Join(formats, ", "))
+	_ = command.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag was just added
+	check := command.PreRunE
+	command.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if !slices.Contains(formats, a.output) {
+			return fmt.Errorf("output %q: use %s", a.output, strings.Join(formats, ", "))
+		}
+		if check != nil {
+			return check(cmd, args)
+		}
+		return nil
+	}
+}
+
+// unitsFlag adds --units.
+func (a *app) unitsFlag(command *cobra.Command) {
+	command.Flags().StringVar(&a.units, "units", humanUnits, "units of tables: human, base (core-seconds, byte-seconds, bytes, joules)")
+	check := command.PreRunE
+	command.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if a.units != humanUnits && a.units != baseUnits {
+			return fmt.Errorf("units %q: use human or base", a.units)
+		}
+		if check != nil {
+			return check(cmd, args)
+		}
+		return nil
+	}
+}
+
+func (a *app) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.out, format, args...) // a closed pipe, as after head: nothing to tell
+}
+
+func (a *app) printJSON(value any) error {
+	encoder := json.NewEncoder(a.out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// errNotConfirmed is a question answered with no.
+var errNotConfirmed = errors.New("not confirmed; nothing was changed")
+
+// confirm asks unless yes; where nobody can answer it is an error that says so.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !a.interactive {
+		return fmt.Errorf("%s Nobody can answer here: add --yes", question)
+	}
+	a.printf("%s [y/N] ", question)
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return errNotConfirmed
+	}
+	return nil
+}

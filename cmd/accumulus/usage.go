@@ -1,0 +1,236 @@
+package main
+
+import (
+	"math/big"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/spf13/cobra"
+)
+
+func newUsage(a *app) *cobra.Command {
+	var window, step, sort string
+	var aggregate, filter []string
+	var limit int
+	command := &cobra.Command{
+		Use:   "usage",
+		Short: "Show what was used, its energy and its cost",
+		Long: `Show what was used in a window, its energy and its cost.
+
+Windows end at the last settled minute: 1h, 24h, 7d; or they are calendar times
+in UTC: today, yesterday, month, lastmonth, 2026-11; or FROM,TO in RFC 3339.
+
+Keys: ` + keyList() + `, label:NAME.`,
+		Example: `  accumulus usage --window 1h --aggregate cluster,namespace
+  accumulus usage --window 24h --aggregate customer --sort -cost
+  accumulus usage --window today --aggregate label:team --filter cluster=edge-a
+  accumulus usage --window 24h --step 1h --aggregate namespace --filter 'namespace=shop*' -o csv`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			values := url.Values{"window": {window}, "filter": filter}
+			for name, value := range map[string]string{"aggregate": strings.Join(aggregate, ","), "step": step, "sort": sort} {
+				if value != "" {
+					values.Set(name, value)
+				}
+			}
+			if limit > 0 {
+				values.Set("limit", strconv.Itoa(limit))
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			answer, err := c.Usage(cmd.Context(), values)
+			if err != nil {
+				return err
+			}
+			return a.showUsage(answer, step != "")
+		},
+	}
+	flags := command.Flags()
+	flags.StringVarP(&window, "window", "w", "1h", "time to sum over")
+	flags.StringSliceVarP(&aggregate, "aggregate", "a", []string{"cluster", "namespace"}, "keys to sum by; \"\" for one row")
+	flags.StringArrayVarP(&filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
+	flags.StringVar(&step, "step", "", "a row per step: 15m, 1h, 1d")
+	flags.StringVar(&sort, "sort", "", "cpu, memory, networkReceive, networkTransmit, energy, cost, key or from; - before it for descending")
+	flags.IntVar(&limit, "limit", 0, "only the first rows")
+	a.outputFlag(command, asTable, asJSON, asCSV)
+	a.unitsFlag(command)
+	return command
+}
+
+func keyList() string {
+	names := make([]string, len(query.Keys))
+	for i, key := range query.Keys {
+		names[i] = string(key)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (a *app) showUsage(answer query.Answer, steps bool) error {
+	switch a.output {
+	case asJSON:
+		return a.printJSON(answer)
+	case asCSV:
+		return usageCSV(answer).writeCSV(a.out)
+	}
+	if len(answer.Rows) == 0 {
+		a.printf("Nothing was metered from %s to %s. `accumulus status` says why.\n", humanTime(answer.From), humanTime(answer.To))
+		return nil
+	}
+	t := usageTable(answer, a.units == baseUnits, steps)
+	if err := t.write(a.out); err != nil {
+		return err
+	}
+	a.printf("\n%s to %s", humanTime(answer.From), humanTime(answer.To))
+	for _, row := range answer.Rows {
+		if row.Provisional {
+			a.printf("; * may still change")
+			break
+		}
+	}
+	if left := answer.Total - len(answer.Rows); left > 0 {
+		a.printf("; %d more rows", left)
+	}
+	a.printf("\n")
+	return nil
+}
+
+// usageTable is for people: in human units by default.
+func usageTable(answer query.Answer, base, steps bool) *table {
+	t := &table{}
+	for _, key := range answer.Aggregate {
+		t.columns = append(t.columns, left(strings.ToUpper(string(key)))...)
+	}
+	if steps {
+		t.columns = append(t.columns, left("FROM")...)
+	}
+	if base {
+		t.columns = append(t.columns, right("CPU core-s", "MEMORY B-s", "RECEIVED B", "SENT B", "ENERGY J", "COST", "COVERAGE")...)
+	} else {
+		t.columns = append(t.columns, right("CPU core-h", "MEMORY GiB-h", "RECEIVED", "SENT", "ENERGY", "COST", "COVERAGE")...)
+	}
+	t.columns = append(t.columns, left("ENERGY IS")...)
+	for _, row := range answer.Rows {
+		var cells []string
+		for _, key := range answer.Aggregate {
+			cells = append(cells, row.Key[string(key)])
+		}
+		if steps {
+			cells = append(cells, humanTime(row.From))
+		}
+		quality := row.Quality
+		if row.Provisional {
+			quality += " *"
+		}
+		cells = append(cells, figures(row, base)...)
+		t.add(append(cells, percent(row.Coverage), quality)...)
+	}
+	if len(answer.Rows) > 1 && len(answer.Aggregate) > 0 {
+		t.add(totalRow(answer, base, steps)...)
+	}
+	return t
+}
+
+func figures(row query.Row, base bool) []string {
+	if base {
+		return []string{row.CPUCoreSeconds.String(), row.MemoryByteSeconds.String(), row.NetworkReceiveBytes.String(),
+			row.NetworkTransmitBytes.String(), row.EnergyJoules.String(), costText(row, true)}
+	}
+	return []string{number(row.CPUCoreSeconds.Float() / 3600), number(row.MemoryByteSeconds.Float() / (1 << 30) / 3600),
+		humanBytes(row.NetworkReceiveBytes.Float()), humanBytes(row.NetworkTransmitBytes.Float()),
+		humanEnergy(row.EnergyJoules.Float()), costText(row, false)}
+}
+
+// costText is the row's cost in all its currencies, "" without a price.
+func costText(row query.Row, exact bool) string {
+	var texts []string
+	for _, money := range moneyOf(row) {
+		if exact {
+			texts = append(texts, money.Cost+" "+money.Currency)
+		} else {
+			texts = append(texts, humanMoney(money.Cost, money.Currency))
+		}
+	}
+	return strings.Join(texts, " + ")
+}
+
+func moneyOf(row query.Row) []query.Money {
+	if row.Cost != nil {
+		return []query.Money{{Cost: *row.Cost, Currency: row.Currency}}
+	}
+	return row.Costs
+}
+
+// totalRow adds the rows up, exactly.
+func totalRow(answer query.Answer, base, steps bool) []string {
+	total := query.Row{}
+	costs := make(map[string]*big.Rat)
+	var currencies []string
+	for _, row := range answer.Rows {
+		total.CPUCoreSeconds = total.CPUCoreSeconds.Plus(row.CPUCoreSeconds)
+		total.MemoryByteSeconds = total.MemoryByteSeconds.Plus(row.MemoryByteSeconds)
+		total.NetworkReceiveBytes = total.NetworkReceiveBytes.Plus(row.NetworkReceiveBytes)
+		total.NetworkTransmitBytes = total.NetworkTransmitBytes.Plus(row.NetworkTransmitBytes)
+		total.EnergyJoules = total.EnergyJoules.Plus(row.EnergyJoules)
+		for _, money := range moneyOf(row) {
+			if costs[money.Currency] == nil {
+				costs[money.Currency] = new(big.Rat)
+				currencies = append(currencies, money.Currency)
+			}
+			if amount, ok := new(big.Rat).SetString(money.Cost); ok {
+				costs[money.Currency].Add(costs[money.Currency], amount)
+			}
+		}
+	}
+	for _, currency := range currencies {
+		total.Costs = append(total.Costs, query.Money{Cost: costs[currency].FloatString(9), Currency: currency})
+	}
+	cells := make([]string, len(answer.Aggregate))
+	for i := range cells {
+		cells[i] = " "
+	}
+	cells[0] = "TOTAL"
+	if steps {
+		cells = append(cells, " ")
+	}
+	return append(append(cells, figures(total, base)...), " ", " ")
+}
+
+// usageCSV is for programs: base units, the names of the API.
+func usageCSV(answer query.Answer) *table {
+	t := &table{}
+	for _, key := range answer.Aggregate {
+		t.columns = append(t.columns, left(string(key))...)
+	}
+	t.columns = append(t.columns, left("from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
+		"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
+		"energyOverheadJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional")...)
+	for _, row := range answer.Rows {
+		money := moneyOf(row)
+		if len(money) == 0 {
+			money = []query.Money{{}}
+		}
+		for i, m := range money { // a line per currency; the quantities stand in the first
+			var cells []string
+			for _, key := range answer.Aggregate {
+				cells = append(cells, row.Key[string(key)])
+			}
+			cells = append(cells, row.From.UTC().Format(time.RFC3339), row.To.UTC().Format(time.RFC3339))
+			for _, quantity := range []query.Exact{row.CPUCoreSeconds, row.MemoryByteSeconds, row.NetworkReceiveBytes, row.NetworkTransmitBytes,
+				row.CPURequestCoreSeconds, row.MemoryRequestByteSeconds, row.PodSeconds, row.NodeSeconds, row.EnergyJoules, row.EnergyActiveJoules,
+				row.EnergyIdleJoules, row.EnergyOverheadJoules, row.EnergyModelledJoules} {
+				if i > 0 {
+					quantity = query.Exact{}
+				}
+				cells = append(cells, quantity.String())
+			}
+			t.add(append(cells, m.Cost, m.Currency, strconv.FormatFloat(row.Coverage, 'f', 4, 64), row.Interpolated.String(),
+				row.Quality, strconv.FormatBool(row.Provisional))...)
+		}
+	}
+	return t
+}
