@@ -1,0 +1,98 @@
+package follower
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/watch"
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// Kinds of sources.
+const (
+	SourceHost    = "host"    // this machine's control groups
+	SourceKubelet = "kubelet" // the kubelets of a Kubernetes cluster
+)
+
+// Config is what a follower is told. Validate lists all that is wrong.
+type Config struct {
+	Cluster string // immutable id; a tag of every row
+	Dir     string // everything that is kept: store, seed's database, tokens
+
+	Source  string // SourceHost or SourceKubelet; "" when Deps gives one
+	Node    string // host source: name of the machine in the rows
+	API     watch.ClientConfig
+	Kubelet kubelet.Config
+	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
+
+	SeedDir string // directory of the seed's *.sql files; "" = none
+
+	Interval       time.Duration // between two reads of the source; a slot of wall-clock time
+	SettleDeadline time.Duration // after its end a window settles with what is there
+	FactsDeadline  time.Duration // after its end a row's missing facts settle as "unknown"
+	// From is the first window of the live lane: a minute. The zero time is the
+	// minute of the first reading. It counts at the first start only.
+	From time.Time
+
+	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
+	InfluxToken influxsync.Secret
+
+	Listen      string // host:port that Run serves; "" = nothing, the owner serves Handler
+	TLSCert     string // PEM files; both or none
+	TLSKey      string
+	Insecure    bool   // serve an address beyond loopback without TLS
+	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
+	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent
+}
+
+// Defaults of the settings.
+const (
+	DefaultInterval       = 15 * time.Second
+	DefaultSettleDeadline = 2 * time.Minute
+	DefaultFactsDeadline  = 10 * time.Minute
+	DefaultListen         = "127.0.0.1:8081"
+	HostCluster           = "local" // cluster of the host source
+)
+
+// Validate lists all that is wrong, each with the setting's name.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Cluster == "" {
+		wrong("cluster: a name is needed")
+	}
+	if c.Dir == "" {
+		wrong("data: a directory is needed")
+	}
+	switch c.Source {
+	case "":
+	case SourceHost:
+		if c.Node == "" {
+			wrong("node: the host source needs a name for the machine")
+		}
+	case SourceKubelet:
+		if c.API.URL != "" && c.API.Kubeconfig != "" {
+			wrong("api-server and kubeconfig: give one of them")
+		}
+	default:
+		wrong("source: %q is neither %s nor %s", c.Source, SourceHost, SourceKubelet)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"scrape-interval", c.Interval}, {"settle-deadline", c.SettleDeadline}, {"facts-deadline", c.FactsDeadline}} {
+		if d.value <= 0 {
+			wrong("%s: %s is not positive", d.name, d.value)
+		}
+	}
+	if c.Interval > 0 && (c.Interval < time.Second || c.Interval > schema.Minute) {
+		wrong("scrape-interval: %s is not between 1s and 1m", c.Interval)
+	}
+	if !c.From.Equal(c.From.Truncate(schema.Minute)) {
+		wrong("from: %s is no whole minute", c.From.Format(time.RFC3339Nano))
+	}
+	return errors.Join(append(errs, c.validateListen()...)...)
+}

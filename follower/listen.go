@@ -1,0 +1,81 @@
+package follower
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// validateListen holds the port to loopback, unless TLS or an explicit word
+// says otherwise: tokens would cross the network in the clear.
+func (c Config) validateListen() []error {
+	var errs []error
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, errors.New("tls-cert and tls-key: give both or none"))
+	}
+	if c.Listen == "" {
+		return errs
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return append(errs, fmt.Errorf("listen: %w", err))
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return errs
+	}
+	if c.TLSCert == "" && !c.Insecure {
+		errs = append(errs, fmt.Errorf("listen: %s is not a loopback address: give tls-cert and tls-key, or insecure-listen to send tokens and data in the clear", c.Listen))
+	}
+	return errs
+}
+
+// How long a client may take.
+const (
+	headerTimeout   = 10 * time.Second
+	shutdownTimeout = 5 * time.Second
+)
+
+// listen opens the port, so that an address in use is an error before anything
+// else runs.
+func (f *Follower) listen() (net.Listener, error) {
+	if f.config.Listen == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", f.config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if f.config.TLSCert == "" {
+		return listener, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(f.config.TLSCert, f.config.TLSKey)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen: %w", err), listener.Close())
+	}
+	return tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}), nil
+}
+
+// serve answers on the listener until ctx ends.
+func (f *Follower) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{Handler: f.Handler(), ReadHeaderTimeout: headerTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(stop)
+	if err != nil {
+		err = server.Close()
+	}
+	<-done
+	return err
+}

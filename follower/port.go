@@ -1,0 +1,208 @@
+package follower
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	maxQueryBytes = 1 << 20  // of a query's form
+	maxWriteBytes = 32 << 20 // of one request that writes results
+	// hangs is how many slots the loop may be silent before /livez fails.
+	hangs = 8
+)
+
+// Handler is the follower's port:
+//
+//	GET  /healthz /livez /readyz    no token
+//	GET  /metrics                   no token: counts without names of pods
+//	GET  /api/v1/status             viewer or leader
+//	GET, POST /query                viewer or leader; see readOnly
+//	POST /write?db=results          leader
+//	GET, HEAD /ping                 viewer or leader
+//
+// A leader's request may carry its time as Date header, from which the
+// follower learns its own clock's offset. Before Run has opened the store,
+// what needs it answers 503.
+func (f *Follower) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /livez", f.livez)
+	mux.HandleFunc("GET /readyz", f.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(f.reg, promhttp.HandlerOpts{}))
+	mux.Handle("GET /api/v1/status", f.need(viewer, f.serveStatus))
+	mux.Handle("GET /ping", f.need(viewer, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	mux.Handle("GET /query", f.need(viewer, f.query))
+	mux.Handle("POST /query", f.need(viewer, f.query))
+	mux.Handle("POST /write", f.need(leader, f.write))
+	return mux
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n") // a reader that went away needs no answer
+}
+
+// refuse answers in the form of InfluxDB, which its clients understand.
+func refuse(w http.ResponseWriter, status int, text string) {
+	answer(w, status, map[string]string{"error": text})
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // a reader that went away needs no answer
+}
+
+// need lets in who has a token of the role, and learns the time from a leader.
+func (f *Follower) need(least role, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		have := f.roleOf(r)
+		switch {
+		case have == nobody:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus-follower"`)
+			refuse(w, http.StatusUnauthorized, "a bearer token is needed")
+			return
+		case have < least:
+			refuse(w, http.StatusForbidden, "the viewer's token does not allow this")
+			return
+		}
+		if date, err := http.ParseTime(r.Header.Get("Date")); err == nil && have == leader {
+			f.trust.saw("leader", date.Sub(f.clock.Now().Truncate(time.Second)))
+		}
+		next(w, r)
+	})
+}
+
+func (f *Follower) livez(w http.ResponseWriter, _ *http.Request) {
+	f.mu.Lock()
+	state := f.state
+	f.mu.Unlock()
+	if state.started.IsZero() {
+		plain(w, http.StatusServiceUnavailable, "not started")
+		return
+	}
+	if silent := f.clock.Now().Sub(state.beat); silent > hangs*f.config.Interval {
+		plain(w, http.StatusServiceUnavailable, "the loop is silent for "+silent.Round(time.Second).String())
+		return
+	}
+	plain(w, http.StatusOK, "ok")
+}
+
+func (f *Follower) readyz(w http.ResponseWriter, _ *http.Request) {
+	f.mu.Lock()
+	state := f.state
+	f.mu.Unlock()
+	switch {
+	case !state.open:
+		plain(w, http.StatusServiceUnavailable, "the store is not open")
+	case state.lastTick.IsZero():
+		plain(w, http.StatusServiceUnavailable, "the first slot is not done")
+	default:
+		plain(w, http.StatusOK, "ok")
+	}
+}
+
+func (f *Follower) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, f.Status())
+}
+
+// usable says whether the store can be asked; if not, it has answered.
+func (f *Follower) usable(w http.ResponseWriter) bool {
+	f.mu.Lock()
+	open := f.state.open
+	f.mu.Unlock()
+	if !open {
+		refuse(w, http.StatusServiceUnavailable, "the store is not open")
+	}
+	return open
+}
+
+func (f *Follower) query(w http.ResponseWriter, r *http.Request) {
+	if !f.usable(w) {
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxQueryBytes)
+	if err := r.ParseForm(); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	parameters := url.Values{}
+	for _, name := range []string{"db", "q", "epoch", "chunked", "chunk_size", "pretty"} {
+		if values := r.Form[name]; len(values) > 1 {
+			refuse(w, http.StatusBadRequest, "parameter "+name+" is given twice")
+			return
+		} else if len(values) == 1 {
+			parameters.Set(name, values[0])
+		}
+	}
+	if err := readOnly(parameters.Get("db"), parameters.Get("q")); err != nil {
+		refuse(w, http.StatusForbidden, err.Error())
+		return
+	}
+	response, err := f.store.upstream.send(r.Context(), "query", parameters, nil, r.Header.Get("Accept"))
+	f.pass(w, response, err)
+}
+
+func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
+	if !f.usable(w) {
+		return
+	}
+	asked := r.URL.Query()
+	if db := asked.Get("db"); db != schema.ResultsDB || len(asked["db"]) != 1 {
+		refuse(w, http.StatusForbidden, "only the database results is written over this port")
+		return
+	}
+	if precision := asked.Get("precision"); precision != "" && precision != "ns" && precision != "n" {
+		refuse(w, http.StatusBadRequest, "times are in nanoseconds")
+		return
+	}
+	parameters := url.Values{"db": {schema.ResultsDB}, "precision": {"ns"}}
+	response, err := f.store.upstream.send(r.Context(), "write", parameters, http.MaxBytesReader(w, r.Body, maxWriteBytes), "")
+	f.pass(w, response, err)
+}
+
+// pass streams the store's answer, each piece as it comes.
+func (f *Follower) pass(w http.ResponseWriter, response *http.Response, err error) {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		refuse(w, http.StatusRequestEntityTooLarge, "the request is too large")
+		return
+	case err != nil:
+		f.log.Warn("store does not answer", "err", err)
+		refuse(w, http.StatusBadGateway, "the store does not answer")
+		return
+	}
+	defer func() { _ = response.Body.Close() }()
+	for _, name := range []string{"Content-Type", "X-Influxdb-Version", "X-Influxdb-Error"} {
+		if value := response.Header.Get(name); value != "" {
+			w.Header().Set(name, value)
+		}
+	}
+	w.WriteHeader(response.StatusCode)
+	flush := http.NewResponseController(w)
+	piece := make([]byte, 64<<10)
+	for {
+		n, err := response.Body.Read(piece)
+		if _, failed := w.Write(piece[:n]); failed != nil {
+			return
+		}
+		_ = flush.Flush() // a writer without it sends at the end
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil { // the reader must see that the answer is cut
+			f.log.Warn("store's answer ended early", "err", err)
+			panic(http.ErrAbortHandler)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package follower
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/influxdata/influxql"
+)
+
+// readable are the databases that may be asked over the port: never raw.
+var readable = []string{schema.MinuteDB, schema.FactsDB, schema.ResultsDB}
+
+// readOnly says why a text of InfluxQL may not be run on a database, or nil.
+// Allowed are SELECT without INTO and those SHOW statements that tell of
+// tables, all on the named database alone.
+func readOnly(db, text string) error {
+	if db != "" && !slices.Contains(readable, db) {
+		return fmt.Errorf("database %q is not one of %q", db, readable)
+	}
+	query, err := influxql.ParseQuery(text)
+	if err != nil {
+		return fmt.Errorf("parse query: %w", err)
+	}
+	if len(query.Statements) == 0 {
+		return fmt.Errorf("parse query: no statement")
+	}
+	for _, statement := range query.Statements {
+		if err := allowed(db, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func allowed(db string, statement influxql.Statement) error {
+	var on string
+	var sources influxql.Sources
+	switch s := statement.(type) {
+	case *influxql.ShowDatabasesStatement:
+		return nil
+	case *influxql.SelectStatement:
+		if s.Target != nil {
+			return fmt.Errorf("SELECT … INTO is not allowed")
+		}
+		sources = s.Sources
+	case *influxql.ShowMeasurementsStatement:
+		on = s.Database
+		if s.Source != nil {
+			sources = influxql.Sources{s.Source}
+		}
+	case *influxql.ShowTagKeysStatement:
+		on, sources = s.Database, s.Sources
+	case *influxql.ShowTagValuesStatement:
+		on, sources = s.Database, s.Sources
+	case *influxql.ShowFieldKeysStatement:
+		on, sources = s.Database, s.Sources
+	case *influxql.ShowSeriesStatement:
+		on, sources = s.Database, s.Sources
+	default:
+		return fmt.Errorf("only SELECT and SHOW of databases, measurements, tag keys, tag values, field keys and series are allowed")
+	}
+	if db == "" || on != "" && on != db {
+		return fmt.Errorf("a statement stays in the database of its request (db=), one of %q", readable)
+	}
+	return within(db, sources)
+}
+
+// within says whether sources stay in the database.
+func within(db string, sources influxql.Sources) error {
+	for _, source := range sources {
+		switch s := source.(type) {
+		case *influxql.Measurement:
+			if s.Database != "" && s.Database != db {
+				return fmt.Errorf("database %q is not that of the request", s.Database)
+			}
+		case *influxql.SubQuery:
+			if err := allowed(db, s.Statement); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("source %s is not allowed", source)
+		}
+	}
+	return nil
+}
