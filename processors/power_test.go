@@ -131,7 +131,7 @@ func process(t testing.TB, in PowerInput) PowerResult {
 func TestPowerAddsUp(t *testing.T) {
 	const quarters = 4
 	total, mixed := 0, 0
-	for seed := range cases(t, 150) {
+	for seed := range cases(t, 90) {
 		w := randomWorld(uint64(seed), quarters)
 		var results []PowerResult
 		for q := range quarters {
@@ -156,7 +156,7 @@ func TestPowerAddsUp(t *testing.T) {
 			total += n
 		}
 	}
-	t.Logf("%d intervals in %d worlds, %d mixed minutes", total, cases(t, 150), mixed)
+	t.Logf("%d intervals in %d worlds, %d mixed minutes", total, cases(t, 90), mixed)
 	if total == 0 || mixed == 0 {
 		t.Error("the worlds hold no interval or no mixed minute: the law was not tried")
 	}
@@ -230,7 +230,7 @@ func loseRow(r PowerResult) PowerResult {
 }
 
 func TestPowerRepeats(t *testing.T) {
-	for seed := range cases(t, 60) {
+	for seed := range cases(t, 30) {
 		w := randomWorld(uint64(seed), 1)
 		in := w.quarter(0)
 		first := process(t, in)
