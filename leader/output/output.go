@@ -187,3 +187,11 @@ func key(row influxsync.Point) string {
 	}
 	return b.String()
 }
+
+// Forget lets go of what is remembered of the journals, after rows and journals
+// were deleted.
+func (t *Table) Forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.journals = make(map[string]*clusterJournal)
+}

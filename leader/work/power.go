@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
 )
@@ -140,35 +141,49 @@ func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
 	return []fleet.Node{node}
 }
 
+// meters are the box's electricity meters, with readings as far back as the
+// intervals of the quarter reach.
 func (w *Worker) meters(ctx context.Context, box string, quarter schema.Window, parts []validity) ([]processors.Meter, error) {
-	var meters []processors.Meter
+	var names []string
 	for _, part := range parts {
 		for _, meter := range part.fleet.MetersOfBox(box) {
-			if slices.ContainsFunc(meters, func(m processors.Meter) bool { return m.Name == meter.Name }) {
-				continue
-			}
-			read, err := w.meter(ctx, box, meter.Name, quarter)
-			if err != nil {
-				return nil, err
-			}
-			meters = append(meters, read)
+			names = append(names, meter.Name)
 		}
 	}
-	return meters, nil
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 {
+		return nil, nil
+	}
+	for reach := 2 * schema.Quarter; ; reach *= 4 {
+		from := quarter.From.Add(-reach)
+		readings, err := w.readings.Load(ctx, box, from, quarter.To.Add(reach))
+		if err != nil {
+			return nil, err
+		}
+		found := make([]processors.Meter, len(names))
+		for i, name := range names {
+			found[i] = meterOf(name, readings, from)
+		}
+		if _, complete := processors.Span(quarter, found); complete || reach > maxReach {
+			return found, nil
+		}
+	}
 }
 
-// meter reads as far back as the intervals of the quarter reach.
-func (w *Worker) meter(ctx context.Context, box, name string, quarter schema.Window) (processors.Meter, error) {
-	for reach := 2 * schema.Quarter; ; reach *= 4 {
-		readings, first, err := w.readings.Load(ctx, box, name, quarter.From.Add(-reach), quarter.To.Add(reach))
-		if err != nil {
-			return processors.Meter{}, fmt.Errorf("readings of meter %s: %w", name, err)
+// meterOf is one meter's part of the readings that were loaded from a moment on:
+// with none before it, the first is the first that there is.
+func meterOf(name string, readings []meters.Reading, from time.Time) processors.Meter {
+	meter := processors.Meter{Name: name, FromFirst: true}
+	for _, r := range readings {
+		if r.Meter != name || !r.HasCounter {
+			continue
 		}
-		meter := processors.Meter{Name: name, Readings: readings, FromFirst: first}
-		if _, complete := processors.Span(quarter, []processors.Meter{meter}); complete || reach > maxReach {
-			return meter, nil
-		}
+		meter.FromFirst = meter.FromFirst && !r.Time.Before(from)
+		meter.Readings = append(meter.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules,
+			StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano()})
 	}
+	return meter
 }
 
 // node reads a node's minutes over span, with its pods over the quarter.

@@ -19,9 +19,9 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/output"
 	"github.com/accumulus-metering/accumulus/leader/registry"
-	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -47,20 +47,12 @@ type Stores struct {
 	Minute, Quarter *influxsync.Database
 }
 
-// Readings gives the accepted readings of an electricity meter, in the order of
-// time: those in the window, enough before it that meter intervals can be told
-// (processors.Span says whether), and up to what there is after it within the
-// span. first says that no earlier reading exists.
-type Readings interface {
-	Load(ctx context.Context, box, meter string, from, to time.Time) (readings []processors.Reading, first bool, err error)
-}
-
 // Worker runs the processors.
 type Worker struct {
 	config   Config
 	registry *registry.Registry
 	stores   Stores
-	readings Readings
+	readings *meters.Store
 	clock    clock.Clock
 	log      *slog.Logger
 
@@ -73,7 +65,7 @@ type Worker struct {
 }
 
 // New makes a worker. It fails only where its metrics are registered already.
-func New(config Config, reg *registry.Registry, stores Stores, readings Readings, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Worker, error) {
+func New(config Config, reg *registry.Registry, stores Stores, readings *meters.Store, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Worker, error) {
 	config.Deadline = cmp.Or(config.Deadline, schema.Quarter)
 	config.Open = cmp.Or(config.Open, time.Hour)
 	w := &Worker{config: config, registry: reg, stores: stores, readings: readings, clock: clk, log: log,
@@ -157,4 +149,12 @@ func quarterOf(due registry.Due) schema.Window {
 func (w *Worker) same(ctx context.Context, due registry.Due, fingerprint string) (bool, error) {
 	former, err := w.registry.Fingerprint(ctx, due.Processor, due.Scope, due.Quarter)
 	return former == fingerprint, err
+}
+
+// Forget lets go of what is remembered of the leader's tables, after they were
+// cleared. No pass may be running.
+func (w *Worker) Forget() {
+	for _, table := range []*output.Table{w.energy, w.box, w.usage, w.nodes, w.energyQuarter, w.boxQuarter, w.cost} {
+		table.Forget()
+	}
 }

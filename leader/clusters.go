@@ -1,0 +1,128 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// lastPull bounds the pull of a cluster that is being removed.
+const lastPull = time.Minute
+
+// byOperator is who changes come from: the API knows roles, not people.
+const byOperator = "operator"
+
+// AddCluster adds a cluster that is not there yet.
+func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster) error {
+	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+	if err != nil {
+		return err
+	}
+	if _, exists := snapshot.Cluster(name); exists {
+		return fmt.Errorf("cluster %s is there already: %w", name, api.ErrConflict)
+	}
+	object := fleet.Object{APIVersion: fleet.APIVersion, Kind: fleet.KindCluster, Metadata: fleet.Metadata{Name: name}, Spec: spec}
+	_, err = l.registry.Apply(ctx, []fleet.Object{object}, byOperator)
+	return invalid(err)
+}
+
+// RemoveCluster pulls to the last settled window, where the follower can still
+// be reached, and ends the cluster. Its history is kept; so are the marks, so
+// that a cluster that comes back goes on where it was.
+func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
+	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+	if err != nil {
+		return err
+	}
+	cluster, exists := snapshot.Cluster(name)
+	if !exists {
+		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
+	}
+	timed, cancel := context.WithTimeout(ctx, lastPull)
+	defer cancel()
+	if _, _, err := l.manager.Pull(timed, cluster); err != nil {
+		l.log.Warn("cluster removed without a last pull", "cluster", name, "err", err)
+	}
+	if err := l.worker.Run(ctx); err != nil {
+		l.log.Warn("work failed before a cluster was removed", "cluster", name, "err", err)
+	}
+	_, err = l.registry.Remove(ctx, fleet.KindCluster, name, byOperator)
+	if errors.Is(err, registry.ErrNotFound) {
+		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
+	}
+	return invalid(err)
+}
+
+// invalid marks what a caller can mend.
+func invalid(err error) error {
+	var problems fleet.Problems
+	if errors.As(err, &problems) {
+		return fmt.Errorf("%w: %w", api.ErrInvalid, problems)
+	}
+	return err
+}
+
+// Clear deletes the centre's copy of what was metered of a cluster, or of all
+// where cluster is "", with marks and ledger. Followers keep theirs: what they
+// still hold is pulled again from the beginning.
+func (l *Leader) Clear(ctx context.Context, cluster string) error {
+	resume := l.running()
+	if err := l.StopLoops(ctx); err != nil {
+		return err
+	}
+	err := l.clear(ctx, cluster)
+	if resume {
+		err = errors.Join(err, l.StartLoops(ctx))
+	}
+	return err
+}
+
+func (l *Leader) clear(ctx context.Context, cluster string) error {
+	known, err := l.registry.Known(ctx)
+	if err != nil {
+		return err
+	}
+	var where []influxsync.Condition
+	cleared := databases
+	if cluster != "" {
+		found := false
+		for _, name := range known {
+			found = found || name == cluster
+		}
+		if !found {
+			return fmt.Errorf("nothing was metered of cluster %q: %w", cluster, api.ErrNotFound)
+		}
+		known = []string{cluster}
+		where = []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
+		cleared = []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB} // readings are the boxes'
+	}
+	for _, name := range cleared {
+		db := l.store.Database(name)
+		tables, err := db.GetTables(ctx)
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			if table == influxsync.StoreTable {
+				continue // the store stays the same store
+			}
+			if err := db.Clear(ctx, table, where); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range known {
+		if err := l.registry.Forget(ctx, name); err != nil {
+			return err
+		}
+	}
+	l.worker.Forget()
+	return nil
+}

@@ -1,0 +1,91 @@
+package leader
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/robfig/cron/v3"
+)
+
+// ExportConfig schedules the billing export.
+type ExportConfig struct {
+	Schedule string // five cron fields in UTC, such as "15 2 * * *"; "" is never
+	Dir      string // where PERIOD.csv goes; it is replaced whole
+}
+
+// Validate lists what is wrong.
+func (c ExportConfig) Validate() error {
+	if c.Schedule == "" {
+		return nil
+	}
+	if _, err := cron.ParseStandard(c.Schedule); err != nil {
+		return fmt.Errorf("export schedule %q: %w", c.Schedule, err)
+	}
+	if c.Dir == "" {
+		return fmt.Errorf("export schedule %q: name a directory for the files", c.Schedule)
+	}
+	return nil
+}
+
+// runExports writes the export of the month that the last minute before each
+// scheduled moment lies in, until ctx ends.
+func (l *Leader) runExports(ctx context.Context) error {
+	if l.config.Exports.Schedule == "" {
+		<-ctx.Done()
+		return nil
+	}
+	schedule, err := cron.ParseStandard(l.config.Exports.Schedule)
+	if err != nil {
+		return err
+	}
+	for {
+		now := l.clock.Now()
+		next := schedule.Next(now)
+		if err := l.clock.Sleep(ctx, next.Sub(now)); err != nil {
+			return nil // the end of ctx is the way to stop
+		}
+		period := next.Add(-time.Minute).Format("2006-01")
+		path, err := l.WriteExport(ctx, period)
+		if err != nil {
+			l.log.Error("export failed", "period", period, "err", err)
+			continue
+		}
+		l.log.Info("export written", "period", period, "path", path)
+	}
+}
+
+// WriteExport writes a month's export as CSV and returns its path.
+func (l *Leader) WriteExport(ctx context.Context, period string) (string, error) {
+	export, err := l.query.Export(ctx, query.ExportRequest{Period: period})
+	if err != nil {
+		return "", fmt.Errorf("export %s: %w", period, err)
+	}
+	var text bytes.Buffer
+	rows := csv.NewWriter(&text)
+	if err := rows.Write(query.Header); err != nil {
+		return "", err
+	}
+	for _, line := range export.Lines {
+		if err := rows.Write(line.Record()); err != nil {
+			return "", err
+		}
+	}
+	rows.Flush()
+	if err := rows.Error(); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(l.config.Exports.Dir, 0o700); err != nil {
+		return "", fmt.Errorf("export %s: %w", period, err)
+	}
+	path := filepath.Join(l.config.Exports.Dir, period+".csv")
+	if err := os.WriteFile(path+".new", text.Bytes(), 0o600); err != nil {
+		return "", fmt.Errorf("export %s: %w", period, err)
+	}
+	return path, os.Rename(path+".new", path)
+}

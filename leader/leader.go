@@ -1,0 +1,208 @@
+// Package leader is the centre: it puts together the registry, the central
+// store, the loops (pull, work, push, meters) and the REST API.
+//
+//	            ┌──────────────── manager (slots) ────────────────┐
+//	followers ──┤ pull ─► minute, facts ─► work ─► energy, usage, ├──► followers'
+//	            │   └──► registry: marks, ledger, due    cost     │    results
+//	            └─────────────────────────────────────────────────┘
+//	meters ─► loop ─► meters (readings)         query ◄─ api ◄─ people
+//
+// Open does the I/O of a start, Run blocks until its context ends and waits for
+// what it started, Close closes the stores. A process may hold several leaders,
+// each with its own directory, registerer and logger.
+package leader
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/influxsync/embedded"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/manager"
+	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/pull"
+	"github.com/accumulus-metering/accumulus/leader/push"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/work"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config of a leader. Zero durations take the defaults.
+type Config struct {
+	Dir           string            // registry, embedded store, tokens
+	StoreURL      string            // of an external InfluxDB 1.x; "" is the embedded one
+	StoreToken    influxsync.Secret // of the external store
+	API           api.Config        // its Tokens are made in Dir
+	Tick          time.Duration     // 15 s
+	MeterInterval time.Duration     // 10 s
+	Exports       ExportConfig
+}
+
+// Validate lists all that is wrong.
+func (c Config) Validate() error {
+	var wrong []error
+	if c.Dir == "" {
+		wrong = append(wrong, errors.New("data: name a directory"))
+	}
+	if c.Tick < 0 || c.MeterInterval < 0 {
+		wrong = append(wrong, errors.New("tick and meter interval must be positive"))
+	}
+	withTokens := c.API
+	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate())...)
+}
+
+// databases of the centre.
+var databases = []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB, schema.MetersDB}
+
+// Leader is an open leader.
+type Leader struct {
+	config   Config
+	clock    clock.Clock
+	log      *slog.Logger
+	started  time.Time
+	registry *registry.Registry
+	engine   *embedded.Server // nil with an external store
+	store    *influxsync.Server
+	pool     *followers.Pool
+	worker   *work.Worker
+	manager  *manager.Manager
+	meters   *meters.Loop
+	query    *query.Engine
+	api      *api.Server
+
+	mu      sync.Mutex
+	base    context.Context // of Run; nil before
+	cancel  context.CancelFunc
+	stopped chan struct{} // closed when the loops have ended; nil while they do not run
+}
+
+// Gathering is where metrics are registered and read from.
+type Gathering interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
+// Open opens the stores and builds the parts. It starts nothing.
+func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger, metrics Gathering) (_ *Leader, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config.Tick = cmp.Or(config.Tick, 15*time.Second)
+	l := &Leader{config: config, clock: clk, log: log, started: clk.Now(), pool: followers.NewPool(clk)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir); err != nil {
+		return nil, err
+	}
+	if err := l.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.build(metrics); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Leader) openStores(ctx context.Context) error {
+	if err := os.MkdirAll(l.config.Dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	var err error
+	if l.config.StoreURL != "" {
+		l.store, err = influxsync.New(influxsync.Config{URL: l.config.StoreURL, Token: l.config.StoreToken})
+	} else {
+		if l.engine, err = embedded.Open(embedded.Config{Dir: filepath.Join(l.config.Dir, "store")}, l.log); err != nil {
+			return err
+		}
+		l.store, err = l.engine.Client()
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.store.Create(ctx, databases...); err != nil {
+		return err
+	}
+	l.registry, err = registry.Open(ctx, filepath.Join(l.config.Dir, "registry.db"), l.clock)
+	return err
+}
+
+func (l *Leader) build(metrics Gathering) error {
+	minute, quarter := l.store.Database(schema.MinuteDB), l.store.Database(schema.QuarterDB)
+	readings := meters.NewStore(l.store)
+	var err error
+	l.worker, err = work.New(work.Config{Budget: l.config.Tick}, l.registry, work.Stores{Minute: minute, Quarter: quarter}, readings, l.clock, l.log, metrics)
+	if err != nil {
+		return err
+	}
+	l.manager, err = manager.New(manager.Config{Interval: l.config.Tick}, manager.Parts{
+		Registry: l.registry, Followers: l.pool, Puller: pull.New(l.registry, l.store), Worker: l.worker, Pusher: push.New(l.registry, l.store),
+	}, l.clock, l.log, metrics)
+	if err != nil {
+		return err
+	}
+	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
+		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
+	l.api, err = api.New(l.config.API, api.Deps{
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
+	}, l.log, metrics)
+	return err
+}
+
+// Registry is the leader's memory, for who embeds a leader.
+func (l *Leader) Registry() *registry.Registry { return l.registry }
+
+// Store is the central store, for who embeds a leader.
+func (l *Leader) Store() *influxsync.Server { return l.store }
+
+// Listen opens the address of the API.
+func (l *Leader) Listen(ctx context.Context) (net.Listener, error) { return l.api.Listen(ctx) }
+
+// Run serves the API on the listener and runs the loops until ctx ends.
+func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	l.mu.Lock()
+	l.base = ctx
+	l.mu.Unlock()
+	if err := l.StartLoops(ctx); err != nil {
+		return err
+	}
+	group.Go(func() error { return l.api.Serve(ctx, listener) })
+	group.Go(func() error { return l.runExports(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		return l.StopLoops(context.WithoutCancel(ctx))
+	})
+	return group.Wait()
+}
+
+// Close closes the stores.
+func (l *Leader) Close() error {
+	var errs []error
+	if l.registry != nil {
+		errs = append(errs, l.registry.Close())
+	}
+	if l.engine != nil {
+		errs = append(errs, l.engine.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,302 @@
+// Package manager is the leader's loop: in wall-clock slots it pulls every
+// cluster, does what is due, and pushes each cluster's results.
+//
+// Clusters are pulled side by side in a bounded pool. A cluster that hangs or
+// fails delays nobody: a slot waits for the stragglers no longer than Grace, and
+// a cluster whose last pull still runs is left alone. A tick is only a wake-up:
+// marks say what is to be pulled, the due queue what is to be computed, so a
+// missed slot loses nothing and is counted.
+package manager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/pull"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/status"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is the rhythm.
+type Config struct {
+	Interval time.Duration // length of a slot; 0 is 15 s
+	Timeout  time.Duration // of one cluster's pull or push; 0 is 10 min
+	Grace    time.Duration // how long a slot waits for the slowest cluster; 0 is half of Interval
+	Parallel int           // clusters at once; 0 is 8
+}
+
+// Puller copies what a cluster's follower has settled.
+type Puller interface {
+	Pull(ctx context.Context, cluster string, follower *influxsync.Server) (pull.Result, error)
+}
+
+// Pusher gives a cluster's results to its follower.
+type Pusher interface {
+	Push(ctx context.Context, cluster string, follower *influxsync.Server) (int, error)
+}
+
+// Worker does what is due.
+type Worker interface {
+	Run(ctx context.Context) error
+}
+
+// Parts are what the manager drives.
+type Parts struct {
+	Registry  *registry.Registry
+	Followers *followers.Pool
+	Puller    Puller
+	Worker    Worker
+	Pusher    Pusher
+}
+
+// Contact is the last attempt to reach a cluster.
+type Contact struct {
+	Succeeded time.Time // the last one that did; zero before the first
+	Failed    time.Time
+	Err       error // of the last attempt; nil when it succeeded
+	Windows   int   // pulled since the start
+	Follower  FollowerStatus
+}
+
+// Manager runs the loop.
+type Manager struct {
+	config Config
+	parts  Parts
+	clock  clock.Clock
+	log    *slog.Logger
+
+	pool   chan struct{}
+	pulls  sync.WaitGroup
+	mu     sync.Mutex
+	busy   map[string]bool
+	known  map[string]Contact
+	failed error // of the last pass of the worker
+	ticked time.Time
+	missed int64
+
+	metrics metrics
+}
+
+type metrics struct {
+	pulled, rows, failures *prometheus.CounterVec
+	lag                    *prometheus.GaugeVec
+	missed                 prometheus.Counter
+	tick                   prometheus.Histogram
+}
+
+// New makes a manager. It fails only where its metrics are registered already.
+func New(config Config, parts Parts, clk clock.Clock, log *slog.Logger, registerer prometheus.Registerer) (*Manager, error) {
+	config.Interval = cmp.Or(config.Interval, 15*time.Second)
+	config.Timeout = cmp.Or(config.Timeout, 10*time.Minute)
+	config.Grace = cmp.Or(config.Grace, config.Interval/2)
+	config.Parallel = cmp.Or(config.Parallel, 8)
+	cluster := []string{"cluster"}
+	m := &Manager{config: config, parts: parts, clock: clk, log: log,
+		pool: make(chan struct{}, config.Parallel), busy: make(map[string]bool), known: make(map[string]Contact),
+		metrics: metrics{
+			pulled:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_windows_total", Help: "Windows pulled and confirmed."}, cluster),
+			rows:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_rows_total", Help: "Rows pulled."}, cluster),
+			failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_failures_total", Help: "Pulls and pushes that failed."}, cluster),
+			lag:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "accumulus_sync_lag_seconds", Help: "Age of the newest settled window that has arrived."}, cluster),
+			missed:   prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_manager_missed_slots_total", Help: "Slots that began while an earlier one ran."}),
+			tick:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "accumulus_manager_tick_seconds", Help: "Length of a tick.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
+		}}
+	x := m.metrics
+	var errs []error
+	for _, c := range []prometheus.Collector{x.pulled, x.rows, x.failures, x.lag, x.missed, x.tick} {
+		errs = append(errs, registerer.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// Run ticks until ctx ends, and waits for what it started.
+func (m *Manager) Run(ctx context.Context) error {
+	defer m.pulls.Wait()
+	next := m.clock.Now()
+	for {
+		if err := m.Tick(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("tick failed", "err", err)
+		}
+		slot, err := clock.Until(ctx, m.clock, m.config.Interval)
+		if err != nil {
+			return nil // the end of ctx is the way to stop
+		}
+		if missed := int64(slot.Sub(next)/m.config.Interval) - 1; missed > 0 {
+			m.mu.Lock()
+			m.missed += missed
+			m.mu.Unlock()
+			m.metrics.missed.Add(float64(missed))
+		}
+		next = slot
+	}
+}
+
+// Tick pulls, works and pushes once.
+func (m *Manager) Tick(ctx context.Context) error {
+	began := m.clock.Now()
+	snapshot, err := m.parts.Registry.Fleet(ctx, began)
+	if err != nil {
+		return err
+	}
+	clusters := snapshot.Clusters()
+	m.each(ctx, clusters, m.pull)
+	workErr := m.parts.Worker.Run(ctx)
+	m.each(ctx, clusters, m.push)
+	ended := m.clock.Now()
+	m.mu.Lock()
+	m.failed, m.ticked = workErr, ended
+	m.mu.Unlock()
+	m.metrics.tick.Observe(ended.Sub(began).Seconds())
+	return workErr
+}
+
+// each runs do for every cluster that is not busy, in the pool, and returns when
+// all are done or Grace has passed.
+func (m *Manager) each(ctx context.Context, clusters []fleet.Cluster, do func(context.Context, fleet.Cluster)) {
+	var group sync.WaitGroup
+	for _, cluster := range clusters {
+		if !m.take(cluster.Name) {
+			continue
+		}
+		group.Add(1)
+		m.pulls.Go(func() {
+			defer group.Done()
+			defer m.release(cluster.Name)
+			select {
+			case m.pool <- struct{}{}:
+				defer func() { <-m.pool }()
+			case <-ctx.Done():
+				return
+			}
+			timed, cancel := context.WithTimeout(ctx, m.config.Timeout)
+			defer cancel()
+			do(timed, cluster)
+		})
+	}
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	graced, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := make(chan struct{})
+	go func() {
+		if m.clock.Sleep(graced, m.config.Grace) == nil {
+			close(late)
+		}
+	}()
+	select {
+	case <-done:
+	case <-late:
+	case <-ctx.Done():
+	}
+}
+
+func (m *Manager) take(cluster string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy[cluster] {
+		return false
+	}
+	m.busy[cluster] = true
+	return true
+}
+
+func (m *Manager) release(cluster string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.busy, cluster)
+}
+
+func (m *Manager) pull(ctx context.Context, cluster fleet.Cluster) {
+	result, followerStatus, err := m.Pull(ctx, cluster)
+	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return // the leader stops: nothing is known of the cluster
+	}
+	m.record(ctx, cluster.Name, result, followerStatus, err)
+}
+
+// Pull copies what one cluster has settled, outside the loop: a cluster that is
+// removed is pulled to its last settled window first.
+func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (pull.Result, FollowerStatus, error) {
+	var followerStatus FollowerStatus
+	follower, err := m.parts.Followers.Get(cluster)
+	if err != nil {
+		return pull.Result{}, followerStatus, err
+	}
+	if err := follower.Status(ctx, &followerStatus); err != nil {
+		return pull.Result{}, followerStatus, err
+	}
+	if followerStatus.Cluster != "" && followerStatus.Cluster != cluster.Name {
+		return pull.Result{}, followerStatus, fmt.Errorf("the follower at %s meters cluster %s", cluster.URL, followerStatus.Cluster)
+	}
+	result, err := m.parts.Puller.Pull(ctx, cluster.Name, follower.Store)
+	return result, followerStatus, err
+}
+
+// record keeps the outcome for status, ledger and metrics, and logs a change of
+// state.
+func (m *Manager) record(timed context.Context, cluster string, result pull.Result, followerStatus FollowerStatus, err error) {
+	ctx := context.WithoutCancel(timed) // a pull that took too long is on record too
+	now := m.clock.Now()
+	m.mu.Lock()
+	before := m.known[cluster]
+	contact := before
+	contact.Err = err
+	contact.Windows += result.Windows
+	if err == nil {
+		contact.Succeeded, contact.Follower = now, followerStatus
+	} else {
+		contact.Failed = now
+		m.metrics.failures.WithLabelValues(cluster).Inc()
+	}
+	m.known[cluster] = contact
+	m.mu.Unlock()
+	m.metrics.pulled.WithLabelValues(cluster).Add(float64(result.Windows))
+	m.metrics.rows.WithLabelValues(cluster).Add(float64(result.Rows))
+	if result.Quarantined > 0 || len(result.Eras) > 0 {
+		m.log.Warn("cluster sent what was not expected", "cluster", cluster, "quarantined", result.Quarantined, "eras", result.Eras)
+	}
+	state, message := registry.StateOK, ""
+	if err != nil {
+		state, message = string(status.Unreachable), err.Error()
+	}
+	changed := before.Succeeded.IsZero() && before.Failed.IsZero() || (before.Err == nil) != (err == nil)
+	if changed {
+		m.log.Info("cluster link changed", "cluster", cluster, "state", state, "err", err)
+		if err := m.parts.Registry.SetClusterState(ctx, cluster, state, now, message); err != nil {
+			m.log.Warn("cluster state not kept", "cluster", cluster, "err", err)
+		}
+	}
+	m.observeLag(ctx, cluster, now)
+}
+
+func (m *Manager) observeLag(ctx context.Context, cluster string, now time.Time) {
+	settled, err := m.Settled(ctx, cluster)
+	if err == nil && !settled.IsZero() {
+		m.metrics.lag.WithLabelValues(cluster).Set(now.Sub(settled).Seconds())
+	}
+}
+
+func (m *Manager) push(ctx context.Context, cluster fleet.Cluster) {
+	contact := m.Contact(cluster.Name)
+	if contact.Err != nil || contact.Succeeded.IsZero() {
+		return
+	}
+	follower, err := m.parts.Followers.Get(cluster)
+	if err == nil {
+		_, err = m.parts.Pusher.Push(ctx, cluster.Name, follower.Store)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.metrics.failures.WithLabelValues(cluster.Name).Inc()
+		m.log.Warn("push failed", "cluster", cluster.Name, "err", err)
+	}
+}
