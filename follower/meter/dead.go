@@ -24,7 +24,7 @@ import (
 // by weight, then what a cap cut off by the weights of the others, floored;
 // what is left stays __unattributed__. A share is spread evenly over (L, E].
 // It is fixed, durably, when kubepods and every living series of the node have
-// a reading at or after E₂; until then it is a provisional value.
+// a reading at or after E₂, or never will; until then it is zero.
 
 // unseen is a pod's share.
 type unseen struct {
@@ -153,6 +153,9 @@ func (m *Meter) share(n *node, claims []claim, hull span) {
 		}
 		complete = complete && m.readUntil(n, hull.to) || !n.info.Left.IsZero() ||
 			n.own != nil && n.own.last.time > hull.to+forgetAfter
+	}
+	if !complete || n.kube == nil {
+		d = 0
 	}
 	divide(claims, max(0, d))
 	for _, c := range claims {

@@ -131,7 +131,11 @@ func (p *pod) usage(win span, interval int64) (usage, bool) {
 			u.requests[i] += r[i]
 		}
 	}
-	return u, u.uptime > 0 || u.covered > 0 || u.q != [quantities]int64{}
+	shown := u.uptime > 0 || u.covered > 0 || u.q != [quantities]int64{}
+	for _, s := range p.containers {
+		shown = shown || s.amount(win, interval).q != [quantities]int64{}
+	}
+	return u, shown
 }
 
 // requests are a container's requests and limits times the time it had them.

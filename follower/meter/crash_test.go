@@ -1,0 +1,369 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/google/go-cmp/cmp"
+)
+
+var crashCases = flag.Int("crash-cases", 20_000, "random cases of the crash model")
+
+// run feeds a simulation to a meter, killing and restarting it as the disk
+// says. down is for how many bodies the follower stays away after a kill.
+func run(s *simulation, d *disk, seed uint64, down int) (from, mark time.Time, err error) {
+	clk := clock.NewManual(s.start)
+	w := s.world()
+	ctx := context.Background()
+	m, err := open(testConfig, d, w, clk)
+	if err != nil {
+		m = nil
+	}
+	away := 0
+	end := s.seconds + 60
+	for second := 3; second < end; second += 15 {
+		clk.Set(s.at(second))
+		w.pods = s.podsAt(second)
+		var bodies []reading.Body
+		for i, n := range s.nodes {
+			// The same body whether or not there was a kill before.
+			rng := rand.New(rand.NewPCG(seed, uint64(second*10+i)))
+			if second >= s.seconds {
+				continue
+			}
+			if b, ok := s.body(rng, n, second); ok {
+				bodies = append(bodies, b)
+			}
+		}
+		if away > 0 {
+			away--
+			continue
+		}
+		if m == nil {
+			if m, err = open(testConfig, d, w, clk); err != nil {
+				m = nil
+				continue
+			}
+		}
+		err := m.Add(ctx, bodies)
+		if err == nil || errors.Is(err, errFault) {
+			_, err = m.Settle(ctx)
+		}
+		if errors.Is(err, errCrash) {
+			m, away = nil, down
+		}
+	}
+	for calm := 0; calm < 2; { // whatever the kill left comes right
+		if m == nil {
+			if m, err = open(testConfig, d, w, clk); err != nil {
+				m = nil
+				continue
+			}
+		}
+		clk.Advance(testConfig.SettleDeadline + time.Minute)
+		if _, err = m.Settle(ctx); errors.Is(err, errCrash) {
+			m = nil
+		}
+		if calm++; err != nil {
+			calm = 0
+		}
+	}
+	st := m.Status()
+	if st.Revisions > 0 {
+		return from, mark, fmt.Errorf("%d revisions left", st.Revisions)
+	}
+	return st.From, st.Mark, nil
+}
+
+// growth is the oracle: what the readings that the disk holds say, by themselves,
+// that a series used before edge.
+func growth(rows []influxsync.Point, zeroFirst func(first sample) bool, edge int64) int64 {
+	var sum int64
+	var last sample
+	for i, p := range rows {
+		x := sampleOf(p)
+		v, _ := x.values.Get(reading.CPU)
+		from, g := last.time, int64(0)
+		switch before, _ := last.values.Get(reading.CPU); {
+		case i == 0 && zeroFirst(x):
+			from, g = x.began(), v
+		case i == 0:
+		case newLife(last, x):
+			from, g = max(last.time, x.began()), v
+		case v < before:
+			g = v
+		default:
+			g = v - before
+		}
+		switch {
+		case x.time <= edge:
+			sum += g
+		case from < edge:
+			sum += g * ((edge - from) / 1e6) / ((x.time - from) / 1e6)
+		}
+		last = x
+	}
+	return sum
+}
+
+// checkSums: per series Σ windows = growth of the counter, from the readings
+// on the disk.
+func (d *disk) checkSums(from, mark time.Time) error {
+	bySeries := map[reading.Series][]influxsync.Point{}
+	for _, p := range d.raw.sorted(schema.Raw.Name) {
+		id := sampleOf(p).id
+		bySeries[id] = append(bySeries[id], p)
+	}
+	sums := map[reading.Series]int64{}
+	for _, p := range d.minute.sorted("node") {
+		sums[reading.Series{Kind: reading.Node, Node: p.Tag(schema.Node)}] += p.Int(schema.CPU)
+	}
+	for _, p := range d.minute.sorted("pod") {
+		if p.Tag(schema.Namespace) == schema.SystemNamespace {
+			sums[reading.Series{Kind: reading.Kubepods, Node: p.Tag(schema.Node)}] -= p.Int(schema.CPU)
+			continue
+		}
+		sums[reading.Series{Kind: reading.Pod, Node: p.Tag(schema.Node), Namespace: p.Tag(schema.Namespace),
+			Pod: p.Tag(schema.Pod), PodUID: p.Tag(schema.PodUID)}] += p.Int(schema.CPU)
+	}
+	for _, p := range d.minute.sorted("container") {
+		sums[reading.Series{Kind: reading.Container, Node: p.Tag(schema.Node), Namespace: p.Tag(schema.Namespace),
+			Pod: p.Tag(schema.Pod), PodUID: p.Tag(schema.PodUID), Container: p.Tag(schema.Container)}] += p.Int(schema.CPU)
+	}
+	unseen := map[string]int64{}
+	for _, p := range d.raw.sorted(unseenTable) {
+		unseen[p.Tag(schema.PodUID)] += p.Int(schema.CPU)
+	}
+	for id, rows := range bySeries {
+		node := bySeries[reading.Series{Kind: reading.Node, Node: id.Node}]
+		zero := func(x sample) bool {
+			i := sort.Search(len(node), func(i int) bool { return node[i].Time.UnixNano() > max(x.began(), x.time-lookback) })
+			return i > 0 && node[i-1].Time.UnixNano() <= x.began() && x.began() < x.time
+		}
+		want := growth(rows, zero, mark.UnixNano()) - growth(rows, zero, from.UnixNano())
+		got := sums[id]
+		switch id.Kind {
+		case reading.Kubepods: // node − system
+			got += sums[reading.Series{Kind: reading.Node, Node: id.Node}]
+		case reading.Pod:
+			got -= unseen[id.PodUID]
+		}
+		// The oracle cuts to ms, the meter to core-µs, once per edge.
+		if diff := got - want; diff < -20_000 || diff > 20_000 || (diff != 0 && rows[len(rows)-1].Time.Before(mark) && rows[0].Time.After(from)) {
+			return fmt.Errorf("%v: Σ windows %d, growth %d, off by %d", id, got, want, diff)
+		}
+	}
+	return nil
+}
+
+// checkUntouched: rows of windows that no lost reading touched are those of
+// the run without a kill.
+func checkUntouched(plain, killed *disk, mark time.Time) (int, error) {
+	touched := map[string]map[int64]bool{}
+	touch := func(node string, from, to int64) {
+		if touched[node] == nil {
+			touched[node] = map[int64]bool{}
+		}
+		for w := floorMinute(from); w < to; w += minute {
+			touched[node][w] = true
+		}
+	}
+	for _, pair := range [][2]*disk{{plain, killed}, {killed, plain}} {
+		last := map[reading.Series]int64{}
+		open := map[reading.Series]int64{}
+		for _, p := range pair[0].raw.sorted(schema.Raw.Name) {
+			x := sampleOf(p)
+			_, same := pair[1].raw.rows[schema.Raw.Name][rowID{rowKey(p), x.time}]
+			since, gap := open[x.id]
+			switch {
+			case !same && !gap:
+				since = last[x.id]
+				if since == 0 {
+					since = x.time - 2*lookback
+				}
+				open[x.id] = since
+				touch(x.id.Node, since, x.time+1)
+			case !same:
+				touch(x.id.Node, since, x.time+1)
+			case gap:
+				touch(x.id.Node, since, x.time)
+				delete(open, x.id)
+			}
+			last[x.id] = x.time
+		}
+		for id, since := range open {
+			touch(id.Node, since, mark.UnixNano())
+		}
+	}
+	// A share that differs touches the pod's unseen time.
+	for _, pair := range [][2]*disk{{plain, killed}, {killed, plain}} {
+		for id, p := range pair[0].raw.rows[unseenTable] {
+			other, ok := pair[1].raw.rows[unseenTable][id]
+			if !ok || other.Hash() != p.Hash() {
+				touch(p.Tag(schema.Node), p.Int("from"), id.at)
+			}
+		}
+	}
+	compared := 0
+	for _, t := range tables {
+		for id, p := range plain.minute.rows[t.Name] {
+			if touched[p.Tag(schema.Node)][id.at] || id.at >= mark.UnixNano() {
+				continue
+			}
+			compared++
+			if q, ok := killed.minute.rows[t.Name][id]; !ok || q.Hash() != p.Hash() {
+				return compared, fmt.Errorf("row outside touched gaps differs: %s", cmp.Diff(fmt.Sprintf("%+v", p), fmt.Sprintf("%+v", q)))
+			}
+		}
+	}
+	return compared, nil
+}
+
+type verdict struct {
+	calls    int
+	failedIn string
+	compared int
+	err      error
+}
+
+// crashCase runs one random fleet without and with a failure.
+func crashCase(seed uint64, control func(*disk)) verdict {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	o := simOptions{nodes: 2, pods: 2, containers: 2, seconds: 180 + rng.IntN(200),
+		resets: rng.IntN(2) == 0, clocks: rng.IntN(3) == 0, ends: rng.IntN(2) == 0, silence: rng.IntN(3) == 0}
+	plain := newDisk(seed)
+	from, mark, err := run(newSimulation(seed, o), plain, seed, 0)
+	if err == nil {
+		err = plain.check(from, mark)
+	}
+	if err != nil {
+		return verdict{err: fmt.Errorf("without a kill: %w", err)}
+	}
+	killed := newDisk(seed)
+	killed.at, killed.how = 1+rng.IntN(plain.calls), errCrash
+	killed.subset = rng.IntN(2) == 0
+	if rng.IntN(4) == 0 {
+		killed.how = errFault
+	}
+	if control != nil {
+		killed.how = errCrash
+		control(killed)
+	}
+	down := 0
+	if rng.IntN(2) == 0 {
+		down = rng.IntN(10)
+	}
+	v := verdict{calls: killed.at}
+	var from2, mark2 time.Time
+	from2, mark2, v.err = run(newSimulation(seed, o), killed, seed, down)
+	if v.err == nil {
+		v.err = killed.check(from2, mark2)
+	}
+	v.failedIn = killed.failedIn
+	if v.err == nil && !from2.IsZero() && from.Equal(from2) {
+		if mark2.Before(mark) {
+			mark = mark2
+		}
+		v.compared, v.err = checkUntouched(plain, killed, mark)
+	}
+	return v
+}
+
+func (d *disk) check(from, mark time.Time) error {
+	if from.IsZero() {
+		return nil
+	}
+	if mark.Sub(from) < time.Minute {
+		return fmt.Errorf("mark %v is not after %v", mark, from)
+	}
+	for _, check := range []func() error{
+		func() error { return d.checkJournal(testConfig.Cluster, from, mark) },
+		d.checkAddsUp,
+		func() error { return d.checkSums(from, mark) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashes runs many cases on all cores and hands out their verdicts.
+func crashes(cases int, control func(*disk), each func(seed uint64, v verdict)) {
+	seeds := make(chan uint64)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed := range seeds {
+				v := crashCase(seed, control)
+				mu.Lock()
+				each(seed, v)
+				mu.Unlock()
+			}
+		})
+	}
+	for seed := range uint64(cases) {
+		seeds <- seed
+	}
+	close(seeds)
+	wg.Wait()
+}
+
+func TestCrashModel(t *testing.T) {
+	failed, compared := 0, 0
+	where := map[string]int{}
+	crashes(*crashCases, nil, func(seed uint64, v verdict) {
+		where[v.failedIn]++
+		compared += v.compared
+		if v.err != nil {
+			if failed++; failed <= 5 {
+				t.Errorf("case %d (%s, call %d): %v", seed, v.failedIn, v.calls, v.err)
+			}
+		}
+	})
+	t.Logf("%d cases, %d wrong; failures by store call: %v; %d rows equal to the run without", *crashCases, failed, where, compared)
+	for _, call := range []string{"raw", "minute", "journal", "read"} {
+		if where[call] == 0 && *crashCases >= 1000 {
+			t.Errorf("no case failed in a call to %s", call)
+		}
+	}
+}
+
+// The controls put the bugs back: the model must see them. A restart builds the
+// last windows again from the readings, which heals both; so these meters
+// trust what was written.
+func TestCrashModelControls(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		control func(*disk)
+	}{
+		{"mark before the write", func(d *disk) { d.early, d.trusting = true, true }},
+		{"lost subset of confirmed rows", func(d *disk) { d.forgets, d.trusting = true, true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cases, failed := max(*crashCases/40, 50), 0
+			crashes(cases, c.control, func(_ uint64, v verdict) {
+				if v.err != nil {
+					failed++
+				}
+			})
+			t.Logf("%d of %d cases failed", failed, cases)
+			if failed == 0 {
+				t.Error("the control did not fail")
+			}
+		})
+	}
+}
