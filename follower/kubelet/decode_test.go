@@ -350,7 +350,9 @@ func TestForgetsCgroups(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(fixture(f, "cgroupfs.txt"))
+	for _, line := range bytes.SplitAfter(fixture(f, "systemd.txt"), []byte("\n")) {
+		f.Add(line)
+	}
 	f.Add([]byte(body(podID+"/a", "c", "1e3", 1000, "1.5e9") + "container_network_receive_bytes_total{id=\"/\"} 1 1\n"))
 	f.Add([]byte("container_start_time_seconds{id=\"\\\\\"} 9e99 \n{"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -1,0 +1,326 @@
+package watch
+
+import (
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func stamp(after time.Duration) metav1.Time { return metav1.NewTime(noon.Add(after)) }
+
+func newTestLog(t *testing.T, labels ...string) (*Log, *clock.Manual) {
+	t.Helper()
+	clk := clock.NewManual(noon)
+	l, err := NewLog(labels, clk, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, clk
+}
+
+func realPods(t *testing.T) []corev1.Pod {
+	t.Helper()
+	var list corev1.PodList
+	load(t, "testdata/pods.yaml", &list)
+	return list.Items
+}
+
+func load(t *testing.T, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.UnmarshalStrict(text, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func owned(kind, version, name string, uid types.UID) []metav1.OwnerReference {
+	yes := true
+	return []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: name, UID: uid, Controller: &yes}}
+}
+
+func webSet() *appsv1.ReplicaSet {
+	return &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "web-f46d7d6cf", Namespace: "team-a",
+		UID: "41a6f0d6-d3a5-4b5e-8a64-000000000001", OwnerReferences: owned("Deployment", "apps/v1", "web", "d1")}}
+}
+
+// newPod is a running pod of a ReplicaSet.
+func newPod(uid types.UID, owners []metav1.OwnerReference) *corev1.Pod {
+	start := stamp(-time.Minute)
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p-" + string(uid), Namespace: "ns", UID: uid, CreationTimestamp: stamp(-2 * time.Minute),
+		OwnerReferences: owners, Labels: map[string]string{"pod-template-hash": "5d9c", "app": "x", "secret": "y"}},
+		Spec:   corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "c"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &start, ContainerStatuses: []corev1.ContainerStatus{{Name: "c"}}}}
+}
+
+func finish(pod *corev1.Pod, phase corev1.PodPhase, at metav1.Time, code int32, reason string) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.Status.Phase = phase
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{FinishedAt: at, ExitCode: code, Reason: reason}}}}
+	return pod
+}
+
+func only(t *testing.T, l *Log) reading.PodInfo {
+	t.Helper()
+	pods := l.Pods()
+	if len(pods) != 1 {
+		t.Fatalf("%d pods, want one", len(pods))
+	}
+	return pods[0]
+}
+
+func reasons(l *Log) []string {
+	var all []string
+	for _, c := range l.Pending() {
+		all = append(all, c.Kind+" "+c.Reason)
+	}
+	return all
+}
+
+func TestRealObjects(t *testing.T) {
+	l, _ := newTestLog(t)
+	var node corev1.Node
+	load(t, "testdata/node.yaml", &node)
+	l.SetNode(&node)
+	for _, pod := range realPods(t) {
+		l.SetPod(&pod)
+	}
+	nodes := []reading.NodeInfo{{Name: "node1", UID: "beac3f3c-76a0-465f-9c8f-bb189c06265f", BootID: "9eb9b12c-e999-42a6-bbfc-c69599db6e8f",
+		CapacityMillicores: 2000, AllocatableMilli: 2000, AllocatableMemoryKiB: 24581684, Joined: time.Date(2026, 11, 23, 2, 50, 1, 0, time.UTC)}}
+	if diff := cmp.Diff(nodes, l.Nodes()); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+	targets := []kubelet.Target{{Node: "node1", Address: "10.99.1.1", Port: 10250, BootID: "9eb9b12c-e999-42a6-bbfc-c69599db6e8f"}}
+	if diff := cmp.Diff(targets, l.Targets()); diff != "" {
+		t.Errorf("targets (-want +got):\n%s", diff)
+	}
+	pods := l.Pods()
+	if len(pods) != 6 || pods[0].Name != "host" || pods[2].Name != "once-pz499" {
+		t.Fatalf("pods %v", pods)
+	}
+	once := reading.PodInfo{UID: "34bf10cb-d2ef-42c9-8869-dbf98651c7d0", Namespace: "team-a", Name: "once-pz499", Node: "node1",
+		Labels: map[string]string{"app": "once"}, Start: time.Date(2026, 11, 23, 2, 50, 15, 0, time.UTC), End: pods[2].End, EndReason: "Completed",
+		Containers: []reading.ContainerInfo{{Name: "once", RequestMillicores: 100, RequestMemoryBytes: 16 << 20, LimitMemoryBytes: 32 << 20}}}
+	if diff := cmp.Diff(once, pods[2]); diff != "" {
+		t.Errorf("finished pod, its Job unseen (-want +got):\n%s", diff)
+	}
+	if pods[2].End.Before(once.Start) || pods[2].End.Sub(once.Start) > time.Minute {
+		t.Errorf("it ended at %s", pods[2].End)
+	}
+	if known, ok := l.Pod("35b8381c-5e0d-4d94-83cd-208a9654eb16"); !ok || !known.HostNetwork || known.Name != "host" {
+		t.Errorf("host pod %+v, %v", known, ok)
+	}
+	l.SetJob(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "once", Namespace: "team-a", UID: "52e7739f-13a3-4de6-9c07-ec6b13659379"}})
+	if got := l.Pods()[2]; got.WorkloadKind != "Job" || got.Workload != "once" || !got.OwnerKnown {
+		t.Errorf("after its Job came: %+v", got)
+	}
+}
+
+func TestOwnerChains(t *testing.T) {
+	set := webSet()
+	cron := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "nightly-29", Namespace: "ns", UID: "j1", OwnerReferences: owned("CronJob", "batch/v1", "nightly", "cj")}}
+	for _, test := range []struct {
+		name           string
+		owners         []metav1.OwnerReference
+		prepare        func(*Log)
+		kind, workload string
+		known          bool
+	}{
+		{"bare", nil, nil, "Pod", "p-u", true},
+		{"deployment", owned("ReplicaSet", "apps/v1", set.Name, set.UID), func(l *Log) { l.SetReplicaSet(set) }, "Deployment", "web", true},
+		{"set that was deleted", owned("ReplicaSet", "apps/v1", set.Name, set.UID), func(l *Log) { l.DeleteReplicaSet(set) }, "Deployment", "web", true},
+		{"set unseen", owned("ReplicaSet", "apps/v1", set.Name, set.UID), nil, "", "", false},
+		{"set without owner", owned("ReplicaSet", "apps/v1", "lone", "s2"), func(l *Log) {
+			l.SetReplicaSet(&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "lone", UID: "s2"}})
+		}, "ReplicaSet", "lone", true},
+		{"cron", owned("Job", "batch/v1", "nightly-29", "j1"), func(l *Log) { l.SetJob(cron) }, "CronJob", "nightly", true},
+		{"stateful", owned("StatefulSet", "apps/v1", "db", "s"), nil, "StatefulSet", "db", true},
+		{"daemon", owned("DaemonSet", "apps/v1", "agent", "s"), nil, "DaemonSet", "agent", true},
+		{"custom", owned("SparkApplication", "sparkoperator.k8s.io/v1beta2", "etl", "s"), nil, "SparkApplication", "etl", true},
+		{"a Job of someone else's", owned("Job", "batch.volcano.sh/v1alpha1", "train", "s"), nil, "Job", "train", true},
+		{"static", owned("Node", "v1", "n1", "s"), nil, "Pod", "p-u", true},
+	} {
+		l, _ := newTestLog(t)
+		if test.prepare != nil {
+			test.prepare(l)
+		}
+		l.SetPod(newPod("u", test.owners))
+		got := only(t, l)
+		if got.WorkloadKind != test.kind || got.Workload != test.workload || got.OwnerKnown != test.known {
+			t.Errorf("%s: %s/%s known %v, want %s/%s known %v", test.name, got.WorkloadKind, got.Workload, got.OwnerKnown, test.kind, test.workload, test.known)
+		}
+	}
+}
+
+func TestOwnerThatIsAbsent(t *testing.T) {
+	for hash, want := range map[string]string{"5d9c": "Deployment/web", "other": "ReplicaSet/web-5d9c", "": "ReplicaSet/web-5d9c"} {
+		l, _ := newTestLog(t)
+		pod := newPod("u", owned("ReplicaSet", "apps/v1", "web-5d9c", "gone"))
+		pod.Labels["pod-template-hash"] = hash
+		l.SetPod(pod)
+		if got := l.unresolved(); len(got) != 1 || got[0] != (lookup{"ReplicaSet", "ns", "web-5d9c", "gone"}) {
+			t.Fatalf("unresolved %v", got)
+		}
+		l.absent("gone")
+		if got := only(t, l); got.WorkloadKind+"/"+got.Workload != want || !got.OwnerKnown {
+			t.Errorf("hash %q: %s/%s, want %s", hash, got.WorkloadKind, got.Workload, want)
+		}
+		if len(l.unresolved()) != 0 {
+			t.Error("it is still looked for")
+		}
+	}
+}
+
+func TestLabelsAllowed(t *testing.T) {
+	labels := map[string]string{"app": "a", "team": "b", "app.kubernetes.io/name": "c", "app.kubernetes.io/part-of": "d", "example.org/app": "e", "pii": "f"}
+	for _, test := range []struct {
+		globs []string
+		want  map[string]string
+	}{
+		{nil, map[string]string{"app": "a", "team": "b", "app.kubernetes.io/name": "c", "app.kubernetes.io/part-of": "d"}},
+		{[]string{"example.org/*", "te?m"}, map[string]string{"example.org/app": "e", "team": "b"}},
+		{[]string{"*"}, labels},
+		{[]string{}, nil},
+	} {
+		a, err := newAllowList(test.globs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, a.pick(labels)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.globs, diff)
+		}
+	}
+	if _, err := newAllowList([]string{"["}); err == nil {
+		t.Error("a malformed glob was taken")
+	}
+}
+
+func TestEnds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		then   func(l *Log, clk *clock.Manual, pod *corev1.Pod)
+		end    time.Duration
+		code   int32
+		reason string
+	}{
+		{"succeeded", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+			l.SetPod(finish(pod, corev1.PodSucceeded, stamp(30*time.Second), 0, "Completed"))
+		}, 30 * time.Second, 0, "Completed"},
+		{"killed", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+			l.SetPod(finish(pod, corev1.PodFailed, stamp(40*time.Second), 137, "OOMKilled"))
+		}, 40 * time.Second, 137, "OOMKilled"},
+		{"evicted before its containers told", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+			pod = pod.DeepCopy()
+			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}
+			l.SetPod(pod)
+		}, time.Minute, 0, "Evicted"},
+		{"deleted with a last state", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+			last := finish(pod, corev1.PodRunning, stamp(50*time.Second), 143, "Error")
+			now := stamp(20 * time.Second)
+			last.DeletionTimestamp = &now
+			l.DeletePod(last)
+		}, 50 * time.Second, 143, "Error"},
+		{"deleted without", func(l *Log, _ *clock.Manual, pod *corev1.Pod) { l.DeletePod(pod) }, time.Minute, 0, "Deleted"},
+		{"ended, then deleted", func(l *Log, clk *clock.Manual, pod *corev1.Pod) {
+			done := finish(pod, corev1.PodSucceeded, stamp(30*time.Second), 0, "Completed")
+			l.SetPod(done)
+			clk.Advance(time.Hour)
+			l.DeletePod(done)
+		}, 30 * time.Second, 0, "Completed"},
+	} {
+		l, clk := newTestLog(t)
+		pod := newPod("u", nil)
+		l.SetPod(pod)
+		clk.Set(noon.Add(time.Minute))
+		test.then(l, clk, pod)
+		got := only(t, l)
+		if !got.End.Equal(noon.Add(test.end)) || got.ExitCode != test.code || got.EndReason != test.reason {
+			t.Errorf("%s: end %s code %d reason %s, want %s %d %s", test.name, got.End, got.ExitCode, got.EndReason, noon.Add(test.end), test.code, test.reason)
+		}
+		if l.Forget(got.End); len(l.Pods()) != 1 {
+			t.Errorf("%s: forgotten before its time", test.name)
+		}
+		if l.Forget(got.End.Add(1)); len(l.Pods()) != 0 {
+			t.Errorf("%s: not forgotten", test.name)
+		}
+		l.SetPod(finish(pod, corev1.PodSucceeded, stamp(0), 0, ""))
+		if l.DeletePod(pod); len(l.Pods()) > 1 {
+			t.Errorf("%s: came back", test.name)
+		}
+	}
+}
+
+func TestStaticPodKeepsItsUID(t *testing.T) {
+	l, clk := newTestLog(t)
+	image := newPod("api-1", owned("Node", "v1", "n1", "s"))
+	image.Annotations = map[string]string{mirrorAnnotation: "hash1"}
+	l.SetPod(image)
+	if got := only(t, l); got.UID != "hash1" {
+		t.Fatalf("UID %s, want the kubelet's", got.UID)
+	}
+	clk.Advance(time.Minute)
+	l.DeletePod(image)
+	if only(t, l).End.IsZero() {
+		t.Error("deleted and not ended")
+	}
+	image.UID = "api-2"
+	l.SetPod(image)
+	if got := only(t, l); !got.End.IsZero() || got.UID != "hash1" {
+		t.Errorf("returned, and %+v", got)
+	}
+	if diff := cmp.Diff([]string{"Pod added", "Pod deleted", "Pod returned"}, reasons(l)); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	list := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
+	container := func(name, cpu, memory string) corev1.Container {
+		return corev1.Container{Name: name, Resources: corev1.ResourceRequirements{Requests: list(cpu, memory)}}
+	}
+	always := corev1.ContainerRestartPolicyAlways
+	sidecar := container("proxy", "100m", "50Mi")
+	sidecar.RestartPolicy = &always
+	pod := newPod("u", nil)
+	pod.Spec.Containers = []corev1.Container{container("a", "200m", "100Mi"), container("b", "1", "100Mi")}
+	pod.Spec.InitContainers = []corev1.Container{sidecar, container("migrate", "1500m", "64Mi")}
+	pod.Spec.Overhead = list("10m", "1Mi")
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", AllocatedResources: list("250m", "80Mi")}}
+	want := []ContainerSpec{
+		{Name: "a", RequestMillicores: 250, RequestMemoryBytes: 100 << 20},
+		{Name: "b", RequestMillicores: 1000, RequestMemoryBytes: 100 << 20},
+		{Name: "proxy", RequestMillicores: 100, RequestMemoryBytes: 50 << 20, Sidecar: true},
+		{Name: "migrate", RequestMillicores: 1500, RequestMemoryBytes: 64 << 20, Init: true},
+		{Name: "__pod__", RequestMillicores: 1600 - 1350 + 10, RequestMemoryBytes: 1 << 20},
+	}
+	if diff := cmp.Diff(want, requests(pod)); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	pod.Spec.Resources = &corev1.ResourceRequirements{Requests: list("4", "1Gi"), Limits: list("8", "1Gi")}
+	got := requests(pod)
+	rest := ContainerSpec{Name: "__pod__", RequestMillicores: 4010 - 1350, RequestMemoryBytes: 1025<<20 - 250<<20, LimitMillicores: 8000, LimitMemoryBytes: 1 << 30}
+	if diff := cmp.Diff(rest, got[len(got)-1]); diff != "" {
+		t.Errorf("rest of a pod with requests of its own (-want +got):\n%s", diff)
+	}
+}
