@@ -24,7 +24,7 @@ type SyncRequest struct {
 	Table        schema.Table
 	Cluster      string
 	Mark         Mark
-	// Limit is how many journal entries one call follows; 0 is 1000.
+	// Limit is how many journal entries one call follows; 0 is 240.
 	Limit int
 	// SinkTable is the table's name in the sink; "" is its own.
 	SinkTable string
@@ -61,7 +61,7 @@ type SyncResult struct {
 }
 
 const (
-	defaultLimit    = 1000
+	defaultLimit    = 240
 	defaultSpan     = 2 * time.Hour
 	keptQuarantined = 1000
 )

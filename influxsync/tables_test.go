@@ -10,6 +10,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/influxsync/embedded"
+	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/google/go-cmp/cmp"
 )
@@ -184,9 +185,10 @@ func TestAddDownsample(t *testing.T) {
 	if err := db.AddDownsample(t.Context(), "x", usageTable, schema.Table{Name: "y", Fields: []schema.Field{{Name: "none"}}}, time.Second); err == nil {
 		t.Error("a field that the source does not have was accepted")
 	}
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+	clk := clock.System() // the engine's own
+	for end := clk.Now().Add(15 * time.Second); clk.Now().Before(end); {
 		row := influxsync.NewPoint("usage", map[string]string{"pod": "p", "zone": "z"}, map[string]influxsync.Value{
-			"n": influxsync.Int(1 << 60), "g": influxsync.Float(1), "s": influxsync.Str("x"), "b": influxsync.Bool(true)}, time.Now())
+			"n": influxsync.Int(1 << 60), "g": influxsync.Float(1), "s": influxsync.Str("x"), "b": influxsync.Bool(true)}, clk.Now())
 		if err := db.Write(t.Context(), []influxsync.Point{row}); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +198,9 @@ func TestAddDownsample(t *testing.T) {
 			}
 			return
 		}
-		<-time.After(50 * time.Millisecond)
+		if err := clk.Sleep(t.Context(), 50*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Error("no downsampled row within 15 s")
 }

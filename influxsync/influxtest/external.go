@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
 )
 
 // External is an installed influxd, started on a loopback port with an empty
@@ -56,7 +57,9 @@ store-enabled = false
 		if err = server.Ping(t.Context()); err == nil {
 			return server
 		}
-		<-time.After(50 * time.Millisecond)
+		if err := clock.System().Sleep(t.Context(), 50*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Fatalf("influxd does not answer: %v", err)
 	return nil
