@@ -30,7 +30,7 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	}
 	object := fleet.Object{APIVersion: fleet.APIVersion, Kind: fleet.KindCluster, Metadata: fleet.Metadata{Name: name}, Spec: spec}
 	_, err = l.registry.Apply(ctx, []fleet.Object{object}, byOperator)
-	return invalid(err)
+	return err
 }
 
 // RemoveCluster pulls to the last settled window, where the follower can still
@@ -56,15 +56,6 @@ func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
 	_, err = l.registry.Remove(ctx, fleet.KindCluster, name, byOperator)
 	if errors.Is(err, registry.ErrNotFound) {
 		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
-	}
-	return invalid(err)
-}
-
-// invalid marks what a caller can mend.
-func invalid(err error) error {
-	var problems fleet.Problems
-	if errors.As(err, &problems) {
-		return fmt.Errorf("%w: %w", api.ErrInvalid, problems)
 	}
 	return err
 }

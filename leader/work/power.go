@@ -49,6 +49,7 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 		if err := w.writePower(ctx, due, quarter, clusters, result); err != nil {
 			return err
 		}
+		next = append(next, earlier(due, result)...)
 		for _, cluster := range clusters {
 			next = append(next, registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: due.Quarter, Reason: "energy of " + due.Scope})
 		}
@@ -58,6 +59,22 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 		next = append(next, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: due.Quarter, Reason: "provisional"})
 	}
 	return w.registry.Done(ctx, due, fingerprint, next)
+}
+
+// earlier are the quarters before this one that the closed meter intervals reach
+// into: what is known of them has changed too.
+func earlier(due registry.Due, result processors.PowerResult) []registry.Due {
+	var quarters []registry.Due
+	first := due.Quarter
+	for _, interval := range result.Intervals {
+		if interval.Closed && interval.From.Before(first) {
+			first = interval.From.Truncate(schema.Quarter)
+		}
+	}
+	for at := first; at.Before(due.Quarter); at = at.Add(schema.Quarter) {
+		quarters = append(quarters, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: at, Reason: "meter interval closed"})
+	}
+	return quarters
 }
 
 // powerInput reads what the power processor needs of a box: it is also the list
@@ -72,6 +89,9 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 		return in, nil, err
 	}
 	span, _ := processors.Span(quarter, in.Meters)
+	if parts, err = w.validities(ctx, span); err != nil {
+		return in, nil, err
+	}
 	var clusters []string
 	for _, part := range parts {
 		described, _ := part.fleet.Box(box)
@@ -142,41 +162,61 @@ func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
 }
 
 // meters are the box's electricity meters, with readings as far back as the
-// intervals of the quarter reach.
+// intervals of the quarter reach, and as far on as the first that closes it.
 func (w *Worker) meters(ctx context.Context, box string, quarter schema.Window, parts []validity) ([]processors.Meter, error) {
-	var names []string
-	for _, part := range parts {
-		for _, meter := range part.fleet.MetersOfBox(box) {
-			names = append(names, meter.Name)
-		}
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	if len(names) == 0 {
+	valid := meterValidity(box, quarter, parts)
+	if len(valid) == 0 {
 		return nil, nil
 	}
 	for reach := 2 * schema.Quarter; ; reach *= 4 {
-		from := quarter.From.Add(-reach)
-		readings, err := w.readings.Load(ctx, box, from, quarter.To.Add(reach))
+		from, to := quarter.From.Add(-reach), quarter.To.Add(reach)
+		readings, err := w.readings.Load(ctx, box, from, to)
 		if err != nil {
 			return nil, err
 		}
-		found := make([]processors.Meter, len(names))
-		for i, name := range names {
-			found[i] = meterOf(name, readings, from)
+		found := make([]processors.Meter, len(valid))
+		closed := true
+		for i, meter := range valid {
+			found[i] = withReadings(meter, readings, from)
+			intervals := found[i].Intervals()
+			closed = closed && len(intervals) > 0 && !intervals[len(intervals)-1].To.Before(quarter.To)
 		}
-		if _, complete := processors.Span(quarter, found); complete || reach > maxReach {
+		_, complete := processors.Span(quarter, found)
+		if complete && (closed || to.After(w.clock.Now())) || reach > maxReach {
 			return found, nil
 		}
 	}
 }
 
-// meterOf is one meter's part of the readings that were loaded from a moment on:
-// with none before it, the first is the first that there is.
-func meterOf(name string, readings []meters.Reading, from time.Time) processors.Meter {
-	meter := processors.Meter{Name: name, FromFirst: true}
+// meterValidity are the meters of the box in the quarter, by name, and when each
+// of them stood there.
+func meterValidity(box string, quarter schema.Window, parts []validity) []processors.Meter {
+	var meters []processors.Meter
+	for _, part := range parts {
+		for _, meter := range part.fleet.MetersOfBox(box) {
+			i := slices.IndexFunc(meters, func(m processors.Meter) bool { return m.Name == meter.Name })
+			if i < 0 {
+				i = len(meters)
+				meters = append(meters, processors.Meter{Name: meter.Name})
+				if part.From.After(quarter.From) {
+					meters[i].From = part.From
+				}
+			}
+			meters[i].To = time.Time{}
+			if part.To.Before(quarter.To) {
+				meters[i].To = part.To
+			}
+		}
+	}
+	return meters
+}
+
+// withReadings gives a meter its part of the readings that were loaded from a
+// moment on: with none before it, the first is the first that there is.
+func withReadings(meter processors.Meter, readings []meters.Reading, from time.Time) processors.Meter {
+	meter.FromFirst = true
 	for _, r := range readings {
-		if r.Meter != name || !r.HasCounter {
+		if r.Meter != meter.Name || !r.HasCounter {
 			continue
 		}
 		meter.FromFirst = meter.FromFirst && !r.Time.Before(from)
@@ -189,10 +229,10 @@ func meterOf(name string, readings []meters.Reading, from time.Time) processors.
 // node reads a node's minutes over span, with its pods over the quarter.
 func (w *Worker) node(ctx context.Context, node fleet.Node, part validity, quarter, span schema.Window) (processors.Node, error) {
 	read := processors.Node{Cluster: node.Cluster, Name: node.Node}
-	if part.From.After(quarter.From) {
+	if part.From.After(span.From) {
 		read.From = part.From
 	}
-	if part.To.Before(quarter.To) {
+	if part.To.Before(span.To) {
 		read.To = part.To
 	}
 	where := []influxsync.Condition{{Tag: schema.Cluster, Value: node.Cluster}, {Tag: schema.Node, Value: node.Node}}
