@@ -1,0 +1,335 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/google/go-cmp/cmp"
+)
+
+// examples are a body for each route that needs one.
+var examples = map[string]string{
+	"POST /accumulus/clusters/add/{name}": `{"url":"http://127.0.0.1:1"}`,
+	"PUT /accumulus/clusters/add/{name}":  `{"url":"http://127.0.0.1:1"}`,
+	"PUT /api/v1/clusters/{name}":         `{"url":"http://127.0.0.1:1"}`,
+	"POST /accumulus/clear":               `{"confirm":"all"}`,
+	"POST /api/v1/fleet":                  `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
+}
+
+func pathOf(route Route) string {
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a").Replace(route.Path)
+}
+
+// Every route is walked by nobody, by a viewer, by an operator and with a wrong
+// token, and lets in whom the table names.
+func TestEveryRouteByEveryRole(t *testing.T) {
+	s, l := newServer(t, false)
+	callers := []struct {
+		token string
+		role  Role
+	}{{"", Nobody}, {"not a token", Nobody}, {viewerToken, Viewer}, {operatorToken, Operator}}
+	for _, route := range s.Routes() {
+		for _, caller := range callers {
+			answer := call(s, route.Method, pathOf(route), caller.token, examples[route.Method+" "+route.Path])
+			allowed := caller.role >= route.Role
+			switch {
+			case allowed && answer.StatusCode >= 400:
+				t.Errorf("%s %s as %s: %d %s", route.Method, route.Path, caller.role, answer.StatusCode, text(t, answer))
+			case !allowed && caller.role == Nobody && (answer.StatusCode != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") == ""):
+				t.Errorf("%s %s without a token: %d, want 401", route.Method, route.Path, answer.StatusCode)
+			case !allowed && caller.role == Viewer && answer.StatusCode != http.StatusForbidden:
+				t.Errorf("%s %s as viewer: %d, want 403", route.Method, route.Path, answer.StatusCode)
+			}
+			if changes := l.changed(); len(changes) > 0 != (allowed && route.Changes()) {
+				t.Errorf("%s %s as %s changed %v", route.Method, route.Path, caller.role, changes)
+			}
+			if answer.Header.Get("X-Content-Type-Options") != "nosniff" || answer.Header.Get("Content-Security-Policy") == "" {
+				t.Errorf("%s %s: security headers are missing", route.Method, route.Path)
+			}
+		}
+	}
+}
+
+// What changes needs an operator, and what nobody may read is named here: a new
+// route is denied by default, and this test is where it is argued.
+func TestRolesOfTheTable(t *testing.T) {
+	s, _ := newServer(t, false)
+	open := map[string]bool{"/": true, "/healthz": true, "/livez": true, "/readyz": true}
+	for _, route := range s.Routes() {
+		want := Viewer
+		if route.Changes() {
+			want = Operator
+		} else if open[route.Path] {
+			want = Nobody
+		}
+		if route.Role != want {
+			t.Errorf("%s %s: role %s, want %s", route.Method, route.Path, route.Role, want)
+		}
+	}
+	if answer := call(s, "GET", "/nowhere", "", ""); answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("unknown path without a token: %d, want 401", answer.StatusCode)
+	}
+	if answer := call(s, "GET", "/nowhere", viewerToken, ""); answer.StatusCode != http.StatusNotFound {
+		t.Errorf("unknown path: %d, want 404", answer.StatusCode)
+	}
+}
+
+func TestGetOfAChangingEndpointSaysSo(t *testing.T) {
+	s, l := newServer(t, false)
+	for _, path := range []string{"/accumulus/start", "/accumulus/stop", "/accumulus/clusters/add/x", "/accumulus/clusters/remove/x", "/accumulus/clear"} {
+		for _, token := range []string{viewerToken, operatorToken} {
+			answer := call(s, "GET", path, token, "")
+			body := text(t, answer)
+			if answer.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(body, "changes state") || !strings.Contains(answer.Header.Get("Allow"), "POST") {
+				t.Errorf("GET %s: %d, Allow %q, %s", path, answer.StatusCode, answer.Header.Get("Allow"), body)
+			}
+		}
+	}
+	if changes := l.changed(); changes != nil {
+		t.Errorf("GET changed %v", changes)
+	}
+	if answer := call(s, "DELETE", "/api/v1/usage", operatorToken, ""); answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "GET" {
+		t.Errorf("DELETE usage: %d, Allow %q", answer.StatusCode, answer.Header.Get("Allow"))
+	}
+}
+
+func TestAnonymousViewerOnlyInTheDemoAndOnLoopback(t *testing.T) {
+	demo, _ := newServer(t, true)
+	plain, _ := newServer(t, false)
+	with := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	for name, test := range map[string]struct {
+		server *Server
+		method string
+		path   string
+		token  string
+		edit   func(*http.Request)
+		want   int
+	}{
+		"demo":                 {demo, "GET", "/api/v1/usage", "", nil, 200},
+		"demo by name":         {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.Host = "localhost:8080" }, 200},
+		"demo, IPv6":           {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.RemoteAddr, r.Host = "[::1]:1", "[::1]:8080" }, 200},
+		"demo, change":         {demo, "POST", "/accumulus/stop", "", nil, 403},
+		"demo, wrong token":    {demo, "GET", "/api/v1/usage", "guess", nil, 401},
+		"demo, from elsewhere": {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.RemoteAddr = "192.0.2.1:1" }, 401},
+		"demo, rebound name":   {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.Host = "evil.example:8080" }, 401},
+		"demo, by a proxy":     {demo, "GET", "/api/v1/usage", "", with("X-Forwarded-For", "192.0.2.1"), 401},
+		"not the demo":         {plain, "GET", "/api/v1/usage", "", nil, 401},
+	} {
+		edit := test.edit
+		if edit == nil {
+			edit = func(*http.Request) {}
+		}
+		if answer := call(test.server, test.method, test.path, test.token, "", edit); answer.StatusCode != test.want {
+			t.Errorf("%s: %d, want %d", name, answer.StatusCode, test.want)
+		}
+	}
+}
+
+func TestUsageParameters(t *testing.T) {
+	s, l := newServer(t, false)
+	path := "/api/v1/usage?window=24h&aggregate=cluster,label:team&step=15m&filter=namespace%3Dshop*&cluster=a,b&sort=-cost&limit=5&page=10"
+	if answer := call(s, "GET", path, viewerToken, ""); answer.StatusCode != 200 {
+		t.Fatalf("%d %s", answer.StatusCode, text(t, answer))
+	}
+	want := query.Request{Window: "24h", Aggregate: []query.Key{"cluster", "label:team"}, Step: 15 * time.Minute, Sort: "-cost", Limit: 5, Page: "10",
+		Filter: []query.Condition{{Key: "namespace", Values: []string{"shop*"}}, {Key: "cluster", Values: []string{"a", "b"}}}}
+	if diff := cmp.Diff(want, l.asked[0]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	s, l := newServer(t, false)
+	for _, test := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"GET", "/api/v1/usage?agregate=cluster", "", 400, "agregate"},
+		{"GET", "/api/v1/usage?aggregate=clutser", "", 400, "namespace"},
+		{"GET", "/api/v1/usage?step=7m", "", 400, "15m"},
+		{"GET", "/api/v1/usage?limit=0", "", 400, "limit"},
+		{"GET", "/api/v1/usage?window=overflow", "", 422, "shorter window"},
+		{"GET", "/api/v1/usage?window=broken", "", 500, "connection lost"},
+		{"GET", "/api/v1/boxes?windw=1h", "", 400, "windw"},
+		{"GET", "/api/v1/export?format=pdf", "", 400, "csv"},
+		{"GET", "/api/v1/clusters/nowhere", "", 404, "nowhere"},
+		{"GET", "/api/v1/clusters/nowhere/completeness", "", 404, "nowhere"},
+		{"GET", "/api/v1/fleet/thing", "", 400, "customer"},
+		{"GET", "/api/v1/fleet/cluster/old", "", 404, "history"},
+		{"DELETE", "/api/v1/clusters/nowhere", "", 404, "nowhere"},
+		{"PUT", "/api/v1/clusters/x", "", 422, "url"},
+		{"PUT", "/api/v1/clusters/taken", `{"url":"http://127.0.0.1:1"}`, 409, "taken"},
+		{"PUT", "/api/v1/clusters/x", `{"urll":"http://127.0.0.1:1"}`, 422, "urll"},
+		{"POST", "/accumulus/clear", "", 422, "nothing was deleted"},
+		{"POST", "/accumulus/clear", `{"cluster":"edge-a","confirm":"all"}`, 422, "nothing was deleted"},
+		{"POST", "/api/v1/fleet", "kind: [", 422, "apiVersion"},
+		{"POST", "/api/v1/fleet", `{"apiVersion":"accumulus.dev/v1","kind":"Node","metadata":{"name":"n"},"spec":{"cluster":"c","node":"n","box":"none"}}`, 422, "none"},
+		{"POST", "/api/v1/fleet", strings.Repeat("#", maxBody+1), 413, "4 MiB"},
+	} {
+		answer := call(s, test.method, test.path, operatorToken, test.body)
+		body := text(t, answer)
+		var problem Problem
+		if err := json.Unmarshal([]byte(body), &problem); err != nil || answer.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %v, %s: %s", test.method, test.path, err, answer.Header.Get("Content-Type"), body)
+			continue
+		}
+		if answer.StatusCode != test.status || problem.Status != test.status || problem.Title == "" || !strings.Contains(body, test.says) {
+			t.Errorf("%s %.60s: got %d, want %d and %q:\n%s", test.method, test.path, answer.StatusCode, test.status, test.says, body)
+		}
+	}
+	if changes := l.changed(); changes != nil {
+		t.Errorf("refused requests changed %v", changes)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	s, l := newServer(t, false)
+	box := "apiVersion: accumulus.dev/v1\nkind: Box\nmetadata: {name: b}\nspec: {site: attic}\n"
+	for _, test := range []struct{ method, path, body, want string }{
+		{"POST", "/accumulus/start", "", "start"},
+		{"POST", "/accumulus/stop", "", "stop"},
+		{"POST", "/accumulus/clusters/add/x?url=http://127.0.0.1:9", "", "add x http://127.0.0.1:9"},
+		{"PUT", "/api/v1/clusters/x", `{"url":"http://127.0.0.1:1"}`, "add x http://127.0.0.1:1"},
+		{"DELETE", "/accumulus/clusters/remove/x", "", "remove x"},
+		{"POST", "/accumulus/clear", `{"cluster":"x","confirm":"x"}`, `clear "x"`},
+		{"POST", "/accumulus/clear", `{"confirm":"all"}`, `clear ""`},
+		{"POST", "/api/v1/fleet", box, "apply 1 by operator"},
+	} {
+		answer := call(s, test.method, test.path, operatorToken, test.body)
+		if diff := cmp.Diff([]string{test.want}, l.changed()); answer.StatusCode >= 300 || diff != "" {
+			t.Errorf("%s %s: %d\n%s", test.method, test.path, answer.StatusCode, diff)
+		}
+	}
+	answer := call(s, "POST", "/api/v1/fleet?dryRun=true", operatorToken, box)
+	if body := text(t, answer); !strings.Contains(body, `"added"`) || !strings.Contains(body, `"dryRun": true`) || l.changed() != nil {
+		t.Errorf("dry run: %s", body)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	s, l := newServer(t, false)
+	l.ready = errors.New("cluster edge-b has no rows yet")
+	if answer := call(s, "GET", "/readyz", "", ""); answer.StatusCode != 503 || !strings.Contains(text(t, answer), "edge-b has no rows") {
+		t.Errorf("not ready: %d", answer.StatusCode)
+	}
+	l.ready, l.live = nil, errors.New("the pull loop hangs")
+	if answer := call(s, "GET", "/livez", "", ""); answer.StatusCode != 503 {
+		t.Errorf("hanging: %d", answer.StatusCode)
+	}
+	if answer := call(s, "GET", "/readyz", "", ""); answer.StatusCode != 200 {
+		t.Errorf("ready: %d", answer.StatusCode)
+	}
+	if body := text(t, call(s, "GET", "/metrics", viewerToken, "")); !strings.Contains(body, `accumulus_api_requests_total{method="GET",route="/readyz",status="503"} 1`) {
+		t.Errorf("metrics:\n%s", body)
+	}
+}
+
+func TestExportCSV(t *testing.T) {
+	s, _ := newServer(t, false)
+	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=csv", viewerToken, "")
+	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional\n" +
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false\n"
+	if diff := cmp.Diff(want, text(t, answer)); diff != "" || !strings.Contains(answer.Header.Get("Content-Disposition"), "accumulus-2026-11.csv") {
+		t.Errorf("%s\n%s", answer.Header.Get("Content-Disposition"), diff)
+	}
+}
+
+func TestObjectsByKindAndTime(t *testing.T) {
+	s, _ := newServer(t, false)
+	for path, want := range map[string]int{"cluster": 1, "Clusters": 1, "boxes": 1, "all": 2, "cluster?history=true": 2, "cluster?at=2026-11-23T10:00:00Z": 2, "pricelists": 0} {
+		var list ObjectList
+		answer := call(s, "GET", "/api/v1/fleet/"+path, viewerToken, "")
+		if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || len(list.Items) != want {
+			t.Errorf("%s: got %d objects, %v; want %d", path, len(list.Items), err, want)
+		}
+	}
+	if body := text(t, call(s, "GET", "/api/v1/fleet/box/box-1?format=yaml", viewerToken, "")); !strings.Contains(body, "site: cellar") {
+		t.Errorf("yaml: %s", body)
+	}
+}
+
+func TestPageHoldsNoDataAndAllowsOnlyItself(t *testing.T) {
+	s, _ := newServer(t, false)
+	first, second := call(s, "GET", "/", "", ""), call(s, "GET", "/", "", "")
+	policy := first.Header.Get("Content-Security-Policy")
+	if policy == second.Header.Get("Content-Security-Policy") {
+		t.Error("the nonce does not change")
+	}
+	body := text(t, first)
+	if strings.Contains(policy, "unsafe") || !strings.Contains(policy, "default-src 'none'") || strings.Contains(body, "edge-a") {
+		t.Errorf("policy %s", policy)
+	}
+	for _, outside := range []string{`src="http`, `href="http`, "url(http", "@import", "ZgotmplZ"} {
+		if strings.Contains(body, outside) {
+			t.Errorf("the page has %s", outside)
+		}
+	}
+	if !strings.Contains(body, "setTimeout(refresh") || !strings.Contains(body, "--accent: #2f6fde") {
+		t.Error("style or script are not in the page as they were written")
+	}
+}
+
+func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leader")
+	first, err := EnsureTokens(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Operator == first.Viewer || len(first.Operator) < 40 {
+		t.Error("tokens are equal or short")
+	}
+	for _, name := range []string{OperatorFile, ViewerFile} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if again, err := EnsureTokens(dir); err != nil || again != first {
+		t.Errorf("second start: other tokens, %v", err)
+	}
+	if err := os.Chmod(filepath.Join(dir, ViewerFile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := EnsureTokens(dir); err == nil || strings.Contains(err.Error(), string(first.Viewer)) {
+		t.Errorf("a token that others can read: %v", err)
+	}
+	if text := first.Operator.String() + first.Operator.GoString(); text != "******" {
+		t.Errorf("a token prints as %s", text)
+	}
+}
+
+func TestConfigSaysAllThatIsWrong(t *testing.T) {
+	tokens := Tokens{Operator: operatorToken, Viewer: viewerToken}
+	for name, test := range map[string]struct {
+		config Config
+		wrong  []string
+	}{
+		"loopback":          {Config{Listen: "127.0.0.1:8080", Tokens: tokens}, nil},
+		"outside":           {Config{Listen: "0.0.0.0:8080", Tokens: tokens}, []string{"can be reached from outside"}},
+		"every address":     {Config{Listen: ":8080", Tokens: tokens}, []string{"can be reached from outside"}},
+		"outside with TLS":  {Config{Listen: ":8443", TLSCert: "c", TLSKey: "k", Tokens: tokens}, nil},
+		"outside, explicit": {Config{Listen: ":8080", Insecure: true, Tokens: tokens}, nil},
+		"demo outside":      {Config{Listen: ":8080", Insecure: true, Demo: true, Tokens: tokens}, []string{"the demo"}},
+		"all":               {Config{Listen: "8080", TLSCert: "c"}, []string{"host:port", "both a certificate", "no operator token"}},
+		"one token":         {Config{Listen: "127.0.0.1:0", Tokens: Tokens{operatorToken, operatorToken}}, []string{"same token"}},
+	} {
+		err := test.config.Validate()
+		if (err == nil) != (test.wrong == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, want := range test.wrong {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v does not say %q", name, err, want)
+			}
+		}
+	}
+}

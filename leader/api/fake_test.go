@@ -1,0 +1,163 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/status"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+const (
+	operatorToken = "operator-token-of-the-tests"
+	viewerToken   = "viewer-token-of-the-tests"
+)
+
+// leader is everything behind the API; it remembers what was changed.
+type leader struct {
+	mu      sync.Mutex
+	changes []string
+	asked   []query.Request
+	live    error
+	ready   error
+}
+
+func (l *leader) did(format string, args ...any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changes = append(l.changes, fmt.Sprintf(format, args...))
+	return nil
+}
+
+func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = append(l.asked, request)
+	if request.Window == "overflow" {
+		return query.Answer{}, query.ErrOverflow
+	}
+	if request.Window == "broken" {
+		return query.Answer{}, errors.New("query minute: connection lost")
+	}
+	return query.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}, nil
+}
+
+func (l *leader) Boxes(context.Context, string) (query.BoxAnswer, error) {
+	return query.BoxAnswer{Boxes: []query.BoxRow{}}, nil
+}
+
+func (l *leader) Completeness(_ context.Context, cluster, _ string) (query.Completeness, error) {
+	return query.Completeness{Cluster: cluster}, nil
+}
+
+func (l *leader) Export(_ context.Context, request query.ExportRequest) (query.Export, error) {
+	return query.Export{Period: request.Period, Lines: []query.Line{{Customer: "acme, Inc.", Cluster: "edge-a", Namespace: "shop", Resource: "cpu_used",
+		Quantity: "1.5", Unit: "core-hour", UnitPrice: "0.03", Cost: "0.045", Currency: "EUR", From: now, To: now, Coverage: 1, Quality: "measured"}}}, nil
+}
+
+func (l *leader) Overview(context.Context) (status.Overview, error) {
+	return status.Overview{Now: now, Clusters: []status.Cluster{{Name: "edge-a", State: status.OK, Problems: []status.Problem{}}}}, nil
+}
+
+func (l *leader) StartLoops(context.Context) error { return l.did("start") }
+func (l *leader) StopLoops(context.Context) error  { return l.did("stop") }
+
+func (l *leader) AddCluster(_ context.Context, name string, spec fleet.Cluster) error {
+	if name == "taken" {
+		return fmt.Errorf("add cluster %s: it is there: %w", name, ErrConflict)
+	}
+	return l.did("add %s %s", name, spec.URL)
+}
+
+func (l *leader) RemoveCluster(_ context.Context, name string) error {
+	if name == "nowhere" {
+		return fmt.Errorf("remove cluster %s: %w", name, ErrNotFound)
+	}
+	return l.did("remove %s", name)
+}
+
+func (l *leader) Clear(_ context.Context, cluster string) error { return l.did("clear %q", cluster) }
+
+func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
+	return []fleet.Object{
+		fleet.NewObject("edge-a", fleet.Cluster{URL: "http://127.0.0.1:1"}),
+		fleet.NewObject("old", fleet.Cluster{URL: "http://127.0.0.1:2"}).Until(now.Add(-time.Hour)),
+		fleet.NewObject("box-1", fleet.Box{Site: "cellar"}),
+	}, nil
+}
+
+func (l *leader) Plan(_ context.Context, objects []fleet.Object) (registry.Applied, error) {
+	return registry.Applied{Diff: fleet.Compare(nil, objects)}, fleet.Validate(objects, nil)
+}
+
+func (l *leader) Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error) {
+	applied, err := l.Plan(ctx, objects)
+	if err != nil {
+		return registry.Applied{}, fmt.Errorf("apply: %w", err)
+	}
+	return applied, l.did("apply %d by %s", len(objects), by)
+}
+
+func (l *leader) Live() error  { return l.live }
+func (l *leader) Ready() error { return l.ready }
+
+// changed is what was changed since it was last asked.
+func (l *leader) changed() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changes := l.changes
+	l.changes = nil
+	return changes
+}
+
+func newServer(t *testing.T, demo bool) (*Server, *leader) {
+	t.Helper()
+	l := &leader{}
+	registry := prometheus.NewRegistry()
+	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Metrics: registry, Clock: clock.NewManual(now)},
+		slog.New(slog.DiscardHandler), registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, l
+}
+
+// call sends one request and returns the answer.
+func call(s *Server, method, path, token, body string, edit ...func(*http.Request)) *http.Response {
+	request := httptest.NewRequest(method, "http://127.0.0.1:8080"+path, strings.NewReader(body))
+	request.RemoteAddr = "127.0.0.1:50000"
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	for _, change := range edit {
+		change(request)
+	}
+	recorder := httptest.NewRecorder()
+	s.Handler().ServeHTTP(recorder, request)
+	return recorder.Result()
+}
+
+func text(t *testing.T, answer *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
