@@ -3,12 +3,10 @@ package influxsync_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/influxsync/embedded"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/google/go-cmp/cmp"
@@ -66,6 +64,20 @@ func (w *writer) settle(windows ...schema.Window) []influxsync.Entry {
 	}
 	return stored
 }
+
+// settleEach writes and settles minutes with a row of each pod.
+func (w *writer) settleEach(from, to int, pods ...string) {
+	w.t.Helper()
+	for i := from; i < to; i++ {
+		for _, pod := range pods {
+			w.put(minute(i), pod, int64(i))
+		}
+		w.settle(minute(i))
+	}
+}
+
+// storeOf is a store of its own.
+func storeOf(t testing.TB) *influxsync.Database { return create(t, embeddedServer(t), "minute") }
 
 // held reads a table whole, by row.
 func held(t testing.TB, db *influxsync.Database, table string, where ...influxsync.Condition) map[string]influxsync.Point {
@@ -266,57 +278,27 @@ func TestSyncOfOneClusterOutOfMany(t *testing.T) {
 // copy of it came back.
 func TestSyncAfterAChangeOfEra(t *testing.T) {
 	sinks := embeddedServer(t)
-	open := func(dir string) (*embedded.Server, *influxsync.Database) {
-		store, err := embedded.Open(embedded.Config{Dir: dir}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, err := store.Client()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return store, create(t, client, "minute")
-	}
 	for _, lost := range []bool{true, false} {
 		sink := create(t, sinks, fmt.Sprint("sink", lost))
-		store, source := open(t.TempDir())
+		source, later := storeOf(t), storeOf(t)
 		w := newWriter(t, source, podTable, "edge")
-		settle := func(w *writer, from, to int, pods ...string) {
-			for i := from; i < to; i++ {
-				for _, pod := range pods {
-					w.put(minute(i), pod, int64(i))
-				}
-				w.settle(minute(i))
-			}
-		}
-		settle(w, 0, 2, "a", "b")
+		w.settleEach(0, 2, "a", "b")
 		request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge"}
-		if !lost { // a copy of the store, whose journal will end before the mark
-			_, request.Source = open(t.TempDir())
-			if err := influxsync.SyncFull(t.Context(), source, request.Source, schema.Window{From: time.Unix(0, 0), To: time.Unix(1, 0)}); err != nil {
-				t.Fatal(err)
-			}
-			day := schema.WindowAt(start, 24*time.Hour)
-			if err := influxsync.SyncFull(t.Context(), source, request.Source, day); err != nil {
-				t.Fatal(err)
+		if !lost { // a copy of the store and of its id, whose journal will end before the mark
+			for _, at := range []time.Time{time.Unix(0, 0), start} {
+				if err := influxsync.SyncFull(t.Context(), source, later, schema.WindowAt(at, 24*time.Hour)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		copied := request.Source
-		request.Source = source
-		settle(w, 2, 4, "a", "b")
+		w.settleEach(2, 4, "a", "b")
 		result, err := influxsync.Sync(t.Context(), request)
 		if err != nil || result.NewEra {
 			t.Fatalf("lost %v: %+v, %v", lost, result, err)
 		}
-		request.Mark, request.Source = result.Mark, copied
-		if lost {
-			_, request.Source = open(t.TempDir())
-		}
-		if err := store.Close(); err != nil {
-			t.Fatal(err)
-		}
-		fresh := newWriter(t, request.Source, podTable, "edge")
-		settle(fresh, 3, 5, "a", "c") // b's row of window 3 is in the sink only
+		request.Mark, request.Source = result.Mark, later
+		fresh := newWriter(t, later, podTable, "edge")
+		fresh.settleEach(3, 5, "a", "c") // b's row of window 3 is in the sink only
 		result, err = influxsync.Sync(t.Context(), request)
 		if err != nil || !result.NewEra || result.Extra != 1 {
 			t.Errorf("lost %v: %+v, %v; want a new era with one row of the old beside it", lost, result, err)
