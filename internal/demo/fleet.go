@@ -1,0 +1,96 @@
+package demo
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/accumulus-metering/accumulus/internal/simulator"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+)
+
+// endpoint is how the leader reaches a follower.
+type endpoint struct {
+	url       string
+	tokenFile string
+}
+
+// customerOf is who pays for a cluster of the demonstration.
+var customerOf = map[string]string{"edge-ams": "acme", "edge-par": "globex", hostCluster: "acme"}
+
+// places are objects whose addresses change at each start.
+func places(simulated *simulator.Server, endpoints map[string]endpoint) []fleet.Object {
+	var objects []fleet.Object
+	for _, cluster := range simulated.Fleet().Clusters {
+		objects = append(objects, fleet.NewObject(cluster.Name, clusterSpec(cluster.Name, endpoints[cluster.Name])))
+	}
+	if to, ok := endpoints[hostCluster]; ok {
+		objects = append(objects, fleet.NewObject(hostCluster, clusterSpec(hostCluster, to)))
+	}
+	for _, box := range simulated.Fleet().Boxes {
+		for _, meter := range box.Meters {
+			objects = append(objects, fleet.NewObject(meter.Name, fleet.Meter{Box: box.Name, Driver: driver(meter), Channel: meter.Channel,
+				URL: simulated.MeterURL(box.Name, meter.Name)}))
+		}
+	}
+	return objects
+}
+
+func clusterSpec(name string, to endpoint) fleet.Cluster {
+	spec := fleet.Cluster{Customer: customerOf[name], URL: to.url, TokenFile: to.tokenFile, Provider: "edge", Region: "eu-west"}
+	if name == hostCluster {
+		spec.Provider, spec.Region = "on-premises", "here"
+	}
+	return spec
+}
+
+func driver(meter simulator.Meter) string {
+	if meter.Generation == 1 {
+		return fleet.DriverShellyGen1
+	}
+	return fleet.DriverShellyGen2
+}
+
+// described are objects that a user may change afterwards: they are applied at
+// the first start only.
+func described(simulated *simulator.Simulator) []fleet.Object {
+	objects := []fleet.Object{
+		fleet.NewObject("acme", fleet.Customer{DisplayName: "Acme", TimeZone: "Europe/Amsterdam", Currency: "EUR"}),
+		fleet.NewObject("globex", fleet.Customer{DisplayName: "Globex", TimeZone: "Europe/Paris", Currency: "EUR"}),
+	}
+	for _, box := range simulated.Fleet().Boxes {
+		objects = append(objects, fleet.NewObject(box.Name, fleet.Box{Site: "site of " + box.Name, OverheadWatts: box.OverheadWatts}))
+	}
+	for _, cluster := range simulated.Fleet().Clusters {
+		for _, node := range cluster.Nodes {
+			hardware := "hw-" + node.Name
+			objects = append(objects,
+				fleet.NewObject(hardware, fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
+					Cores: int64(node.Cores), MemoryBytes: node.MemoryBytes, IdleWatts: node.IdleWatts,
+					MaxWatts: math.Round(10*(node.IdleWatts+node.WattsPerCore*float64(node.Cores))) / 10, Source: "nameplate of the demonstration"}),
+				fleet.NewObject(cluster.Name+"."+node.Name, fleet.Node{Cluster: cluster.Name, Node: node.Name, Box: node.Box, Hardware: hardware}))
+		}
+	}
+	return append(objects, rules()...)
+}
+
+// rules are prices and who uses what.
+func rules() []fleet.Object {
+	rate := func(resource, price string) fleet.Rate {
+		return fleet.Rate{Resource: resource, Price: fleet.Decimal(price)}
+	}
+	objects := []fleet.Object{
+		fleet.NewObject("standard", fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{
+			rate("cpu_used", "0.0240"), rate("memory_used", "0.0032"), rate("network_transmit", "0.01"), rate("energy", "0.31")}}),
+	}
+	for i, team := range []string{"shop", "media", "finance", "data", "platform"} {
+		objects = append(objects, fleet.NewObject("team-"+team, fleet.Assignment{Priority: 10 + i,
+			Labels: map[string]string{"team": team}, Project: team}))
+	}
+	return objects
+}
+
+// hostNode describes the machine that runs the demonstration, as far as that is
+// known: it stands in no box, so its energy is estimated.
+func hostNode(name string) fleet.Object {
+	return fleet.NewObject(fmt.Sprintf("%s.%s", hostCluster, name), fleet.Node{Cluster: hostCluster, Node: name})
+}

@@ -1,0 +1,103 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/reading"
+	"github.com/accumulus-metering/accumulus/follower/watch"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/simulator"
+	"github.com/accumulus-metering/accumulus/leader/meters"
+	"golang.org/x/sync/errgroup"
+)
+
+// fill meters the day before the start: what the boxes' electricity meters
+// showed, and what the simulated kubelets would have said, one cluster after
+// the other so that the live loops keep their pace.
+func (d *Demo) fill(ctx context.Context) error {
+	if err := d.fillMeters(ctx); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(1)
+	for _, a := range d.agents {
+		if a.cluster == hostCluster {
+			continue
+		}
+		group.Go(func() error {
+			err := d.fillCluster(ctx, a)
+			if ctx.Err() != nil {
+				return nil // the next start goes on here
+			}
+			if err != nil {
+				d.log.Error("history failed", "cluster", a.cluster, "err", err)
+			}
+			d.config.Progress(Event{Kind: "history", Cluster: a.cluster, Done: 1, Err: err})
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (d *Demo) fillCluster(ctx context.Context, a *agent) error {
+	for !a.follower.Status().Open {
+		if err := d.clock.Sleep(ctx, d.config.Interval/10); err != nil {
+			return err
+		}
+	}
+	from := d.state.Live.Add(-historyLength)
+	tell(a.follower.Log(), d.simulated.PodInfos(a.cluster, from, d.state.Live))
+	source := func(t time.Time) ([]reading.Body, error) { return d.simulated.Readings(a.cluster, t), nil }
+	told := 0
+	return a.follower.Fill(ctx, from, d.state.Live, source, func(done, total time.Duration) {
+		if tenth := int(10 * done / total); tenth > told && tenth < 10 {
+			told = tenth
+			d.config.Progress(Event{Kind: "history", Cluster: a.cluster, Done: float64(tenth) / 10})
+		}
+	})
+}
+
+// tell puts the pods that ended before the follower ran into its watch log; of
+// those that live the API server tells.
+func tell(log *watch.Log, pods []reading.PodInfo) {
+	for _, pod := range pods {
+		if pod.End.IsZero() {
+			continue
+		}
+		spec := watch.PodSpec{Node: pod.Node, WorkloadKind: pod.WorkloadKind, Workload: pod.Workload, Labels: pod.Labels,
+			Created: pod.Start, Start: &pod.Start, End: &pod.End, ExitCode: pod.ExitCode, EndReason: pod.EndReason}
+		for _, c := range pod.Containers {
+			spec.Containers = append(spec.Containers, watch.ContainerSpec{Name: c.Name, RequestMillicores: c.RequestMillicores,
+				LimitMillicores: c.LimitMillicores, RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes})
+		}
+		log.PutPod(pod.UID, pod.Namespace, pod.Name, spec)
+	}
+}
+
+// fillMeters writes what the electricity meters showed each minute before the
+// start; it is repeated at each start and writes the same rows.
+func (d *Demo) fillMeters(ctx context.Context) error {
+	store := meters.NewStore(d.leader.Store())
+	for _, box := range d.simulated.Fleet().Boxes {
+		for _, meter := range box.Meters {
+			readings := meterHistory(d.simulated.Simulator, box, meter, d.state.Live)
+			if err := store.Write(ctx, readings); err != nil {
+				return fmt.Errorf("history of meter %s: %w", meter.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func meterHistory(simulated *simulator.Simulator, box simulator.Box, meter simulator.Meter, live time.Time) []meters.Reading {
+	from := live.Add(-historyLength)
+	step := max(meter.StepMillijoules, 3600)
+	var readings []meters.Reading
+	for at := from; at.Before(live); at = at.Add(schema.Minute) {
+		readings = append(readings, meters.Reading{Box: box.Name, Meter: meter.Name, Time: at, Received: at, Epoch: from,
+			CounterMillijoules: simulated.MeterMillijoules(box.Name, meter.Name, at), HasCounter: true, StepMillijoules: step})
+	}
+	return readings
+}
