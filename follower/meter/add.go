@@ -165,8 +165,9 @@ func (m *Meter) apply(b batch) {
 	}
 	for _, x := range b.samples {
 		n := m.node(x.id.Node)
+		parts := n.stoodInFor(x.id)
 		st := m.take(n, x)
-		m.touch(n, min(st.from, st.to), st.to, "late")
+		m.touch(n, min(st.from, parts), st.to, "late")
 	}
 	for _, state := range b.bodies {
 		n := m.nodes[state.node]
@@ -176,6 +177,26 @@ func (m *Meter) apply(b batch) {
 			}
 		}
 	}
+}
+
+// stoodInFor is since when the parts of a series that was never read have been
+// counted in its place; windows since then change when it comes.
+func (n *node) stoodInFor(id reading.Series) int64 {
+	if id.Kind == reading.Container || n.find(id) != nil {
+		return far
+	}
+	if id.Kind != reading.Pod {
+		return n.hold
+	}
+	since := far
+	if p := n.pods[podKey(id)]; p != nil {
+		for _, s := range p.containers {
+			if len(s.steps) > 0 {
+				since = min(since, s.steps[0].from)
+			}
+		}
+	}
+	return since
 }
 
 // take appends a sample to its series.

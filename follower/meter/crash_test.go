@@ -80,6 +80,9 @@ func run(s *simulation, d *disk, seed uint64, down int) (from, mark time.Time, e
 			calm = 0
 		}
 	}
+	if d.due {
+		d.land()
+	}
 	st := m.Status()
 	if st.Revisions > 0 {
 		return from, mark, fmt.Errorf("%d revisions left", st.Revisions)
@@ -118,6 +121,25 @@ func growth(rows []influxsync.Point, zeroFirst func(first sample) bool, edge int
 	return sum
 }
 
+// zeroFirst says whether a first sample counts from zero, by the node's rows.
+func zeroFirst(node []influxsync.Point) func(sample) bool {
+	return func(x sample) bool {
+		i := sort.Search(len(node), func(i int) bool { return node[i].Time.UnixNano() > max(x.began(), x.time-lookback) })
+		return i > 0 && node[i-1].Time.UnixNano() <= x.began() && x.began() < x.time
+	}
+}
+
+// ofNodes are the nodes' own rows, by node.
+func ofNodes(rows []influxsync.Point) map[string][]influxsync.Point {
+	nodes := map[string][]influxsync.Point{}
+	for _, p := range rows {
+		if p.Tag(schema.Kind) == string(reading.Node) {
+			nodes[p.Tag(schema.Node)] = append(nodes[p.Tag(schema.Node)], p)
+		}
+	}
+	return nodes
+}
+
 // checkSums: per series Σ windows = growth of the counter, from the readings
 // on the disk.
 func (d *disk) checkSums(from, mark time.Time) error {
@@ -127,10 +149,10 @@ func (d *disk) checkSums(from, mark time.Time) error {
 		bySeries[id] = append(bySeries[id], p)
 	}
 	sums := map[reading.Series]int64{}
-	for _, p := range d.minute.sorted("node") {
+	for _, p := range d.minute.rows["node"] {
 		sums[reading.Series{Kind: reading.Node, Node: p.Tag(schema.Node)}] += p.Int(schema.CPU)
 	}
-	for _, p := range d.minute.sorted("pod") {
+	for _, p := range d.minute.rows["pod"] {
 		if p.Tag(schema.Namespace) == schema.SystemNamespace {
 			sums[reading.Series{Kind: reading.Kubepods, Node: p.Tag(schema.Node)}] -= p.Int(schema.CPU)
 			continue
@@ -138,20 +160,16 @@ func (d *disk) checkSums(from, mark time.Time) error {
 		sums[reading.Series{Kind: reading.Pod, Node: p.Tag(schema.Node), Namespace: p.Tag(schema.Namespace),
 			Pod: p.Tag(schema.Pod), PodUID: p.Tag(schema.PodUID)}] += p.Int(schema.CPU)
 	}
-	for _, p := range d.minute.sorted("container") {
+	for _, p := range d.minute.rows["container"] {
 		sums[reading.Series{Kind: reading.Container, Node: p.Tag(schema.Node), Namespace: p.Tag(schema.Namespace),
 			Pod: p.Tag(schema.Pod), PodUID: p.Tag(schema.PodUID), Container: p.Tag(schema.Container)}] += p.Int(schema.CPU)
 	}
 	unseen := map[string]int64{}
-	for _, p := range d.raw.sorted(unseenTable) {
+	for _, p := range d.raw.rows[unseenTable] {
 		unseen[p.Tag(schema.PodUID)] += p.Int(schema.CPU)
 	}
 	for id, rows := range bySeries {
-		node := bySeries[reading.Series{Kind: reading.Node, Node: id.Node}]
-		zero := func(x sample) bool {
-			i := sort.Search(len(node), func(i int) bool { return node[i].Time.UnixNano() > max(x.began(), x.time-lookback) })
-			return i > 0 && node[i-1].Time.UnixNano() <= x.began() && x.began() < x.time
-		}
+		zero := zeroFirst(bySeries[reading.Series{Kind: reading.Node, Node: id.Node}])
 		want := growth(rows, zero, mark.UnixNano()) - growth(rows, zero, from.UnixNano())
 		got := sums[id]
 		switch id.Kind {
@@ -183,8 +201,14 @@ func checkUntouched(plain, killed *disk, mark time.Time) (int, error) {
 	for _, pair := range [][2]*disk{{plain, killed}, {killed, plain}} {
 		last := map[reading.Series]int64{}
 		open := map[reading.Series]int64{}
-		for _, p := range pair[0].raw.sorted(schema.Raw.Name) {
+		rows := pair[0].raw.sorted(schema.Raw.Name)
+		nodes, others := ofNodes(rows), ofNodes(pair[1].raw.sorted(schema.Raw.Name))
+		for _, p := range rows {
 			x := sampleOf(p)
+			// A lost reading of the node decides whether a counter counts from zero.
+			if last[x.id] == 0 && zeroFirst(nodes[x.id.Node])(x) != zeroFirst(others[x.id.Node])(x) {
+				touch(x.id.Node, x.began(), x.time)
+			}
 			_, same := pair[1].raw.rows[schema.Raw.Name][rowID{rowKey(p), x.time}]
 			since, gap := open[x.id]
 			switch {
@@ -238,21 +262,38 @@ type verdict struct {
 	err      error
 }
 
-// crashCase runs one random fleet without and with a failure.
-func crashCase(seed uint64, control func(*disk)) verdict {
+// killsPerFleet is how many cases share a fleet and its run without a kill.
+const killsPerFleet = 20
+
+// fleet is a random simulation and what came of it without a kill.
+type fleet struct {
+	seed       uint64
+	options    simOptions
+	plain      *disk
+	from, mark time.Time
+}
+
+func newFleet(seed uint64) (*fleet, error) {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	o := simOptions{nodes: 2, pods: 2, containers: 2, seconds: 180 + rng.IntN(200),
-		resets: rng.IntN(2) == 0, clocks: rng.IntN(3) == 0, ends: rng.IntN(2) == 0, silence: rng.IntN(3) == 0}
-	plain := newDisk(seed)
-	from, mark, err := run(newSimulation(seed, o), plain, seed, 0)
+	f := &fleet{seed: seed, plain: newDisk(seed), options: simOptions{nodes: 2, pods: 2, containers: 2,
+		seconds: 150 + rng.IntN(150), resets: rng.IntN(2) == 0, clocks: rng.IntN(3) == 0,
+		ends: rng.IntN(2) == 0, silence: rng.IntN(3) == 0}}
+	var err error
+	f.from, f.mark, err = run(newSimulation(seed, f.options), f.plain, seed, 0)
 	if err == nil {
-		err = plain.check(from, mark)
+		err = f.plain.check(f.from, f.mark)
 	}
 	if err != nil {
-		return verdict{err: fmt.Errorf("without a kill: %w", err)}
+		return nil, fmt.Errorf("fleet %d without a kill: %w", seed, err)
 	}
+	return f, nil
+}
+
+// crash runs the fleet with one failure.
+func (f *fleet) crash(seed uint64, control func(*disk)) verdict {
+	rng := rand.New(rand.NewPCG(seed, 11))
 	killed := newDisk(seed)
-	killed.at, killed.how = 1+rng.IntN(plain.calls), errCrash
+	killed.at, killed.how = 1+rng.IntN(f.plain.calls), errCrash
 	killed.subset = rng.IntN(2) == 0
 	if rng.IntN(4) == 0 {
 		killed.how = errFault
@@ -266,17 +307,17 @@ func crashCase(seed uint64, control func(*disk)) verdict {
 		down = rng.IntN(10)
 	}
 	v := verdict{calls: killed.at}
-	var from2, mark2 time.Time
-	from2, mark2, v.err = run(newSimulation(seed, o), killed, seed, down)
+	var from, mark time.Time
+	from, mark, v.err = run(newSimulation(f.seed, f.options), killed, f.seed, down)
 	if v.err == nil {
-		v.err = killed.check(from2, mark2)
+		v.err = killed.check(from, mark)
 	}
 	v.failedIn = killed.failedIn
-	if v.err == nil && !from2.IsZero() && from.Equal(from2) {
-		if mark2.Before(mark) {
-			mark = mark2
+	if v.err == nil && !from.IsZero() && f.from.Equal(from) {
+		if f.mark.Before(mark) {
+			mark = f.mark
 		}
-		v.compared, v.err = checkUntouched(plain, killed, mark)
+		v.compared, v.err = checkUntouched(f.plain, killed, mark)
 	}
 	return v
 }
@@ -308,14 +349,20 @@ func crashes(cases int, control func(*disk), each func(seed uint64, v verdict)) 
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := range seeds {
-				v := crashCase(seed, control)
-				mu.Lock()
-				each(seed, v)
-				mu.Unlock()
+				f, err := newFleet(seed)
+				for i := range uint64(killsPerFleet) {
+					v := verdict{err: err}
+					if err == nil {
+						v = f.crash(seed*killsPerFleet+i, control)
+					}
+					mu.Lock()
+					each(seed*killsPerFleet+i, v)
+					mu.Unlock()
+				}
 			}
 		})
 	}
-	for seed := range uint64(cases) {
+	for seed := range uint64(cases / killsPerFleet) {
 		seeds <- seed
 	}
 	close(seeds)

@@ -1,13 +1,14 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"sort"
+	"slices"
 	"testing"
 	"time"
 
@@ -268,16 +269,15 @@ func open(cfg Config, d *disk, w *world, clk clock.Clock) (*Meter, error) {
 }
 
 func (t *table) sorted(name string) []influxsync.Point {
-	points := make([]influxsync.Point, 0, len(t.rows[name]))
-	for _, p := range t.rows[name] {
-		points = append(points, p)
+	ids := make([]rowID, 0, len(t.rows[name]))
+	for id := range t.rows[name] {
+		ids = append(ids, id)
 	}
-	sort.Slice(points, func(i, j int) bool {
-		if !points[i].Time.Equal(points[j].Time) {
-			return points[i].Time.Before(points[j].Time)
-		}
-		return rowKey(points[i]) < rowKey(points[j])
-	})
+	slices.SortFunc(ids, func(a, b rowID) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.key, b.key)) })
+	points := make([]influxsync.Point, len(ids))
+	for i, id := range ids {
+		points[i] = t.rows[name][id]
+	}
 	return points
 }
 
