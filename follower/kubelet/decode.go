@@ -70,7 +70,7 @@ type cgroup struct {
 // labels are those of one line that matter.
 type labels struct {
 	id, container, namespace, pod []byte
-	cpu, device, interface_       []byte
+	cpu, device, wire       []byte
 }
 
 // decoder reads the bodies of one node, one after another. It remembers the
@@ -169,7 +169,7 @@ func (l *labels) set(name, value []byte) {
 	case "device":
 		l.device = value
 	case "interface":
-		l.interface_ = value
+		l.wire = value
 	}
 }
 
@@ -237,11 +237,11 @@ func (g *cgroup) counts(quantity reading.Quantity, l *labels) bool {
 	switch quantity {
 	case reading.NetworkReceive, reading.NetworkTransmit:
 		if g.kind == reading.Node {
-			g.saw(quantity, l.interface_)
-			return nic.Counts(string(l.interface_))
+			g.saw(quantity, l.wire)
+			return nic.Counts(string(l.wire))
 		}
-		if (g.kind == reading.Pod || g.sandbox()) && string(l.interface_) != "lo" {
-			g.saw(quantity, l.interface_)
+		if (g.kind == reading.Pod || g.sandbox()) && string(l.wire) != "lo" {
+			g.saw(quantity, l.wire)
 			return true
 		}
 		return false
