@@ -13,6 +13,13 @@ import (
 // quarterOf is the start of the quarter that holds t.
 func quarterOf(t time.Time) time.Time { return t.UTC().Truncate(schema.Quarter) }
 
+// loose begins the scope of a node that stands in no box.
+const loose = "node:"
+
+// LooseScope is the scope of ProcessorPower for a node that stands in no box.
+// No box can have such a name.
+func LooseScope(cluster, node string) string { return loose + cluster + "/" + node }
+
 // reach is what one change touches: boxes, whose power is computed again (and
 // cost after it), and clusters, whose cost is.
 type reach struct{ boxes, clusters map[string]bool }
@@ -131,7 +138,7 @@ func (world) quarters(d delta, now, first int64, f func(time.Time)) {
 func (w world) earliest(box string, first map[string]int64) int64 {
 	earliest := int64(forever)
 	for _, o := range w {
-		if n, ok := o.Spec.(fleet.Node); ok && n.Box == box {
+		if n, ok := o.Spec.(fleet.Node); ok && (n.Box == box || n.Box == "" && LooseScope(n.Cluster, n.Node) == box) {
 			if since, known := first[n.Cluster]; known {
 				earliest = min(earliest, since)
 			}
@@ -163,7 +170,7 @@ func (w world) touched(k key, d delta) reach {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
 		case fleet.Node:
-			to.boxes[s.Box] = s.Box != ""
+			to.node(s)
 			to.clusters[s.Cluster] = true
 		case fleet.Meter:
 			if differs(d, "spec.box", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules") {
@@ -175,7 +182,6 @@ func (w world) touched(k key, d delta) reach {
 			w.prices(s, to)
 		}
 	}
-	delete(to.boxes, "")
 	return to
 }
 
@@ -192,10 +198,19 @@ func differs(d delta, fields ...string) bool {
 	return false
 }
 
+// node adds the box of a node, or the node itself where it stands in none.
+func (to reach) node(n fleet.Node) {
+	if n.Box == "" {
+		to.boxes[LooseScope(n.Cluster, n.Node)] = true
+		return
+	}
+	to.boxes[n.Box] = true
+}
+
 func (w world) nodes(to reach, match func(fleet.Node) bool) {
 	for _, o := range w {
-		if n, ok := o.Spec.(fleet.Node); ok && match(n) && n.Box != "" {
-			to.boxes[n.Box] = true
+		if n, ok := o.Spec.(fleet.Node); ok && match(n) {
+			to.node(n)
 		}
 	}
 }
