@@ -171,18 +171,32 @@ func (f *Follower) loop(ctx context.Context) error {
 		group.Go(func() error { return f.input.Run(ctx) })
 	}
 	group.Go(func() error {
-		last := f.clock.Now().Truncate(f.config.Interval)
-		for {
-			slot := f.clock.Now().Truncate(f.config.Interval).Add(f.config.Interval)
-			if clock.At(ctx, f.clock, slot) != nil {
-				return nil
-			}
-			f.met.missed.Add(float64(max(0, slot.Sub(last)/f.config.Interval-1)))
-			f.tick(ctx, slot)
-			last = slot
-		}
+		f.ticks(ctx)
+		return nil
 	})
 	return group.Wait()
+}
+
+// ticks works on each slot, until ctx ends. A slot that begins while the one
+// before is worked on is worked on right after it; of several, the last one.
+func (f *Follower) ticks(ctx context.Context) {
+	interval := f.config.Interval
+	slot := f.clock.Now().Truncate(interval)
+	for {
+		next := slot.Add(interval)
+		switch now := f.clock.Now(); {
+		case now.Sub(next) >= interval:
+			next = now.Truncate(interval)
+			f.met.missed.Add(float64(next.Sub(slot)/interval - 1))
+		case next.Sub(now) > interval: // the clock was set back
+			next = now.Truncate(interval).Add(interval)
+		}
+		if clock.At(ctx, f.clock, next) != nil {
+			return
+		}
+		f.tick(ctx, next)
+		slot = next
+	}
 }
 
 // restore opens databases, journals, facts and meter. It may be called again

@@ -1,0 +1,225 @@
+package follower
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestReadOnly(t *testing.T) {
+	for _, tc := range []struct {
+		db, text string
+		want     bool
+	}{
+		{"minute", "SELECT * FROM pod", true},
+		{"minute", `SELECT sum("a") FROM "pod" WHERE time > 0 GROUP BY *; SHOW MEASUREMENTS`, true},
+		{"facts", "SELECT a FROM (SELECT sum(a) AS a FROM run GROUP BY uid)", true},
+		{"results", `SELECT a FROM "results"."autogen"."energy"`, true},
+		{"minute", "SELECT a FROM /.*/", true},
+		{"minute", "SHOW TAG VALUES ON minute FROM pod WITH KEY = namespace", true},
+		{"minute", "SHOW FIELD KEYS", true},
+		{"minute", "SHOW TAG KEYS", true},
+		{"minute", "SHOW SERIES", true},
+		{"", "SHOW DATABASES", true},
+
+		{"raw", "SELECT * FROM raw", false},
+		{"_internal", "SELECT * FROM x", false},
+		{"", "SELECT * FROM minute.autogen.pod", false},
+		{"minute", "SELECT * INTO other FROM pod", false},
+		{"minute", "SELECT * FROM raw.autogen.raw", false},
+		{"minute", "SELECT * FROM raw..raw", false},
+		{"minute", "SELECT * FROM pod, raw..raw", false},
+		{"minute", "SELECT a FROM (SELECT a FROM raw..raw)", false},
+		{"minute", "SELECT a FROM (SELECT a FROM (SELECT a FROM pod, raw../.*/))", false},
+		{"minute", "SELECT * FROM pod; DROP DATABASE minute", false},
+		{"minute", "SHOW MEASUREMENTS ON raw", false},
+		{"minute", "SHOW TAG KEYS FROM raw..raw", false},
+		{"minute", "SHOW TAG VALUES ON raw WITH KEY = node", false},
+		{"minute", "SHOW FIELD KEYS ON raw", false},
+		{"minute", "SHOW SERIES ON raw", false},
+		{"minute", "SHOW USERS", false},
+		{"minute", "SHOW QUERIES", false},
+		{"minute", "SHOW STATS", false},
+		{"minute", "DELETE FROM pod", false},
+		{"minute", "DROP SERIES FROM pod", false},
+		{"minute", "CREATE DATABASE x", false},
+		{"minute", "KILL QUERY 1", false},
+		{"minute", "GRANT ALL TO x", false},
+		{"minute", "EXPLAIN ANALYZE SELECT * FROM raw..raw", false},
+		{"minute", "ALTER RETENTION POLICY autogen ON minute DURATION 1h", false},
+		{"minute", "", false},
+		{"minute", "SELECT", false},
+	} {
+		if err := readOnly(tc.db, tc.text); (err == nil) != tc.want {
+			t.Errorf("db %q: %s: %v, want allowed: %t", tc.db, tc.text, err, tc.want)
+		}
+	}
+}
+
+// FuzzReadOnly: what is allowed names no other database and changes nothing.
+func FuzzReadOnly(f *testing.F) {
+	f.Add("SELECT a FROM (SELECT a FROM raw..raw)")
+	f.Add("SELECT * INTO x FROM pod")
+	f.Fuzz(func(t *testing.T, text string) {
+		if readOnly("minute", text) != nil {
+			return
+		}
+		upper := strings.ToUpper(strings.TrimLeft(text, " \t\r\n;-/*"))
+		for _, verb := range []string{"DROP", "DELETE", "CREATE", "ALTER", "GRANT", "REVOKE", "KILL", "SET"} {
+			if strings.HasPrefix(upper, verb) && !strings.Contains(text, "--") && !strings.Contains(text, "/*") {
+				t.Errorf("allowed: %s", text)
+			}
+		}
+	})
+}
+
+func TestRolesOverHTTP(t *testing.T) {
+	clk := clock.NewManual(epoch.Add(time.Hour))
+	r := start(t, t.TempDir(), clk, nil)
+	r.tickTo(clk.Now().Add(3 * time.Minute))
+	row := "energy,cluster=edge energy_active_millijoules=5i 1793534400000000000\n"
+	query := "/query?db=minute&q=" + url.QueryEscape("SELECT count(*) FROM pod")
+	for _, tc := range []struct {
+		method, path, body     string
+		anonymous, view, leads int
+	}{
+		{"GET", "/api/v1/status", "", 401, 200, 200},
+		{"POST", "/api/v1/status", "", 405, 405, 405},
+		{"GET", query, "", 401, 200, 200},
+		{"POST", query, "", 401, 200, 200},
+		{"GET", "/query?db=raw&q=SELECT+*+FROM+raw", "", 401, 403, 403},
+		{"POST", "/query?db=minute&q=DROP+MEASUREMENT+pod", "", 401, 403, 403},
+		{"GET", "/query?db=minute&q=SHOW+MEASUREMENTS&q=DROP+MEASUREMENT+pod", "", 401, 400, 400},
+		{"GET", "/query?db=minute&db=raw&q=SELECT+*+FROM+raw", "", 401, 400, 400},
+		{"POST", "/write?db=results", row, 401, 403, 204},
+		{"POST", "/write?db=results&precision=ns", row, 401, 403, 204},
+		{"POST", "/write?db=results&precision=s", row, 401, 403, 400},
+		{"POST", "/write?db=minute", row, 401, 403, 403},
+		{"POST", "/write?db=results&db=minute", row, 401, 403, 403},
+		{"POST", "/write", row, 401, 403, 403},
+		{"GET", "/write?db=results", "", 405, 405, 405},
+		{"POST", "/write?db=results", "no line protocol", 401, 403, 400},
+		{"GET", "/ping", "", 401, 204, 204},
+		{"GET", "/debug/pprof/", "", 404, 404, 404},
+		{"GET", "/api/v2/query", "", 404, 404, 404},
+	} {
+		got := []int{}
+		for _, token := range []string{"", r.token("viewer"), r.token("leader")} {
+			request, err := http.NewRequest(tc.method, r.server.URL+tc.path, strings.NewReader(tc.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if token != "" {
+				request.Header.Set("Authorization", "Bearer "+token)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+			got = append(got, response.StatusCode)
+		}
+		if diff := cmp.Diff([]int{tc.anonymous, tc.view, tc.leads}, got); diff != "" {
+			t.Errorf("%s %s as nobody, viewer, leader (-want +got):\n%s", tc.method, tc.path, diff)
+		}
+	}
+}
+
+// TestLeaderOverThePort uses what a leader uses: the store's client.
+func TestLeaderOverThePort(t *testing.T) {
+	clk := clock.NewManual(epoch.Add(time.Hour))
+	r := start(t, t.TempDir(), clk, nil)
+	r.tickTo(clk.Now().Add(2 * time.Minute))
+	server := r.client(r.token("leader"))
+	if err := server.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	id, err := influxsync.StoreID(t.Context(), server.Database(schema.MinuteDB))
+	if err != nil || id != r.Status().Store {
+		t.Errorf("store id %q, %v; want %q", id, err, r.Status().Store)
+	}
+	results := server.Database(schema.ResultsDB)
+	want := influxsync.NewPoint("energy", map[string]string{"cluster": "edge", "pod": "a b,c"},
+		map[string]influxsync.Value{"energy_active_millijoules": influxsync.Int(1 << 60)}, epoch)
+	if err := results.Write(t.Context(), []influxsync.Point{want}); err != nil {
+		t.Fatal(err)
+	}
+	var got []influxsync.Point
+	err = results.TimeQuery(t.Context(), "energy", schema.Window{}, nil, func(p influxsync.Point) error {
+		p.Table = "energy"
+		got = append(got, p)
+		return nil
+	})
+	if err != nil || len(got) != 1 || got[0].Hash() != want.Hash() {
+		t.Errorf("results %v, %v; want %v", got, err, want)
+	}
+	var refused *influxsync.WriteError
+	if err := server.Database(schema.MinuteDB).Write(t.Context(), []influxsync.Point{want}); !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
+		t.Errorf("writing minutes over the port: %v", err)
+	}
+	if err := server.Create(t.Context(), "other"); err == nil {
+		t.Error("a database was created over the port")
+	}
+	r.stop()
+	if r.Handler() == nil || r.Status().Open {
+		t.Error("open after it stopped")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "deep", "x.token")
+	made, err := openToken("", path)
+	if err != nil || len(made) < 40 {
+		t.Fatalf("token %q, %v", made, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if again, err := openToken("", path); err != nil || again != made {
+		t.Errorf("read again: %q, %v", again, err)
+	}
+	if _, err := openToken(filepath.Join(dir, "absent"), path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a configured file that is absent: %v", err)
+	}
+	short := filepath.Join(dir, "short")
+	if err := os.WriteFile(short, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openToken(short, path); err == nil {
+		t.Error("an empty token was taken")
+	}
+}
+
+func TestTrust(t *testing.T) {
+	now := epoch
+	for name, tc := range map[string]struct {
+		trust   *trust
+		settled time.Time
+		want    bool
+	}{
+		"local":                     {trust: &trust{local: true}, want: true},
+		"nobody told":               {trust: &trust{}, want: false},
+		"told":                      {trust: &trust{known: true, offset: -30 * time.Second}, want: true},
+		"off":                       {trust: &trust{known: true, offset: 31 * time.Second}, want: false},
+		"local but told to be off":  {trust: &trust{local: true, known: true, offset: -time.Hour}, want: false},
+		"before the settled":        {trust: &trust{known: true}, settled: now.Add(time.Minute), want: false},
+		"local, before the settled": {trust: &trust{local: true}, settled: now.Add(time.Minute), want: false},
+	} {
+		if got := tc.trust.check(now, tc.settled) == ""; got != tc.want {
+			t.Errorf("%s: trusted %t, want %t", name, got, tc.want)
+		}
+	}
+}
