@@ -116,43 +116,34 @@ type counting struct {
 }
 
 func (c counting) count(ctx context.Context, q queryer, cluster string) ([]Completeness, error) {
-	received := make(map[int64]bool)
-	quarters := make(map[int64]*Completeness)
+	quarters := make(map[int64]Completeness)
 	err := each(ctx, q, func(scan func(...any) error) error {
-		var from, revision, rows, coverage, overlaps, at int64
-		if err := scan(&from, &revision, &rows, &coverage, &overlaps, &at); err != nil {
-			return err
-		}
-		received[from] = true
-		quarter := quarterOf(moment(from))
-		k := quarters[nanos(quarter)]
-		if k == nil {
-			k = &Completeness{}
-			quarters[nanos(quarter)] = k
-		}
-		k.Received++
-		k.Rows += rows
-		k.Revisions += revision
-		k.Coverage += coverage
-		k.Overlaps += overlaps
-		if t := moment(at); t.After(k.Newest) {
-			k.Newest = t
-		}
-		return nil
-	}, `SELECT window_from, revision, rows, coverage, overlaps, received_at FROM ledger
-		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ?`, cluster, c.table.Name, nanos(c.window.From), nanos(c.window.To))
+		var k Completeness
+		var quarter, newest int64
+		err := scan(&quarter, &k.Received, &k.Revisions, &k.Rows, &k.Coverage, &k.Overlaps, &newest)
+		k.Newest = moment(newest)
+		quarters[quarter] = k
+		return err
+	}, `SELECT quarter, count(*), sum(revision), sum(rows), sum(coverage) / count(*), sum(overlaps), max(received_at) FROM ledger
+		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? GROUP BY quarter`,
+		cluster, c.table.Name, nanos(c.window.From), nanos(c.window.To))
 	if err != nil {
 		return nil, err
 	}
 	var result []Completeness
 	for _, w := range c.window.Split(schema.Quarter) {
-		k := Completeness{}
-		if counted := quarters[nanos(quarterOf(w.From))]; counted != nil {
-			k = *counted
-			k.Coverage /= int64(k.Received)
-		}
+		k := quarters[nanos(quarterOf(w.From))]
 		k.Table, k.Quarter = c.table.Name, quarterOf(w.From)
-		c.expect(&k, w, received)
+		due := c.expected(w)
+		if k.Expected = len(due); k.Received < k.Expected || w.Contains(c.alive.To) { // some may stand after the end
+			var received map[int64]bool
+			if k.Received > 0 {
+				if received, err = windows(ctx, q, cluster, c.table.Name, w); err != nil {
+					return nil, err
+				}
+			}
+			c.missing(&k, due, received)
+		}
 		if k.Expected > 0 || k.Received > 0 {
 			result = append(result, k)
 		}
@@ -160,24 +151,45 @@ func (c counting) count(ctx context.Context, q queryer, cluster string) ([]Compl
 	return result, nil
 }
 
-// expect fills what must exist in the part w of a quarter, and what is missing.
-func (c counting) expect(k *Completeness, w schema.Window, received map[int64]bool) {
+// windows are the starts of the windows in w that were received.
+func windows(ctx context.Context, q queryer, cluster, table string, w schema.Window) (map[int64]bool, error) {
+	received := make(map[int64]bool)
+	err := each(ctx, q, func(scan func(...any) error) error {
+		var from int64
+		err := scan(&from)
+		received[from] = true
+		return err
+	}, "SELECT window_from FROM ledger WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ?",
+		cluster, table, nanos(w.From), nanos(w.To))
+	return received, err
+}
+
+// expected are the starts of the windows that must exist in the part w of a
+// quarter.
+func (c counting) expected(w schema.Window) []time.Time {
 	if c.table.DB != schema.MinuteDB || c.alive.From.IsZero() {
-		return
+		return nil
 	}
 	first := w.From.Truncate(c.table.Grain)
 	if first.Before(w.From) {
 		first = first.Add(c.table.Grain)
 	}
+	var due []time.Time
 	for at := first; at.Before(w.To); at = at.Add(c.table.Grain) {
-		next := at.Add(c.table.Grain)
-		if !next.After(c.alive.From) || !c.alive.To.IsZero() && !at.Before(c.alive.To) {
-			continue
+		if at.Add(c.table.Grain).After(c.alive.From) && (c.alive.To.IsZero() || at.Before(c.alive.To)) {
+			due = append(due, at)
 		}
-		k.Expected++
+	}
+	return due
+}
+
+// missing joins the windows that are due and were not received to gaps.
+func (c counting) missing(k *Completeness, due []time.Time, received map[int64]bool) {
+	for _, at := range due {
 		if received[nanos(at)] {
 			continue
 		}
+		next := at.Add(c.table.Grain)
 		if n := len(k.Missing); n > 0 && k.Missing[n-1].To.Equal(at) {
 			k.Missing[n-1].To = next
 			continue
