@@ -70,7 +70,7 @@ type cgroup struct {
 // labels are those of one line that matter.
 type labels struct {
 	id, container, namespace, pod []byte
-	cpu, device, wire       []byte
+	cpu, device, wire             []byte
 }
 
 // decoder reads the bodies of one node, one after another. It remembers the

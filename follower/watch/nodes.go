@@ -65,7 +65,9 @@ func (l *Log) synced(kind string) {
 		}
 		if kind == KindPod {
 			o.asked = true
-			l.resolve(o)
+			if l.resolve(o) {
+				l.record(o, ReasonOwner, l.clock.Now())
+			}
 		}
 		l.gone(o, ReasonUnseen)
 	}

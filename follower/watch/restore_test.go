@@ -115,6 +115,29 @@ func TestWhatEndedUnseen(t *testing.T) {
 	}
 }
 
+// An ended pod whose owner never came takes what the owner's name tells, and
+// the log says so.
+func TestOwnerOfAPodThatIsGone(t *testing.T) {
+	l, clk := newTestLog(t)
+	pod := newPod("u", owned("ReplicaSet", "apps/v1", "web-5d9c", "gone"))
+	l.SetPod(pod)
+	l.SetPod(finish(pod, corev1.PodSucceeded, stamp(0), 0, "Completed"))
+	again, err := NewLog(nil, clk, l.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Restore(l.Pending()); err != nil {
+		t.Fatal(err)
+	}
+	again.synced(KindPod)
+	if got := only(t, again); got.Workload != "web" || got.WorkloadKind != kindDeployment || !got.OwnerKnown {
+		t.Errorf("pod %+v", got)
+	}
+	if diff := cmp.Diff([]string{"Pod owner"}, reasons(again)); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+}
+
 // A node that is made anew under its name is another node.
 func TestNodeOfTheSameName(t *testing.T) {
 	l, clk := newTestLog(t)
