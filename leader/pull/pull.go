@@ -17,7 +17,6 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
-	"github.com/accumulus-metering/accumulus/leader/work"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -183,7 +182,7 @@ func (p *Puller) scopes(ctx context.Context, cluster string, quarter schema.Wind
 	err = p.centre.Database(schema.MinuteDB).Query(ctx, query, func(row influxsync.Point) error {
 		name := row.Tag(schema.Node)
 		if node, _ := snapshot.Node(cluster, name); node.Box == "" {
-			scopes = append(scopes, work.LooseScope(cluster, name))
+			scopes = append(scopes, registry.LooseScope(cluster, name))
 		}
 		return nil
 	})

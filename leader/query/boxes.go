@@ -9,6 +9,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // Keys of BoxRow.AttributedJoules for what no pod carries.
@@ -114,7 +115,11 @@ func (e *Engine) boxShares(ctx context.Context, r run, tallies map[string]*boxTa
 		if err != nil {
 			return err
 		}
-		shares, key := tallyOf(tallies, p.Tag(schema.Box)).shares, boxKey(p.Tag(schema.Cluster), p.Tag(schema.Namespace))
+		box, err := e.boxOf(ctx, p.Tag(schema.Cluster), p.Tag(schema.Box))
+		if err != nil {
+			return err
+		}
+		shares, key := tallyOf(tallies, box).shares, boxKey(p.Tag(schema.Cluster), p.Tag(schema.Namespace))
 		if shares[key] == nil {
 			shares[key] = &boxShare{}
 		}
@@ -124,6 +129,15 @@ func (e *Engine) boxShares(ctx context.Context, r run, tallies map[string]*boxTa
 		shares[key].measured, err = addInt(shares[key].measured, p.Int(schema.EnergyMeasured))
 		return err
 	})
+}
+
+// boxOf is the box behind the random id that a cluster's rows name it by.
+func (e *Engine) boxOf(ctx context.Context, cluster, id string) (string, error) {
+	box, known, err := e.registry.BoxOf(ctx, cluster, id)
+	if err != nil || known {
+		return box, err
+	}
+	return id, nil
 }
 
 // boxKey is who carries a row: no pod, or the cluster's namespace.
@@ -151,7 +165,7 @@ func boxAnswer(w schema.Window, parts []slice, tallies map[string]*boxTally) (Bo
 		}
 	}
 	for name := range tallies {
-		if name != "" { // nodes that stand in no box
+		if _, _, loose := registry.LooseNode(name); name != "" && !loose { // nodes that stand in no box
 			names = append(names, name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -19,6 +20,13 @@ const loose = "node:"
 // LooseScope is the scope of ProcessorPower for a node that stands in no box.
 // No box can have such a name.
 func LooseScope(cluster, node string) string { return loose + cluster + "/" + node }
+
+// LooseNode is the node of a LooseScope; false of a box.
+func LooseNode(scope string) (cluster, node string, ok bool) {
+	rest, ok := strings.CutPrefix(scope, loose)
+	cluster, node, _ = strings.Cut(rest, "/")
+	return cluster, node, ok
+}
 
 // reach is what one change touches: boxes, whose power is computed again (and
 // cost after it), and clusters, whose cost is.

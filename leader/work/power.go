@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -34,6 +33,9 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	in, clusters, err := w.powerInput(ctx, due.Scope, quarter)
 	if err != nil {
 		return err
+	}
+	if !in.Window.From.Before(in.Window.To) { // nothing was metered yet; what comes makes it due again
+		return w.registry.Done(ctx, due, "", nil)
 	}
 	fingerprint := processors.Power{}.Fingerprint(in)
 	same, err := w.same(ctx, due, fingerprint)
@@ -109,8 +111,30 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	}
 	slices.Sort(clusters)
 	clusters = slices.Compact(clusters)
+	if in.Window.From, err = w.begin(ctx, clusters, quarter); err != nil {
+		return in, nil, err
+	}
 	in.Settled, err = w.settled(ctx, clusters)
 	return in, clusters, err
+}
+
+// begin is where the metering of a quarter begins: before the first minute that
+// any of the clusters has delivered, nothing is attributed or estimated.
+func (w *Worker) begin(ctx context.Context, clusters []string, quarter schema.Window) (time.Time, error) {
+	first := quarter.To
+	for _, cluster := range clusters {
+		received, any, err := w.registry.Extent(ctx, cluster, schema.PodMinute.Name)
+		if err != nil {
+			return first, err
+		}
+		if any && received.From.Before(first) {
+			first = received.From
+		}
+	}
+	if first.Before(quarter.From) {
+		first = quarter.From
+	}
+	return first, nil
 }
 
 // validity is a time in which no object of the fleet changed.
@@ -140,19 +164,13 @@ func (w *Worker) validities(ctx context.Context, window schema.Window) ([]validi
 	return parts, nil
 }
 
-// loose begins the scope of a node that stands in no box: it is a box of its
-// own, without a meter.
-const loose = "node:"
-
-// LooseScope is the scope of the power processor for a node in no box.
-func LooseScope(cluster, node string) string { return loose + cluster + "/" + node }
-
+// nodesOf are the nodes of a power scope: those of a box, or the one node that
+// stands in none.
 func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
-	id, isLoose := strings.CutPrefix(box, loose)
-	if !isLoose {
+	cluster, name, loose := registry.LooseNode(box)
+	if !loose {
 		return f.NodesOfBox(box)
 	}
-	cluster, name, _ := strings.Cut(id, "/")
 	node, known := f.Node(cluster, name)
 	if known && node.Box != "" {
 		return nil
