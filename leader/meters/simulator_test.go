@@ -56,11 +56,8 @@ func TestReadingsAreTheDevicesCounters(t *testing.T) {
 		}
 	}
 	readings := p.load("box-a", start, p.clock.Now().Add(time.Hour))
-	perMeter := make(map[string]map[time.Time]Reading)
+	perMeter := map[string]map[time.Time]Reading{"one": {}, "two": {}}
 	for _, r := range readings {
-		if perMeter[r.Meter] == nil {
-			perMeter[r.Meter] = make(map[time.Time]Reading)
-		}
 		perMeter[r.Meter][r.Time] = r
 	}
 	want := map[string]int64{"one": last["one"] - first["one"], "two": last["two"] - first["two"] + reset}
