@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/accumulus-metering/accumulus/leader/client"
+	"golang.org/x/term"
 )
 
 // version is set by the linker.
@@ -43,7 +44,4 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-func isTerminal(file *os.File) bool {
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
+func isTerminal(file *os.File) bool { return term.IsTerminal(int(file.Fd())) }

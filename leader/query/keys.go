@@ -133,7 +133,7 @@ type InputError struct {
 }
 
 func (e *InputError) Error() string {
-	return fmt.Sprintf("%s %q is not understood: %s", e.Parameter, e.Value, e.Hint)
+	return fmt.Sprintf("%s %q is not understood", e.Parameter, e.Value)
 }
 
 func inputError(parameter, value, hint string) error {

@@ -23,9 +23,17 @@ func (t *tally) rows() ([]Row, error) {
 	return rows, nil
 }
 
+// compareKeys orders by the keys, then by time; what no pod carries comes last.
 func compareKeys(a, b Row, keys []Key) int {
 	for _, k := range keys {
-		if c := strings.Compare(a.Key[string(k)], b.Key[string(k)]); c != 0 {
+		left, right := a.Key[string(k)], b.Key[string(k)]
+		if strings.HasPrefix(left, "__") != strings.HasPrefix(right, "__") {
+			if strings.HasPrefix(left, "__") {
+				return 1
+			}
+			return -1
+		}
+		if c := strings.Compare(left, right); c != 0 {
 			return c
 		}
 	}

@@ -54,7 +54,8 @@
     if (s < 5400) return Math.round(s / 60) + ' min';
     return s < 172800 ? Math.round(s / 3600) + ' h' : Math.round(s / 86400) + ' days';
   }
-  const clock = t => new Date(t).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  const clock = t => new Date(t).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+  const marked = text => text.split('`').map((part, i) => i % 2 ? h('code', {}, part) : part); // `code` in a hint
   const plural = (n, word) => n + ' ' + word + (n === 1 ? '' : 's');
 
   async function get(path) {
@@ -91,7 +92,7 @@
     const problems = [...overview.leader.problems.map(p => ['', p]), ...overview.clusters.flatMap(c => c.problems.map(p => [c.name, p]))];
     const quiet = new Set(['no-window-yet', 'rows-waiting']);
     $('alerts').replaceChildren(...problems.filter(([, p]) => !quiet.has(p.code)).slice(0, 6).map(([name, p]) =>
-      h('div', { class: 'alert' + (/unreachable|forbidden|unauthorized|mismatch/.test(p.code) ? ' bad' : '') }, h('b', {}, name ? `${name}: ` : '', p.message), h('p', {}, p.hint))));
+      h('div', { class: 'alert' + (/unreachable|forbidden|unauthorized|mismatch/.test(p.code) ? ' bad' : '') }, h('b', {}, name ? `${name}: ` : '', p.message), h('p', {}, marked(p.hint)))));
   }
   function summary(overview, usage) {
     const live = overview.clusters.filter(c => c.state !== 'removed'), good = live.filter(c => c.state === 'ok').length;
@@ -206,7 +207,7 @@
       $('gate').hidden = true; $('content').hidden = false;
       const data = shape(usage, steps);
       showClusters(overview); summary(overview, usage); showTiles(data, usage); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data);
-      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString();
+      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB');
     } catch (problem) {
       if (mine !== round) return;
       if (problem.gate) { $('gate').hidden = false; $('content').hidden = true; $('summary').textContent = 'A token is needed.'; return; }
