@@ -34,7 +34,7 @@ const (
 // goes on meanwhile: each minute of history is a turn of its own. The pods that
 // ended before the follower ran are told to Log before. Progress may be nil.
 func (f *Follower) Fill(ctx context.Context, from, to time.Time, source func(t time.Time) ([]reading.Body, error), progress func(done, total time.Duration)) error {
-	live, err := f.liveFrom(ctx, to)
+	live, err := f.liveFrom(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,8 @@ func (f *Follower) Fill(ctx context.Context, from, to time.Time, source func(t t
 	return lane.run(ctx)
 }
 
-// liveFrom waits until the first window of the live lane is known; where to is
-// given and nothing was read yet, it is not waited for.
-func (f *Follower) liveFrom(ctx context.Context, to time.Time) (time.Time, error) {
+// liveFrom waits until the first window of the live lane is known.
+func (f *Follower) liveFrom(ctx context.Context) (time.Time, error) {
 	select {
 	case <-f.opened:
 	case <-ctx.Done():
@@ -86,6 +85,7 @@ func (l *filling) run(ctx context.Context) error {
 	if err := l.turn(func() error { return l.meter.Restore(ctx) }); err != nil {
 		return err
 	}
+	l.report()
 	lane := l.meter.Status()
 	at := lane.From
 	if lane.Mark.Add(-fillBack).After(at) {

@@ -147,8 +147,10 @@ func start(t *testing.T, dir string, clk *clock.Manual, change func(*Config, *In
 	case err := <-done:
 		t.Fatalf("run: %v", err)
 	}
-	log.PutNode("node-uid", "n1", watch.NodeSpec{CapacityMillicores: 4000, AllocatableMilli: 4000, AllocatableMemoryKiB: 8 << 20})
-	log.PutPod("u1", "shop", "web", watch.PodSpec{Node: "n1", Created: epoch, Start: &epoch, WorkloadKind: "Deployment", Workload: "web"})
+	if input.Run == nil {
+		log.PutNode("node-uid", "n1", watch.NodeSpec{CapacityMillicores: 4000, AllocatableMilli: 4000, AllocatableMemoryKiB: 8 << 20})
+		log.PutPod("u1", "shop", "web", watch.PodSpec{Node: "n1", Created: epoch, Start: &epoch, WorkloadKind: "Deployment", Workload: "web"})
+	}
 	r.server = httptest.NewServer(r.Handler())
 	var once sync.Once
 	r.stop = func() {

@@ -33,6 +33,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -229,8 +230,16 @@ func (t *Tagger) Facts(node string) (reading.Facts, bool) {
 	return t.FactsAt(node, t.clock.Now())
 }
 
-// FactsAt are the node's facts at a time, and whether the seed has them.
+// unknown are a node's facts where no seed can come.
+var unknown = reading.Facts{Box: schema.Unknown, CPUType: schema.Unknown, RAMType: schema.Unknown, DiskType: schema.Unknown}
+
+// FactsAt are the node's facts at a time, and whether the seed has them. Where
+// neither a directory nor an earlier seed is there, nothing is worth waiting
+// for: every node's facts are "unknown", and that is known.
 func (t *Tagger) FactsAt(node string, at time.Time) (reading.Facts, bool) {
+	if t.config.Dir == "" && !t.Status().Loaded {
+		return unknown, true
+	}
 	for _, v := range t.validities(node) {
 		if !at.Before(v.from) && (v.to.IsZero() || at.Before(v.to)) {
 			return v.facts, true

@@ -218,6 +218,16 @@ func TestNoSeed(t *testing.T) {
 	}
 }
 
+func TestNoSeedIsEverToCome(t *testing.T) {
+	tagger, _ := newTagger(t, "", filepath.Join(t.TempDir(), "facts.db"))
+	if got, ok := tagger.Facts("n1"); !ok || got.CPUType != "unknown" || got.Box != "unknown" {
+		t.Errorf("facts %+v, %t; want unknown ones that nobody waits for", got, ok)
+	}
+	if s := tagger.Status(); s.Loaded || s.Error != "" {
+		t.Errorf("status %+v", s)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	dir, path := t.TempDir(), filepath.Join(t.TempDir(), "facts.db")
 	write(t, dir, seed("0", row("n1", "v0")))
