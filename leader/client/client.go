@@ -185,6 +185,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	}
 	failure := &Error{token: c.token != "", Problem: api.Problem{Status: answer.StatusCode, Title: answer.Status}}
 	if media == "application/problem+json" && json.Unmarshal(text, &failure.Problem) == nil {
+		failure.Problem.Status = answer.StatusCode
 		return nil, "", failure
 	}
 	failure.Problem.Detail = fmt.Sprintf("%s answered %s, which is not Accumulus", c.base, answer.Status)

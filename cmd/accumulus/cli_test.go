@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const usageJSON = `{"from":"2026-11-23T10:00:00Z","to":"2026-11-23T11:00:00Z","settled":"2026-11-23T11:00:00Z","aggregate":["cluster","namespace"],"total":3,"next":"","provisional":[],"clusters":[],"rows":[
+{"key":{"cluster":"edge-a","namespace":"shop"},"from":"2026-11-23T10:00:00Z","to":"2026-11-23T11:00:00Z","cpuCoreSeconds":4321.123456,"memoryByteSeconds":7730941132800,"networkReceiveBytes":123456789,"networkTransmitBytes":999,"cpuRequestCoreSeconds":7200,"memoryRequestByteSeconds":1,"podSeconds":7200,"nodeSeconds":0,"energyJoules":12345.678,"energyActiveJoules":12000,"energyIdleJoules":345.678,"energyOverheadJoules":0,"energyModelledJoules":13000,"cost":"1.234567891","currency":"EUR","coverage":1,"interpolated":15,"quality":"measured","provisional":true},
+{"key":{"cluster":"edge-b","namespace":"shop"},"from":"2026-11-23T10:00:00Z","to":"2026-11-23T11:00:00Z","cpuCoreSeconds":0.5,"memoryByteSeconds":1024,"networkReceiveBytes":0,"networkTransmitBytes":0,"cpuRequestCoreSeconds":0,"memoryRequestByteSeconds":0,"podSeconds":60,"nodeSeconds":0,"energyJoules":0,"energyActiveJoules":0,"energyIdleJoules":0,"energyOverheadJoules":0,"energyModelledJoules":0,"cost":"0.000012","currency":"USD","coverage":0.987,"interpolated":0,"quality":"estimated","provisional":false},
+{"key":{"cluster":"edge-b","namespace":"__system__"},"from":"2026-11-23T10:00:00Z","to":"2026-11-23T11:00:00Z","cpuCoreSeconds":60,"memoryByteSeconds":0,"networkReceiveBytes":0,"networkTransmitBytes":0,"cpuRequestCoreSeconds":0,"memoryRequestByteSeconds":0,"podSeconds":3600,"nodeSeconds":3600,"energyJoules":3600,"energyActiveJoules":3600,"energyIdleJoules":0,"energyOverheadJoules":0,"energyModelledJoules":3600,"cost":null,"currency":"","coverage":0.5,"interpolated":0,"quality":"mixed","provisional":false}]}`
+
+const boxesJSON = `{"from":"2026-11-23T10:00:00Z","to":"2026-11-23T11:00:00Z","boxes":[
+{"box":"box-1","site":"cellar","clusters":["edge-a"],"nodes":["edge-a/n1"],"meters":["m1"],"measuredJoules":180000.5,"attributedJoules":{"edge-a/shop":120000,"edge-a/__system__":20000.5,"idle":30000,"overhead":10000,"unattributed":0},"provisionalJoules":1200,"estimatedJoules":0,"modelledJoules":175000,"residualJoules":0,"measuredUntil":"2026-11-23T10:59:00Z","measuredWatts":50.8,"modelledWatts":48.6,"quality":"mixed"},
+{"box":"box-2","clusters":[],"nodes":[],"meters":[],"measuredJoules":null,"attributedJoules":{"idle":0,"overhead":0,"unattributed":0},"provisionalJoules":0,"estimatedJoules":0,"modelledJoules":0,"residualJoules":null,"measuredUntil":null,"measuredWatts":null,"modelledWatts":null,"quality":"estimated"}]}`
+
+const statusJSON = `{"now":"2026-11-23T11:00:40Z","leader":{"version":"v0.1.0","running":true,"started":"2026-11-23T09:00:00Z","tickSeconds":15,"lastTick":"2026-11-23T11:00:30Z","missedTicks":0,"dueWork":2,"quarantined":0,"problems":[{"code":"no-price-list","message":"no price list holds","hint":"apply one"}],"clusterCount":3},"clusters":[
+{"name":"edge-a","customer":"acme","provider":"own","region":"berlin","url":"https://edge-a.example:8081","state":"ok","nodes":3,"lastContact":"2026-11-23T11:00:30Z","settled":"2026-11-23T10:59:00Z","lagSeconds":100,"nextWindow":null,"lastError":null,"history":{"from":"2026-11-22T11:00:00Z","to":"2026-11-23T11:00:00Z","done":"2026-11-22T17:00:00Z"},"problems":[]},
+{"name":"edge-b","state":"unreachable","nodes":0,"lastContact":null,"settled":null,"lagSeconds":null,"nextWindow":null,"lastError":{"time":"2026-11-23T11:00:30Z","message":"pull: connection refused\nand more"},"problems":[{"code":"follower-unreachable","message":"connection refused","hint":"is it running?","since":"2026-11-23T10:50:40Z"}]},
+{"name":"local","state":"waiting","nodes":1,"lastContact":null,"settled":null,"lagSeconds":null,"nextWindow":"2026-11-23T11:01:20Z","lastError":null,"problems":[]}]}`
+
+const completenessJSON = `{"cluster":"edge-a","from":"2026-11-23T10:00:00Z","to":"2026-11-23T10:30:00Z","settled":"2026-11-23T10:30:00Z","expected":30,"received":27,"quarters":[
+{"table":"pod","quarter":"2026-11-23T10:00:00Z","expected":15,"received":15,"rows":150,"revisions":16,"coverage":1000,"overlaps":0},
+{"table":"pod","quarter":"2026-11-23T10:15:00Z","expected":15,"received":12,"rows":120,"revisions":12,"coverage":990,"overlaps":0,"missing":[{"from":"2026-11-23T10:20:00Z","to":"2026-11-23T10:23:00Z","reason":"follower unreachable"}]},
+{"table":"run","quarter":"2026-11-23T10:00:00Z","expected":0,"received":2,"rows":2,"revisions":2,"coverage":1000,"overlaps":0}]}`
+
+const objectsJSON = `{"items":[{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"box-1"},"spec":{"site":"cellar","overheadWatts":12.5}},
+{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"std"},"validFrom":"2026-11-01T00:00:00Z","spec":{"currency":"EUR","rates":[{"resource":"cpu_used","price":"0.031"}]}}]}`
+
+const planJSON = `{"dryRun":true,"due":4,"changes":[{"action":"changed","kind":"PriceList","name":"std","validFrom":"2026-11-01T00:00:00Z","fields":[{"field":"spec.rates.0.price","old":"\"0.031\"","new":"\"0.029\""}]},{"action":"unchanged","kind":"Box","name":"box-1"}]}`
+
+// leader answers what is asked, with the answers above, and remembers.
+type leader struct {
+	asked []string
+	fail  int
+}
+
+func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	asked := r.Method + " " + r.URL.RequestURI()
+	if len(body) > 0 {
+		asked += " " + strings.TrimSpace(string(body))
+	}
+	l.asked = append(l.asked, asked+" "+r.Header.Get("Authorization"))
+	if l.fail != 0 {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(l.fail)
+		_, _ = io.WriteString(w, `{"title":"x","status":422,"detail":"the objects cannot be applied","hint":"Mend them.","errors":["Box/b: spec.site: too long"]}`)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
+		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": "a,b\n1,2\n"}
+	_, _ = io.WriteString(w, answers[r.URL.Path])
+}
+
+// run runs a command line against the leader and returns what it printed.
+func (l *leader) run(t *testing.T, input string, args ...string) (output string, code int) {
+	t.Helper()
+	server := httptest.NewServer(l)
+	defer server.Close()
+	var out bytes.Buffer
+	a := &app{in: strings.NewReader(input), out: &out, errOut: &out, interactive: input != "", getenv: func(name string) string {
+		return map[string]string{"ACCUMULUS_SERVER": server.URL}[name]
+	}}
+	code = run(t.Context(), a, args)
+	return strings.ReplaceAll(out.String(), server.URL, "SERVER"), code
+}
+
+func TestGolden(t *testing.T) {
+	for name, args := range map[string]string{
+		"usage":          "usage",
+		"usage-base":     "usage --units base",
+		"usage-csv":      "usage -o csv",
+		"usage-step":     "usage --step 1h",
+		"boxes":          "boxes",
+		"boxes-csv":      "boxes -o csv",
+		"status":         "status",
+		"cluster-list":   "cluster list",
+		"cluster-status": "cluster status edge-a",
+		"get":            "get all",
+		"get-yaml":       "get all -o yaml",
+		"export":         "export --period 2026-11",
+		"help":           "usage --help",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &leader{}
+			got, code := l.run(t, "", strings.Fields(args)...)
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, got)
+			}
+			path := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("accumulus %s (-want +got):\n%s", args, diff)
+			}
+		})
+	}
+}
+
+func TestUsageAsksWhatWasWanted(t *testing.T) {
+	l := &leader{}
+	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "-f", "cluster=a", "--sort", "-cost", "--limit", "5"); code != 0 {
+		t.Fatal(out)
+	}
+	want := "GET /api/v1/usage?aggregate=cluster%2Clabel%3Ateam&filter=namespace%3Dshop%2A&filter=cluster%3Da&limit=5&sort=-cost&window=24h "
+	if diff := cmp.Diff([]string{want}, l.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApplyShowsTheDifferenceAndAsks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := os.WriteFile(file, []byte("kind: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plan, apply := "POST /api/v1/fleet?dryRun=true kind: x ", "POST /api/v1/fleet kind: x "
+	for name, test := range map[string]struct {
+		input string
+		args  []string
+		asked []string
+		code  int
+		says  string
+	}{
+		"yes":         {"y\n", nil, []string{plan, apply}, 0, "applied"},
+		"no":          {"\n", nil, []string{plan}, 1, "nothing was changed"},
+		"--yes":       {"", []string{"--yes"}, []string{plan, apply}, 0, "applied"},
+		"--dry-run":   {"", []string{"--dry-run"}, []string{plan}, 0, `spec.rates.0.price: "0.031" → "0.029"`},
+		"nobody asks": {"", nil, []string{plan}, 1, "add --yes"},
+	} {
+		l := &leader{}
+		out, code := l.run(t, test.input, append([]string{"apply", "-f", file}, test.args...)...)
+		if diff := cmp.Diff(test.asked, l.asked); diff != "" || code != test.code || !strings.Contains(out, test.says) {
+			t.Errorf("%s: code %d\n%s\n%s", name, code, out, diff)
+		}
+	}
+}
+
+func TestClusterAddAndRemove(t *testing.T) {
+	l := &leader{}
+	if out, code := l.run(t, "", "cluster", "add", "edge-c", "--url", "http://127.0.0.1:9", "--customer", "acme"); code != 0 {
+		t.Fatal(out)
+	}
+	if out, code := l.run(t, "", "cluster", "remove", "edge-c"); code == 0 || !strings.Contains(out, "--yes") {
+		t.Errorf("removed without a question: %s", out)
+	}
+	if out, code := l.run(t, "yes\n", "cluster", "remove", "edge-c"); code != 0 {
+		t.Fatal(out)
+	}
+	want := []string{`PUT /api/v1/clusters/edge-c {"customer":"acme","url":"http://127.0.0.1:9"} `, "DELETE /api/v1/clusters/edge-c "}
+	if diff := cmp.Diff(want, l.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "t")
+	if err := os.WriteFile(token, []byte("secret-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		fail int
+		args string
+		says []string
+	}{
+		"problem":       {422, "boxes", []string{"Error: the objects cannot be applied", "Box/b: spec.site: too long", "Mend them."}},
+		"no token":      {401, "boxes", []string{"--token-file"}},
+		"unreachable":   {0, "boxes --server http://127.0.0.1:1", []string{"leader at http://127.0.0.1:1 does not answer", "accumulus demo", "--server"}},
+		"no URL":        {0, "boxes --server localhost", []string{`server "localhost" is not a URL`}},
+		"no file":       {0, "boxes --token-file /nowhere/x", []string{"read token", "/nowhere/x"}},
+		"unknown flag":  {0, "usage --agregate x", []string{"unknown flag: --agregate", "accumulus usage --help"}},
+		"output":        {0, "usage -o yaml", []string{"table, json, csv"}},
+		"units":         {0, "usage --units imperial", []string{"human or base"}},
+		"export format": {0, "export --format pdf", []string{"csv or json"}},
+	} {
+		l := &leader{fail: test.fail}
+		out, code := l.run(t, "", strings.Fields(test.args)...)
+		if code != 1 {
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		for _, want := range test.says {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: does not say %q:\n%s", name, want, out)
+			}
+		}
+	}
+	l := &leader{}
+	if out, code := l.run(t, "", "boxes", "--token-file", token); code != 0 || l.asked[0] != "GET /api/v1/boxes?window=1h Bearer secret-token" {
+		t.Errorf("%s %v", out, l.asked)
+	}
+}
+
+func TestExportToAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out.csv")
+	l := &leader{}
+	if out, code := l.run(t, "", "export", "--period", "2026-11", "--file", file); code != 0 || out != "" {
+		t.Fatal(out)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "a,b\n1,2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestHumanMoney(t *testing.T) {
+	for amount, want := range map[string]string{"1234.5678": "1234.57 EUR", "0.5": "0.50 EUR", "0.0123": "0.012 EUR", "0.000012345": "0.000012 EUR",
+		"0": "0.00 EUR", "-0.0042": "-0.0042 EUR", "": "", "0.000000001": "0.000000001 EUR"} {
+		if got := humanMoney(amount, "EUR"); got != want {
+			t.Errorf("%s: got %q, want %q", amount, got, want)
+		}
+	}
+}
