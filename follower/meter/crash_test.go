@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"sync"
 	"testing"
@@ -370,6 +371,7 @@ func crashes(cases int, control func(*disk), each func(seed uint64, v verdict)) 
 }
 
 func TestCrashModel(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // many small stores, all short-lived
 	failed, compared := 0, 0
 	where := map[string]int{}
 	crashes(*crashCases, nil, func(seed uint64, v verdict) {

@@ -362,3 +362,16 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// nothing is a store that takes all and holds nothing.
+type nothing struct{}
+
+func (nothing) Write(context.Context, []influxsync.Point) error { return nil }
+
+func (nothing) Rows(context.Context, string, string, schema.Window, func(influxsync.Point) error) error {
+	return nil
+}
+
+func (nothing) Last(context.Context, string, string, time.Time, func(influxsync.Point) error) error {
+	return nil
+}

@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, lane string) (*metrics, error) {
 		settled:    vector("windows_settled_total", "Windows written, by reason.", "reason"),
 		rows:       counter("minute_rows_total", "Minute rows written."),
 		errors:     vector("store_errors_total", "Failed requests to the stores.", "store"),
-		unknown:    counter("unknown_rows_total", "Rows that settled with a fact \"unknown\" because it did not come before the deadline."),
+		unknown:    counter("unknown_rows_total", "Pods, and windows of nodes, that settled with a fact \"unknown\" because it did not come before the deadline."),
 		attributed: counter("unseen_core_microseconds_total", "CPU of ended pods taken from the balance of their node."),
 		lag:        gauge("settle_lag_seconds", "Age of the end of the last settled window."),
 		waiting:    gauge("waiting_rows", "Rows of settled windows that wait for facts."),

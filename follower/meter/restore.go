@@ -162,7 +162,7 @@ func (m *Meter) restoreNode(ctx context.Context, name string, last []sample, bas
 			n.shift, n.newest = x.shift, max(n.newest, x.time-x.shift)
 		}
 	}
-	m.touch(n, n.hold, m.mark, "restart")
+	m.touch(n, min(base, n.reaches(base)), m.mark, "restart")
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (s *simulation) at(second int) time.Time {
 
 func (s *simulation) pod(n *simNode, j int, o simOptions) *simPod {
 	p := &simPod{to: o.seconds * 2}
-	if s.rng.IntN(2) == 0 {
+	if !o.constant && s.rng.IntN(2) == 0 {
 		p.from = s.rng.IntN(o.seconds * 2 / 3)
 	} else {
 		p.from = -1000
