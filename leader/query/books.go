@@ -27,7 +27,8 @@ func (e *Engine) settledMinute(ctx context.Context, cluster string) (time.Time, 
 
 // openQuarters are the quarters of the window of which some work is due: their
 // energy, usage or cost may still change, and the quarter tables are not read.
-// Work of a cluster's boxes is its own; schema.BoxCluster stands for all boxes.
+// Work of a cluster's boxes is its own; schema.BoxCluster stands for all boxes,
+// whose energy the clusters' sums hold.
 func (e *Engine) openQuarters(ctx context.Context, cluster string, w schema.Window) ([]schema.Window, error) {
 	scopes, err := e.scopes(ctx, cluster, w)
 	if err != nil {
@@ -45,7 +46,7 @@ func (e *Engine) openQuarters(ctx context.Context, cluster string, w schema.Wind
 		}
 		for _, d := range due {
 			quarter := schema.WindowAt(d.Quarter, schema.Quarter)
-			mine := scopes[d.Scope] || cluster == schema.BoxCluster && processor == registry.ProcessorPower
+			mine := scopes[d.Scope] || cluster == schema.BoxCluster && processor != registry.ProcessorCost
 			if mine && w.Overlap(quarter.From, quarter.To) > 0 {
 				found[quarter.From] = true
 			}

@@ -52,7 +52,7 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 			return err
 		}
 		next = append(next, earlier(due, result)...)
-		for _, cluster := range clusters {
+		for _, cluster := range append(slices.Clone(clusters), schema.BoxCluster) {
 			next = append(next, registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: due.Quarter, Reason: "energy of " + due.Scope})
 		}
 	}
