@@ -9,13 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newApply(a *app) *cobra.Command {
-	var files []string
-	var yes, dryRun bool
-	command := &cobra.Command{
-		Use:   "apply -f FILE",
-		Short: "Apply customers, clusters, boxes, nodes, hardware, meters, assignments and prices",
-		Long: `Apply objects from YAML. Shows what would change and asks first. To apply the same
+const applyHelp = `Apply objects from YAML. Shows what would change and asks first. To apply the same
 file again changes nothing. An object without validFrom holds from now on (a new
 one: from the beginning); one with validFrom in the past is a correction, and
 what depends on it is computed again.
@@ -30,7 +24,15 @@ what depends on it is computed again.
     - {resource: memory_used, price: "0.004"}   # a GiB-hour
     - {resource: energy, price: "0.28"}         # a kWh
 
-"accumulus get all -o yaml" prints what there is in the same form.`,
+"accumulus get all -o yaml" prints what there is in the same form.`
+
+func newApply(a *app) *cobra.Command {
+	var files []string
+	var yes, dryRun bool
+	command := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Apply customers, clusters, boxes, nodes, hardware, meters, assignments and prices",
+		Long:  applyHelp,
 		Example: `  accumulus apply -f fleet.yaml
   accumulus apply -f prices.yaml --dry-run
   accumulus get pricelist standard -o yaml | sed 's/0.031/0.029/' | accumulus apply -f - --yes`,

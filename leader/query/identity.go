@@ -4,6 +4,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // identity is whose a group of rows is, by the facts of its slice. Facts come
@@ -25,17 +26,14 @@ type identity struct {
 // identify resolves a group. What a node is counted for itself belongs to its
 // system namespace.
 func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode bool) identity {
-	who := identity{fleet: part.fleet, cluster: cluster, node: p.Tag(schema.Node), box: p.Tag(schema.Box),
-		namespace: p.Tag(schema.Namespace), pod: p.Tag(schema.Pod), container: p.Tag(schema.Container)}
+	who := identity{fleet: part.fleet, cluster: cluster, node: p.Tag(schema.Node), namespace: p.Tag(schema.Namespace), pod: p.Tag(schema.Pod), container: p.Tag(schema.Container)}
 	if ofNode {
 		who.namespace, who.pod = schema.SystemNamespace, schema.SystemNamespace
 	}
 	if kind, name := p.Tag(schema.WorkloadKind), p.Tag(schema.Workload); name != "" {
 		who.workload = kind + "/" + name
 	}
-	if node, ok := part.fleet.Node(cluster, who.node); ok && node.Box != "" {
-		who.box = node.Box
-	}
+	who.box = t.box(part, p, who)
 	if t.need.labels {
 		who.labels = t.labelsOf(cluster, p.Tag(schema.PodUID), part.Window)
 	}
@@ -48,6 +46,19 @@ func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode 
 		who.billed = owner.Customer
 	}
 	return who
+}
+
+// box is where the node stands by the registry. The rows of a cluster name a
+// box by an id that says nothing; the box's own rows name it.
+func (t *tally) box(part slice, p influxsync.Point, who identity) string {
+	if who.cluster != schema.BoxCluster {
+		node, _ := part.fleet.Node(who.cluster, who.node)
+		return node.Box
+	}
+	if _, _, loose := registry.LooseNode(p.Tag(schema.Box)); loose {
+		return ""
+	}
+	return p.Tag(schema.Box)
 }
 
 // value is what the group has for a key.
