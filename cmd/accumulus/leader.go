@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/settings"
+	centre "github.com/accumulus-metering/accumulus/leader"
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// leaderOptions are a leader's settings as a person gives them.
+type leaderOptions struct {
+	data, listen, tlsCert, tlsKey string
+	insecure                      bool
+	tick, meterInterval           time.Duration
+	influxURL, influxTokenFile    string
+	exportSchedule, exportDir     string
+	configFile, logLevel          string
+}
+
+func (o *leaderOptions) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&o.data, "data", "./accumulus-data", "directory; the leader's own is leader in it")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of page and REST API")
+	flags.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the server's certificate")
+	flags.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
+	flags.BoolVar(&o.insecure, "insecure-listen", false, "allow plain HTTP on an address that others can reach")
+	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")
+	flags.DurationVar(&o.meterInterval, "meter-interval", 10*time.Second, "between two readings of the electricity meters")
+	flags.StringVar(&o.influxURL, "influxdb-url", "", "external InfluxDB 1.x as the central store (default: embedded)")
+	flags.StringVar(&o.influxTokenFile, "influxdb-token-file", "", "file of its bearer token")
+	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
+	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes, as PERIOD.csv (default: exports in the leader's directory)")
+	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
+	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// complete makes a configuration of the options, and lists all that is wrong.
+func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
+	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
+		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
+		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}}
+	var wrong []error
+	if o.data != "" {
+		config.Dir = filepath.Join(o.data, "leader")
+	}
+	if config.Exports.Dir == "" {
+		config.Exports.Dir = filepath.Join(config.Dir, "exports")
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		wrong = append(wrong, fmt.Errorf("log-level: %w", err))
+	}
+	if o.influxTokenFile != "" {
+		token, err := os.ReadFile(o.influxTokenFile)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("influxdb-token-file: %w", err))
+		}
+		config.StoreToken = influxsync.Secret(strings.TrimSpace(string(token)))
+	}
+	return config, level, errors.Join(append(wrong, config.Validate())...)
+}
+
+// newLeader is the role of the centre.
+func newLeader(a *app) *cobra.Command {
+	var options leaderOptions
+	command := &cobra.Command{
+		Use:   "leader",
+		Short: "Run a leader: pull clusters, split meters, rate, answer",
+		Long: `Runs the centre: it pulls what the followers of the fleet have settled, reads the
+boxes' electricity meters, computes energy and cost, gives each cluster its own
+results, and answers on one port. Clusters, boxes, meters and prices are told with
+"accumulus apply -f".
+
+Each flag is also a variable (--meter-interval is ACCUMULUS_METER_INTERVAL) and a
+key of the YAML file given by --config. The command line wins over the environment,
+the environment over the file.`,
+		Example: `  accumulus leader
+  accumulus leader --data /var/lib/accumulus --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fillSettings(cmd, a, options.configFile); err != nil {
+				return fmt.Errorf("configuration:\n%w", err)
+			}
+			config, level, err := options.complete()
+			if err != nil {
+				return fmt.Errorf("configuration:\n%w", err)
+			}
+			return runLeader(cmd.Context(), config, slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: level})))
+		},
+	}
+	options.bind(command.Flags())
+	return command
+}
+
+// fillSettings takes what is not on the command line from the environment and
+// the file, whose own name may come from the environment.
+func fillSettings(cmd *cobra.Command, a *app, path string) error {
+	lookup := func(name string) (string, bool) {
+		value := a.getenv(name)
+		return value, value != ""
+	}
+	if path == "" {
+		path = a.getenv(settings.Variable("config"))
+	}
+	var file []byte
+	if path != "" {
+		var err error
+		if file, err = os.ReadFile(path); err != nil {
+			return fmt.Errorf("config: %w", err)
+		}
+	}
+	return settings.Fill(cmd.LocalNonPersistentFlags(), lookup, file)
+}
+
+func runLeader(ctx context.Context, config centre.Config, log *slog.Logger) (err error) {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	l, err := centre.Open(ctx, config, clock.System(), log, metrics)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	listener, err := l.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "address", listener.Addr().String(), "tokens", config.Dir)
+	return l.Run(ctx, listener)
+}
