@@ -187,9 +187,9 @@ func (d *disk) checkSums(from, mark time.Time) error {
 	return nil
 }
 
-// checkUntouched: rows of windows that no lost reading touched are those of
-// the run without a kill.
-func checkUntouched(plain, killed *disk, mark time.Time) (int, error) {
+// touchedWindows are the windows, by node, that a reading or share that only
+// one of two runs holds has touched.
+func touchedWindows(plain, killed *disk, mark time.Time) map[string]map[int64]bool {
 	touched := map[string]map[int64]bool{}
 	touch := func(node string, from, to int64) {
 		if touched[node] == nil {
@@ -241,6 +241,13 @@ func checkUntouched(plain, killed *disk, mark time.Time) (int, error) {
 			}
 		}
 	}
+	return touched
+}
+
+// checkUntouched: rows of windows that no lost reading touched are those of
+// the run without a kill.
+func checkUntouched(plain, killed *disk, mark time.Time) (int, error) {
+	touched := touchedWindows(plain, killed, mark)
 	compared := 0
 	for _, t := range tables {
 		for id, p := range plain.minute.rows[t.Name] {
