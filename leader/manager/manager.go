@@ -68,6 +68,9 @@ type Contact struct {
 	Follower  FollowerStatus
 }
 
+// ErrOpening is a follower that answers and has not opened its store yet.
+var ErrOpening = errors.New("the follower is opening its store")
+
 // Manager runs the loop.
 type Manager struct {
 	config Config
@@ -237,6 +240,9 @@ func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (pull.Result,
 	}
 	if followerStatus.Cluster != "" && followerStatus.Cluster != cluster.Name {
 		return pull.Result{}, followerStatus, fmt.Errorf("the follower at %s meters cluster %s", cluster.URL, followerStatus.Cluster)
+	}
+	if !followerStatus.Open {
+		return pull.Result{}, followerStatus, ErrOpening
 	}
 	result, err := m.parts.Puller.Pull(ctx, cluster.Name, follower.Store)
 	return result, followerStatus, err
