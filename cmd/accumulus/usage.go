@@ -208,7 +208,7 @@ func usageCSV(answer query.Answer) *table {
 	}
 	t.columns = append(t.columns, left("from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
 		"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
-		"energyOverheadJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional")...)
+		"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional")...)
 	for _, row := range answer.Rows {
 		money := moneyOf(row)
 		if len(money) == 0 {
@@ -222,7 +222,7 @@ func usageCSV(answer query.Answer) *table {
 			cells = append(cells, row.From.UTC().Format(time.RFC3339), row.To.UTC().Format(time.RFC3339))
 			for _, quantity := range []query.Exact{row.CPUCoreSeconds, row.MemoryByteSeconds, row.NetworkReceiveBytes, row.NetworkTransmitBytes,
 				row.CPURequestCoreSeconds, row.MemoryRequestByteSeconds, row.PodSeconds, row.NodeSeconds, row.EnergyJoules, row.EnergyActiveJoules,
-				row.EnergyIdleJoules, row.EnergyOverheadJoules, row.EnergyModelledJoules} {
+				row.EnergyIdleJoules, row.EnergyOverheadJoules, row.EnergyMeasuredJoules, row.EnergyModelledJoules} {
 				if i > 0 {
 					quantity = query.Exact{}
 				}

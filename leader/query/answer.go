@@ -36,6 +36,7 @@ type Row struct {
 	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
 	EnergyIdleJoules     Exact `json:"energyIdleJoules"`
 	EnergyOverheadJoules Exact `json:"energyOverheadJoules"`
+	EnergyMeasuredJoules Exact `json:"energyMeasuredJoules"` // the part of energyJoules that closed meter intervals cover
 	EnergyModelledJoules Exact `json:"energyModelledJoules"` // what the model alone would have said
 
 	// Cost is a decimal, null where nothing of the row has a price or where it

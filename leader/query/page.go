@@ -58,7 +58,8 @@ func (row *tallyRow) finish() (Row, error) {
 		PodSeconds: seconds(s[Uptime]), NodeSeconds: seconds(s[NodeTime]),
 		EnergyJoules: joules(energy), EnergyActiveJoules: joules(s[EnergyActive]), EnergyIdleJoules: joules(s[EnergyIdle]),
 		EnergyOverheadJoules: joules(s[EnergyOverhead]), EnergyModelledJoules: joules(s[EnergyModelled]),
-		Coverage: row.coverage(), Interpolated: whole(s[interpolated]),
+		EnergyMeasuredJoules: joules(s[EnergyMeasured]),
+		Coverage:             row.coverage(), Interpolated: whole(s[interpolated]),
 		Quality: qualityOf(s[EnergyMeasured], energy), Provisional: row.open}
 	out.setCost(costs)
 	return out, nil

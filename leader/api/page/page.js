@@ -128,9 +128,10 @@
   }
   function showTiles(data, usage) {
     const sum = f => data.rows.reduce((total, r) => total + f(r), 0);
-    const joules = sum(r => r.energyJoules), measured = data.rows.filter(r => r.quality === 'measured').reduce((t, r) => t + r.energyJoules, 0);
+    const joules = sum(r => r.energyJoules), measured = sum(r => r.energyMeasuredJoules);
     const mean = f => sum(r => f(r) / r.seconds);
-    const coverage = data.rows.filter(r => !r.kind).map(r => r.coverage), worst = coverage.length ? Math.min(...coverage) : null;
+    const real = data.rows.filter(r => !r.kind && r.podSeconds > 0), alive = real.reduce((t, r) => t + r.podSeconds, 0);
+    const coverage = real.reduce((t, r) => t + r.coverage * r.podSeconds, 0) / alive, worst = real.reduce((w, r) => w === null || r.coverage < w.coverage ? r : w, null);
     const tile = (name, [value, unit], sub) => h('div', { class: 'tile' }, h('div', { class: 'name' }, name), h('div', { class: 'value' }, value, unit ? h('small', {}, unit) : null), h('div', { class: 'sub' }, sub || '\u00a0'));
     const cost = costs(data.rows), none = !data.rows.length;
     $('tiles').replaceChildren(
@@ -139,9 +140,12 @@
       tile('Cost', [cost.length ? cost.join(' + ') : '–'], cost.length ? (usage.provisional.length ? 'newest minutes are provisional' : 'final') : 'no price list'),
       tile('CPU', none ? ['–'] : [number(mean(r => r.cpuCoreSeconds)), 'cores'], 'used, all nodes'),
       tile('Memory', none ? ['–'] : bytes(mean(r => r.memoryByteSeconds)), 'used, all nodes'),
-      tile('Coverage', worst === null ? ['–'] : [(worst * 100).toLocaleString('en', { maximumFractionDigits: 1 }), '%'], 'of the window, worst namespace'));
+      tile('Coverage', worst === null ? ['–'] : [hundred(coverage), '%'], worst === null ? '' : worst.coverage < 0.995 ? `least: ${worst.key.namespace}, ${worst.key.cluster}, ${hundred(worst.coverage)} %` : 'of the window has readings'));
   }
-  const badge = q => h('span', { class: 'pill ' + ({ measured: 'good', mixed: 'warn' }[q] ?? ''), title: 'where the joules come from' }, q);
+  const hundred = share => (share * 100).toLocaleString('en', { maximumFractionDigits: share > 0.9995 ? 0 : 1 });
+  // A mixed quality says how much of the energy meters counted.
+  const quality = (q, measured, all) => q !== 'mixed' || !(all > 0) ? badge(q) : measured / all > 0.9 ? badge('measured', hundred(Math.min(1, measured / all)) + ' % measured') : badge(q, hundred(measured / all) + ' % measured');
+  const badge = (q, text) => h('span', { class: 'pill ' + ({ measured: 'good', mixed: 'warn' }[q] ?? ''), title: 'the rest is the model\'s estimate, until the meters have counted it' }, text ?? q);
   function showUsage(data, usage) {
     const most = Math.max(...data.rows.map(r => r.watts), 1e-9);
     table('usage', [['Namespace'], ['CPU', 'num'], ['Memory', 'num'], ['Network', 'num', 'received + transmitted'], ['Power', 'num', 'mean'], ['', 'grow'], ['Energy', 'num'], ['Cost', 'num'], ['Energy is']],
@@ -150,7 +154,7 @@
         h('td', { class: 'num' }, number(r.cpuCoreSeconds / r.seconds), h('span', { class: 'dim' }, ' cores')), h('td', { class: 'num' }, join(bytes(r.memoryByteSeconds / r.seconds))),
         h('td', { class: 'num' }, join(rate((r.networkReceiveBytes + r.networkTransmitBytes) / r.seconds))),
         h('td', { class: 'num' }, join(watts(r.watts))), h('td', { class: 'grow' }, h('span', { class: 'bar' }, h('i', { color: r.color, width: Math.max(0, 100 * r.watts / most).toFixed(1) + '%' }))),
-        h('td', { class: 'num' }, join(energy(r.energyJoules))), h('td', { class: 'num' }, costs([r]).join(' + ') || '–'), h('td', {}, badge(r.quality)))));
+        h('td', { class: 'num' }, join(energy(r.energyJoules))), h('td', { class: 'num' }, costs([r]).join(' + ') || '–'), h('td', {}, quality(r.quality, r.energyMeasuredJoules, r.energyJoules)))));
     $('usageNote').textContent = data.rows.length ? `${clock(usage.from)} to ${clock(usage.to)}; means are over the time metered` : 'nothing metered in this window yet';
   }
 
@@ -189,7 +193,7 @@
       const figure = (name, value) => h('div', {}, h('b', {}, value), h('span', {}, name));
       const power = v => v === null ? '–' : join(watts(v));
       return h('div', { class: 'box' },
-        h('div', { class: 'row' }, h('span', {}, h('span', { class: 'main' }, b.box), ' ', h('span', { class: 'dim' }, [b.site, plural(b.nodes.length, 'node'), b.meters.length ? plural(b.meters.length, 'meter') : 'no meter'].filter(Boolean).join(' · '))), badge(b.quality)),
+        h('div', { class: 'row' }, h('span', {}, h('span', { class: 'main' }, b.box), ' ', h('span', { class: 'dim' }, [b.site, plural(b.nodes.length, 'node'), b.meters.length ? plural(b.meters.length, 'meter') : 'no meter'].filter(Boolean).join(' · '))), quality(b.quality, b.measuredJoules, b.measuredJoules + b.provisionalJoules + b.estimatedJoules)),
         h('div', { class: 'stack' }, parts.map(([key, v]) => h('i', { color: names[key] ?? (key.endsWith('/__system__') ? 'system' : colors.get(key) ?? 'other'), width: (100 * v / total).toFixed(2) + '%', title: `${key.replace('__system__', 'system')}: ${join(energy(v))}, ${Math.round(100 * v / total)} %` }))),
         h('div', { class: 'figures' }, figure('measured', power(b.measuredWatts)), figure('by the model', power(b.modelledWatts)),
           b.residualJoules === null ? figure('energy, estimated', join(energy(total))) : figure('measured − attributed', join(energy(b.residualJoules)))));
