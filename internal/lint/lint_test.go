@@ -30,15 +30,18 @@ var layers = map[string][]string{
 	"dashboards": {},
 }
 
-// internals say what each package of internal/ may import: they are the ground,
-// but for the simulator and the tests of the whole, which stand beside the
-// product and are imported by cmd and tests alone.
+// internals say what each package of internal/ may import: they are the ground.
 var internals = map[string][]string{
 	"internal/clock":     {},
 	"internal/schema":    {},
 	"internal/lint":      {},
+	"internal/settings":  {},
 	"internal/simulator": {"follower/reading", "internal/clock"},
 }
+
+// beside are packages of internal/ that stand beside the product, put it
+// together as cmd does, and are imported by cmd and by tests alone.
+var beside = map[string]bool{"internal/demo": true, "internal/e2e": true, "internal/simulator": true}
 
 type source struct {
 	path string // relative to the root, with slashes
@@ -91,17 +94,20 @@ func forbidden(dir, path string) string {
 	if !ours || target == dir {
 		return ""
 	}
-	if strings.HasPrefix(dir, "internal/") {
+	top := strings.SplitN(dir, "/", 2)[0]
+	if beside[target] && top != "cmd" && !beside[dir] {
+		return target + " is for cmd and for tests"
+	}
+	if _, ground := internals[dir]; !ground && beside[dir] {
+		return ""
+	}
+	if top == "internal" {
 		for _, allowed := range internals[dir] {
 			if target == allowed {
 				return ""
 			}
 		}
 		return dir + " may import only what internal/lint lists for it"
-	}
-	top := strings.SplitN(dir, "/", 2)[0]
-	if target == "internal/simulator" && top != "cmd" {
-		return "the simulator is for cmd and for tests"
 	}
 	targetTop := strings.SplitN(target, "/", 2)[0]
 	if targetTop == "internal" || targetTop == top {
@@ -139,6 +145,8 @@ func TestForbiddenImportsAreSeen(t *testing.T) {
 		{"follower/meter", "leader/fleet"},
 		{"leader/api", "internal/simulator"},
 		{"internal/clock", "influxsync"},
+		{"leader", "internal/demo"},
+		{"internal/simulator", "leader"},
 		{"deploy", "leader"},
 	} {
 		if forbidden(bad[0], module+"/"+bad[1]) == "" {
