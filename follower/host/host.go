@@ -27,6 +27,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/procfs"
@@ -142,8 +143,8 @@ func (s *Source) Read(ctx context.Context) ([]reading.Body, error) {
 		}
 		present[uid] = true
 		body.Readings = append(body.Readings, s.reading(reading.Series{Kind: reading.Pod, Node: s.config.Node,
-			Namespace: Namespace, Pod: g.path, PodUID: uid}, g.start, values))
-		s.PutPod(uid, Namespace, g.path, s.pod(g, uid))
+			Namespace: Namespace, Pod: legible(g.path), PodUID: uid}, g.start, values))
+		s.PutPod(uid, Namespace, legible(g.path), s.pod(g, uid))
 	}
 	for _, uid := range s.EndMissing(present) {
 		delete(s.lives, uid)
@@ -163,7 +164,7 @@ func (s *Source) Read(ctx context.Context) ([]reading.Body, error) {
 // within a boot.
 func uidOf(g group, boot string) string {
 	boot = strings.ReplaceAll(boot, "-", "")
-	return g.path + "#" + boot[:min(8, len(boot))] + "-" + strconv.FormatUint(g.inode, 10)
+	return legible(g.path) + "#" + boot[:min(8, len(boot))] + "-" + strconv.FormatUint(g.inode, 10)
 }
 
 func (s *Source) pod(g group, uid string) watch.PodSpec {
@@ -171,7 +172,7 @@ func (s *Source) pod(g group, uid string) watch.PodSpec {
 	if l := s.lives[uid]; l != nil && !l.Epoch().IsZero() {
 		start = l.Epoch()
 	}
-	return watch.PodSpec{Node: s.config.Node, WorkloadKind: WorkloadKind, Workload: g.path, Created: start, Start: &start}
+	return watch.PodSpec{Node: s.config.Node, WorkloadKind: WorkloadKind, Workload: legible(g.path), Created: start, Start: &start}
 }
 
 // reading is a sample taken now, with the epoch of its life.
@@ -279,4 +280,30 @@ func firstWord(path string) string {
 		}
 	})
 	return word
+}
+
+// legible is a group's path as a row can hold it: control characters,
+// backslashes and bytes that are no UTF-8 stand as %XX.
+func legible(path string) string {
+	plain := func(r rune) bool { return r >= ' ' && r != 0x7f && r != '\\' && r != '%' && r != utf8.RuneError }
+	if !strings.ContainsFunc(path, func(r rune) bool { return !plain(r) }) {
+		return path
+	}
+	var b strings.Builder
+	for i, r := range path {
+		if plain(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, octet := range []byte(path[i : i+runeLength(path[i:])]) {
+			fmt.Fprintf(&b, "%%%02X", octet)
+		}
+	}
+	return b.String()
+}
+
+// runeLength is how many bytes the first character takes.
+func runeLength(text string) int {
+	_, length := utf8.DecodeRuneInString(text)
+	return length
 }
