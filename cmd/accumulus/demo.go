@@ -98,8 +98,9 @@ func (n *narrator) event(e demo.Event) {
 			"accumulus usage --window 1h --aggregate cluster,namespace" + server,
 			"accumulus usage --window 24h --aggregate namespace,workload -o csv" + server,
 			"accumulus boxes --window 1h" + server,
-			"accumulus get pricelists -o yaml --token-file " + filepath.Join(n.dir, "leader", "operator.token") + server,
 			"accumulus export --period " + e.Time.UTC().Format("2006-01") + " --format csv" + server,
+			"accumulus get pricelists -o yaml" + server + " >prices.yaml      # change a price, then:",
+			"accumulus apply -f prices.yaml --token-file " + filepath.Join(n.dir, "leader", "operator.token") + server,
 		} {
 			n.say("  %s\n", self(line))
 		}
