@@ -253,13 +253,14 @@ func (m *Meter) restoreLifetimes(ctx context.Context, n *node) error {
 		}
 		p.info, p.known, p.saved, p.restored = info, true, true, true
 	}
-	err = m.deps.Raw.Rows(ctx, unseenTable, n.name, schema.Window{From: at(n.hold - lookback), To: at(far)},
-		func(row influxsync.Point) error {
-			if p := n.pods[row.Tag(schema.PodUID)]; p != nil {
-				p.unseen = &unseen{from: row.Int("from"), to: row.Time.UnixNano(), cpu: row.Int(schema.CPU), fixed: true}
-			}
-			return nil
-		})
+	// A pod that ended before the hold is there too if its last readings were
+	// loaded: its share stays what it was.
+	err = m.deps.Raw.Rows(ctx, unseenTable, n.name, always, func(row influxsync.Point) error {
+		if p := n.pods[row.Tag(schema.PodUID)]; p != nil {
+			p.unseen = &unseen{from: row.Int("from"), to: row.Time.UnixNano(), cpu: row.Int(schema.CPU), fixed: true}
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("read unseen shares of node %s: %w", n.name, err)
 	}

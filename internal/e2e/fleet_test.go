@@ -54,13 +54,13 @@ var prices = []fleet.Rate{{Resource: "cpu_used", Price: "0.0240"}, {Resource: "m
 
 // objects describe the fleet to the leader.
 func objects(w *world) []fleet.Object {
-	all := []fleet.Object{fleet.NewObject("standard", fleet.PriceList{Currency: "EUR", Rates: prices})}
+	all := []fleet.Object{fleet.NewObject("standard", fleet.PriceList{Currency: "EUR", Rates: prices}),
+		fleet.NewObject("owners", fleet.Assignment{Project: "all"})}
 	for _, name := range []string{"acme", "rubin", "azure"} {
 		all = append(all, fleet.NewObject(name, fleet.Customer{Currency: "EUR"}))
 	}
 	for _, s := range w.sites {
-		all = append(all, fleet.NewObject(s.cluster, fleet.Cluster{Customer: customers[s.cluster], URL: s.server.URL,
-			TokenFile: filepath.Join(s.config.Dir, "leader.token")}))
+		all = append(all, fleet.NewObject(s.cluster, clusterOf(s, customers[s.cluster])))
 	}
 	for _, c := range w.sim.Fleet().Clusters {
 		for _, n := range c.Nodes {
@@ -75,6 +75,10 @@ func objects(w *world) []fleet.Object {
 		}
 	}
 	return all
+}
+
+func clusterOf(s *site, customer string) fleet.Cluster {
+	return fleet.Cluster{Customer: customer, URL: s.server.URL, TokenFile: filepath.Join(s.config.Dir, "leader.token")}
 }
 
 func hardwareName(cluster string, n simulator.Node) string { return "hw-" + cluster + "-" + n.Name }
