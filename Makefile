@@ -59,7 +59,7 @@ fuzz: toolchain ## Run every fuzz target for FUZZTIME (default 10s)
 
 .PHONY: lint
 lint: toolchain ## Formatting, vet, import directions, wall-clock calls
-	@unformatted=$$(gofmt -l cmd deploy dashboards follower influxsync internal leader processors); \
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
 		[ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
 	CGO_ENABLED=1 $(GO) vet $(PACKAGES)
 	$(GO) test ./internal/lint

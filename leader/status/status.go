@@ -120,7 +120,7 @@ var hints = map[Code]string{
 	LoopsStopped:         "Start them: POST /accumulus/start, or restart the leader.",
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
-	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with `nodes/metrics` and `nodes/proxy` (get).",
+	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with get on `nodes/metrics`, and never on `nodes/proxy`.",
 	KubeletUnreachable:   "The follower cannot reach a kubelet (port 10250): look at the node, its firewall and its certificate.",
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",
 	ClockOff:             "The follower's clock is more than 30 s off: start time synchronisation on its machine. Readings are kept, windows settle when the clock is right.",
