@@ -8,8 +8,10 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/simulator"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // steps is how many of its own steps a meter's interval has at least.
@@ -41,13 +43,13 @@ func closedGrowth(t testing.TB, server *influxsync.Server, box string, settled t
 // checkMeters: over all minutes what a box's parts carry as measured is what
 // its meters counted in closed intervals, and in each minute it is what the
 // box's own row says. All in mJ.
-func checkMeters(t testing.TB, w *world) {
+func checkMeters(t testing.TB, centre *influxsync.Server, books *registry.Registry, all []simulator.Box) {
 	t.Helper()
-	registry, minute := w.centre.leader.Registry(), w.centre.database(schema.MinuteDB)
+	minute := centre.Database(schema.MinuteDB)
 	ofParts := make(map[string]int64)
 	for _, p := range read(t, minute, schema.EnergyMinute.Name, "") {
 		box := p.Tag(schema.Box)
-		if real, ok, err := registry.BoxOf(context.Background(), p.Tag(schema.Cluster), box); err != nil {
+		if real, ok, err := books.BoxOf(context.Background(), p.Tag(schema.Cluster), box); err != nil {
 			t.Fatal(err)
 		} else if ok {
 			box = real
@@ -65,8 +67,8 @@ func checkMeters(t testing.TB, w *world) {
 			settled = to
 		}
 	}
-	for _, box := range w.sim.Fleet().Boxes {
-		want := closedGrowth(t, w.centre.leader.Store(), box.Name, settled)
+	for _, box := range all {
+		want := closedGrowth(t, centre, box.Name, settled)
 		if measured[box.Name] != want || (want == 0) != (len(box.Meters) == 0) {
 			t.Errorf("box %s: Σ measured %d mJ, its meters counted %d mJ in closed intervals", box.Name, measured[box.Name], want)
 		}

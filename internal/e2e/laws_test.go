@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -57,9 +58,9 @@ func checkCopied(t testing.TB, follower *influxsync.Server, centre *influxsync.S
 // the chain verifies, no window stands twice at one revision or skips one, the
 // newest entry of each window tells the rows that are there, and between the
 // first and the last window of a table of minutes there is no hole.
-func checkJournals(t testing.TB, server *influxsync.Server, cluster string) {
+func checkJournals(t testing.TB, server *influxsync.Server, cluster string, tables []schema.Table) {
 	t.Helper()
-	for _, table := range schema.Pulled {
+	for _, table := range tables {
 		db := server.Database(table.DB)
 		entries, err := influxsync.ReadJournal(context.Background(), db, cluster, table.Name, time.Time{}, 0)
 		if err != nil {
@@ -75,14 +76,14 @@ func checkJournals(t testing.TB, server *influxsync.Server, cluster string) {
 			}
 			newest[e.Window.From] = e
 		}
-		checkEntries(t, read(t, db, table.Name, cluster), newest, cluster+" "+table.Name)
+		checkEntries(t, read(t, db, table.Name, cluster), newest, cluster+" "+table.Name, table.Grain)
 		if table.DB == schema.MinuteDB {
 			checkHoles(t, newest, cluster+" "+table.Name)
 		}
 	}
 }
 
-func checkEntries(t testing.TB, rows []influxsync.Point, newest map[time.Time]influxsync.Entry, of string) {
+func checkEntries(t testing.TB, rows []influxsync.Point, newest map[time.Time]influxsync.Entry, of string, grain time.Duration) {
 	t.Helper()
 	type tally struct {
 		rows   int64
@@ -90,7 +91,7 @@ func checkEntries(t testing.TB, rows []influxsync.Point, newest map[time.Time]in
 	}
 	stored := make(map[time.Time]tally)
 	for _, p := range rows {
-		from := schema.WindowAt(p.Time, schema.Minute).From
+		from := schema.WindowAt(p.Time, grain).From
 		c := stored[from]
 		c.rows++
 		c.digest.Add(p)
@@ -173,18 +174,30 @@ func grown(rows []influxsync.Point, first int64) int64 {
 	return sum
 }
 
+// ofPods is what each pod is to be given: the growth of its own counter, or of
+// its containers' where its own was never read, and beside it what an ended
+// pod was given of the time in which nobody read it.
+func (g growth) ofPods(unseen map[string]int64) map[string]int64 {
+	all := maps.Clone(unseen)
+	for uid, cpu := range g.pods {
+		all[uid] += cpu
+	}
+	for id, cpu := range g.containers {
+		uid, _, _ := strings.Cut(id, " ")
+		if _, read := g.pods[uid]; !read {
+			all[uid] += cpu
+		}
+	}
+	return all
+}
+
 // checkGrowth compares, series by series, Σ windows with what the counters
-// grew by. What an ended pod was given of its unseen time stands beside its
-// own counter's growth. It holds once the last readings lie in settled windows.
+// grew by. It holds once the last readings lie in settled windows.
 func checkGrowth(t testing.TB, server *influxsync.Server, m minutes, cluster string) {
 	t.Helper()
 	raw := server.Database(schema.RawDB)
 	want := growthOf(read(t, raw, schema.Raw.Name, ""))
 	unseen := sums(read(t, raw, "unseen", ""), schema.CPU, nil, schema.PodUID)
-	ofPods := make(map[string]int64)
-	for uid, cpu := range want.pods {
-		ofPods[uid] = cpu + unseen[uid]
-	}
 	notSystem := func(p influxsync.Point) bool { return p.Tag(schema.Namespace) != schema.SystemNamespace }
 	notPodRest := func(p influxsync.Point) bool { return p.Tag(schema.Container) != schema.PodRest }
 	for _, part := range []struct {
@@ -193,7 +206,7 @@ func checkGrowth(t testing.TB, server *influxsync.Server, m minutes, cluster str
 	}{
 		{"nodes", want.nodes, sums(m.nodes, schema.CPU, nil, schema.Node)},
 		{"kubepods", want.kubepods, sums(m.pods, schema.CPU, notSystem, schema.Node)},
-		{"pods", ofPods, sums(m.pods, schema.CPU, isPod, schema.PodUID)},
+		{"pods", want.ofPods(unseen), sums(m.pods, schema.CPU, isPod, schema.PodUID)},
 		{"containers", want.containers, sums(m.containers, schema.CPU, notPodRest, schema.PodUID, schema.Container)},
 	} {
 		if wrong := unequal(part.want, part.got, 0); wrong != "" {

@@ -36,7 +36,7 @@ func TestWhole(t *testing.T) {
 	t.Run("a second tick changes nothing after the end", func(t *testing.T) { checkRepeated(t, w) })
 	t.Run("corrections", func(t *testing.T) { checkCorrections(t, w, before) })
 	t.Run("energy", func(t *testing.T) {
-		checkMeters(t, w)
+		checkMeters(t, w.centre.leader.Store(), w.centre.leader.Registry(), w.sim.Fleet().Boxes)
 		checkBoxes(t, w, inner)
 		checkPodEnergy(t, w, "steady", inner)
 	})
@@ -59,7 +59,7 @@ func checkSums(t *testing.T, s *site) {
 	store := s.opened(t)
 	m := readMinutes(t, store.Database(schema.MinuteDB), "")
 	checkCopied(t, store, s.centre.leader.Store(), s.cluster)
-	checkJournals(t, store, s.cluster)
+	checkJournals(t, store, s.cluster, schema.Pulled)
 	checkGrowth(t, store, m, s.cluster)
 	if wrong := m.parts(); wrong != "" {
 		t.Errorf("%s: %s", s.cluster, wrong)

@@ -73,9 +73,14 @@ type centre struct {
 // leaderLoops are those that wait for slots: the manager's and the meters'.
 const leaderLoops = 2
 
+// quiet logs nothing, or what ACCUMULUS_TEST_LOG names: debug, info, …
 func quiet() *slog.Logger {
-	if os.Getenv("ACCUMULUS_TEST_LOG") != "" {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if level := os.Getenv("ACCUMULUS_TEST_LOG"); level != "" {
+		var least slog.Level
+		if err := least.UnmarshalText([]byte(level)); err != nil {
+			panic("ACCUMULUS_TEST_LOG: " + err.Error())
+		}
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least}))
 	}
 	return slog.New(slog.DiscardHandler)
 }
