@@ -47,7 +47,7 @@ func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
 	}
 	timed, cancel := context.WithTimeout(ctx, lastPull)
 	defer cancel()
-	if _, _, err := l.manager.Pull(timed, cluster); err != nil {
+	if _, err := l.manager.Pull(timed, cluster); err != nil {
 		l.log.Warn("cluster removed without a last pull", "cluster", name, "err", err)
 	}
 	if err := l.worker.Run(ctx); err != nil {
@@ -62,7 +62,8 @@ func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
 
 // Clear deletes the centre's copy of what was metered of a cluster, or of all
 // where cluster is "", with marks and ledger. Followers keep theirs: what they
-// still hold is pulled again from the beginning.
+// still hold is pulled again from the beginning. The readings of electricity
+// meters stay: nobody else has them.
 func (l *Leader) Clear(ctx context.Context, cluster string) error {
 	resume := l.running()
 	if err := l.StopLoops(ctx); err != nil {
@@ -81,7 +82,6 @@ func (l *Leader) clear(ctx context.Context, cluster string) error {
 		return err
 	}
 	var where []influxsync.Condition
-	cleared := databases
 	if cluster != "" {
 		found := false
 		for _, name := range known {
@@ -92,9 +92,8 @@ func (l *Leader) clear(ctx context.Context, cluster string) error {
 		}
 		known = []string{cluster}
 		where = []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
-		cleared = []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB} // readings are the boxes'
 	}
-	for _, name := range cleared {
+	for _, name := range []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB} {
 		db := l.store.Database(name)
 		tables, err := db.GetTables(ctx)
 		if err != nil {

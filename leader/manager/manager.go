@@ -1,11 +1,12 @@
 // Package manager is the leader's loop: in wall-clock slots it pulls every
 // cluster, does what is due, and pushes each cluster's results.
 //
-// Clusters are pulled side by side in a bounded pool. A cluster that hangs or
+// Clusters are visited side by side, so many at once. A cluster that hangs or
 // fails delays nobody: a slot waits for the stragglers no longer than Grace, and
-// a cluster whose last pull still runs is left alone. A tick is only a wake-up:
-// marks say what is to be pulled, the due queue what is to be computed, so a
-// missed slot loses nothing and is counted.
+// a cluster whose last visit still runs is left alone. Who had no turn before
+// Grace passed comes first in the next slot. A tick is only a wake-up: marks say
+// what is to be pulled, the due queue what is to be computed, so a missed slot
+// loses nothing and is counted.
 package manager
 
 import (
@@ -32,7 +33,8 @@ type Config struct {
 	Interval time.Duration // length of a slot; 0 is 15 s
 	Timeout  time.Duration // of one cluster's pull or push; 0 is 10 min
 	Grace    time.Duration // how long a slot waits for the slowest cluster; 0 is half of Interval
-	Parallel int           // clusters at once; 0 is 8
+	Contact  time.Duration // how long a follower may take to tell its status; 0 is 30 s
+	Parallel int           // clusters that one slot begins at once; 0 is 8
 }
 
 // Puller copies what a cluster's follower has settled.
@@ -78,14 +80,16 @@ type Manager struct {
 	clock  clock.Clock
 	log    *slog.Logger
 
-	pool   chan struct{}
-	pulls  sync.WaitGroup
-	mu     sync.Mutex
-	busy   map[string]bool
-	known  map[string]Contact
-	failed error // of the last pass of the worker
-	ticked time.Time
-	missed int64
+	visits  sync.WaitGroup
+	mu      sync.Mutex
+	busy    map[string]chan struct{} // closed when the visit ends
+	turns   map[turn]int64           // the visit that was its last one, counted over all
+	turn    int64
+	known   map[string]Contact
+	unheard map[string]bool // clusters whose last push failed
+	failed  error           // of the last pass of the worker
+	ticked  time.Time
+	missed  int64
 
 	metrics metrics
 }
@@ -102,10 +106,11 @@ func New(config Config, parts Parts, clk clock.Clock, log *slog.Logger, register
 	config.Interval = cmp.Or(config.Interval, 15*time.Second)
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Minute)
 	config.Grace = cmp.Or(config.Grace, config.Interval/2)
+	config.Contact = cmp.Or(config.Contact, 30*time.Second)
 	config.Parallel = cmp.Or(config.Parallel, 8)
 	cluster := []string{"cluster"}
 	m := &Manager{config: config, parts: parts, clock: clk, log: log,
-		pool: make(chan struct{}, config.Parallel), busy: make(map[string]bool), known: make(map[string]Contact),
+		busy: make(map[string]chan struct{}), turns: make(map[turn]int64), known: make(map[string]Contact), unheard: make(map[string]bool),
 		metrics: metrics{
 			pulled:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_windows_total", Help: "Windows pulled and confirmed."}, cluster),
 			rows:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_rows_total", Help: "Rows pulled."}, cluster),
@@ -124,12 +129,10 @@ func New(config Config, parts Parts, clk clock.Clock, log *slog.Logger, register
 
 // Run ticks until ctx ends, and waits for what it started.
 func (m *Manager) Run(ctx context.Context) error {
-	defer m.pulls.Wait()
-	next := m.clock.Now()
+	defer m.visits.Wait()
+	next := m.clock.Now().Truncate(m.config.Interval)
 	for {
-		if err := m.Tick(ctx); err != nil && ctx.Err() == nil {
-			m.log.Warn("tick failed", "err", err)
-		}
+		_ = m.Tick(ctx) // its error is in Loop, and its changes in the log
 		slot, err := clock.Until(ctx, m.clock, m.config.Interval)
 		if err != nil {
 			return nil // the end of ctx is the way to stop
@@ -144,83 +147,44 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// Tick pulls, works and pushes once.
+// Tick pulls, works and pushes once. Its error is that of the fleet, without
+// which there is nothing to do, or of the work; a cluster's is in its Contact.
 func (m *Manager) Tick(ctx context.Context) error {
 	began := m.clock.Now()
-	snapshot, err := m.parts.Registry.Fleet(ctx, began)
+	err := m.tick(ctx, began)
+	ended := m.clock.Now()
+	m.mu.Lock()
+	before := m.failed
+	if ctx.Err() == nil { // what was interrupted says nothing
+		m.failed = err
+		m.ticked = ended
+	}
+	m.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+	case before == nil && err != nil:
+		m.log.Warn("work fails", "err", err)
+	case before != nil && err == nil:
+		m.log.Info("work recovered")
+	}
+	m.metrics.tick.Observe(ended.Sub(began).Seconds())
+	return err
+}
+
+func (m *Manager) tick(ctx context.Context, now time.Time) error {
+	snapshot, err := m.parts.Registry.Fleet(ctx, now)
 	if err != nil {
 		return err
 	}
 	clusters := snapshot.Clusters()
-	m.each(ctx, clusters, m.pull)
-	workErr := m.parts.Worker.Run(ctx)
-	m.each(ctx, clusters, m.push)
-	ended := m.clock.Now()
-	m.mu.Lock()
-	m.failed, m.ticked = workErr, ended
-	m.mu.Unlock()
-	m.metrics.tick.Observe(ended.Sub(began).Seconds())
-	return workErr
-}
-
-// each runs do for every cluster that is not busy, in the pool, and returns when
-// all are done or Grace has passed.
-func (m *Manager) each(ctx context.Context, clusters []fleet.Cluster, do func(context.Context, fleet.Cluster)) {
-	var group sync.WaitGroup
-	for _, cluster := range clusters {
-		if !m.take(cluster.Name) {
-			continue
-		}
-		group.Add(1)
-		m.pulls.Go(func() {
-			defer group.Done()
-			defer m.release(cluster.Name)
-			select {
-			case m.pool <- struct{}{}:
-				defer func() { <-m.pool }()
-			case <-ctx.Done():
-				return
-			}
-			timed, cancel := context.WithTimeout(ctx, m.config.Timeout)
-			defer cancel()
-			do(timed, cluster)
-		})
-	}
-	done := make(chan struct{})
-	go func() { group.Wait(); close(done) }()
-	graced, cancel := context.WithCancel(ctx)
-	defer cancel()
-	late := make(chan struct{})
-	go func() {
-		if m.clock.Sleep(graced, m.config.Grace) == nil {
-			close(late)
-		}
-	}()
-	select {
-	case <-done:
-	case <-late:
-	case <-ctx.Done():
-	}
-}
-
-func (m *Manager) take(cluster string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.busy[cluster] {
-		return false
-	}
-	m.busy[cluster] = true
-	return true
-}
-
-func (m *Manager) release(cluster string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.busy, cluster)
+	m.each(ctx, "pull", clusters, m.pull)
+	err = m.parts.Worker.Run(ctx)
+	m.each(ctx, "push", clusters, m.push)
+	return err
 }
 
 func (m *Manager) pull(ctx context.Context, cluster fleet.Cluster) {
-	result, followerStatus, err := m.Pull(ctx, cluster)
+	result, followerStatus, err := m.contact(ctx, cluster)
 	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return // the leader stops: nothing is known of the cluster
 	}
@@ -228,21 +192,38 @@ func (m *Manager) pull(ctx context.Context, cluster fleet.Cluster) {
 }
 
 // Pull copies what one cluster has settled, outside the loop: a cluster that is
-// removed is pulled to its last settled window first.
-func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (pull.Result, FollowerStatus, error) {
+// removed is pulled to its last settled window first. It waits for a visit of
+// the loop to end. The outcome is not on record.
+func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (pull.Result, error) {
+	for {
+		ended, mine := m.take(cluster.Name, "pull")
+		if mine {
+			break
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return pull.Result{}, ctx.Err()
+		}
+	}
+	defer m.release(cluster.Name)
+	result, _, err := m.contact(ctx, cluster)
+	return result, err
+}
+
+func (m *Manager) contact(ctx context.Context, cluster fleet.Cluster) (pull.Result, FollowerStatus, error) {
 	var followerStatus FollowerStatus
 	follower, err := m.parts.Followers.Get(cluster)
 	if err != nil {
 		return pull.Result{}, followerStatus, err
 	}
-	if err := follower.Status(ctx, &followerStatus); err != nil {
+	asking, cancel := context.WithTimeout(ctx, m.config.Contact)
+	defer cancel()
+	if err := follower.Status(asking, &followerStatus); err != nil {
 		return pull.Result{}, followerStatus, err
 	}
 	if followerStatus.Cluster != "" && followerStatus.Cluster != cluster.Name {
 		return pull.Result{}, followerStatus, fmt.Errorf("the follower at %s meters cluster %s", cluster.URL, followerStatus.Cluster)
-	}
-	if !followerStatus.Open {
-		return pull.Result{}, followerStatus, ErrOpening
 	}
 	result, err := m.parts.Puller.Pull(ctx, cluster.Name, follower.Store)
 	return result, followerStatus, err
@@ -301,8 +282,17 @@ func (m *Manager) push(ctx context.Context, cluster fleet.Cluster) {
 	if err == nil {
 		_, err = m.parts.Pusher.Push(ctx, cluster.Name, follower.Store)
 	}
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return // the leader stops
+	}
+	if err != nil {
 		m.metrics.failures.WithLabelValues(cluster.Name).Inc()
-		m.log.Warn("push failed", "cluster", cluster.Name, "err", err)
+	}
+	m.mu.Lock()
+	before := m.unheard[cluster.Name]
+	m.unheard[cluster.Name] = err != nil
+	m.mu.Unlock()
+	if before != (err != nil) {
+		m.log.Info("cluster push changed", "cluster", cluster.Name, "works", err == nil, "err", err)
 	}
 }

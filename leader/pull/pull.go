@@ -16,6 +16,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"golang.org/x/sync/errgroup"
 )
@@ -167,21 +168,34 @@ func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, en
 	return due, nil
 }
 
-// scopes are the boxes of the cluster's nodes, and its nodes without a box.
+// scopes are the boxes in which the cluster's nodes stood at some time of the
+// quarter, and its nodes while they stood in none.
 func (p *Puller) scopes(ctx context.Context, cluster string, quarter schema.Window) ([]string, error) {
-	snapshot, err := p.registry.Fleet(ctx, quarter.To.Add(-1))
+	cuts, err := p.registry.Cuts(ctx, quarter)
 	if err != nil {
 		return nil, err
 	}
 	var scopes []string
-	for _, box := range snapshot.BoxesOfCluster(cluster) {
-		scopes = append(scopes, box.Name)
+	var snapshots []*fleet.Fleet
+	for _, at := range append(cuts, quarter.From) {
+		snapshot, err := p.registry.Fleet(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		snapshots = append(snapshots, snapshot)
+		for _, box := range snapshot.BoxesOfCluster(cluster) {
+			scopes = append(scopes, box.Name)
+		}
 	}
 	query := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "count", From: schema.NodeMinute.Name,
 		Group: []string{schema.Node}, Window: quarter, Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}
 	err = p.centre.Database(schema.MinuteDB).Query(ctx, query, func(row influxsync.Point) error {
 		name := row.Tag(schema.Node)
-		if node, _ := snapshot.Node(cluster, name); node.Box == "" {
+		loose := func(f *fleet.Fleet) bool {
+			node, _ := f.Node(cluster, name)
+			return node.Box == ""
+		}
+		if slices.ContainsFunc(snapshots, loose) {
 			scopes = append(scopes, registry.LooseScope(cluster, name))
 		}
 		return nil
@@ -189,5 +203,6 @@ func (p *Puller) scopes(ctx context.Context, cluster string, quarter schema.Wind
 	if err != nil {
 		return nil, fmt.Errorf("nodes of %s: %w", cluster, err)
 	}
-	return scopes, nil
+	slices.Sort(scopes)
+	return slices.Compact(scopes), nil
 }

@@ -146,7 +146,7 @@ func (world) quarters(d delta, now, first int64, f func(time.Time)) {
 func (w world) earliest(box string, first map[string]int64) int64 {
 	earliest := int64(forever)
 	for _, o := range w {
-		if n, ok := o.Spec.(fleet.Node); ok && (n.Box == box || n.Box == "" && LooseScope(n.Cluster, n.Node) == box) {
+		if n, ok := o.Spec.(fleet.Node); ok && (n.Box == box || LooseScope(n.Cluster, n.Node) == box) {
 			if since, known := first[n.Cluster]; known {
 				earliest = min(earliest, since)
 			}
@@ -179,6 +179,9 @@ func (w world) touched(k key, d delta) reach {
 			}
 		case fleet.Node:
 			to.node(s)
+			if d.old == nil || d.new == nil { // until it was described, or from now on, it stands in no box
+				to.boxes[LooseScope(s.Cluster, s.Node)] = true
+			}
 			to.clusters[s.Cluster] = true
 		case fleet.Meter:
 			if differs(d, "spec.box", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules") {

@@ -34,8 +34,8 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	if err != nil {
 		return err
 	}
-	if !in.Window.From.Before(in.Window.To) { // nothing was metered yet; what comes makes it due again
-		return w.registry.Done(ctx, due, "", nil)
+	if !in.Window.From.Before(in.Window.To) { // nothing was metered; what comes makes it due again
+		return w.empty(ctx, due, quarter, clusters)
 	}
 	fingerprint := processors.Power{}.Fingerprint(in)
 	same, err := w.same(ctx, due, fingerprint)
@@ -48,19 +48,36 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	}
 	var next []registry.Due
 	if !same {
-		if err := w.writePower(ctx, due, quarter, clusters, result); err != nil {
+		reached, err := w.writePower(ctx, due, quarter, clusters, result)
+		if err != nil {
 			return err
 		}
-		next = append(next, earlier(due, result)...)
-		for _, cluster := range append(slices.Clone(clusters), schema.BoxCluster) {
-			next = append(next, registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: due.Quarter, Reason: "energy of " + due.Scope})
-		}
+		next = append(earlier(due, result), sumsOf(due, reached)...)
 	}
 	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
 	if waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
 		next = append(next, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: due.Quarter, Reason: "provisional"})
 	}
 	return w.registry.Done(ctx, due, fingerprint, next)
+}
+
+// empty ends an entry of a box in which nothing was metered: rows that it had, of
+// nodes that were taken out of it, become zeros.
+func (w *Worker) empty(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string) error {
+	reached, err := w.writePower(ctx, due, quarter, clusters, processors.PowerResult{})
+	if err != nil {
+		return err
+	}
+	return w.registry.Done(ctx, due, "", sumsOf(due, reached))
+}
+
+// sumsOf are the sums that follow from energy of the box.
+func sumsOf(due registry.Due, clusters []string) []registry.Due {
+	next := make([]registry.Due, len(clusters))
+	for i, cluster := range clusters {
+		next[i] = registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: due.Quarter, Reason: "energy of " + due.Scope}
+	}
+	return next
 }
 
 // earlier are the quarters before this one that the closed meter intervals reach
@@ -118,17 +135,23 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	return in, clusters, err
 }
 
+// metered are the tables that energy is shared out by. They arrive side by side.
+var metered = []schema.Table{schema.NodeMinute, schema.PodMinute}
+
 // begin is where the metering of a quarter begins: before the first minute that
-// any of the clusters has delivered, nothing is attributed or estimated.
+// any of the clusters has delivered, nothing is attributed or estimated. Without
+// one it is the quarter's end.
 func (w *Worker) begin(ctx context.Context, clusters []string, quarter schema.Window) (time.Time, error) {
 	first := quarter.To
 	for _, cluster := range clusters {
-		received, any, err := w.registry.Extent(ctx, cluster, schema.PodMinute.Name)
-		if err != nil {
-			return first, err
-		}
-		if any && received.From.Before(first) {
-			first = received.From
+		for _, table := range metered {
+			received, any, err := w.registry.Extent(ctx, cluster, table.Name)
+			if err != nil {
+				return first, err
+			}
+			if any && received.From.Before(first) {
+				first = received.From
+			}
 		}
 	}
 	if first.Before(quarter.From) {
@@ -318,31 +341,42 @@ func podOf(row influxsync.Point) processors.Pod {
 func (w *Worker) settled(ctx context.Context, clusters []string) (time.Time, error) {
 	now := w.clock.Now()
 	var settled time.Time
-	for i, cluster := range clusters {
-		received, _, err := w.registry.Extent(ctx, cluster, schema.PodMinute.Name)
-		if err != nil {
-			return settled, err
-		}
-		newest := received.To
-		if givenUp := now.Add(-w.config.Deadline).Truncate(schema.Minute); newest.Before(givenUp) {
-			newest = givenUp
-		}
-		if i == 0 || newest.Before(settled) {
-			settled = newest
+	givenUp := now.Add(-w.config.Deadline).Truncate(schema.Minute)
+	for _, cluster := range clusters {
+		for _, table := range metered {
+			received, _, err := w.registry.Extent(ctx, cluster, table.Name)
+			if err != nil {
+				return settled, err
+			}
+			newest := received.To
+			if newest.Before(givenUp) {
+				newest = givenUp
+			}
+			if settled.IsZero() || newest.Before(settled) {
+				settled = newest
+			}
 		}
 	}
 	return settled, nil
 }
 
-// writePower replaces the box's rows of the minutes that were processed.
-func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, result processors.PowerResult) error {
-	owned := append(slices.Clone(clusters), schema.BoxCluster)
+// writePower replaces the box's rows of the quarter: those of the clusters that
+// have nodes in it, of those that had, and its own. It returns the clusters whose
+// sums follow from it.
+func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, result processors.PowerResult) ([]string, error) {
+	former, err := w.registry.ClustersOfBox(ctx, due.Scope)
+	if err != nil {
+		return nil, err
+	}
+	owned := append(slices.Clone(clusters), former...)
+	slices.Sort(owned)
+	owned = slices.Compact(owned)
 	rows := make(map[string][]influxsync.Point)
 	ids := make(map[string]string)
-	for _, cluster := range clusters {
+	for _, cluster := range owned {
 		id, err := w.registry.BoxID(ctx, cluster, due.Scope)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ids[cluster] = id
 	}
@@ -350,13 +384,14 @@ func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schem
 	for _, row := range result.Rows {
 		rows[row.Cluster] = append(rows[row.Cluster], energyPoint(row, ids[row.Cluster]))
 	}
+	owned = append(owned, schema.BoxCluster)
 	for _, cluster := range owned {
 		owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == ids[cluster] }
 		if _, err := w.energy.Replace(ctx, cluster, quarter, owns, rows[cluster], due.Reason); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return w.writeBox(ctx, due, quarter, result)
+	return owned, w.writeBox(ctx, due, quarter, result)
 }
 
 func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult) error {

@@ -3,6 +3,7 @@ package work
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -52,7 +53,11 @@ func (w *Worker) slot(ctx context.Context, cluster string, part validity) (proce
 	described, _ := part.fleet.Cluster(cluster)
 	list, priced := part.fleet.PriceListFor(cluster, described.Customer)
 	if priced {
-		prices, err := priceList(list)
+		version, err := w.priceVersion(ctx, list.Name, part.Window)
+		if err != nil {
+			return slot, err
+		}
+		prices, err := priceList(list, version)
 		if err != nil {
 			return slot, err
 		}
@@ -109,10 +114,24 @@ func nodeQuantities(row influxsync.Point) (processors.Quantities, error) {
 	return processors.Quantities{processors.NodeHours: row.Int(schema.Uptime)}, nil
 }
 
-// priceList is the registry's list as the processors read it. Its version is
-// its name; its content is part of the fingerprint.
-func priceList(list fleet.PriceList) (processors.PriceList, error) {
-	prices := processors.PriceList{Version: list.Name, Kind: processors.Sale, Currency: list.Currency}
+// priceVersion names a list with the moment from which it said what it says,
+// "list@2026-11-01T00:00:00Z"; one without a beginning by its name alone.
+func (w *Worker) priceVersion(ctx context.Context, name string, window schema.Window) (string, error) {
+	lists, err := w.registry.History(ctx, fleet.KindPriceList, window)
+	if err != nil {
+		return "", err
+	}
+	for _, list := range lists {
+		if list.Name() == name && list.ValidAt(window.From) && !list.ValidFrom.IsZero() {
+			return name + "@" + list.ValidFrom.UTC().Format(time.RFC3339), nil
+		}
+	}
+	return name, nil
+}
+
+// priceList is the registry's list as the processors read it.
+func priceList(list fleet.PriceList, version string) (processors.PriceList, error) {
+	prices := processors.PriceList{Version: version, Kind: processors.Sale, Currency: list.Currency}
 	for _, rate := range list.Rates {
 		price, err := processors.ParsePrice(string(rate.Price))
 		if err != nil {

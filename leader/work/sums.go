@@ -2,7 +2,10 @@ package work
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -31,7 +34,7 @@ func (w *Worker) sums(ctx context.Context, due registry.Due) error {
 	if err != nil {
 		return err
 	}
-	fingerprint := digest(pods, energy, nodes)
+	fingerprint := digest(qualities, pods, energy, nodes)
 	same, err := w.same(ctx, due, fingerprint)
 	if err != nil || same {
 		return w.finish(ctx, due, fingerprint, nil, err)
@@ -57,8 +60,11 @@ func (w *Worker) sums(ctx context.Context, due registry.Due) error {
 	if _, err := w.energyQuarter.Replace(ctx, cluster, quarter, all, quarters, due.Reason); err != nil {
 		return err
 	}
-	return w.registry.Done(ctx, due, fingerprint, []registry.Due{
-		{Processor: registry.ProcessorCost, Scope: cluster, Quarter: due.Quarter, Reason: "usage"}})
+	var next []registry.Due
+	if cluster != schema.BoxCluster { // what no pod carries is nobody's cost
+		next = append(next, registry.Due{Processor: registry.ProcessorCost, Scope: cluster, Quarter: due.Quarter, Reason: "usage"})
+	}
+	return w.registry.Done(ctx, due, fingerprint, next)
 }
 
 // finish ends an entry whose inputs have not changed.
@@ -172,9 +178,15 @@ func joinEnergy(pods, energy []influxsync.Point, qualities map[string]string) ([
 	return usage, nil
 }
 
-// digest is a fingerprint of rows, whatever their order.
-func digest(groups ...[]influxsync.Point) string {
+// digest is a fingerprint of rows, whatever their order, and their qualities.
+func digest(qualities map[string]string, groups ...[]influxsync.Point) string {
 	var b strings.Builder
+	for _, part := range slices.Sorted(maps.Keys(qualities)) {
+		fmt.Fprintf(&b, "%q=%s ", part, qualities[part])
+	}
+	hash := sha256.Sum256([]byte(b.String()))
+	b.Reset()
+	fmt.Fprintf(&b, "%x ", hash[:8])
 	for _, rows := range groups {
 		var sum influxsync.Digest
 		for _, row := range rows {

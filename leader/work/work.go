@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -38,7 +39,9 @@ type Config struct {
 	// interval. A reading that comes later makes it due again. 0 is one hour.
 	Open time.Duration
 	// Budget ends a pass early, so that a backlog does not hold up a tick: what
-	// is left stays due. 0 is no bound.
+	// is left stays due. Each processor has an equal part of it, so that a backlog
+	// of one does not keep the others from their work, and does one entry at
+	// least. 0 is no bound.
 	Budget time.Duration
 }
 
@@ -60,6 +63,7 @@ type Worker struct {
 	usage, nodes, energyQuarter, boxQuarter *output.Table
 	cost                                    *output.Table
 
+	mu     sync.Mutex // of Run
 	done   *prometheus.CounterVec
 	failed *prometheus.CounterVec
 }
@@ -85,11 +89,14 @@ func New(config Config, reg *registry.Registry, stores Stores, readings *meters.
 }
 
 // Run makes one pass over what is due. It returns the errors of the scopes that
-// failed; those stay due.
+// failed; those stay due. A second call waits for the first to end.
 func (w *Worker) Run(ctx context.Context) error {
-	began := w.clock.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	budget := w.config.Budget / time.Duration(len(Order))
 	var failures []error
 	for _, processor := range Order {
+		began := w.clock.Now()
 		list, err := w.registry.Due(ctx, processor, 0)
 		if err != nil {
 			return err
@@ -99,7 +106,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if w.config.Budget > 0 && w.clock.Now().Sub(began) > w.config.Budget {
+			if budget > 0 && w.clock.Now().Sub(began) > budget {
 				break
 			}
 			if err := w.run(ctx, due); err != nil {
