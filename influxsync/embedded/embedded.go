@@ -100,6 +100,9 @@ func (s *Server) open(c Config, log *zap.Logger) error {
 		return err
 	}
 	data := storeConfig(c)
+	if err := mendLogs(data.WALDir); err != nil {
+		return err
+	}
 	s.store = tsdb.NewStore(data.Dir)
 	s.store.EngineOptions.Config = data
 	s.store.EngineOptions.EngineVersion, s.store.EngineOptions.IndexVersion = data.Engine, data.Index
