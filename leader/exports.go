@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/robfig/cron/v3"
 )
@@ -45,9 +46,8 @@ func (l *Leader) runExports(ctx context.Context) error {
 		return err
 	}
 	for {
-		now := l.clock.Now()
-		next := schedule.Next(now)
-		if err := l.clock.Sleep(ctx, next.Sub(now)); err != nil {
+		next := schedule.Next(l.clock.Now())
+		if err := clock.At(ctx, l.clock, next); err != nil {
 			return nil // the end of ctx is the way to stop
 		}
 		period := next.Add(-time.Minute).Format("2006-01")
