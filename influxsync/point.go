@@ -3,7 +3,8 @@ package influxsync
 import (
 	"encoding/binary"
 	"math"
-	"sort"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -93,8 +94,8 @@ func NewPoint(table string, tags map[string]string, fields map[string]Value, t t
 
 // Sort brings tags and fields into their canonical order.
 func (p Point) Sort() {
-	sort.Slice(p.Tags, func(i, j int) bool { return p.Tags[i].Key < p.Tags[j].Key })
-	sort.Slice(p.Fields, func(i, j int) bool { return p.Fields[i].Name < p.Fields[j].Name })
+	slices.SortFunc(p.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(p.Fields, func(a, b FieldValue) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Tag is the value of a tag, or "".

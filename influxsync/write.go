@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
 const (
 	batchBytes = 1 << 20        // of one write request
+	lineSlack  = 32             // by which a line may be longer than the first one, so that it needs no new room
 	shard      = 24 * time.Hour // no shard of ours begins but at a multiple of it
 )
 
@@ -24,15 +26,19 @@ func (d *Database) Write(ctx context.Context, points []Point) error {
 	var lines []byte
 	var day time.Time
 	var requests [][]byte
-	for _, p := range points {
+	for i, p := range points {
 		if t := p.Time.Truncate(shard); len(lines) > 0 && (len(lines) >= batchBytes || !t.Equal(day)) {
 			requests = append(requests, lines)
-			lines = make([]byte, 0, len(lines))
+			lines = nil
 		}
 		day = p.Time.Truncate(shard)
+		first := len(lines) == 0
 		var err error
 		if lines, err = appendLine(lines, p); err != nil {
 			return fmt.Errorf("write to %s: %w", d.name, err)
+		}
+		if first { // room for the others, which are mostly as long
+			lines = slices.Grow(lines, min(batchBytes, (len(points)-i-1)*(len(lines)+lineSlack)))
 		}
 	}
 	if len(lines) > 0 {

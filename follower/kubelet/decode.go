@@ -133,9 +133,9 @@ func (d *decoder) line(line []byte) {
 	if len(line) == 0 || line[0] == '#' {
 		return
 	}
-	end := bytes.IndexAny(line, "{ \t")
-	if end < 0 {
-		end = len(line)
+	end := 0
+	for end < len(line) && line[end] != '{' && line[end] != ' ' && line[end] != '\t' {
+		end++
 	}
 	wanted, ok := metrics[string(line[:end])]
 	if !ok {

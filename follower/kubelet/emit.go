@@ -15,7 +15,7 @@ const forgetAfter = 20
 // readings are those of the body that was just read: the node, kubepods, pods,
 // containers, each series in the order of its epochs and times.
 func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading {
-	var groups []*cgroup
+	groups := make([]*cgroup, 0, len(d.cgroups))
 	for _, group := range d.cgroups {
 		if group.seen == d.body && group.kind != "" {
 			groups = append(groups, group)
@@ -27,7 +27,7 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 			cmp.Compare(a.container, b.container), a.life.Epoch().Compare(b.life.Epoch()), cmp.Compare(a.id, b.id))
 	})
 	pods := newPods(groups, find)
-	var out []reading.Reading
+	out := make([]reading.Reading, 0, len(groups))
 	for i, group := range groups {
 		if group.sandbox() {
 			continue

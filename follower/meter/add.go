@@ -1,9 +1,10 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"sort"
+	"slices"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -87,8 +88,12 @@ func (m *Meter) flush(ctx context.Context) error {
 // prepare shifts the bodies' readings and keeps those that are newer than the
 // last of their series. It changes nothing.
 func (m *Meter) prepare(bodies []reading.Body) batch {
-	var b batch
-	last := make(map[reading.Series]int64)
+	count := 0
+	for _, body := range bodies {
+		count += len(body.Readings)
+	}
+	b := batch{samples: make([]sample, 0, count), bodies: make([]bodyState, 0, len(bodies))}
+	last := make(map[reading.Series]int64, count)
 	shifts := make(map[string]*node)
 	for _, body := range bodies {
 		n := m.nodes[body.Node]
@@ -99,7 +104,8 @@ func (m *Meter) prepare(bodies []reading.Body) batch {
 			n = ahead // a second body of the node in this batch
 		}
 		state := bodyState{node: body.Node, shift: n.shiftOf(body, m.cfg.Interval),
-			newest: unixNano(body.NewestSample), received: body.Received.UnixNano()}
+			newest: unixNano(body.NewestSample), received: body.Received.UnixNano(),
+			seen: make([]reading.Series, 0, len(body.Readings))}
 		shifts[body.Node] = &node{shift: state.shift, newest: state.newest, own: n.own, kube: n.kube, pods: n.pods}
 		boot := n.boot(body)
 		for _, r := range body.Readings {
@@ -116,7 +122,7 @@ func (m *Meter) prepare(bodies []reading.Body) batch {
 		}
 		b.bodies = append(b.bodies, state)
 	}
-	sort.SliceStable(b.samples, func(i, j int) bool { return b.samples[i].time < b.samples[j].time })
+	slices.SortStableFunc(b.samples, func(a, b sample) int { return cmp.Compare(a.time, b.time) })
 	return b
 }
 
