@@ -3,9 +3,14 @@ package query
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
+
+// maxCompleteness bounds the parts of an answer about completeness.
+const maxCompleteness = 400 * 24 * time.Hour
 
 // Completeness is what arrived of a cluster, against what must exist. Errors:
 // *InputError and what the registry says.
@@ -24,6 +29,12 @@ func (e *Engine) Completeness(ctx context.Context, cluster, window string) (Comp
 	w, err := ParseWindow(window, end)
 	if err != nil {
 		return Completeness{}, err
+	}
+	if now := e.clock.Now().UTC().Truncate(schema.Minute); w.To.After(now) && w.From.Before(now) {
+		w.To = now // what lies ahead is not missing
+	}
+	if w.Length() > maxCompleteness {
+		return Completeness{}, inputError("window", window, "ask for 400 days at most: the answer has a part for each table and quarter")
 	}
 	quarters, err := e.registry.Completeness(ctx, cluster, w)
 	if err != nil {

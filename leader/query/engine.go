@@ -67,6 +67,10 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	if steps := w.Length() / max(request.Step, schema.Minute); request.Step > 0 && steps > time.Duration(e.config.MaxRows) {
+		return Answer{}, inputError("step", request.Step.String(),
+			fmt.Sprintf("the window has more than %d of them: take a longer step or a shorter window", e.config.MaxRows))
+	}
 	table, err := e.tally(ctx, request, w)
 	if err != nil {
 		return Answer{}, err
@@ -86,7 +90,8 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 
 // settled is how far each selected cluster's data reach and where relative
 // windows end: the oldest of these ends, without the clusters that are behind
-// the newest by more than MaxLag.
+// the newest by more than MaxLag. A cluster whose data lie in the future by more
+// than that has a wrong clock and moves nobody else's windows.
 func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSettled, time.Time, error) {
 	now := e.clock.Now()
 	snapshot, err := e.registry.Fleet(ctx, now)
@@ -106,7 +111,7 @@ func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSett
 		entry := ClusterSettled{Cluster: c.Name}
 		if !end.IsZero() {
 			entry.Settled = &end
-			if end.After(newest) {
+			if end.After(newest) && !end.After(now.Add(e.config.MaxLag)) {
 				newest = end
 			}
 		}
@@ -143,6 +148,11 @@ func (r Request) check() error {
 	for _, c := range r.Filter {
 		if _, err := ParseKey(string(c.Key)); err != nil {
 			return err
+		}
+		for _, value := range c.Values {
+			if !isText(value) {
+				return inputError(string(c.Key), value, "it has bytes that no name has: send UTF-8 without control characters")
+			}
 		}
 	}
 	if r.Limit < 0 {

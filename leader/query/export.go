@@ -67,7 +67,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	}
 	w, err := ParseWindow(request.Period, settled)
 	if err != nil {
-		return Export{}, inputError("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth")
+		return Export{}, inputError("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth, of ten years at most")
 	}
 	keys := []Key{Customer, Cluster, Namespace}
 	table, err := e.tally(ctx, Request{Aggregate: keys}, w)

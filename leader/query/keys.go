@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Key is something to aggregate and filter by. Labels are "label:NAME".
@@ -40,7 +42,7 @@ func (k Key) label() (string, bool) { return strings.CutPrefix(string(k), labelP
 // ParseKey reads a key; "" and unknown ones are an *InputError.
 func ParseKey(text string) (Key, error) {
 	k := Key(strings.TrimSpace(text))
-	if name, ok := k.label(); ok && name != "" {
+	if name, ok := k.label(); ok && name != "" && isText(name) {
 		return k, nil
 	}
 	if slices.Contains(Keys, k) {
@@ -65,6 +67,12 @@ func ParseKeys(text string) ([]Key, error) {
 		}
 	}
 	return keys, nil
+}
+
+// isText says whether text is UTF-8 without the control characters that a name
+// cannot have and a query could not be written with.
+func isText(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
 func joinKeys(keys []Key) string {

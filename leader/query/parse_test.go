@@ -32,7 +32,9 @@ func TestParseWindow(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "h", "-1h", "30s", "1h30s", "1.5d", "2026-13", "tomorrow", "2026-11-02T00:00:00Z,2026-11-01T00:00:00Z",
-		"2026-11-01T00:00:30Z,2026-11-02T00:00:00Z", "a,b", "99999999999999d"} {
+		"2026-11-01T00:00:30Z,2026-11-02T00:00:00Z", "a,b", "99999999999999d",
+		"0000-01", "9999-12", "2200-12", "1000000h", "3661d", "0001-01-01T00:00:00Z,0001-01-02T00:00:00Z",
+		"2026-11-01T00:00:00Z,2262-01-01T00:00:00Z", "2026-11-01T00:00:00Z,2036-12-01T00:00:00Z"} {
 		var input *InputError
 		if got, err := ParseWindow(text, settled); !errors.As(err, &input) || input.Hint == "" {
 			t.Errorf("%q: got %s, %v; want an InputError with a hint", text, got, err)
@@ -47,7 +49,7 @@ func FuzzParseWindow(f *testing.F) {
 	settled := time.Date(2026, 11, 23, 10, 42, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, text string) {
 		w, err := ParseWindow(text, settled)
-		if err == nil && (!w.From.Before(w.To) || !w.From.Equal(w.From.Truncate(time.Minute))) {
+		if err == nil && (!w.From.Before(w.To) || w.Length() > maxWindow || !w.From.Equal(w.From.Truncate(time.Minute))) {
 			t.Errorf("%q: %s", text, w)
 		}
 	})
@@ -111,5 +113,24 @@ func TestMoneyIsRoundedOnceAndTrimmed(t *testing.T) {
 		if got := decimal(test.amount, test.currency); got != test.want {
 			t.Errorf("%s: got %s, want %s", test.amount, got, test.want)
 		}
+	}
+}
+
+func TestQuestionsThatNoNameCanAnswer(t *testing.T) {
+	for _, request := range []Request{
+		{Filter: []Condition{{Namespace, []string{"\xff"}}}},
+		{Filter: []Condition{{Pod, []string{"web", "a\x00b"}}}},
+		{Filter: []Condition{{Label("team"), []string{"a\rb"}}}},
+		{Filter: []Condition{{Label("\xff"), []string{"a"}}}},
+		{Aggregate: []Key{Label("a\x00b")}},
+	} {
+		var input *InputError
+		if err := request.check(); !errors.As(err, &input) || input.Hint == "" {
+			t.Errorf("%+v: got %v, want an InputError with a hint", request, err)
+		}
+	}
+	fine := Request{Filter: []Condition{{Namespace, []string{"a' OR ''='"}}, {Label("Größe"), []string{`x"; DROP`}}}}
+	if err := fine.check(); err != nil {
+		t.Errorf("odd but possible: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -375,5 +376,40 @@ func TestSumsDoNotWrap(t *testing.T) {
 	}
 	if _, err := f.Usage(f.ctx, Request{Window: window(0, 1), Aggregate: []Key{Cluster}}); err != nil {
 		t.Errorf("each cluster fits: %v", err)
+	}
+}
+
+func TestAWrongClockMovesNobodyElsesWindows(t *testing.T) {
+	f := newFixture(t, edge()...)
+	f.fill(pods, 0, 60)
+	f.receive("edge-a", 60)
+	f.receive("edge-b", 60+24*60) // its clock is a day ahead
+	f.clock.(*clock.Manual).Set(at(61))
+	answer := f.usage(Request{Window: "10m", Aggregate: []Key{Cluster}})
+	if !answer.To.Equal(at(60)) || len(answer.Rows) != 2 {
+		t.Errorf("to %s with %d rows, want %s and both clusters", answer.To, len(answer.Rows), at(60))
+	}
+}
+
+func TestTooManySteps(t *testing.T) {
+	f := newFixture(t, edge()...)
+	var input *InputError
+	_, err := f.Usage(f.ctx, Request{Window: "3650d", Step: 15 * time.Minute})
+	if !errors.As(err, &input) || input.Parameter != "step" {
+		t.Errorf("350,400 steps: got %v, want an InputError of the step", err)
+	}
+}
+
+func TestCompletenessAsksForNothingAhead(t *testing.T) {
+	f := newFixture(t, edge()...)
+	f.receive("edge-a", 60)
+	f.clock.(*clock.Manual).Set(at(60))
+	answer, err := f.Completeness(f.ctx, "edge-a", window(0, 365*24*60))
+	if err != nil || !answer.To.Equal(at(60)) {
+		t.Errorf("to %s, %v; want what lies ahead cut off", answer.To, err)
+	}
+	var input *InputError
+	if _, err := f.Completeness(f.ctx, "edge-a", "3650d"); !errors.As(err, &input) {
+		t.Errorf("ten years by quarter: got %v, want an InputError", err)
 	}
 }

@@ -7,14 +7,32 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
+// maxWindow is the longest window that one question may span: ten years. The
+// work for a question grows with its quarters, also with those without rows.
+const maxWindow = 3660 * 24 * time.Hour
+
 const windowHint = "use 1h, 24h, 7d, today, yesterday, month, lastmonth, 2026-11 or two RFC 3339 times with a comma between them"
 
 // ParseWindow reads a window as a user writes it: a length that ends at the
 // last settled minute (1h, 90m, 7d), a calendar word in UTC (today, yesterday,
 // month, lastmonth), a month (2026-11), or FROM,TO in RFC 3339. Words that
 // would reach beyond the last settled minute end there. FROM and TO must be
-// whole minutes: the stored grain.
+// whole minutes: the stored grain. A window lies between the years 1970 and 2200
+// and is at most ten years long.
 func ParseWindow(text string, settled time.Time) (schema.Window, error) {
+	w, err := parseWindow(text, settled)
+	switch {
+	case err != nil:
+		return schema.Window{}, err
+	case w.From.Year() < 1970 || w.To.Year() > 2200:
+		return schema.Window{}, inputError("window", text, "it must lie between the years 1970 and 2200")
+	case w.Length() > maxWindow:
+		return schema.Window{}, inputError("window", text, "ask for ten years at most")
+	}
+	return w, nil
+}
+
+func parseWindow(text string, settled time.Time) (schema.Window, error) {
 	text = strings.TrimSpace(text)
 	settled = settled.UTC().Truncate(schema.Minute)
 	if from, to, ok := strings.Cut(text, ","); ok {

@@ -131,7 +131,7 @@ func (c counting) count(ctx context.Context, q queryer, cluster string) ([]Compl
 		return nil, err
 	}
 	var result []Completeness
-	for _, w := range c.window.Split(schema.Quarter) {
+	for _, w := range c.within(quarters).Split(schema.Quarter) {
 		k := quarters[nanos(quarterOf(w.From))]
 		k.Table, k.Quarter = c.table.Name, quarterOf(w.From)
 		due := c.expected(w)
@@ -149,6 +149,31 @@ func (c counting) count(ctx context.Context, q queryer, cluster string) ([]Compl
 		}
 	}
 	return result, nil
+}
+
+// within is the part of the window that can have something to say: where the
+// cluster was alive, and from the first to the last quarter with rows.
+func (c counting) within(quarters map[int64]Completeness) schema.Window {
+	part := c.window
+	first, last := c.alive.From, c.alive.To
+	for start := range quarters {
+		if from := moment(start); first.IsZero() || from.Before(first) {
+			first = from
+		}
+		if to := moment(start).Add(schema.Quarter); !last.IsZero() && to.After(last) {
+			last = to
+		}
+	}
+	if first.IsZero() {
+		return schema.Window{}
+	}
+	if start := quarterOf(first); start.After(part.From) {
+		part.From = start
+	}
+	if !last.IsZero() && last.Before(part.To) {
+		part.To = last
+	}
+	return part
 }
 
 // windows are the starts of the windows in w that were received.
