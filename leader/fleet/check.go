@@ -10,6 +10,13 @@ import (
 
 type reporter = func(field, format string, args ...any)
 
+// maxPriceDigits bounds a price on either side of its decimal point: exact sums
+// carry every digit.
+const maxPriceDigits = 18
+
+// minMeterInterval is the shortest time between two readings of a meter.
+const minMeterInterval = time.Second
+
 // maxWatts is far above what one unit draws; a larger figure is a slip of the
 // unit.
 const maxWatts = 1e6
@@ -75,8 +82,8 @@ func (m Meter) check(report reporter) {
 	if m.StepJoules < 0 || math.IsNaN(m.StepJoules) || m.StepJoules > 3.6e9 {
 		report("stepJoules", "%v is not between 0 and 3.6e9", m.StepJoules)
 	}
-	if m.Interval < 0 {
-		report("interval", "%s is negative", time.Duration(m.Interval))
+	if interval := time.Duration(m.Interval); interval < 0 || interval > 0 && interval < minMeterInterval {
+		report("interval", "%s is shorter than %s", interval, minMeterInterval)
 	}
 	m.Fields.check(report, m.Driver)
 }
@@ -140,6 +147,8 @@ func (p PriceList) check(report reporter) {
 			report(field+".price", "%v", err)
 		} else if price.Negative {
 			report(field+".price", "%s is negative", rate.Price)
+		} else if price.Exponent < -maxPriceDigits || price.NumDigits()+int64(price.Exponent) > maxPriceDigits {
+			report(field+".price", "has more than %d digits before or after the point", maxPriceDigits)
 		}
 	}
 }

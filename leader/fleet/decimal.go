@@ -7,12 +7,18 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
+// maxDecimal bounds the text of a Decimal.
+const maxDecimal = 100
+
 // Decimal is an exact decimal number as text, such as a price. In YAML it is
 // quoted, since an unquoted number would pass through binary floating point.
 type Decimal string
 
 // Value is the number. Errors: not a finite decimal.
 func (d Decimal) Value() (*apd.Decimal, error) {
+	if len(d) > maxDecimal {
+		return nil, fmt.Errorf("%.20s… is longer than %d characters", string(d), maxDecimal)
+	}
 	value, _, err := apd.NewFromString(string(d))
 	if err != nil {
 		return nil, fmt.Errorf("%q is no decimal number", string(d))

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,8 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		"price as a number":     {doc("PriceList", "spec: {currency: EUR, rates: [{resource: energy, price: 0.3}]}"), `want quoted text`},
 		"duration as a number":  {doc("Meter", "spec: {interval: 10}"), `want text such as`},
 		"no time":               {doc("Box", "validFrom: yesterday"), `Box/x: validFrom: "yesterday" is neither`},
+		"a list":                {"- a\n- b", `document 2: is no object`},
+		"a word":                {"hello", `document 2: is no object`},
 		"no YAML":               {doc("Box", "spec: [}"), `document 2`},
 	}
 	for name, test := range tests {
@@ -134,6 +137,8 @@ func TestValidateListsEverything(t *testing.T) {
 			{Resource: "energy", Price: "a"}, {Resource: "node_hours", Price: "NaN"}}}),
 		NewObject("cu", Customer{Currency: "EURO", TimeZone: "Mars/Olympus"}),
 		NewObject("b", Box{}).Since(day).Until(day),
+		NewObject("twice", Box{}), NewObject("twice", Box{Site: "A"}),
+		NewObject("m3", Meter{Box: "b", Driver: DriverShellyGen1, URL: "http://h", Interval: 1}),
 		NewObject("v", Box{}).Since(day).Until(day.AddDate(0, 0, 2)),
 		NewObject("v", Box{}).Since(day.AddDate(0, 0, 1)),
 		{APIVersion: APIVersion, Kind: KindBox, Metadata: Metadata{Name: "empty"}},
@@ -147,7 +152,7 @@ func TestValidateListsEverything(t *testing.T) {
 		"Assignment/a: spec.cluster", "PriceList/p: spec.currency", "PriceList/p: spec.rates[cpu].resource",
 		"PriceList/p: spec.rates[energy].unit", "PriceList/p: spec.rates[energy].price: -1 is negative", "PriceList/p: spec.rates[energy].resource",
 		`PriceList/p: spec.rates[energy].price: "a"`, "PriceList/p: spec.rates[node_hours].price", "Customer/cu: spec.currency",
-		"Customer/cu: spec.timeZone", "Box/b: validTo", "Box/v: validFrom", "Box/empty: spec", "Box/kind: apiVersion", "Box/kind: kind",
+		"Customer/cu: spec.timeZone", "Box/b: validTo", "Box/twice: metadata.name", "Meter/m3: spec.interval", "Box/v: validFrom", "Box/empty: spec", "Box/kind: apiVersion", "Box/kind: kind",
 	}
 	err := Validate(objects, nil)
 	if err == nil {
@@ -160,6 +165,36 @@ func TestValidateListsEverything(t *testing.T) {
 	}
 	if problems := err.(Problems); len(problems) != len(want) {
 		t.Errorf("%d problems, want %d:\n%v", len(problems), len(want), err)
+	}
+}
+
+func TestPricesAreBounded(t *testing.T) {
+	for price, fine := range map[Decimal]bool{
+		"0": true, "0.000000000000000001": true, "999999999999999999": true, "1e17": true, "1e-18": true,
+		"1e18": false, "1e400": false, "1e99999": false, "1e-19": false, "1e-99999": false, "Infinity": false,
+		Decimal(strings.Repeat("9", 100_000)): false, Decimal("0." + strings.Repeat("0", 200)): false,
+	} {
+		err := Validate([]Object{NewObject("p", PriceList{Currency: "EUR", Rates: []Rate{{Resource: "energy", Price: price}}})}, nil)
+		if (err == nil) != fine {
+			t.Errorf("%.30s: %v", price, err)
+		}
+		if err != nil && len(err.Error()) > 300 {
+			t.Errorf("%.30s: the error has %d characters", price, len(err.Error()))
+		}
+	}
+}
+
+// BenchmarkValidateNodes checks about as many nodes as a request can hold.
+func BenchmarkValidateNodes(b *testing.B) {
+	objects := []Object{NewObject("alpha", Cluster{URL: "http://h"})}
+	for i := range 20_000 {
+		name := "n" + strconv.Itoa(i)
+		objects = append(objects, NewObject("alpha."+name, Node{Cluster: "alpha", Node: name}))
+	}
+	for b.Loop() {
+		if err := Validate(objects, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ var (
 // refers to exists while the body holds, and that no two contradict each other.
 // The error is Problems with all that is wrong, or nil.
 func Validate(objects, existing []Object) error {
-	v := validator{}
+	v := validator{reported: make(map[Problem]bool)}
 	for _, o := range objects {
 		v.object(o)
 	}
@@ -58,11 +58,15 @@ func Validate(objects, existing []Object) error {
 	return nil
 }
 
-type validator struct{ problems Problems }
+type validator struct {
+	problems Problems
+	reported map[Problem]bool
+}
 
 func (v *validator) report(o Object, field, format string, args ...any) {
 	p := Problem{Object: o.String(), Field: field, Message: fmt.Sprintf(format, args...)}
-	if !slices.Contains(v.problems, p) {
+	if !v.reported[p] {
+		v.reported[p] = true
 		v.problems = append(v.problems, p)
 	}
 }
@@ -107,7 +111,9 @@ func (v *validator) overlaps(objects []Object) {
 		slices.SortStableFunc(versions, func(a, b Object) int { return a.ValidFrom.Compare(b.ValidFrom) })
 		for i := 1; i < len(versions); i++ {
 			former, o := versions[i-1], versions[i]
-			if former.ValidFrom.Equal(o.ValidFrom) || former.ValidTo.After(o.ValidFrom) {
+			if former.ValidFrom.IsZero() && o.ValidFrom.IsZero() {
+				v.report(o, "metadata.name", "stands twice without validFrom: two versions of one name need one each")
+			} else if former.ValidFrom.Equal(o.ValidFrom) || former.ValidTo.After(o.ValidFrom) {
 				v.report(o, "validFrom", "%s lies in another version's validity [%s, %s)",
 					stamp(o.ValidFrom), stamp(former.ValidFrom), stamp(former.ValidTo))
 			}
@@ -142,14 +148,20 @@ func (v *validator) references(objects, known []Object) {
 
 // nodes refuses two objects for one node of one cluster at the same time.
 func (v *validator) nodes(objects, known []Object) {
+	type place struct{ cluster, node string }
+	rivals := make(map[place][]Object)
+	for _, other := range known {
+		if m, ok := other.Spec.(Node); ok {
+			rivals[place{m.Cluster, m.Node}] = append(rivals[place{m.Cluster, m.Node}], other)
+		}
+	}
 	for _, o := range objects {
 		n, ok := o.Spec.(Node)
 		if !ok {
 			continue
 		}
-		for _, other := range known {
-			m, ok := other.Spec.(Node)
-			if ok && other.Name() != o.Name() && m.Cluster == n.Cluster && m.Node == n.Node && other.Overlaps(o.ValidFrom, o.ValidTo) {
+		for _, other := range rivals[place{n.Cluster, n.Node}] {
+			if other.Name() != o.Name() && other.Overlaps(o.ValidFrom, o.ValidTo) {
 				v.report(o, "spec.node", "node %q of cluster %q is %s already", n.Node, n.Cluster, other)
 			}
 		}

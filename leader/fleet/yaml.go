@@ -26,6 +26,10 @@ func Decode(text []byte) ([]Object, error) {
 		if bytes.Equal(bytes.TrimSpace(data), []byte("null")) {
 			continue
 		}
+		if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+			errs = append(errs, fmt.Errorf("document %d: is no object: want apiVersion, kind, metadata and spec", i+1))
+			continue
+		}
 		var o Object
 		if err := json.Unmarshal(data, &o); err != nil {
 			errs = append(errs, fmt.Errorf("document %d: %w", i+1, err))
