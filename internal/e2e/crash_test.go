@@ -240,6 +240,7 @@ func (s *stage) finish() (follower, centre *influxsync.Server) {
 // chance. Nothing is lost and nothing counts twice, and what no kill touched is
 // what it is without kills.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	seed := crashSeed(t)
 	whole := newStage(t, false)
 	for whole.clock.Now().Before(at(crashEnds)) {

@@ -25,6 +25,7 @@ var inner = schema.Window{From: at(begins + 2*time.Minute), To: at(ends.Truncate
 // and end, containers restart, a node boots, and a fact and an owner turn out
 // to have been wrong; then it asks everything that can be asked of the whole.
 func TestWhole(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, whole(), at(begins), 15*time.Second)
 	w.up()
 	w.run(at(corrects))

@@ -40,6 +40,7 @@ type world struct {
 	testing.TB
 	clock    *clock.Manual
 	interval time.Duration // of scrapes
+	tick     time.Duration // of the leader
 	sim      *simulator.Server
 	sites    []*site
 	centre   *centre
@@ -96,7 +97,7 @@ func (w *world) check(err error) {
 // them to a leader. Nothing runs yet.
 func newWorld(t testing.TB, fleet simulator.Fleet, at time.Time, interval time.Duration) *world {
 	t.Helper()
-	w := &world{TB: t, clock: clock.NewManual(at), interval: interval, dir: t.TempDir()}
+	w := &world{TB: t, clock: clock.NewManual(at), interval: interval, tick: max(schema.Minute, 5*interval), dir: t.TempDir()}
 	sim, err := simulator.Start(context.Background(), simulator.Config{Fleet: fleet, Clock: w.clock})
 	w.check(err)
 	w.sim = sim
@@ -213,7 +214,7 @@ func (s *site) database(name string) *influxsync.Database {
 func (c *centre) start() {
 	c.Helper()
 	c.pace = newPacer(c.clock)
-	opened, err := leader.Open(context.Background(), leader.Config{Dir: c.dir, Tick: time.Minute, MeterInterval: c.interval,
+	opened, err := leader.Open(context.Background(), leader.Config{Dir: c.dir, Tick: c.tick, MeterInterval: c.interval,
 		API: api.Config{Listen: "127.0.0.1:0"}}, c.pace, quiet().With("role", "leader"), prometheus.NewRegistry())
 	c.check(err)
 	listener, err := opened.Listen(context.Background())
