@@ -22,6 +22,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -355,6 +356,25 @@ func TestEachLeavesNothing(t *testing.T) {
 		m.visits.Wait()
 		if took := clock.System().Now().Sub(began); took != 2*time.Hour {
 			t.Errorf("the hanging visit ended after %s, want Timeout", took)
+		}
+	})
+}
+
+// TestTurns: where a slot has time for one cluster only, each has its turn.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &Manager{config: Config{Grace: 10 * time.Second, Timeout: time.Hour, Parallel: 1}, clock: clock.System(),
+			busy: make(map[string]chan struct{}), turns: make(map[turn]int64)}
+		visits := make(map[string]int)
+		for range 6 {
+			m.each(t.Context(), "pull", []fleet.Cluster{{Name: "a"}, {Name: "b"}, {Name: "c"}}, func(ctx context.Context, c fleet.Cluster) {
+				visits[c.Name]++
+				_ = m.clock.Sleep(ctx, 12*time.Second)
+			})
+			m.visits.Wait()
+		}
+		if diff := cmp.Diff(map[string]int{"a": 2, "b": 2, "c": 2}, visits); diff != "" {
+			t.Errorf("visits in six slots (-want +got):\n%s", diff)
 		}
 	})
 }
