@@ -36,7 +36,7 @@ Keys: ` + keyList() + `, label:NAME.`,
 					values.Set(name, value)
 				}
 			}
-			if limit > 0 {
+			if cmd.Flags().Changed("limit") {
 				values.Set("limit", strconv.Itoa(limit))
 			}
 			c, err := a.client()

@@ -122,6 +122,9 @@ func TestAnonymousViewerOnlyInTheDemoAndOnLoopback(t *testing.T) {
 		"demo, from elsewhere": {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.RemoteAddr = "192.0.2.1:1" }, 401},
 		"demo, rebound name":   {demo, "GET", "/api/v1/usage", "", func(r *http.Request) { r.Host = "evil.example:8080" }, 401},
 		"demo, by a proxy":     {demo, "GET", "/api/v1/usage", "", with("X-Forwarded-For", "192.0.2.1"), 401},
+		"demo, another proxy":  {demo, "GET", "/api/v1/usage", "", with("Via", "1.1 proxy"), 401},
+		"demo, own page":       {demo, "GET", "/api/v1/usage", "", with("Sec-Fetch-Site", "same-origin"), 200},
+		"demo, other site":     {demo, "GET", "/api/v1/usage", "", with("Sec-Fetch-Site", "cross-site"), 401},
 		"not the demo":         {plain, "GET", "/api/v1/usage", "", nil, 401},
 	} {
 		edit := test.edit
@@ -144,6 +147,31 @@ func TestUsageParameters(t *testing.T) {
 		Filter: []query.Condition{{Key: "namespace", Values: []string{"shop*"}}, {Key: "cluster", Values: []string{"a", "b"}}}}
 	if diff := cmp.Diff(want, l.asked[0]); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWhatIsNotUnderstoodChangesNothing(t *testing.T) {
+	s, l := newServer(t, false)
+	for _, test := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", "/api/v1/fleet?dryRun=yes", "", 400},
+		{"POST", "/api/v1/fleet?dryRun=1", "", 400},
+		{"POST", "/api/v1/fleet?dryRun=true&dryRun=false", "", 400},
+		{"GET", "/api/v1/fleet/all?history=1", "", 400},
+		{"GET", "/api/v1/fleet/all?format=xml", "", 400},
+		{"GET", "/api/v1/usage?window=1h&window=2h", "", 400},
+		{"GET", "/api/v1/boxes?window=1h&window=2h", "", 400},
+		{"POST", "/accumulus/clear", `{"confirm":"all"} {"cluster":"edge"}`, 422},
+		{"PUT", "/api/v1/clusters/edge", `{"url":"http://h"}]`, 422},
+	} {
+		if answer := call(s, test.method, test.path, operatorToken, test.body); answer.StatusCode != test.want {
+			t.Errorf("%s %s: %d, want %d", test.method, test.path, answer.StatusCode, test.want)
+		}
+	}
+	if changes := l.changed(); changes != nil {
+		t.Errorf("changed %v", changes)
 	}
 }
 

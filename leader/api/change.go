@@ -101,8 +101,14 @@ func readJSON(r *http.Request, into any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
-	if err == nil || errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
 		return err
+	}
+	if _, more := decoder.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("something follows the object")
+	}
+	if err == nil {
+		return nil
 	}
 	return &Hinted{Err: fmt.Errorf("read body: %w: %w", ErrInvalid, err), Hint: "Send one JSON object."}
 }

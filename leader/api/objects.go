@@ -53,13 +53,20 @@ func (s *Server) selected(r *http.Request, kind fleet.Kind, name string) ([]flee
 	if err != nil {
 		return nil, err
 	}
+	history, err := flag(values, "history")
+	if err != nil {
+		return nil, err
+	}
+	if format := values.Get("format"); format != "" && format != "json" && format != "yaml" {
+		return nil, &query.InputError{Parameter: "format", Value: format, Hint: "use json or yaml"}
+	}
 	objects, err := s.deps.Objects.Objects(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	found := []fleet.Object{}
 	for _, o := range objects {
-		if (kind == "" || o.Kind == kind) && (name == "" || o.Name() == name) && (values.Get("history") == "true" || o.ValidAt(at)) {
+		if (kind == "" || o.Kind == kind) && (name == "" || o.Name() == name) && (history || o.ValidAt(at)) {
 			found = append(found, o)
 		}
 	}
@@ -113,6 +120,10 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	dryRun, err := flag(values, "dryRun")
+	if err != nil {
+		return err
+	}
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
 		return fmt.Errorf("read objects: %w", err)
@@ -122,7 +133,6 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 		return &Hinted{Err: fmt.Errorf("read objects: %w: %w", ErrInvalid, err),
 			Hint: "Each document needs apiVersion " + fleet.APIVersion + ", kind, metadata.name and spec; `accumulus get all -o yaml` shows examples."}
 	}
-	dryRun := values.Get("dryRun") == "true"
 	act := s.deps.Objects.Plan
 	if !dryRun {
 		act = s.applyAs("operator")

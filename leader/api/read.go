@@ -134,7 +134,31 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 			return nil, &query.InputError{Parameter: "parameter", Value: name, Hint: "this endpoint knows " + strings.Join(known, ", ")}
 		}
 	}
-	return values, nil
+	return values, once(values, known...)
+}
+
+// once refuses a parameter that is given twice: which of the two was meant
+// nobody knows.
+func once(values url.Values, names ...string) error {
+	for _, name := range names {
+		if len(values[name]) > 1 {
+			return &query.InputError{Parameter: name, Value: strings.Join(values[name], " "), Hint: "give it once"}
+		}
+	}
+	return nil
+}
+
+// flag reads true or false, "" for false; anything else is an error, for a
+// dryRun=yes that is not understood must not change anything.
+func flag(values url.Values, name string) (bool, error) {
+	switch text := values.Get(name); text {
+	case "true":
+		return true, nil
+	case "", "false":
+		return false, nil
+	default:
+		return false, &query.InputError{Parameter: name, Value: text, Hint: "use true or false"}
+	}
 }
 
 func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
@@ -156,6 +180,9 @@ func usageRequest(r *http.Request) (query.Request, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return query.Request{}, &query.InputError{Parameter: "query", Value: r.URL.RawQuery, Hint: "it is not URL-encoded"}
+	}
+	if err := once(values, "window", "step", "sort", "limit", "page"); err != nil {
+		return query.Request{}, err
 	}
 	request := query.Request{Window: values.Get("window"), Sort: values.Get("sort"), Page: values.Get("page")}
 	if request.Aggregate, err = query.ParseKeys(strings.Join(values["aggregate"], ",")); err != nil {

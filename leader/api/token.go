@@ -156,7 +156,10 @@ func (d doorkeeper) role(r *http.Request) Role {
 // loopback name and through no proxy: a page of another site whose name was
 // pointed at 127.0.0.1 carries that site's name as Host.
 func fromLoopback(r *http.Request) bool {
-	for _, header := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded"} {
+	if r.Header.Get("Sec-Fetch-Site") == "cross-site" { // another site's page, which could not read the answer but can make work
+		return false
+	}
+	for _, header := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Forwarded", "Via"} {
 		if r.Header.Get(header) != "" {
 			return false
 		}

@@ -89,7 +89,11 @@ func readToken(path string) (api.Secret, error) {
 	for _, candidate := range candidates {
 		text, err := os.ReadFile(candidate)
 		if err == nil {
-			return api.Secret(strings.TrimSpace(string(text))), nil
+			token := strings.TrimSpace(string(text))
+			if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				return "", fmt.Errorf("read token: %s holds no token, which is one word on one line", candidate)
+			}
+			return api.Secret(token), nil
 		}
 		if path != "" {
 			return "", fmt.Errorf("read token: %w", err)
