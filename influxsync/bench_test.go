@@ -3,10 +3,12 @@ package influxsync_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/bench"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -45,20 +47,17 @@ func settleMinutes(b *testing.B, db *influxsync.Database, j *influxsync.Journal,
 	}
 }
 
-func perRow(b *testing.B, rows int) {
-	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
-}
-
 func BenchmarkWrite(b *testing.B) {
 	db := create(b, embeddedServer(b), "minute")
 	i := 0
+	cpu := bench.Start(b)
 	for b.Loop() {
 		if err := db.Write(b.Context(), podRows(minute(i))); err != nil {
 			b.Fatal(err)
 		}
 		i++
 	}
-	perRow(b, i*2000)
+	cpu.Per(i*2000, "row")
 }
 
 func BenchmarkRead(b *testing.B) {
@@ -71,15 +70,55 @@ func BenchmarkRead(b *testing.B) {
 	for _, minutes := range []int{1, 60} {
 		b.Run(fmt.Sprint(minutes, "min"), func(b *testing.B) {
 			n := 0
+			cpu := bench.Start(b)
 			for b.Loop() {
 				w := schema.Window{From: start, To: start.Add(time.Duration(minutes) * time.Minute)}
 				if err := db.TimeQuery(b.Context(), "pod", w, nil, func(influxsync.Point) error { n++; return nil }); err != nil {
 					b.Fatal(err)
 				}
 			}
-			perRow(b, n)
+			cpu.Per(n, "row")
 		})
 	}
+}
+
+// BenchmarkCopy is the baseline of BenchmarkSync: the same rows read from the
+// one database and written to the other, with no journal, no digest, and no
+// second look at what arrived.
+func BenchmarkCopy(b *testing.B) {
+	const minutes = 30
+	s := embeddedServer(b)
+	source, sink := create(b, s, "source"), create(b, s, "sink")
+	for i := range minutes {
+		if err := source.Write(b.Context(), podRows(minute(i))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	rows := 0
+	cpu := bench.Start(b)
+	for b.Loop() {
+		var batch []influxsync.Point
+		flush := func() {
+			if err := sink.Write(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+			rows += len(batch)
+			batch = batch[:0]
+		}
+		w := schema.Window{From: start, To: start.Add(minutes * time.Minute)}
+		err := source.TimeQuery(b.Context(), "pod", w, nil, func(p influxsync.Point) error {
+			p.Tags, p.Fields = slices.Clone(p.Tags), slices.Clone(p.Fields)
+			if batch = append(batch, p); len(batch) == 5000 {
+				flush()
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		flush()
+	}
+	cpu.Per(rows, "row")
 }
 
 // BenchmarkSync copies one minute at a time, as a tick does, and then hours.
@@ -95,6 +134,7 @@ func BenchmarkSync(b *testing.B) {
 			settleMinutes(b, source, j, 0, 30)
 			var mark influxsync.Mark
 			rows := 0
+			cpu := bench.Start(b)
 			for b.Loop() {
 				result, err := influxsync.Sync(b.Context(), influxsync.SyncRequest{Source: source, Sink: sink, Table: schema.PodMinute,
 					Cluster: "edge", Mark: mark, Limit: minutes})
@@ -106,7 +146,7 @@ func BenchmarkSync(b *testing.B) {
 				}
 				rows += result.Rows
 			}
-			perRow(b, rows)
+			cpu.Per(rows, "row")
 		})
 	}
 }
@@ -124,10 +164,13 @@ func BenchmarkOpenJournal(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	opened := 0
+	cpu := bench.Start(b)
 	for b.Loop() {
 		j = openJournal(b, db, clk)
+		opened++
 	}
-	perRow(b, b.N*30*1440)
+	cpu.Per(opened*30*1440, "window")
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

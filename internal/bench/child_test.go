@@ -45,14 +45,16 @@ type childConfig struct {
 	Role, Dir, CA string
 	Ports         []int
 	At            time.Time
+	Profiles      string // directory; "" = none
 }
 
 // childAnswer is how the child is after a slot.
 type childAnswer struct {
-	CPU       time.Duration
-	Live, RSS uint64
-	Mark      time.Time
-	Error     string
+	CPU                 time.Duration
+	Live                uint64 // bytes of the heap after the last collection
+	Anonymous, Resident uint64 // bytes in the machine's memory: its own, and with the files that are mapped
+	Mark                time.Time
+	Error               string
 }
 
 // TestMain is the child's main where the process is one.
@@ -73,26 +75,32 @@ func TestMain(m *testing.M) {
 }
 
 // profiled runs the child and, where profileVariable names a directory, leaves
-// its CPU and heap profiles there.
+// its CPU profile there, and that of its heap before it ends.
 func profiled(config childConfig) error {
-	dir := os.Getenv(profileVariable)
-	if dir == "" {
+	if config.Profiles = os.Getenv(profileVariable); config.Profiles == "" {
 		return runChild(config)
 	}
-	cpu, err := os.Create(filepath.Join(dir, config.Role+".cpu.pprof"))
+	file, err := os.Create(filepath.Join(config.Profiles, config.Role+".cpu.pprof"))
 	if err != nil {
 		return err
 	}
-	heap, err := os.Create(filepath.Join(dir, config.Role+".heap.pprof"))
-	if err != nil {
-		return errors.Join(err, cpu.Close())
-	}
-	if err := pprof.StartCPUProfile(cpu); err != nil {
-		return err
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(err, file.Close())
 	}
 	err = runChild(config)
 	pprof.StopCPUProfile()
-	return errors.Join(err, cpu.Close(), pprof.Lookup("heap").WriteTo(heap, 0), heap.Close())
+	return errors.Join(err, file.Close())
+}
+
+func (c childConfig) profileHeap() error {
+	if c.Profiles == "" {
+		return nil
+	}
+	file, err := os.Create(filepath.Join(c.Profiles, c.Role+".heap.pprof"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("heap").WriteTo(file, 0), file.Close())
 }
 
 func say(answer childAnswer) {
@@ -134,7 +142,7 @@ func runChild(config childConfig) error {
 		if err != nil {
 			return err
 		}
-		return answerSlots(func(at time.Time) (time.Time, error) {
+		return config.answerSlots(func(at time.Time) (time.Time, error) {
 			clk.Set(at)
 			if config.Role == roleFetch {
 				return at, get(ctx)
@@ -163,7 +171,7 @@ func runChild(config childConfig) error {
 	if err := rest(); err != nil {
 		return err
 	}
-	err = answerSlots(func(at time.Time) (time.Time, error) {
+	err = config.answerSlots(func(at time.Time) (time.Time, error) {
 		clk.Set(at)
 		if err := rest(); err != nil {
 			return at, err
@@ -182,7 +190,7 @@ func runChild(config childConfig) error {
 }
 
 // answerSlots does the work of each moment that stdin names.
-func answerSlots(work func(at time.Time) (mark time.Time, err error)) error {
+func (c childConfig) answerSlots(work func(at time.Time) (mark time.Time, err error)) error {
 	say(childAnswer{})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -195,12 +203,12 @@ func answerSlots(work func(at time.Time) (mark time.Time, err error)) error {
 			return err
 		}
 		answer := childAnswer{CPU: CPU(), Live: LastLiveBytes(), Mark: mark}
-		if answer.RSS, err = resident(); err != nil {
+		if answer.Anonymous, answer.Resident, err = resident(); err != nil {
 			return err
 		}
 		say(answer)
 	}
-	return lines.Err()
+	return errors.Join(lines.Err(), c.profileHeap())
 }
 
 // fetcher asks all kubelets for their bodies, as many at once as the follower
@@ -235,14 +243,29 @@ func fetcher(config childConfig) (func(context.Context) error, error) {
 	}, nil
 }
 
-// resident is what the process has in the machine's memory, bytes.
-func resident() (uint64, error) {
-	text, err := os.ReadFile("/proc/self/statm")
+// resident is what the process has in the machine's memory, in bytes: its own,
+// and with the files that it maps, which the machine takes back when it needs.
+func resident() (anonymous, all uint64, err error) {
+	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	pages, err := strconv.ParseUint(strings.Fields(string(text))[1], 10, 64)
-	return pages * uint64(os.Getpagesize()), err
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "RssAnon:" && fields[0] != "VmRSS:" {
+			continue
+		}
+		kib, err := strconv.ParseUint(fields[1], 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		if fields[0] == "VmRSS:" {
+			all = kib * 1024
+		} else {
+			anonymous = kib * 1024
+		}
+	}
+	return anonymous, all, nil
 }
 
 // knownObjects is the watch's log as it is when the cluster was listed. It
