@@ -52,7 +52,12 @@ func (f *Follower) Fill(ctx context.Context, from, to time.Time, source func(t t
 	if lane.meter, err = f.newMeter(historyLane, from, to, lane.clock); err != nil {
 		return err
 	}
-	return lane.run(ctx)
+	if err := lane.run(ctx); err != nil {
+		return err
+	}
+	// The live lane finds the readings before its first one: what was used
+	// between them is revised into its first windows.
+	return lane.turn(func() error { return f.meter.Restore(ctx) })
 }
 
 // liveFrom waits until the first window of the live lane is known.
@@ -88,8 +93,12 @@ func (l *filling) run(ctx context.Context) error {
 	l.report()
 	lane := l.meter.Status()
 	at := lane.From
-	if lane.Mark.Add(-fillBack).After(at) {
-		at = lane.Mark.Add(-fillBack)
+	back := lane.Mark
+	if margin := lane.To.Add(-meter.LaneMargin); back.After(margin) {
+		back = margin
+	}
+	if back = back.Add(-fillBack); back.After(at) {
+		at = back
 	}
 	interval := l.follower.config.Interval
 	for next := at; !l.done(); next = next.Add(schema.Minute) {

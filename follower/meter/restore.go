@@ -87,10 +87,24 @@ func (m *Meter) bound() int64 {
 	return far
 }
 
+// LaneMargin is how long before the end of a lane its readings are not read
+// back at a restart: samples that the next lane's first bodies brought may lie
+// there, and would make this lane's own, which are older, come too late. Who
+// feeds a lane with an end feeds that time again.
+const LaneMargin = 2 * time.Minute
+
+// readable is where the readings end that this lane reads back.
+func (m *Meter) readable() int64 {
+	if m.to != 0 {
+		return m.to - int64(LaneMargin)
+	}
+	return far
+}
+
 // lastSamples are the newest samples of all series, by node.
 func (m *Meter) lastSamples(ctx context.Context) (newest int64, last map[string][]sample, err error) {
 	last = make(map[string][]sample)
-	err = m.deps.Raw.Last(ctx, schema.Raw.Name, "", at(m.bound()), func(p influxsync.Point) error {
+	err = m.deps.Raw.Last(ctx, schema.Raw.Name, "", at(m.readable()), func(p influxsync.Point) error {
 		x := sampleOf(p)
 		newest = max(newest, x.time)
 		last[x.id.Node] = append(last[x.id.Node], x)
@@ -180,7 +194,7 @@ func (m *Meter) load(ctx context.Context, n *node) error {
 		return nil
 	})
 	if err == nil {
-		err = m.deps.Raw.Rows(ctx, schema.Raw.Name, n.name, schema.Window{From: at(since), To: at(m.bound())},
+		err = m.deps.Raw.Rows(ctx, schema.Raw.Name, n.name, schema.Window{From: at(since), To: at(m.readable())},
 			func(p influxsync.Point) error {
 				samples = append(samples, sampleOf(p))
 				return nil
