@@ -11,6 +11,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := ./...
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
+BENCH ?= .
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -47,7 +48,8 @@ test: toolchain ## Run all tests
 
 .PHONY: bench
 bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them)
-	CGO_ENABLED=1 $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
+	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 
 .PHONY: fuzz
 fuzz: toolchain ## Run every fuzz target for FUZZTIME (default 10s)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ func TestMain(m *testing.M) {
 	text := os.Getenv(childVariable)
 	if text == "" {
 		os.Exit(m.Run())
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(follower.GCPercent) // as the follower's own main does
 	}
 	var config childConfig
 	err := json.Unmarshal([]byte(text), &config)
