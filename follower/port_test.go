@@ -60,6 +60,9 @@ func TestReadOnly(t *testing.T) {
 		{"minute", "ALTER RETENTION POLICY autogen ON minute DURATION 1h", false},
 		{"minute", "", false},
 		{"minute", "SELECT", false},
+		{"minute", strings.Repeat("SELECT a FROM (", 10) + "SELECT a FROM pod" + strings.Repeat(")", 10), true},
+		{"minute", strings.Repeat("SELECT a FROM (", 11) + "SELECT a FROM pod" + strings.Repeat(")", 11), false},
+		{"minute", "SELECT a FROM pod WHERE b = '" + strings.Repeat("x", maxStatement) + "'", false},
 	} {
 		if err := readOnly(tc.db, tc.text); (err == nil) != tc.want {
 			t.Errorf("db %q: %s: %v, want allowed: %t", tc.db, tc.text, err, tc.want)

@@ -11,12 +11,21 @@ import (
 // readable are the databases that may be asked over the port: never raw.
 var readable = []string{schema.MinuteDB, schema.FactsDB, schema.ResultsDB}
 
+// Bounds of a statement: the store's work grows with the square of the depth.
+const (
+	maxStatement = 64 << 10 // bytes
+	maxDepth     = 10       // subqueries in one another
+)
+
 // readOnly says why a text of InfluxQL may not be run on a database, or nil.
 // Allowed are SELECT without INTO and those SHOW statements that tell of
 // tables, all on the named database alone.
 func readOnly(db, text string) error {
 	if db != "" && !slices.Contains(readable, db) {
 		return fmt.Errorf("database %q is not one of %q", db, readable)
+	}
+	if len(text) > maxStatement {
+		return fmt.Errorf("the query is longer than %d bytes", maxStatement)
 	}
 	query, err := influxql.ParseQuery(text)
 	if err != nil {
@@ -26,14 +35,14 @@ func readOnly(db, text string) error {
 		return fmt.Errorf("parse query: no statement")
 	}
 	for _, statement := range query.Statements {
-		if err := allowed(db, statement); err != nil {
+		if err := allowed(db, statement, maxDepth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func allowed(db string, statement influxql.Statement) error {
+func allowed(db string, statement influxql.Statement, depth int) error {
 	var on string
 	var sources influxql.Sources
 	switch s := statement.(type) {
@@ -63,11 +72,12 @@ func allowed(db string, statement influxql.Statement) error {
 	if db == "" || on != "" && on != db {
 		return fmt.Errorf("a statement stays in the database of its request (db=), one of %q", readable)
 	}
-	return within(db, sources)
+	return within(db, sources, depth)
 }
 
-// within says whether sources stay in the database.
-func within(db string, sources influxql.Sources) error {
+// within says whether sources stay in the database, with at most depth
+// subqueries in one another.
+func within(db string, sources influxql.Sources, depth int) error {
 	for _, source := range sources {
 		switch s := source.(type) {
 		case *influxql.Measurement:
@@ -75,7 +85,10 @@ func within(db string, sources influxql.Sources) error {
 				return fmt.Errorf("database %q is not that of the request", s.Database)
 			}
 		case *influxql.SubQuery:
-			if err := allowed(db, s.Statement); err != nil {
+			if depth == 0 {
+				return fmt.Errorf("more than %d subqueries in one another", maxDepth)
+			}
+			if err := allowed(db, s.Statement, depth-1); err != nil {
 				return err
 			}
 		default:
