@@ -36,6 +36,16 @@ type errAnswer struct{ err error }
 func (e errAnswer) Error() string { return e.err.Error() }
 func (e errAnswer) Unwrap() error { return e.err }
 
+// maxText bounds a text of an answer in bytes: a tag or a text field has at most
+// 64 KiB, and a server that claims more would be believed with memory.
+const maxText = 1 << 20
+
+func newReader(body io.Reader) *msgp.Reader {
+	r := msgp.NewReaderSize(body, 64<<10)
+	r.SetMaxStringLength(maxText)
+	return r
+}
+
 func (d *decoder) answer() error {
 	d.names = make(map[string]string)
 	for documents := 0; ; documents++ {

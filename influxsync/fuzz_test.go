@@ -136,7 +136,7 @@ func sample() []byte {
 
 func decodeAll(data []byte) ([]Point, error) {
 	var rows []Point
-	d := decoder{r: msgp.NewReader(bytes.NewReader(data)), each: func(p Point) error {
+	d := decoder{r: newReader(bytes.NewReader(data)), each: func(p Point) error {
 		rows = append(rows, p)
 		return nil
 	}}

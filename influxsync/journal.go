@@ -214,6 +214,9 @@ func (j *Journal) Head() (Entry, bool) {
 func ReadJournal(ctx context.Context, db *Database, cluster, table string, after time.Time, limit int) ([]Entry, error) {
 	var entries []Entry
 	err := eachEntry(ctx, db, cluster, table, schema.Window{From: following(after)}, limit, func(e Entry) error {
+		if limit > 0 && len(entries) == limit { // a server that gives more than it was asked for
+			return fmt.Errorf("the answer has more than %d entries", limit)
+		}
 		entries = append(entries, e)
 		return nil
 	})

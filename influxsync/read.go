@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/influxdata/influxql"
-	"github.com/tinylib/msgp/msgp"
 )
 
 const (
@@ -93,6 +92,6 @@ func (s *Server) answer(ctx context.Context, method string, query, form url.Valu
 	if kind := response.Header.Get("Content-Type"); kind != "application/x-msgpack" {
 		return fmt.Errorf("answer is %q, not msgpack", kind)
 	}
-	decoder := decoder{r: msgp.NewReaderSize(response.Body, 64<<10), each: each}
+	decoder := decoder{r: newReader(response.Body), each: each}
 	return decoder.answer()
 }
