@@ -66,6 +66,13 @@ func (r Resource) Unit() string {
 	return p.unit
 }
 
+// Base is how many stored units (Quantities) make one priced Unit; 0 of an
+// unknown resource.
+func (r Resource) Base() int64 {
+	p, _ := r.pricing()
+	return p.base
+}
+
 // Quantities is how much of each resource was used, in the stored units:
 // core-µs, KiB·s, B, mJ, ms. A resource that was not counted is absent.
 type Quantities map[Resource]int64

@@ -143,7 +143,7 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 
 // line is a line without a price.
 func (row *tallyRow) line(w schema.Window, resource processors.Resource, quantity int64) Line {
-	amount := big.NewRat(quantity, baseUnits[resource])
+	amount := big.NewRat(quantity, resource.Base())
 	energy, _ := row.sums.Energy() // lines has checked it
 	return Line{Customer: row.key[string(Customer)], Cluster: row.key[string(Cluster)], Namespace: row.key[string(Namespace)],
 		Resource: string(resource), Quantity: amount.FloatString(costPlaces), Unit: resource.Unit(),

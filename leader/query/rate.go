@@ -28,16 +28,6 @@ func quantitiesOf(s Sums) (processors.Quantities, error) {
 	}, nil
 }
 
-// baseUnits are how many stored units make one priced unit. A test holds them
-// against processors.Rate.
-var baseUnits = map[processors.Resource]int64{
-	processors.CPUUsed: 3_600_000_000, processors.CPURequested: 3_600_000_000, // core-µs per core-hour
-	processors.MemoryUsed: 3600 << 20, processors.MemoryRequested: 3600 << 20, // KiB·s per GiB-hour
-	processors.NetworkReceive: 1_000_000_000, processors.NetworkTransmit: 1_000_000_000, // B per GB
-	processors.Energy:    3_600_000_000, // mJ per kWh
-	processors.NodeHours: 3_600_000,     // ms per hour
-}
-
 // ratedLine is one resource under one price list, exact.
 type ratedLine struct {
 	resource processors.Resource
@@ -64,7 +54,7 @@ func rate(list fleet.PriceList, sums Sums) ([]ratedLine, error) {
 		if !ok {
 			return nil, fmt.Errorf("price list %s: price %q of %s is not a decimal", list.Name, price, resource)
 		}
-		cost := new(big.Rat).Mul(value, big.NewRat(quantities[resource], baseUnits[resource]))
+		cost := new(big.Rat).Mul(value, big.NewRat(quantities[resource], resource.Base()))
 		lines = append(lines, ratedLine{resource, list.Currency, price, quantities[resource], cost})
 	}
 	return lines, nil

@@ -181,7 +181,7 @@ func (t *tally) presence(ctx context.Context, cluster string, r run) error {
 	q := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "sum", From: table.Name, Window: r.Window,
 		Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}, Group: []string{schema.Node}, Every: t.request.Step}
 	err := db.Query(ctx, q, func(p influxsync.Point) error {
-		from := t.bucketOf(r, p).From.Unix()
+		from := t.bucketOf(p).From.Unix()
 		longest[from] = max(longest[from], p.Int(schema.Uptime))
 		return nil
 	})
@@ -199,7 +199,7 @@ func (t *tally) share(cluster string, b schema.Window) float64 {
 	return min(1, t.alive[aliveKey{cluster, b.From.Unix()}]/float64(b.Length().Milliseconds()))
 }
 
-func (t *tally) bucketOf(r run, p influxsync.Point) schema.Window {
+func (t *tally) bucketOf(p influxsync.Point) schema.Window {
 	if t.request.Step == 0 {
 		return t.window
 	}
@@ -274,7 +274,7 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		if sums == (Sums{}) {
 			return nil // rows that a correction has set to zero
 		}
-		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(r, p), sums)
+		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), sums)
 	})
 }
 

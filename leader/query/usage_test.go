@@ -132,14 +132,24 @@ func TestCostIsRatedFromSummedQuantities(t *testing.T) {
 	}
 }
 
-// The base units here must be those of processors.Rate.
+// An answer's cost and processors.Rate take the same units for one.
 func TestBaseUnitsAgreeWithRating(t *testing.T) {
 	price, err := processors.ParsePrice("1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	base := map[processors.Resource]int64{
+		processors.CPUUsed: 3_600_000_000, processors.CPURequested: 3_600_000_000, // core-µs per core-hour
+		processors.MemoryUsed: 3600 << 20, processors.MemoryRequested: 3600 << 20, // KiB·s per GiB-hour
+		processors.NetworkReceive: 1_000_000_000, processors.NetworkTransmit: 1_000_000_000, // B per GB
+		processors.Energy:    3_600_000_000, // mJ per kWh
+		processors.NodeHours: 3_600_000,     // ms per hour
+	}
 	for _, resource := range processors.Resources() {
-		quantity := baseUnits[resource] * 3
+		if got := resource.Base(); got != base[resource] {
+			t.Errorf("%s: base %d, want %d", resource, got, base[resource])
+		}
+		quantity := base[resource] * 3
 		lines, _, err := processors.Rate(processors.Quantities{resource: quantity},
 			processors.PriceList{Version: "1", Kind: processors.Sale, Currency: "EUR", Prices: []processors.Price{{Resource: resource, Price: price}}})
 		if err != nil || len(lines) != 1 || lines[0].Cost.String() != "3.00" {
