@@ -14,7 +14,6 @@ type simulation struct {
 	start   time.Time
 	seconds int
 	nodes   []*simNode
-	pods    []reading.PodInfo // as the watch tells at the end
 }
 
 type simNode struct {
