@@ -42,7 +42,7 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 		return nil, nil
 	}
 	first, err := firstQuarters(ctx, q)
-	if err != nil {
+	if err != nil || len(first) == 0 { // nothing was received that could change
 		return nil, err
 	}
 	all := world(slices.Clone(existing))
@@ -53,13 +53,21 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 	}
 	reasons := make(map[Due]string)
 	now := nanos(r.clock.Now())
+	stretches := make(map[[2]int64]stretch) // many edits change the same time
 	for _, e := range edits {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		for _, d := range deltas(e.old, e.new) {
-			stretch := all.in(d)
+			stretch, known := stretches[[2]int64{d.from, d.to}]
+			if !known {
+				stretch = all.in(d).since(first)
+				stretches[[2]int64{d.from, d.to}] = stretch
+			}
 			touched := stretch.touched(e.key, d)
 			reason := fmt.Sprintf("%s/%s changed", e.kind, e.name)
 			for box := range touched.boxes {
-				stretch.quarters(d, now, stretch.earliest(box, first), func(at time.Time) {
+				stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
 					reasons[Due{Processor: ProcessorPower, Scope: box, Quarter: at}] = reason
 				})
 			}
@@ -142,17 +150,37 @@ func (world) quarters(d delta, now, first int64, f func(time.Time)) {
 	}
 }
 
-// earliest is the first received quarter of the clusters in a box.
-func (w world) earliest(box string, first map[string]int64) int64 {
-	earliest := int64(forever)
+// stretch is a world with the first received quarter of each power scope.
+type stretch struct {
+	world
+	first map[string]int64
+}
+
+// since tells for each box, and each node for itself, the first received quarter
+// of the clusters in it.
+func (w world) since(received map[string]int64) stretch {
+	s := stretch{w, make(map[string]int64)}
 	for _, o := range w {
-		if n, ok := o.Spec.(fleet.Node); ok && (n.Box == box || LooseScope(n.Cluster, n.Node) == box) {
-			if since, known := first[n.Cluster]; known {
-				earliest = min(earliest, since)
+		n, ok := o.Spec.(fleet.Node)
+		since, known := received[n.Cluster]
+		if !ok || !known {
+			continue
+		}
+		for _, scope := range []string{n.Box, LooseScope(n.Cluster, n.Node)} {
+			if before, had := s.first[scope]; !had || since < before {
+				s.first[scope] = since
 			}
 		}
 	}
-	return earliest
+	return s
+}
+
+// earliest is the first received quarter of the clusters in a box.
+func (s stretch) earliest(box string) int64 {
+	if since, known := s.first[box]; known {
+		return since
+	}
+	return forever
 }
 
 // touched is what a change of an object reaches.
