@@ -34,6 +34,10 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	if err != nil {
 		return err
 	}
+	in, arriving, err := w.arrived(ctx, in, clusters, quarter)
+	if err != nil {
+		return err
+	}
 	if !in.Window.From.Before(in.Window.To) { // nothing was metered; what comes makes it due again
 		return w.empty(ctx, due, quarter, clusters)
 	}
@@ -55,7 +59,7 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 		next = append(earlier(due, result), sumsOf(due, reached)...)
 	}
 	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
-	if waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
+	if arriving || waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
 		next = append(next, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: due.Quarter, Reason: "provisional"})
 	}
 	return w.registry.Done(ctx, due, fingerprint, next)
@@ -133,31 +137,6 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	}
 	in.Settled, err = w.settled(ctx, clusters)
 	return in, clusters, err
-}
-
-// metered are the tables that energy is shared out by. They arrive side by side.
-var metered = []schema.Table{schema.NodeMinute, schema.PodMinute}
-
-// begin is where the metering of a quarter begins: before the first minute that
-// any of the clusters has delivered, nothing is attributed or estimated. Without
-// one it is the quarter's end.
-func (w *Worker) begin(ctx context.Context, clusters []string, quarter schema.Window) (time.Time, error) {
-	first := quarter.To
-	for _, cluster := range clusters {
-		for _, table := range metered {
-			received, any, err := w.registry.Extent(ctx, cluster, table.Name)
-			if err != nil {
-				return first, err
-			}
-			if any && received.From.Before(first) {
-				first = received.From
-			}
-		}
-	}
-	if first.Before(quarter.From) {
-		first = quarter.From
-	}
-	return first, nil
 }
 
 // validity is a time in which no object of the fleet changed.
@@ -334,30 +313,6 @@ func podOf(row influxsync.Point) processors.Pod {
 		CPU: row.Int(schema.CPU), CPURequest: row.Int(schema.CPURequest),
 		MemoryRequest: row.Int(schema.MemoryRequest), Uptime: row.Int(schema.Uptime),
 	}
-}
-
-// settled is the moment up to which all of the clusters have delivered, or were
-// given up.
-func (w *Worker) settled(ctx context.Context, clusters []string) (time.Time, error) {
-	now := w.clock.Now()
-	var settled time.Time
-	givenUp := now.Add(-w.config.Deadline).Truncate(schema.Minute)
-	for _, cluster := range clusters {
-		for _, table := range metered {
-			received, _, err := w.registry.Extent(ctx, cluster, table.Name)
-			if err != nil {
-				return settled, err
-			}
-			newest := received.To
-			if newest.Before(givenUp) {
-				newest = givenUp
-			}
-			if settled.IsZero() || newest.Before(settled) {
-				settled = newest
-			}
-		}
-	}
-	return settled, nil
 }
 
 // writePower replaces the box's rows of the quarter: those of the clusters that
