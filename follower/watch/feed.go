@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/follower/reading"
 )
 
 // PutPod takes a pod from a source that has no API server. Its owner chain is
@@ -17,6 +19,23 @@ func (l *Log) PutPod(uid, namespace, name string, spec PodSpec) {
 	spec.Containers = slices.Clone(spec.Containers)
 	o.pod = spec
 	l.put(o, isNew, spec.Created)
+}
+
+// PutEnded takes those of the pods that have ended, from one who knows what ran
+// before the log began; of those that live the API server tells.
+func (l *Log) PutEnded(pods []reading.PodInfo) {
+	for _, pod := range pods {
+		if pod.End.IsZero() {
+			continue
+		}
+		spec := PodSpec{Node: pod.Node, WorkloadKind: pod.WorkloadKind, Workload: pod.Workload, Labels: pod.Labels,
+			Created: pod.Start, Start: &pod.Start, End: &pod.End, ExitCode: pod.ExitCode, EndReason: pod.EndReason}
+		for _, c := range pod.Containers {
+			spec.Containers = append(spec.Containers, ContainerSpec{Name: c.Name, RequestMillicores: c.RequestMillicores,
+				LimitMillicores: c.LimitMillicores, RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes})
+		}
+		l.PutPod(pod.UID, pod.Namespace, pod.Name, spec)
+	}
 }
 
 // PutNode takes a node from a source that has no API server. Joined is set at

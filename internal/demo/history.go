@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
-	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/simulator"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -48,7 +47,7 @@ func (d *Demo) fillCluster(ctx context.Context, a *agent) error {
 		}
 	}
 	from := d.state.Live.Add(-historyLength)
-	tell(a.follower.Log(), d.simulated.PodInfos(a.cluster, from, d.state.Live))
+	a.follower.Log().PutEnded(d.simulated.PodInfos(a.cluster, from, d.state.Live))
 	source := func(t time.Time) ([]reading.Body, error) { return d.simulated.Readings(a.cluster, t), nil }
 	told := 0
 	return a.follower.Fill(ctx, from, d.state.Live, source, func(done, total time.Duration) {
@@ -57,23 +56,6 @@ func (d *Demo) fillCluster(ctx context.Context, a *agent) error {
 			d.config.Progress(Event{Kind: "history", Cluster: a.cluster, Done: float64(tenth) / 10})
 		}
 	})
-}
-
-// tell puts the pods that ended before the follower ran into its watch log; of
-// those that live the API server tells.
-func tell(log *watch.Log, pods []reading.PodInfo) {
-	for _, pod := range pods {
-		if pod.End.IsZero() {
-			continue
-		}
-		spec := watch.PodSpec{Node: pod.Node, WorkloadKind: pod.WorkloadKind, Workload: pod.Workload, Labels: pod.Labels,
-			Created: pod.Start, Start: &pod.Start, End: &pod.End, ExitCode: pod.ExitCode, EndReason: pod.EndReason}
-		for _, c := range pod.Containers {
-			spec.Containers = append(spec.Containers, watch.ContainerSpec{Name: c.Name, RequestMillicores: c.RequestMillicores,
-				LimitMillicores: c.LimitMillicores, RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes})
-		}
-		log.PutPod(pod.UID, pod.Namespace, pod.Name, spec)
-	}
 }
 
 // fillMeters writes what the electricity meters showed each minute before the

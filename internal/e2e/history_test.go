@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
-	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/simulator"
 )
@@ -36,7 +35,7 @@ func TestHistory(t *testing.T) {
 	s.up()
 	w.run(live.Add(4 * time.Minute))
 	from := live.Add(-length)
-	tell(s.follower.Log(), w.sim.PodInfos(s.cluster, from, live))
+	s.follower.Log().PutEnded(w.sim.PodInfos(s.cluster, from, live))
 	source := func(t time.Time) ([]reading.Body, error) {
 		if t.Equal(from) { // readings at the very edge: all growth since then lies in the lane
 			return w.sim.ReadingsAt(s.cluster, t), nil
@@ -63,21 +62,5 @@ func TestHistory(t *testing.T) {
 	checkCopied(t, store, w.centre.leader.Store(), s.cluster)
 	if wrong := m.parts(); wrong != "" {
 		t.Error(wrong)
-	}
-}
-
-// tell puts the pods that ended before the follower ran into its watch log.
-func tell(log *watch.Log, pods []reading.PodInfo) {
-	for _, pod := range pods {
-		if pod.End.IsZero() {
-			continue
-		}
-		spec := watch.PodSpec{Node: pod.Node, WorkloadKind: pod.WorkloadKind, Workload: pod.Workload, Labels: pod.Labels,
-			Created: pod.Start, Start: &pod.Start, End: &pod.End, ExitCode: pod.ExitCode, EndReason: pod.EndReason}
-		for _, c := range pod.Containers {
-			spec.Containers = append(spec.Containers, watch.ContainerSpec{Name: c.Name, RequestMillicores: c.RequestMillicores,
-				LimitMillicores: c.LimitMillicores, RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes})
-		}
-		log.PutPod(pod.UID, pod.Namespace, pod.Name, spec)
 	}
 }
