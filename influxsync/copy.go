@@ -30,7 +30,7 @@ func (s *syncer) stream(ctx context.Context, p part) ([]uint64, error) {
 			hash := row.Hash()
 			p.at(row.Time, func(w *copied) { w.streamed.add(hash) })
 			if row.Tag(schema.Cluster) != s.Cluster {
-				s.quarantine(row)
+				s.foreign(row)
 				return nil
 			}
 			p.at(row.Time, func(w *copied) { w.accepted.add(hash) })
@@ -52,10 +52,10 @@ func (s *syncer) sourceFilter() []Condition {
 
 func (s *syncer) sinkFilter() []Condition { return []Condition{{schema.Cluster, s.Cluster}} }
 
-func (s *syncer) quarantine(row Point) {
-	s.result.QuarantinedRows++
-	if len(s.result.Quarantined) < keptQuarantined {
-		s.result.Quarantined = append(s.result.Quarantined, row)
+func (s *syncer) foreign(row Point) {
+	s.result.ForeignRows++
+	if len(s.result.Foreign) < keptForeign {
+		s.result.Foreign = append(s.result.Foreign, row)
 	}
 }
 

@@ -19,6 +19,9 @@ var (
 	// ErrMismatch: rows or digests of a window differ between a journal, what
 	// was streamed and what the sink returned. The next attempt starts over.
 	ErrMismatch = errors.New("rows differ")
+	// ErrFenced: the sink has taken writes with a higher fence number; who
+	// writes with this one has been replaced.
+	ErrFenced = errors.New("replaced by a newer writer")
 	// ErrChain: the hashes of a journal do not follow from each other.
 	ErrChain = errors.New("journal chain broken")
 )
@@ -38,6 +41,32 @@ func (e *StatusError) Error() string {
 func (e *StatusError) Is(target error) bool {
 	return target == ErrNotFound && e.Status == http.StatusNotFound
 }
+
+// Class is what is the matter with a write.
+type Class string
+
+// The classes. Rows of the first five are refused for what they are, one by
+// one, while others of their request are stored; they belong into a
+// quarantine. The next ones need somebody to change something. The rest passes,
+// and is worth another attempt later.
+const (
+	TypeConflict Class = "type-conflict" // the field has another type there
+	Retention    Class = "retention"     // older than the retention policy keeps
+	Malformed    Class = "malformed"     // the server cannot parse it
+	SeriesLimit  Class = "series-limit"  // max-values-per-tag, max-series-per-database
+	TooLarge     Class = "too-large"     // a single row above the server's limit
+
+	NoDatabase Class = "no-database"
+	NoPolicy   Class = "no-policy"
+	Denied     Class = "denied" // 401, 403
+	Fenced     Class = "fenced" // 409: ErrFenced
+	Rejected   Class = "rejected"
+
+	DiskFull Class = "disk-full"
+	Busy     Class = "busy"    // 429, 503, cache limits
+	Failing  Class = "failing" // other 5xx
+	NoAnswer Class = "no-answer"
+)
 
 // WriteError is a write that the server refused (4xx), in whole or in part.
 // The same rows would be refused again. Rows of the request that were not

@@ -133,7 +133,7 @@ func (h *history) pull(t *testing.T) string {
 	result, err := h.sync(t.Context(), h.request)
 	if err == nil {
 		h.request.Mark = result.Mark
-		for _, e := range result.Entries {
+		for _, e := range result.Windows {
 			var got influxsync.Entry
 			err := h.clean.Sink.TimeQuery(t.Context(), h.request.Table.Name, e.Window, nil, func(p influxsync.Point) error {
 				got.Rows++

@@ -33,17 +33,39 @@ type SyncRequest struct {
 	Span time.Duration
 	// Shared says that the source's table holds other clusters too, each with
 	// a journal of its own: only rows of Cluster are read. Otherwise rows of
-	// another cluster are quarantined.
+	// another cluster are foreign.
 	Shared bool
+	// CountBy names a tag; Confirmed.Values then says which values of it had
+	// rows. "" is none.
+	CountBy string
+	// Parallel is how many parts of the time are copied side by side; 0 is 1.
+	Parallel int
+}
+
+// Confirmed is a window that the sink was seen to hold, but for Refused rows.
+type Confirmed struct {
+	Entry            // the newest of the window; it may be newer than the mark
+	Values  []string // distinct values of the tag CountBy in its rows, sorted
+	Refused int64    // rows that the sink does not take; they are in SyncResult.Refused
+	Extra   int64    // rows that the sink holds and the source does not
+}
+
+// Refused is a row that the sink does not take, whatever the number of attempts.
+type Refused struct {
+	Window schema.Window
+	Line   string // line protocol, with the sink's table
+	Hash   uint64 // of the row, as Point.Hash
+	Class  Class
+	Reason string // what the sink said
 }
 
 // SyncResult is what a call did.
 type SyncResult struct {
 	// Mark is to be stored before the next call.
 	Mark Mark
-	// Entries are the confirmed windows, the newest entry of each, in the order
-	// of their times. One may be newer than Mark; it will come again.
-	Entries []Entry
+	// Windows are the confirmed ones, in the order of their entries' times. An
+	// entry newer than Mark will come again.
+	Windows []Confirmed
 	Rows    int // written to the sink
 	// More says that the journal goes on after Mark.
 	More bool
@@ -54,16 +76,19 @@ type SyncResult struct {
 	// Extra counts rows that the sink holds in confirmed windows and the source
 	// does not: the overlap with an earlier era. Without one they are a mismatch.
 	Extra int
-	// Quarantined are rows with another cluster's tag, the first 1000 of
-	// QuarantinedRows. They were not written.
-	Quarantined     []Point
-	QuarantinedRows int
+	// Foreign are rows with another cluster's tag, the first 1000 of
+	// ForeignRows. They were not written.
+	Foreign     []Point
+	ForeignRows int
+	// Refused are the rows that the sink refused. They are to be kept before
+	// the mark is.
+	Refused []Refused
 }
 
 const (
-	defaultLimit    = 240
-	defaultSpan     = 2 * time.Hour
-	keptQuarantined = 1000
+	defaultLimit = 240
+	defaultSpan  = 2 * time.Hour
+	keptForeign  = 1000
 )
 
 // Sync follows the source's journal from the mark. It verifies the chain
@@ -146,7 +171,7 @@ func (s *syncer) run(ctx context.Context) (SyncResult, error) {
 	}
 	slices.SortFunc(windows, func(a, b *copied) int { return a.entry.Time.Compare(b.entry.Time) })
 	for _, w := range windows {
-		s.result.Entries = append(s.result.Entries, w.entry)
+		s.result.Windows = append(s.result.Windows, Confirmed{Entry: w.entry})
 	}
 	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash}
 	return s.result, nil

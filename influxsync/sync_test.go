@@ -116,17 +116,17 @@ func TestSyncCopiesWhatTheJournalNames(t *testing.T) {
 		}
 		w.settle(minute(0), minute(1), minute(2), minute(3), minute(4)) // not yet the last
 		result, err = influxsync.Sync(t.Context(), request)
-		if err != nil || !result.More || result.Rows != 12 || len(result.Entries) != 4 || result.NewEra {
+		if err != nil || !result.More || result.Rows != 12 || len(result.Windows) != 4 || result.NewEra {
 			t.Fatalf("first: %+v, %v; want 4 windows of 3 rows and more", result, err)
 		}
 		w.put(minute(1), "late", 5)
 		w.settle(minute(1))
 		request.Mark = result.Mark
 		result, err = influxsync.Sync(t.Context(), request)
-		if err != nil || result.More || result.Rows != 3+4 || len(result.Entries) != 2 {
+		if err != nil || result.More || result.Rows != 3+4 || len(result.Windows) != 2 {
 			t.Fatalf("second: %+v, %v; want one new window and one revised", result, err)
 		}
-		if got := result.Entries[1]; got.Revision != 2 || got.Rows != 4 {
+		if got := result.Windows[1]; got.Revision != 2 || got.Rows != 4 {
 			t.Errorf("revised entry %+v", got)
 		}
 		delete(w.rows, minute(5))
@@ -154,7 +154,7 @@ func TestSyncSeesRevisionsBehindItsLimit(t *testing.T) {
 	request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge", Limit: 1}
 	for i := range 6 {
 		result, err := influxsync.Sync(t.Context(), request)
-		if err != nil || result.More != (i < 5) || result.Entries[0].Revision != 3 {
+		if err != nil || result.More != (i < 5) || result.Windows[0].Revision != 3 {
 			t.Fatalf("call %d: %+v, %v", i, result, err)
 		}
 		request.Mark = result.Mark
@@ -177,7 +177,7 @@ func TestSyncMismatches(t *testing.T) {
 		spoil(w, sink)
 		request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge"}
 		result, err := influxsync.Sync(t.Context(), request)
-		if !errors.Is(err, influxsync.ErrMismatch) || result.Mark != request.Mark || len(result.Entries) != 0 {
+		if !errors.Is(err, influxsync.ErrMismatch) || result.Mark != request.Mark || len(result.Windows) != 0 {
 			t.Errorf("%s: %+v, %v; want ErrMismatch and the old mark", name, result, err)
 		}
 		w.settle(minute(0))
@@ -245,7 +245,7 @@ func TestSyncQuarantinesOtherClusters(t *testing.T) {
 		}
 		w.settle(minute(0))
 		result, err := influxsync.Sync(t.Context(), request)
-		if err != nil || result.QuarantinedRows != 2 || len(result.Quarantined) != 2 || result.Rows != 1 {
+		if err != nil || result.ForeignRows != 2 || len(result.Foreign) != 2 || result.Rows != 1 {
 			t.Errorf("journalled %v: %+v, %v; want two rows in quarantine", journalled, result, err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestSyncOfOneClusterOutOfMany(t *testing.T) {
 	}
 	result, err := influxsync.Sync(t.Context(), influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable,
 		Cluster: "b", Shared: true, SinkTable: "pushed"})
-	if err != nil || result.Rows != 1 || result.QuarantinedRows != 0 {
+	if err != nil || result.Rows != 1 || result.ForeignRows != 0 {
 		t.Errorf("%+v, %v; want the row of b", result, err)
 	}
 	for _, row := range held(t, sink, "pushed") {

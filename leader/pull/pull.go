@@ -89,15 +89,15 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 		if err != nil {
 			return total, err
 		}
-		if len(synced.Entries) == 0 && synced.Mark == mark {
+		if len(synced.Windows) == 0 && synced.Mark == mark {
 			return total, nil
 		}
 		if err := p.confirm(ctx, cluster, table, synced); err != nil {
 			return total, err
 		}
-		total.Windows += len(synced.Entries)
+		total.Windows += len(synced.Windows)
 		total.Rows += synced.Rows
-		total.Quarantined += synced.QuarantinedRows
+		total.Quarantined += synced.ForeignRows
 		if synced.NewEra {
 			total.Eras = append(total.Eras, table.Name)
 		}
@@ -107,24 +107,32 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 	}
 }
 
+func entriesOf(windows []influxsync.Confirmed) []influxsync.Entry {
+	entries := make([]influxsync.Entry, len(windows))
+	for i, w := range windows {
+		entries[i] = w.Entry
+	}
+	return entries
+}
+
 // confirm records what the centre holds now.
 func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult) error {
-	if len(synced.Quarantined) > 0 {
+	if len(synced.Foreign) > 0 {
 		reason := fmt.Sprintf("the row names another cluster than %s, whose follower it came from", cluster)
-		if err := p.registry.Quarantine(ctx, cluster, table.Name, synced.Quarantined, reason); err != nil {
+		if err := p.registry.Quarantine(ctx, cluster, table.Name, synced.Foreign, reason); err != nil {
 			return err
 		}
 	}
 	if table.Name == schema.Object.Name {
-		if err := p.keepObjects(ctx, cluster, synced.Entries); err != nil {
+		if err := p.keepObjects(ctx, cluster, entriesOf(synced.Windows)); err != nil {
 			return err
 		}
 	}
-	due, err := p.due(ctx, cluster, table, synced.Entries)
+	due, err := p.due(ctx, cluster, table, entriesOf(synced.Windows))
 	if err != nil {
 		return err
 	}
-	return p.registry.Received(ctx, cluster, table.Name, synced.Mark, synced.Entries, due)
+	return p.registry.Received(ctx, cluster, table.Name, synced.Mark, entriesOf(synced.Windows), due)
 }
 
 // keepObjects puts the objects of the windows into the registry.
