@@ -184,7 +184,7 @@ func (s *Server) do(ctx context.Context, method, path string, query url.Values, 
 	response, err := s.http.Do(request)
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) { // its text repeats the whole statement
-		return nil, fmt.Errorf("%s %s: %w", method, target.Path, wrapped.Err)
+		return nil, fmt.Errorf("%s %s: %w", method, target.Path, linkError{wrapped.Err})
 	}
 	return response, err
 }
