@@ -2,6 +2,7 @@ package influxsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -85,7 +86,8 @@ func (c *copier) query(table string, w schema.Window, shared bool) Query {
 // may pass is tried again; anything else is an error.
 func (c *copier) write(ctx context.Context, p *part, lines []byte) error {
 	err := c.attempt(ctx, lines)
-	if class := ClassOf(err); class == "" || !class.Row() && class != Rejected {
+	var refusal *WriteError
+	if !errors.As(err, &refusal) || !selective(refusal) {
 		return err
 	}
 	each := splitLines(lines)
