@@ -76,9 +76,6 @@ func (w *writer) settleEach(from, to int, pods ...string) {
 	}
 }
 
-// storeOf is a store of its own.
-func storeOf(t testing.TB) *influxsync.Database { return create(t, embeddedServer(t), "minute") }
-
 // held reads a table whole, by row.
 func held(t testing.TB, db *influxsync.Database, table string, where ...influxsync.Condition) map[string]influxsync.Point {
 	t.Helper()
@@ -144,7 +141,10 @@ func TestSyncCopiesWhatTheJournalNames(t *testing.T) {
 // TestSyncSeesRevisionsBehindItsLimit: the rows are those of a revision whose
 // entry this call does not reach.
 func TestSyncSeesRevisionsBehindItsLimit(t *testing.T) {
-	s := embeddedServer(t)
+	servers(t, testSyncSeesRevisionsBehindItsLimit)
+}
+
+func testSyncSeesRevisionsBehindItsLimit(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	w := newWriter(t, source, podTable, "edge")
 	for i := range 6 {
@@ -164,8 +164,9 @@ func TestSyncSeesRevisionsBehindItsLimit(t *testing.T) {
 	}
 }
 
-func TestSyncMismatches(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncMismatches(t *testing.T) { servers(t, testSyncMismatches) }
+
+func testSyncMismatches(t *testing.T, s *influxsync.Server) {
 	for name, spoil := range map[string]func(w *writer, sink *influxsync.Database){
 		"row changed, not journalled": func(w *writer, _ *influxsync.Database) { w.put(minute(0), "a", 99) },
 		"row more, not journalled":    func(w *writer, _ *influxsync.Database) { w.put(minute(0), "c", 1) },
@@ -190,7 +191,10 @@ func TestSyncMismatches(t *testing.T) {
 // TestSyncFindsRowsThatOnlyTheSinkHas: in an era a row cannot leave, so more
 // rows in the sink are doubled usage.
 func TestSyncFindsRowsThatOnlyTheSinkHas(t *testing.T) {
-	s := embeddedServer(t)
+	servers(t, testSyncFindsRowsThatOnlyTheSinkHas)
+}
+
+func testSyncFindsRowsThatOnlyTheSinkHas(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	w := newWriter(t, source, podTable, "edge")
 	w.put(minute(0), "a", 1)
@@ -213,8 +217,9 @@ func TestSyncFindsRowsThatOnlyTheSinkHas(t *testing.T) {
 	}
 }
 
-func TestSyncQuarantinesOtherClusters(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncQuarantinesOtherClusters(t *testing.T) { servers(t, testSyncQuarantinesOtherClusters) }
+
+func testSyncQuarantinesOtherClusters(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	w := newWriter(t, source, podTable, "edge")
 	w.put(minute(0), "a", 1)
@@ -254,8 +259,9 @@ func TestSyncQuarantinesOtherClusters(t *testing.T) {
 	}
 }
 
-func TestSyncOfOneClusterOutOfMany(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncOfOneClusterOutOfMany(t *testing.T) { servers(t, testSyncOfOneClusterOutOfMany) }
+
+func testSyncOfOneClusterOutOfMany(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	for i, cluster := range []string{"a", "b"} {
 		w := newWriter(t, source, podTable, cluster)
@@ -276,11 +282,12 @@ func TestSyncOfOneClusterOutOfMany(t *testing.T) {
 
 // TestSyncAfterAChangeOfEra: the volume was lost and begins anew, or an older
 // copy of it came back.
-func TestSyncAfterAChangeOfEra(t *testing.T) {
-	sinks := embeddedServer(t)
+func TestSyncAfterAChangeOfEra(t *testing.T) { servers(t, testSyncAfterAChangeOfEra) }
+
+func testSyncAfterAChangeOfEra(t *testing.T, s *influxsync.Server) {
 	for _, lost := range []bool{true, false} {
-		sink := create(t, sinks, fmt.Sprint("sink", lost))
-		source, later := storeOf(t), storeOf(t)
+		sink := create(t, s, fmt.Sprint("sink", lost))
+		source, later := create(t, s, fmt.Sprint("source", lost)), create(t, s, fmt.Sprint("later", lost))
 		w := newWriter(t, source, podTable, "edge")
 		w.settleEach(0, 2, "a", "b")
 		request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge"}
@@ -316,8 +323,9 @@ func TestSyncAfterAChangeOfEra(t *testing.T) {
 	}
 }
 
-func TestSyncRefusesABrokenChain(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncRefusesABrokenChain(t *testing.T) { servers(t, testSyncRefusesABrokenChain) }
+
+func testSyncRefusesABrokenChain(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	w := newWriter(t, source, podTable, "edge")
 	w.put(minute(0), "a", 1)
