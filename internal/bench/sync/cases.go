@@ -33,7 +33,10 @@ type concurrency struct{ tables, parts int }
 
 func (c concurrency) String() string { return fmt.Sprintf("%dx%d", c.tables, c.parts) }
 
-var concurrencies = []concurrency{{1, 1}, {2, 2}, {4, 4}}
+var (
+	concurrencies = []concurrency{{1, 1}, {2, 2}, fastest}
+	fastest       = concurrency{4, 4}
+)
 
 // verifications are what a case of Sync can compare.
 var verifications = []string{verifyReadBack}
@@ -62,16 +65,28 @@ func cases(group string) []testcase {
 		for _, c := range concurrencies {
 			all = append(all, baseline(kindRead, c.tables), baseline(kindWrite, c.tables))
 			for _, verify := range verifications {
+				if verify == verifyNone && c != fastest {
+					continue
+				}
 				all = append(all, sync(verify, c))
 			}
 		}
 	case groupLong:
-		all = append(all, sync(verifyReadBack, concurrencies[len(concurrencies)-1]))
-	default: // a tick is too short for parts, and a single table has no neighbour
-		c := concurrency{1, 1}
+		all = append(all, sync(verifyReadBack, fastest))
+	case groupTick: // too short for parts
+		all = append(all, baseline(kindNaive, 1))
+		for _, c := range []concurrency{{1, 1}, {4, 1}} {
+			all = append(all, baseline(kindRead, c.tables), baseline(kindWrite, c.tables))
+			for _, verify := range verifications {
+				all = append(all, sync(verify, c))
+			}
+		}
+	case groupWide: // one table has no neighbours
 		all = append(all, baseline(kindNaive, 1), baseline(kindRead, 1), baseline(kindWrite, 1))
-		for _, verify := range verifications {
-			all = append(all, sync(verify, c))
+		for _, c := range []concurrency{{1, 1}, {1, 4}} {
+			for _, verify := range verifications {
+				all = append(all, sync(verify, c))
+			}
 		}
 	}
 	return all

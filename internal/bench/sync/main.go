@@ -51,7 +51,7 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags.IntVar(&c.runs, "runs", 3, "runs of each case")
 	flags.IntVar(&c.tick, "tick", 5, "minutes of a tick")
 	flags.IntVar(&c.ticks, "ticks", 5, "ticks of a case")
-	flags.IntVar(&c.wide, "wide", 60, "minutes of the table of pods with all its columns; 0 leaves it out")
+	flags.IntVar(&c.wide, "wide", 30, "minutes of the table of pods with all its columns; 0 leaves it out")
 	flags.IntVar(&c.long, "long", 4, "how many times the full window the long one is; 0 leaves it out")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // it has said why
