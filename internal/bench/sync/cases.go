@@ -38,9 +38,6 @@ var (
 	fastest       = concurrency{4, 4}
 )
 
-// verifications are what a case of Sync can compare.
-var verifications = []string{verifyReadBack}
-
 // cases are those of a group, the baselines first.
 func cases(group string) []testcase {
 	prefix := ""

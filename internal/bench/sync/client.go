@@ -132,14 +132,14 @@ func (c *client) synced() (mover, error) {
 		mark := c.Marks[t.Name]
 		marks[t.Name] = &mark
 	}
-	if err := verifies(c.Verify); err != nil {
+	verify, err := verification(c.Verify)
+	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, t schema.Table, s step) error {
 		mark := marks[t.Name]
 		request := influxsync.SyncRequest{Source: c.source.Database(c.Database), Sink: c.sink.Database(sinkDB),
-			Table: t, Cluster: cluster, Mark: *mark, Limit: int(s.Window.Length() / t.Grain), Parallel: c.Parts}
-		setVerify(&request, c.Verify)
+			Table: t, Cluster: cluster, Mark: *mark, Limit: int(s.Window.Length() / t.Grain), Parallel: c.Parts, Verify: verify}
 		result, err := influxsync.Sync(ctx, request)
 		if err != nil {
 			return err

@@ -13,11 +13,17 @@ const (
 	verifyNone     = "none"
 )
 
-func verifies(name string) error {
-	if name != verifyReadBack {
-		return fmt.Errorf("no such verification: %q", name)
-	}
-	return nil
-}
+// verifications are what cases of Sync compare, the cheapest last.
+var verifications = []string{verifyReadBack, verifyStream, verifyNone}
 
-func setVerify(request *influxsync.SyncRequest, name string) {}
+func verification(name string) (influxsync.Verify, error) {
+	switch name {
+	case verifyReadBack:
+		return influxsync.VerifyReadBack, nil
+	case verifyStream:
+		return influxsync.VerifyStream, nil
+	case verifyNone:
+		return influxsync.VerifyNone, nil
+	}
+	return 0, fmt.Errorf("no such verification: %q", name)
+}
