@@ -15,6 +15,8 @@ const (
 	groupLong = "long" // a longer window at once
 )
 
+var groups = []string{groupFull, groupTick, groupWide, groupLong}
+
 // testcase is one line of the table.
 type testcase struct {
 	Name       string
@@ -96,6 +98,7 @@ type stage struct {
 	journals map[string][]influxsync.Entry
 	from, to int    // the minutes that are copied
 	before   int    // the sink holds the minutes [before, from) already
+	step     int    // minutes at a time
 	steps    []step // all of [from, to)
 }
 
@@ -115,11 +118,10 @@ func (s stage) job(c testcase, source, sink *server, store string) job {
 	return j
 }
 
-// split makes the steps of the stage, each of some minutes, with their lines
-// in files of dir.
-func (s *stage) split(dir string, minutes int) error {
-	for from := s.from; from < s.to; from += minutes {
-		to := min(from+minutes, s.to)
+// split makes the steps of the stage, with their lines in files of dir.
+func (s *stage) split(dir string) error {
+	for from := s.from; from < s.to; from += s.step {
+		to := min(from+s.step, s.to)
 		files, err := s.set.lines(dir, from, to)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"syscall"
 	"time"
@@ -35,10 +36,11 @@ type config struct {
 	pods     int
 	rows     int // of the full window, rounded up to whole minutes
 	runs     int
-	long     int // times the full window; 0 = without
-	tick     int // minutes of a tick
-	ticks    int // at most
-	wide     int // minutes of the wide table; 0 = without
+	long     int            // times the full window; 0 = without
+	tick     int            // minutes of a tick
+	ticks    int            // at most
+	wide     int            // minutes of the wide table; 0 = without
+	only     *regexp.Regexp // names of cases; nil is all
 	quiet    time.Duration
 	progress io.Writer
 }
@@ -49,6 +51,8 @@ func (c config) validate() error {
 		return errors.New("pods, rows, runs, tick and ticks are at least 1")
 	case c.long < 0 || c.wide < 0:
 		return errors.New("long and wide are not negative; 0 leaves them out")
+	case !slices.ContainsFunc(groups, c.wants):
+		return fmt.Errorf("no case has a name that fits %s", c.only)
 	case c.minutes() < 3*c.tick:
 		return fmt.Errorf("%d rows of %d pods are %d minutes; a tick of %d needs %d: give more rows or fewer pods",
 			c.rows, c.pods, c.minutes(), c.tick, 3*c.tick)
@@ -60,9 +64,10 @@ func (c config) validate() error {
 
 // minutes of the full window.
 func (c config) minutes() int {
-	each := 4*c.pods + nodes(c.pods)
-	return (c.rows + each - 1) / each
+	return (c.rows + c.perMinute() - 1) / c.perMinute()
 }
+
+func (c config) perMinute() int { return 4*c.pods + nodes(c.pods) }
 
 // sample is one run of one case.
 type sample struct {
@@ -77,6 +82,7 @@ func (s sample) total() time.Duration { return s.client + s.source + s.sink }
 // measured is a case with all its samples.
 type measured struct {
 	testcase
+	stage   *stage
 	rows    int // of one run
 	samples []sample
 }
@@ -85,86 +91,88 @@ type measured struct {
 type harness struct {
 	config
 	source, sink *server
-	stages       map[string]stage
+	stages       []stage
 	stores       map[string]string // ids by database
 }
 
 // run measures every case and returns them in their order.
-func run(ctx context.Context, c config) (measurements []*measured, rows int, err error) {
+func run(ctx context.Context, c config) (measurements []*measured, err error) {
 	if err := c.validate(); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "bench-sync-")
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	h := &harness{config: c, stages: make(map[string]stage), stores: make(map[string]string)}
+	h := &harness{config: c, stores: make(map[string]string)}
 	if h.source, err = start(ctx, c.launch, filepath.Join(dir, "source")); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer h.source.stop()
 	if h.sink, err = start(ctx, c.launch, filepath.Join(dir, "sink")); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer h.sink.stop()
 	if err := h.prepare(ctx, dir); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	measurements, err = h.measure(ctx)
-	return measurements, h.stages[groupFull].rows(), err
+	return h.measure(ctx)
 }
 
-// prepare loads the source.
+// plan is what the cases need: what is copied, and in how long steps.
+func (c config) plan() []stage {
+	var all []stage
+	minutes := c.minutes()
+	if c.wants(groupFull) || c.wants(groupTick) {
+		full := narrow("full", c.pods, minutes)
+		from := minutes - min(c.ticks, minutes/c.tick-1)*c.tick
+		all = append(all, stage{group: groupFull, set: full, to: minutes, step: minutes},
+			stage{group: groupTick, set: full, before: from - c.tick, from: from, to: minutes, step: c.tick})
+	}
+	if c.wants(groupWide) {
+		all = append(all, stage{group: groupWide, set: wide("wide", c.pods, c.wide), to: c.wide, step: c.wide})
+	}
+	if c.wants(groupLong) {
+		long := minutes * c.long
+		all = append(all, stage{group: groupLong, set: narrow("long", c.pods, long), to: long, step: long})
+	}
+	return all
+}
+
+func (c config) wants(group string) bool { return len(c.cases(group)) > 0 }
+
+// cases are those of the group that are wanted.
+func (c config) cases(group string) []testcase {
+	if group == groupWide && c.wide == 0 || group == groupLong && c.long == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(cases(group), func(t testcase) bool { return c.only != nil && !c.only.MatchString(t.Name) })
+}
+
+// prepare loads the source. Stages of one set share it.
 func (h *harness) prepare(ctx context.Context, dir string) error {
-	minutes := h.minutes()
-	full := stage{set: narrow("full", h.pods, minutes), to: minutes}
-	ticks := min(h.ticks, minutes/h.tick-1)
-	tick := stage{set: full.set, from: minutes - ticks*h.tick, to: minutes}
-	tick.before = tick.from - h.tick
-	plan := []struct {
-		group string
-		stage
-		step int
-	}{{groupFull, full, minutes}, {groupTick, tick, h.tick}}
-	if h.wide > 0 {
-		plan = append(plan, struct {
-			group string
-			stage
-			step int
-		}{groupWide, stage{set: wide("wide", h.pods, h.wide), to: h.wide}, h.wide})
-	}
-	if h.long > 0 {
-		long := minutes * h.long
-		plan = append(plan, struct {
-			group string
-			stage
-			step int
-		}{groupLong, stage{set: narrow("long", h.pods, long), to: long}, long})
-	}
-	loaded := make(map[string]map[string][]influxsync.Entry)
-	for _, p := range plan {
-		s := p.stage
-		s.group = p.group
-		if loaded[s.set.name] == nil {
-			h.say("loading %s: %d rows", s.set.name, s.set.rows(0, s.set.minutes))
-			journals, err := s.set.load(ctx, h.source)
-			if err != nil {
+	journals := make(map[string]map[string][]influxsync.Entry)
+	for _, s := range h.plan() {
+		name := s.set.name
+		if journals[name] == nil {
+			h.say("loading %s: %d rows", name, s.set.rows(0, s.set.minutes))
+			var err error
+			if journals[name], err = s.set.load(ctx, h.source); err != nil {
 				return err
 			}
-			loaded[s.set.name] = journals
-			if h.stores[s.set.name], err = influxsync.StoreID(ctx, h.source.Database(s.set.name)); err != nil {
+			if h.stores[name], err = influxsync.StoreID(ctx, h.source.Database(name)); err != nil {
 				return err
 			}
-			if err := s.set.check(ctx, h.source.Database(s.set.name), 0, s.set.minutes); err != nil {
+			if err := s.set.check(ctx, h.source.Database(name), 0, s.set.minutes); err != nil {
 				return fmt.Errorf("source: %w", err)
 			}
 		}
-		s.journals = loaded[s.set.name]
-		if err := s.split(dir, p.step); err != nil {
+		s.journals = journals[name]
+		if err := s.split(dir); err != nil {
 			return err
 		}
-		h.stages[p.group] = s
+		h.stages = append(h.stages, s)
 	}
 	return nil
 }
@@ -173,13 +181,9 @@ func (h *harness) prepare(ctx context.Context, dir string) error {
 // all of them alike. The long ones are for their memory and run once.
 func (h *harness) measure(ctx context.Context) ([]*measured, error) {
 	var all []*measured
-	for _, group := range []string{groupFull, groupTick, groupWide, groupLong} {
-		s, ok := h.stages[group]
-		if !ok {
-			continue
-		}
-		for _, c := range cases(group) {
-			all = append(all, &measured{testcase: c, rows: s.rows()})
+	for _, s := range h.stages {
+		for _, c := range h.cases(s.group) {
+			all = append(all, &measured{testcase: c, stage: &s, rows: s.rows()})
 		}
 	}
 	for turn := range h.runs {
@@ -187,7 +191,7 @@ func (h *harness) measure(ctx context.Context) ([]*measured, error) {
 			if m.Group == groupLong && turn > 0 {
 				continue
 			}
-			s, err := h.one(ctx, m.testcase)
+			s, err := h.one(ctx, *m.stage, m.testcase)
 			if err != nil {
 				return nil, fmt.Errorf("case %s: %w", m.Name, err)
 			}
@@ -200,8 +204,7 @@ func (h *harness) measure(ctx context.Context) ([]*measured, error) {
 }
 
 // one runs a case once.
-func (h *harness) one(ctx context.Context, c testcase) (sample, error) {
-	s := h.stages[c.Group]
+func (h *harness) one(ctx context.Context, s stage, c testcase) (sample, error) {
 	if err := h.reset(ctx, s); err != nil {
 		return sample{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"syscall"
 	"time"
@@ -53,6 +54,10 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags.IntVar(&c.ticks, "ticks", 5, "ticks of a case")
 	flags.IntVar(&c.wide, "wide", 30, "minutes of the table of pods with all its columns; 0 leaves it out")
 	flags.IntVar(&c.long, "long", 4, "how many times the full window the long one is; 0 leaves it out")
+	flags.Func("only", "regular expression of the cases' names", func(text string) (err error) {
+		c.only, err = regexp.Compile(text)
+		return err
+	})
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // it has said why
 	}
@@ -60,11 +65,11 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return fmt.Errorf("find the server: %w; make servers builds it", err)
 	}
 	c.launch = influxd(*binary)
-	measurements, rows, err := run(ctx, c)
+	measurements, err := run(ctx, c)
 	if err != nil {
 		return err
 	}
-	r := newReport(measurements, rows, c.runs)
+	r := newReport(measurements, c)
 	if err := r.print(out); err != nil {
 		return err
 	}

@@ -64,8 +64,9 @@ func (r ratio) met() bool {
 	return r.value <= r.goal
 }
 
-func newReport(measurements []*measured, rows, runs int) report {
-	r := report{Rows: rows, Runs: runs, Ratios: make(map[string]float64), Goals: make(map[string]float64), Met: make(map[string]bool)}
+func newReport(measurements []*measured, c config) report {
+	r := report{Rows: c.minutes() * c.perMinute(), Runs: c.runs,
+		Ratios: make(map[string]float64), Goals: make(map[string]float64), Met: make(map[string]bool)}
 	for _, m := range measurements {
 		r.Cases = append(r.Cases, newLine(m))
 	}
@@ -144,13 +145,18 @@ func (r report) compare() []ratio {
 			peak = max(peak, l.PeakClientMiB)
 		}
 	}
+	if peak == 0 { // none of ours was run
+		return all
+	}
 	all = append(all, ratio{name: "peakClientMiB", text: "most memory of Sync in any case, MiB", value: peak, goal: 64})
 	if long := r.fastest(groupLong, verifyReadBack); long != nil {
 		same := r.find(func(l line) bool {
 			return l.Group == groupFull && l.kind == kindSync && l.Verify == long.Verify && l.TablesAtOnce == long.TablesAtOnce && l.Parts == long.Parts
 		})
-		all = append(all, ratio{name: "peakLongToFull", text: fmt.Sprintf("memory, window %d times as long", long.Rows/same.Rows),
-			value: long.PeakClientMiB / same.PeakClientMiB})
+		if same != nil {
+			all = append(all, ratio{name: "peakLongToFull", text: fmt.Sprintf("memory, window %d times as long", long.Rows/same.Rows),
+				value: long.PeakClientMiB / same.PeakClientMiB})
+		}
 	}
 	return all
 }
@@ -164,29 +170,33 @@ var goals = map[string]struct{ naive, floors, client float64 }{
 const speedGoal = 2
 
 func (r report) compareOne(group string, ours *line) []ratio {
-	prefix, goal, speed := "", goals[ours.Verify], 0.0
+	prefix, goal, speed := ours.Verify+".", goals[ours.Verify], 0.0
 	if group != groupFull {
-		prefix, goal = group+".", goals[""]
+		prefix, goal = group+"."+prefix, goals[""]
 	} else if goal.naive != 0 {
 		speed = speedGoal
 	}
-	reads := 1.0
-	if ours.Verify == verifyReadBack {
-		reads = 2
-	}
-	naive, read, write := r.baseline(group, kindNaive, 1), r.baseline(group, kindRead, ours.TablesAtOnce), r.baseline(group, kindWrite, ours.TablesAtOnce)
-	floors := fmt.Sprintf("%g read + write floors", reads)
-	all := []ratio{
-		{name: prefix + ours.Verify + ".cpu/naive", text: ours.Name + ": CPU / naive", value: ours.TotalCPU / naive.TotalCPU, goal: goal.naive},
-		{name: prefix + ours.Verify + ".cpu/floors", text: ours.Name + ": CPU / " + floors,
-			value: ours.TotalCPU / (reads*read.TotalCPU + write.TotalCPU), goal: goal.floors},
-		{name: prefix + ours.Verify + ".client/naive", text: ours.Name + ": client's CPU / naive's", value: ours.CPU.Client / naive.CPU.Client, goal: goal.client},
-		{name: prefix + ours.Verify + ".rowsPerSecond/naive", text: ours.Name + ": rows per second / naive's",
-			value: ours.RowsPerSecond / naive.RowsPerSecond, goal: speed, atLeast: true},
+	var all []ratio
+	if naive := r.baseline(group, kindNaive, 1); naive != nil {
+		all = append(all,
+			ratio{name: prefix + "cpu/naive", text: ours.Name + ": CPU / naive", value: ours.TotalCPU / naive.TotalCPU, goal: goal.naive},
+			ratio{name: prefix + "client/naive", text: ours.Name + ": client's CPU / naive's",
+				value: ours.CPU.Client / naive.CPU.Client, goal: goal.client},
+			ratio{name: prefix + "rowsPerSecond/naive", text: ours.Name + ": rows per second / naive's",
+				value: ours.RowsPerSecond / naive.RowsPerSecond, goal: speed, atLeast: true})
 	}
 	if chunked := r.baseline(group, kindNaiveChunked, 1); chunked != nil {
-		all = append(all, ratio{name: prefix + ours.Verify + ".cpu/naiveChunked", text: ours.Name + ": CPU / naive in chunks",
+		all = append(all, ratio{name: prefix + "cpu/naiveChunked", text: ours.Name + ": CPU / naive in chunks",
 			value: ours.TotalCPU / chunked.TotalCPU})
+	}
+	reads, floors := 1.0, "read + write floors"
+	if ours.Verify == verifyReadBack {
+		reads, floors = 2, "2 read + write floors"
+	}
+	read, write := r.baseline(group, kindRead, ours.TablesAtOnce), r.baseline(group, kindWrite, ours.TablesAtOnce)
+	if read != nil && write != nil {
+		all = append(all, ratio{name: prefix + "cpu/floors", text: ours.Name + ": CPU / " + floors,
+			value: ours.TotalCPU / (reads*read.TotalCPU + write.TotalCPU), goal: goal.floors})
 	}
 	return all
 }
