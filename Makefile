@@ -87,6 +87,11 @@ bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them
 	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 
+.PHONY: bench-sync
+bench-sync: toolchain build/influxd-1.8.10 ## Copy with influxsync against InfluxDB's client; SYNCBENCHFLAGS='-rows 200000 -runs 1 -long 0' is a quick run
+	@CGO_ENABLED=1 $(GO) build -o build/bench-sync ./internal/bench/sync
+	@build/bench-sync $(SYNCBENCHFLAGS)
+
 .PHONY: fuzz
 fuzz: toolchain ## Run every fuzz target for FUZZTIME (default 10s)
 	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
