@@ -208,7 +208,7 @@ func TestTrapKilledQuery(t *testing.T) {
 			t.Errorf("%d of %d rows, %v; want an error", n, all, err)
 		}
 		killing := client(t, x.url, &before{next: x.transport, path: "/write", do: x.kill})
-		err := influxsync.SyncFull(t.Context(), db, killing.Database("sink"), day)
+		_, err := influxsync.SyncFull(t.Context(), db, killing.Database("sink"), day)
 		if err == nil || errors.Is(err, errEnded) {
 			t.Errorf("a copy whose query was killed: %v; want the server's error", err)
 		}

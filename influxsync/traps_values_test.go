@@ -27,7 +27,7 @@ func survives(t testing.TB, x target, db *influxsync.Database, rows ...influxsyn
 		t.Errorf("rows of %s (-written +read):\n%s", table, diff)
 	}
 	sink := create(t, x.Server, db.Name()+" copy")
-	if err := influxsync.SyncFull(t.Context(), db, sink, day); err != nil {
+	if _, err := influxsync.SyncFull(t.Context(), db, sink, day); err != nil {
 		t.Fatal(err)
 	}
 	if diff := diffRows(want, held(t, sink, table)); diff != "" {
