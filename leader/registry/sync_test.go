@@ -91,9 +91,9 @@ func TestWAL(t *testing.T) {
 	}
 }
 
-func entry(from time.Time, revision, rows int64) influxsync.Entry {
-	return influxsync.Entry{Cluster: "alpha", Table: "pod", Window: schema.WindowAt(from, schema.Minute), Revision: revision, Rows: rows,
-		Digest: 1<<63 + 5, Coverage: 1000, Time: from.Add(time.Duration(revision) * time.Minute)}
+func entry(from time.Time, revision, rows int64) influxsync.Confirmed {
+	return influxsync.Confirmed{Entry: influxsync.Entry{Cluster: "alpha", Table: "pod", Window: schema.WindowAt(from, schema.Minute), Revision: revision, Rows: rows,
+		Digest: 1<<63 + 5, Coverage: 1000, Time: from.Add(time.Duration(revision) * time.Minute)}}
 }
 
 func TestReceived(t *testing.T) {
@@ -101,11 +101,11 @@ func TestReceived(t *testing.T) {
 	if mark, err := r.Mark(t.Context(), "alpha", "pod"); mark != (influxsync.Mark{}) || err != nil {
 		t.Errorf("mark before the first pull: %+v, %v", mark, err)
 	}
-	receive := func(store string, entries ...influxsync.Entry) {
+	receive := func(store string, windows ...influxsync.Confirmed) {
 		t.Helper()
 		mark := influxsync.Mark{Store: store, Time: noon.Add(1), Hash: "abc"}
 		due := Due{Processor: ProcessorPower, Scope: "b", Quarter: noon, Reason: "journal"}
-		if err := r.Received(t.Context(), "alpha", "pod", mark, entries, []Due{due}); err != nil {
+		if err := r.Received(t.Context(), "alpha", "pod", Receipt{Mark: mark, Windows: windows}, []Due{due}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := r.Mark(t.Context(), "alpha", "pod"); got != mark || err != nil {
@@ -122,7 +122,7 @@ func TestReceived(t *testing.T) {
 	}
 	steps := []struct {
 		store                                string
-		entry                                influxsync.Entry
+		entry                                influxsync.Confirmed
 		wantRevision, wantRows, wantOverlaps int64
 	}{
 		{"s1", entry(noon, 1, 10), 1, 10, 0},
@@ -151,14 +151,14 @@ func TestReceivedIsOneTransaction(t *testing.T) {
 	stranger := entry(noon, 1, 1)
 	stranger.Cluster = "beta"
 	failures := []struct {
-		entries []influxsync.Entry
+		windows []influxsync.Confirmed
 		due     []Due
 	}{
-		{[]influxsync.Entry{entry(noon, 1, 1)}, []Due{good, {Processor: ProcessorPower, Scope: "b", Quarter: noon.Add(time.Second)}}},
-		{[]influxsync.Entry{entry(noon, 1, 1), stranger}, []Due{good}},
+		{[]influxsync.Confirmed{entry(noon, 1, 1)}, []Due{good, {Processor: ProcessorPower, Scope: "b", Quarter: noon.Add(time.Second)}}},
+		{[]influxsync.Confirmed{entry(noon, 1, 1), stranger}, []Due{good}},
 	}
 	for i, f := range failures {
-		if err := r.Received(t.Context(), "alpha", "pod", influxsync.Mark{Store: "s", Time: noon}, f.entries, f.due); err == nil {
+		if err := r.Received(t.Context(), "alpha", "pod", Receipt{Mark: influxsync.Mark{Store: "s", Time: noon}, Windows: f.windows}, f.due); err == nil {
 			t.Errorf("case %d: no error", i)
 		}
 		mark, err1 := r.Mark(t.Context(), "alpha", "pod")
