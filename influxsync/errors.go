@@ -82,9 +82,10 @@ func (e *WriteError) Error() string {
 	return fmt.Sprintf("write refused with status %d: %s", e.Status, e.Message)
 }
 
-// Is says that status 404 is ErrNotFound.
+// Is says that status 404 is ErrNotFound, and 409 ErrFenced.
 func (e *WriteError) Is(target error) bool {
-	return target == ErrNotFound && e.Status == http.StatusNotFound
+	return target == ErrNotFound && e.Status == http.StatusNotFound ||
+		target == ErrFenced && e.Status == http.StatusConflict
 }
 
 var droppedRows = regexp.MustCompile(`dropped=(\d+)`)
