@@ -25,6 +25,11 @@ import (
 // minutes, so that progress shows while a backlog is copied.
 const entriesAtOnce = 240
 
+// ErrQuarantineFull is a table that is not pulled because too many of its rows
+// were refused by the centre's store: they are safe at their source until
+// somebody has replayed or discarded those that are here.
+var ErrQuarantineFull = errors.New("quarantine is full")
+
 // tablesAtOnce bounds the tables of one cluster that are copied side by side.
 const tablesAtOnce = 3
 
@@ -78,6 +83,13 @@ func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.
 func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (Result, error) {
 	var total Result
 	for {
+		room, err := p.registry.QuarantineRoom(ctx, cluster, table.Name)
+		if err != nil {
+			return total, err
+		}
+		if room <= 0 {
+			return total, fmt.Errorf("pull %s of %s: %w", table.Name, cluster, ErrQuarantineFull)
+		}
 		mark, err := p.registry.Mark(ctx, cluster, table.Name)
 		if err != nil {
 			return total, err
@@ -111,14 +123,6 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 	}
 }
 
-func entriesOf(windows []influxsync.Confirmed) []influxsync.Entry {
-	entries := make([]influxsync.Entry, len(windows))
-	for i, w := range windows {
-		entries[i] = w.Entry
-	}
-	return entries
-}
-
 // confirm records what the centre holds now.
 func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult) error {
 	if len(synced.Foreign) > 0 {
@@ -127,12 +131,11 @@ func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table
 			return err
 		}
 	}
-	if table.Name == schema.Object.Name {
-		if err := p.keepObjects(ctx, cluster, entriesOf(synced.Windows)); err != nil {
-			return err
-		}
+	windows := make([]schema.Window, len(synced.Windows))
+	for i, w := range synced.Windows {
+		windows[i] = w.Window
 	}
-	due, err := p.due(ctx, cluster, table, entriesOf(synced.Windows))
+	due, err := p.Arrived(ctx, cluster, table, windows)
 	if err != nil {
 		return err
 	}
@@ -141,12 +144,22 @@ func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table
 	}, due)
 }
 
+// Arrived tells what rows of the windows make due that have just come into the
+// centre's store, by whatever way, and puts objects among them into the
+// registry.
+func (p *Puller) Arrived(ctx context.Context, cluster string, table schema.Table, windows []schema.Window) ([]registry.Due, error) {
+	if table.Name == schema.Object.Name {
+		return nil, p.keepObjects(ctx, cluster, windows)
+	}
+	return p.due(ctx, cluster, table, windows)
+}
+
 // keepObjects puts the objects of the windows into the registry.
-func (p *Puller) keepObjects(ctx context.Context, cluster string, entries []influxsync.Entry) error {
+func (p *Puller) keepObjects(ctx context.Context, cluster string, windows []schema.Window) error {
 	var rows []influxsync.Point
 	where := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
-	for _, entry := range entries {
-		err := p.centre.Database(schema.FactsDB).TimeQuery(ctx, schema.Object.Name, entry.Window, where, func(row influxsync.Point) error {
+	for _, window := range windows {
+		err := p.centre.Database(schema.FactsDB).TimeQuery(ctx, schema.Object.Name, window, where, func(row influxsync.Point) error {
 			rows = append(rows, row)
 			return nil
 		})
@@ -159,13 +172,13 @@ func (p *Puller) keepObjects(ctx context.Context, cluster string, entries []infl
 
 // due is what the windows make due: the power of the boxes that the cluster's
 // nodes stand in, and the cluster's sums.
-func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, entries []influxsync.Entry) ([]registry.Due, error) {
+func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, windows []schema.Window) ([]registry.Due, error) {
 	if table.Name != schema.PodMinute.Name && table.Name != schema.NodeMinute.Name {
 		return nil, nil
 	}
 	var quarters []time.Time
-	for _, entry := range entries {
-		quarters = append(quarters, schema.WindowAt(entry.Window.From, schema.Quarter).From)
+	for _, window := range windows {
+		quarters = append(quarters, schema.WindowAt(window.From, schema.Quarter).From)
 	}
 	slices.SortFunc(quarters, time.Time.Compare)
 	var due []registry.Due

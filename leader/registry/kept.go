@@ -50,16 +50,17 @@ func (f QuarantineFilter) where() (string, []any) {
 	return strings.Join(parts, " AND "), args
 }
 
-const quarantineColumns = `id, cluster, tbl, kind, reason, point, window_from, window_to, class, line,
+const quarantineColumns = `id, cluster, tbl, kind, reason, point, window_from, window_to, class, line, hash,
 	first_at, last_at, seen, superseded_at, discarded_at, discarded_by, discarded_for`
 
 func scanQuarantined(scan func(...any) error) (Quarantined, error) {
 	var q Quarantined
 	var point string
-	var from, to, first, last int64
+	var from, to, hash, first, last int64
 	var superseded, discarded sql.NullInt64
-	err := scan(&q.ID, &q.Cluster, &q.Table, &q.Kind, &q.Reason, &point, &from, &to, &q.Class, &q.Line,
+	err := scan(&q.ID, &q.Cluster, &q.Table, &q.Kind, &q.Reason, &point, &from, &to, &q.Class, &q.Line, &hash,
 		&first, &last, &q.Seen, &superseded, &discarded, &q.DiscardedBy, &q.DiscardedFor)
+	q.Hash = uint64(hash)
 	if q.Kind == Foreign {
 		q.Point = json.RawMessage(point)
 	} else {

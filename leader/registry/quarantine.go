@@ -37,6 +37,7 @@ type Quarantined struct {
 	To    time.Time        `json:"to,omitzero"`
 	Class influxsync.Class `json:"class,omitempty"`
 	Line  string           `json:"line,omitempty"`
+	Hash  uint64           `json:"-"` // as influxsync.Point.Hash
 
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`

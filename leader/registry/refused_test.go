@@ -292,7 +292,7 @@ func TestMigrationKeepsTheQuarantine(t *testing.T) {
 	}
 	defer func() { _ = r.Close() }()
 	rows, err := r.Quarantined(t.Context(), QuarantineFilter{Kind: Foreign}, 0, 9)
-	want := []Quarantined{{ID: 7, Cluster: "alpha", Table: "pod", Kind: Foreign, Reason: "why", Point: []byte(`{"tags":{}}`), First: moment(1), Last: moment(2), Seen: 3}}
+	want := []Quarantined{{ID: 7, Cluster: "alpha", Table: "pod", Kind: Foreign, Reason: "why", Point: []byte(`{"tags":{}}`), Hash: 5, First: moment(1), Last: moment(2), Seen: 3}}
 	if diff := cmp.Diff(want, rows); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
