@@ -286,7 +286,7 @@ func TestSyncAfterAChangeOfEra(t *testing.T) {
 		request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge"}
 		if !lost { // a copy of the store and of its id, whose journal will end before the mark
 			for _, at := range []time.Time{time.Unix(0, 0), start} {
-				if err := influxsync.SyncFull(t.Context(), source, later, schema.WindowAt(at, 24*time.Hour)); err != nil {
+				if _, err := influxsync.SyncFull(t.Context(), source, later, schema.WindowAt(at, 24*time.Hour)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -144,7 +144,7 @@ func TestSyncFull(t *testing.T) {
 		fill(t, source, start.Add(30*time.Hour))
 		days := schema.Window{From: start.Add(-24 * time.Hour), To: start.Add(48 * time.Hour)}
 		for range 2 {
-			if err := influxsync.SyncFull(ctx, source, sink, days); err != nil {
+			if _, err := influxsync.SyncFull(ctx, source, sink, days); err != nil {
 				t.Fatal(err)
 			}
 			if diff := equalTables(t, source, sink, "usage"); diff != "" {
@@ -155,10 +155,10 @@ func TestSyncFull(t *testing.T) {
 		if err := sink.Write(ctx, []influxsync.Point{stray}); err != nil {
 			t.Fatal(err)
 		}
-		if err := influxsync.SyncFull(ctx, source, sink, days); !errors.Is(err, influxsync.ErrMismatch) {
+		if _, err := influxsync.SyncFull(ctx, source, sink, days); !errors.Is(err, influxsync.ErrMismatch) {
 			t.Errorf("a row more in the sink: %v; want ErrMismatch", err)
 		}
-		if err := influxsync.SyncFull(ctx, source, sink, schema.Window{}); err == nil {
+		if _, err := influxsync.SyncFull(ctx, source, sink, schema.Window{}); err == nil {
 			t.Error("an open window was accepted")
 		}
 	})
