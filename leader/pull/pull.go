@@ -94,21 +94,14 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 		if err != nil {
 			return total, err
 		}
-		request := influxsync.SyncRequest{
-			Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
-			Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce,
-		}
-		if slices.Contains(table.Tags, schema.Node) {
-			request.CountBy = schema.Node // the ledger says which nodes a window came of
-		}
-		synced, err := influxsync.Sync(ctx, request)
+		synced, err := influxsync.Sync(ctx, p.request(cluster, table, follower, mark))
 		if err != nil {
 			return total, err
 		}
 		if len(synced.Windows) == 0 && synced.Mark == mark {
 			return total, nil
 		}
-		if err := p.confirm(ctx, cluster, table, synced); err != nil {
+		if err := p.confirm(ctx, cluster, table, synced, p.registry.Received); err != nil {
 			return total, err
 		}
 		total.Windows += len(synced.Windows)
@@ -123,8 +116,34 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 	}
 }
 
+func (p *Puller) request(cluster string, table schema.Table, follower *influxsync.Server, mark influxsync.Mark) influxsync.SyncRequest {
+	request := influxsync.SyncRequest{Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
+		Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce}
+	if slices.Contains(table.Tags, schema.Node) {
+		request.CountBy = schema.Node // the ledger says which nodes a window came of
+	}
+	return request
+}
+
+// Again copies windows of one table once more, as the newest entries of the
+// follower's journal have them, and records them without moving the mark.
+func (p *Puller) Again(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server, windows []schema.Window) error {
+	mark, err := p.registry.Mark(ctx, cluster, table.Name)
+	if err != nil {
+		return err
+	}
+	copied, err := influxsync.CopyWindows(ctx, p.request(cluster, table, follower, mark), windows)
+	if err != nil {
+		return err
+	}
+	return p.confirm(ctx, cluster, table, copied, p.registry.Repaired)
+}
+
+// recorder is Received or Repaired of a registry.
+type recorder func(ctx context.Context, cluster, table string, receipt registry.Receipt, due []registry.Due) error
+
 // confirm records what the centre holds now.
-func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult) error {
+func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult, record recorder) error {
 	if len(synced.Foreign) > 0 {
 		reason := fmt.Sprintf("the row names another cluster than %s, whose follower it came from", cluster)
 		if err := p.registry.Quarantine(ctx, cluster, table.Name, synced.Foreign, reason); err != nil {
@@ -139,7 +158,7 @@ func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table
 	if err != nil {
 		return err
 	}
-	return p.registry.Received(ctx, cluster, table.Name, registry.Receipt{
+	return record(ctx, cluster, table.Name, registry.Receipt{
 		Mark: synced.Mark, Windows: synced.Windows, Refused: synced.Refused, NewEra: synced.NewEra,
 	}, due)
 }

@@ -3,7 +3,9 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -151,33 +153,50 @@ func (k *keeper) put(ctx context.Context, row influxsync.Refused) error {
 		ON CONFLICT DO UPDATE SET class = excluded.class, window_to = excluded.window_to, store = excluded.store,
 			reason = excluded.reason, line = excluded.line, last_at = excluded.last_at, seen = seen + 1, superseded_at = NULL`,
 		k.cluster, k.table, Refused, string(row.Class), nanos(row.Window.From), nanos(row.Window.To), k.store, int64(row.Hash),
-		row.Reason, row.Line, k.now, k.now)
+		row.Reason, strings.TrimSuffix(row.Line, "\n"), k.now, k.now)
 	return err
 }
 
-// RefusedSums are the refused rows of a window, which the centre does not hold:
-// their number and the sum of their hashes.
-type RefusedSums struct {
-	Rows   int64
-	Digest influxsync.Digest
+// KeptRows are the rows of a cluster's table that the quarantine keeps and the
+// centre's store does not hold, as far as a window's rows and digest count them.
+type KeptRows struct {
+	Refused []Quarantined // by their windows' beginnings; the discarded ones too, not the superseded
+	Foreign []ForeignRow
 }
 
-// RefusedByWindow sums the refused rows of a cluster's table, the discarded ones
-// too, by the beginnings of their windows, in [w.From, w.To).
-func (r *Registry) RefusedByWindow(ctx context.Context, cluster, table string, w schema.Window) (map[time.Time]RefusedSums, error) {
-	sums := make(map[time.Time]RefusedSums)
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var from, hash int64
-		err := scan(&from, &hash)
-		at := moment(from)
-		s := sums[at]
-		s.Rows, s.Digest = s.Rows+1, s.Digest+influxsync.Digest(hash)
-		sums[at] = s
-		return err
-	}, `SELECT window_from, hash FROM quarantine WHERE cluster = ? AND tbl = ? AND kind = ?
-		AND window_from >= ? AND window_from < ? AND superseded_at IS NULL`, cluster, table, Refused, nanos(w.From), nanos(w.To))
+// ForeignRow is a kept row that names another cluster.
+type ForeignRow struct {
+	Time time.Time
+	Hash uint64
+}
+
+// Kept reads the quarantined rows of a cluster's table in [w.From, w.To): by the
+// refused rows' windows, and by the foreign rows' own time.
+func (r *Registry) Kept(ctx context.Context, cluster, table string, w schema.Window) (KeptRows, error) {
+	var kept KeptRows
+	var err error
+	kept.Refused, err = r.quarantined(ctx, `cluster = ? AND tbl = ? AND kind = ? AND window_from >= ? AND window_from < ?
+		AND superseded_at IS NULL ORDER BY window_from`, cluster, table, Refused, nanos(w.From), nanos(w.To))
 	if err != nil {
-		return nil, fmt.Errorf("refused rows of %s %s: %w", cluster, table, err)
+		return kept, err
 	}
-	return sums, nil
+	err = each(ctx, r.reader, func(scan func(...any) error) error {
+		var text string
+		var hash int64
+		if err := scan(&text, &hash); err != nil {
+			return err
+		}
+		var point struct{ Time time.Time }
+		if err := json.Unmarshal([]byte(text), &point); err != nil {
+			return err
+		}
+		if w.Contains(point.Time) {
+			kept.Foreign = append(kept.Foreign, ForeignRow{point.Time, uint64(hash)})
+		}
+		return nil
+	}, "SELECT point, hash FROM quarantine WHERE cluster = ? AND tbl = ? AND kind = ?", cluster, table, Foreign)
+	if err != nil {
+		return kept, fmt.Errorf("read quarantine of %s %s: %w", cluster, table, err)
+	}
+	return kept, nil
 }

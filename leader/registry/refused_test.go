@@ -98,9 +98,9 @@ func TestARevisionSupersedesRefusedRows(t *testing.T) {
 			if got := refusedInLedger(t, r); got != c.refused {
 				t.Errorf("the ledger has %d refused rows, want %d", got, c.refused)
 			}
-			sums, err := r.RefusedByWindow(t.Context(), "alpha", "pod", hours(0, 1))
-			if err != nil || sums[noon].Rows != c.refused {
-				t.Errorf("sums %v, %v", sums, err)
+			rows, err := r.Kept(t.Context(), "alpha", "pod", hours(0, 1))
+			if err != nil || int64(len(rows.Refused)) != c.refused {
+				t.Errorf("kept %v, %v", rows, err)
 			}
 			if n := len(replayable(t, r)); int64(n) != c.refused {
 				t.Errorf("%d rows can be replayed, want %d", n, c.refused)
