@@ -108,9 +108,16 @@ func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store 
 	}
 	defer func() { _ = put.Close() }()
 	now := nanos(r.clock.Now())
+	unfolded := make(map[int64]bool)
 	for _, w := range windows {
 		if w.Cluster != cluster || w.Table != table {
 			return fmt.Errorf("journal entry of %s %s", w.Cluster, w.Table)
+		}
+		if at := dayOf(nanos(w.Window.From)); !unfolded[at] {
+			if err := unfold(ctx, tx, cluster, table, at); err != nil {
+				return err
+			}
+			unfolded[at] = true
 		}
 		_, err := put.ExecContext(ctx, cluster, table, nanos(w.Window.From), nanos(w.Window.To), nanos(quarterOf(w.Window.From)),
 			store, w.Revision, w.Rows, int64(w.Digest), w.Coverage, w.Reason, nanos(w.Time), now, numbers.of(w), w.Refused, w.Extra)
@@ -128,11 +135,23 @@ func (r *Registry) Extent(ctx context.Context, cluster, table string) (schema.Wi
 }
 
 func extent(ctx context.Context, q queryer, cluster, table string) (schema.Window, bool, error) {
-	var from, to sql.NullInt64
-	err := q.QueryRowContext(ctx, `SELECT (SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
-		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1)`, cluster, table).Scan(&from, &to)
+	var from, to, last, packedFrom, packedTo, packedDay sql.NullInt64
+	err := q.QueryRowContext(ctx, `SELECT
+		(SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
+		(SELECT max(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
+		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1),
+		(SELECT window_from FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day LIMIT 1),
+		(SELECT day FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1),
+		(SELECT window_to FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1)`, cluster, table).
+		Scan(&from, &last, &to, &packedFrom, &packedDay, &packedTo)
 	if err != nil {
 		return schema.Window{}, false, fmt.Errorf("extent of %s %s: %w", cluster, table, err)
+	}
+	if packedFrom.Valid && (!from.Valid || packedFrom.Int64 < from.Int64) {
+		from = packedFrom
+	}
+	if packedTo.Valid && (!to.Valid || packedDay.Int64 > last.Int64) {
+		to = packedTo
 	}
 	if !from.Valid {
 		return schema.Window{}, false, nil
@@ -140,12 +159,9 @@ func extent(ctx context.Context, q queryer, cluster, table string) (schema.Windo
 	return schema.Window{From: moment(from.Int64), To: moment(to.Int64)}, true, nil
 }
 
-// StateOK is the state of a cluster whose link works.
-const StateOK = "ok"
-
 // ClusterState is what a cluster's link was like from Since on.
 type ClusterState struct {
-	State   string    `json:"state"` // StateOK or a word such as "unreachable"
+	State   string    `json:"state"` // StateOK, StateUnknown, or the code of the gaps that it explains
 	Since   time.Time `json:"since"`
 	Message string    `json:"message,omitempty"`
 }
