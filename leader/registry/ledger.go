@@ -96,11 +96,38 @@ func (e ledgerRow) entry(names []string) LedgerEntry {
 // eachWindow calls f with the windows that begin in the span, in order, those of
 // folded days too. f asks nothing of q.
 func eachWindow(ctx context.Context, q queryer, cluster, table string, s span, f func(ledgerRow) error) error {
+	at := s.from
+	err := eachFolded(ctx, q, cluster, table, s, func(began int64, rows []ledgerRow) error {
+		if at < began {
+			if err := eachLoose(ctx, q, cluster, table, span{from: at, to: began}, f); err != nil {
+				return err
+			}
+		}
+		at = began + int64(day)
+		for _, e := range rows {
+			if e.from < s.from || e.from >= s.to {
+				continue
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || at >= s.to {
+		return err
+	}
+	return eachLoose(ctx, q, cluster, table, span{from: at, to: s.to}, f)
+}
+
+// eachFolded calls f with the windows of each folded day that the span touches,
+// in order, also those outside the span.
+func eachFolded(ctx context.Context, q queryer, cluster, table string, s span, f func(began int64, rows []ledgerRow) error) error {
 	type folded struct {
 		day    int64
 		packed []byte
 	}
-	var days []folded
+	var days []folded // before f asks again
 	err := each(ctx, q, func(scan func(...any) error) error {
 		var d folded
 		err := scan(&d.day, &d.packed)
@@ -111,31 +138,16 @@ func eachWindow(ctx context.Context, q queryer, cluster, table string, s span, f
 	if err != nil {
 		return err
 	}
-	at := s.from
 	for _, d := range days {
-		if at < d.day {
-			if err := eachLoose(ctx, q, cluster, table, span{from: at, to: d.day}, f); err != nil {
-				return err
-			}
-		}
-		at = d.day + int64(day)
 		rows, err := unpack(d.packed)
 		if err != nil {
 			return fmt.Errorf("%s: %w", moment(d.day).Format(time.DateOnly), err)
 		}
-		for _, e := range rows {
-			if e.from < s.from || e.from >= s.to {
-				continue
-			}
-			if err := f(e); err != nil {
-				return err
-			}
+		if err := f(d.day, rows); err != nil {
+			return err
 		}
 	}
-	if at >= s.to {
-		return nil
-	}
-	return eachLoose(ctx, q, cluster, table, span{from: at, to: s.to}, f)
+	return nil
 }
 
 // eachLoose calls f with the windows that begin in the span and are not folded.
