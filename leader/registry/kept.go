@@ -163,10 +163,8 @@ func (r *Registry) Replayed(ctx context.Context, replay Replay, due []Due) error
 			}
 			lower[schema.Window{From: row.From, To: row.To}]++
 		}
-		for window, rows := range lower {
-			if err := r.lowerRefused(ctx, tx, replay.Cluster, replay.Table, window, rows); err != nil {
-				return err
-			}
+		if err := lowerRefused(ctx, tx, replay.Cluster, replay.Table, lower); err != nil {
+			return err
 		}
 		now := nanos(r.clock.Now())
 		for _, row := range replay.Refused {

@@ -42,6 +42,7 @@ func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table s
 		fresh[nanos(row.Window.From)] = append(fresh[nanos(row.Window.From)], row)
 	}
 	k := &keeper{tx: tx, cluster: cluster, table: table, store: receipt.Mark.Store, now: nanos(r.clock.Now())}
+	counts := make(map[schema.Window]int64)
 	held, err := k.windows(ctx, receipt.Windows)
 	if err != nil {
 		return err
@@ -62,16 +63,13 @@ func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table s
 		if err := k.replace(ctx, from, rows); err != nil {
 			return err
 		}
-		// The same revision may come again and be refused otherwise than before.
-		err := r.revise(ctx, tx, cluster, table, []schema.Window{w.Window}, func(e *ledgerRow, _ int) { e.refused = int64(len(rows)) })
-		if err != nil {
-			return err
-		}
+		counts[schema.Window{From: moment(from), To: moment(nanos(w.Window.To))}] = int64(len(rows))
 	}
 	for _, rows := range fresh {
 		return fmt.Errorf("refused row of window %s, which is not among the received ones", rows[0].Window)
 	}
-	return nil
+	// The same revision may come again and be refused otherwise than before.
+	return setRefused(ctx, tx, cluster, table, counts)
 }
 
 // keeper changes the refused rows of one cluster's table.
