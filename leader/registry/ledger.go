@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -230,11 +231,18 @@ func (r *Registry) MarkAudited(ctx context.Context, cluster, table string, windo
 	return nil
 }
 
-// lowerRefused takes rows off a window's refused ones, in the transaction of who
+// lowerRefused takes rows off windows' refused ones, in the transaction of who
 // took them out of the quarantine because the centre's store holds them now.
-func (r *Registry) lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, window schema.Window, rows int64) error {
-	return annotate(ctx, tx, cluster, table, []schema.Window{window}, func(e *ledgerRow) { e.refused = max(0, e.refused-rows) })
+func lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = max(0, e.refused-rows[e.window()]) })
 }
+
+// setRefused says how many rows of windows were refused.
+func setRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = rows[e.window()] })
+}
+
+func (e *ledgerRow) window() schema.Window { return schema.Window{From: moment(e.from), To: moment(e.to)} }
 
 // annotate changes what is noted of windows beside their journal entries.
 func annotate(ctx context.Context, tx *sql.Tx, cluster, table string, windows []schema.Window, change func(*ledgerRow)) error {
