@@ -41,7 +41,7 @@ var internals = map[string][]string{
 
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
-var beside = map[string]bool{"internal/demo": true, "internal/e2e": true, "internal/simulator": true}
+var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/simulator": true}
 
 type source struct {
 	path string // relative to the root, with slashes
