@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -44,14 +46,12 @@ var (
 type link struct {
 	side   string
 	seed   uint64
-	tables []*table
-	kinds  []string // of reads that are left alone; for controls
 
 	mu     sync.Mutex
 	engine *embedded.Server
 	pull   int            // number of the running pull
 	rate   int            // of 1000 requests
-	nth    map[string]int // how often a request came in this pull
+	nth    map[uint64]int // how often a request came in this pull
 	about  map[int]int    // how many requests about a table came in this pull
 	struck map[string]int // faults by their kind
 	trace  []string       // of this schedule, in no order
@@ -62,7 +62,7 @@ type link struct {
 }
 
 func newLink(side string, p *plan) *link {
-	return &link{side: side, seed: p.seed, tables: p.tables, nth: make(map[string]int), about: make(map[int]int),
+	return &link{side: side, seed: p.seed, nth: make(map[uint64]int), about: make(map[int]int),
 		struck: make(map[string]int), held: make(map[int]*http.Request)}
 }
 
@@ -86,17 +86,23 @@ func (l *link) faults() int {
 	return n
 }
 
+// aboutTable is the key of a context's table: which one a call of Sync copies.
+type aboutTable struct{}
+
 // message is a request that was read.
 type message struct {
 	*http.Request
 	body  []byte
 	text  string // statement or lines
 	write bool
-	table int // -1: about none
+	table int // -1: not of Sync
 }
 
 func (l *link) read(r *http.Request) (message, error) {
-	m := message{Request: r, write: strings.HasSuffix(r.URL.Path, "/write")}
+	m := message{Request: r, write: strings.HasSuffix(r.URL.Path, "/write"), table: -1}
+	if table, ok := r.Context().Value(aboutTable{}).(int); ok {
+		m.table = table
+	}
 	if r.Body != nil {
 		var err error
 		if m.body, err = io.ReadAll(r.Body); err != nil {
@@ -112,26 +118,7 @@ func (l *link) read(r *http.Request) (message, error) {
 	case err == nil:
 		m.text = form.Get("q")
 	}
-	m.table = l.tableOf(m)
 	return m, nil
-}
-
-// tableOf is the table that a request is about, by its name in the statement or
-// the lines.
-func (l *link) tableOf(m message) int {
-	ident := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	literal := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
-	key := strings.NewReplacer(",", `\,`, " ", `\ `, "=", `\=`)
-	measurement := strings.NewReplacer(",", `\,`, " ", `\ `)
-	for i, t := range l.tables {
-		switch {
-		case m.write && (strings.HasPrefix(m.text, measurement.Replace(t.Name)+",") || strings.Contains(m.text, ",table="+key.Replace(t.Name)+" ")):
-			return i
-		case !m.write && (strings.Contains(m.text, `FROM "`+ident.Replace(t.Name)+`"`) || strings.Contains(m.text, `'`+literal.Replace(t.Name)+`'`)):
-			return i
-		}
-	}
-	return -1
 }
 
 // forward sends the request with a body to the store.
@@ -164,7 +151,7 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 		if hook != nil {
 			hook(m.table, nth)
 		}
-		if err := l.release(m); err != nil {
+		if err := l.release(m.table); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +163,7 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 	if hit {
 		l.mu.Lock()
 		l.struck[fault]++
-		l.trace = append(l.trace, fmt.Sprintf("pull %d: %s: %s: %.200s", l.pull, l.side, fault, m.text))
+		l.trace = append(l.trace, fmt.Sprintf("schedule %d, pull %d: %s: %s: %.200q", l.seed, l.pull, l.side, fault, m.text))
 		l.mu.Unlock()
 	}
 	return response, err
@@ -185,12 +172,15 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 // decide is what befalls the request, or "".
 func (l *link) decide(m message) (*rand.Rand, string) {
 	h := fnv.New64a()
-	_, _ = fmt.Fprint(h, l.side, m.write, m.URL.Query().Get("db"), m.text)
+	_, _ = fmt.Fprint(h, l.side, m.table, m.write, m.URL.Query().Get("db"), m.text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := fmt.Sprint(h.Sum64())
-	l.nth[key]++
-	random := rand.New(rand.NewPCG(l.seed<<20^uint64(l.pull), h.Sum64()+uint64(l.nth[key])))
+	nth := 0 // tables side by side may ask the same; only one's own requests have an order
+	if m.table >= 0 {
+		l.nth[h.Sum64()]++
+		nth = l.nth[h.Sum64()]
+	}
+	random := rand.New(rand.NewPCG(l.seed<<20^uint64(l.pull), h.Sum64()+uint64(nth)))
 	if !chance(random, l.rate) {
 		return random, ""
 	}
@@ -218,7 +208,7 @@ func (l *link) strike(m message, random *rand.Rand, fault string) (*http.Respons
 		}
 	case twiceLate:
 		l.mu.Lock()
-		l.held[m.table] = m.Clone(m.Context())
+		l.held[m.table] = m.Clone(context.WithoutCancel(m.Context()))
 		l.held[m.table].Body = io.NopCloser(bytes.NewReader(m.body))
 		l.mu.Unlock()
 	}
@@ -302,15 +292,15 @@ func (l *link) deliver(m message, lines []byte) error {
 // release delivers the copy of a write that was held back: before the next write
 // of its table, or before another request about it. A copy that comes after
 // newer rows would undo them; no sink could tell it from a write.
-func (l *link) release(m message) error {
+func (l *link) release(table int) error {
 	l.mu.Lock()
-	again := l.held[m.table]
-	delete(l.held, m.table)
+	again := l.held[table]
+	delete(l.held, table)
 	l.mu.Unlock()
 	if again == nil {
 		return nil
 	}
-	read, err := l.read(again.WithContext(m.Context()))
+	read, err := l.read(again)
 	if err != nil {
 		return err
 	}
@@ -321,13 +311,10 @@ func (l *link) release(m message) error {
 func (l *link) calm() {
 	l.begin(-1, 0)
 	l.mu.Lock()
-	tables := make([]int, 0, len(l.held))
-	for i := range l.held {
-		tables = append(tables, i)
-	}
+	tables := slices.Collect(maps.Keys(l.held))
 	l.mu.Unlock()
 	for _, i := range tables {
-		_ = l.release(message{Request: (&http.Request{}), table: i}) // a store that is gone has no use for it
+		_ = l.release(i) // a store that is gone has no use for it
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/influxsync/embedded"
@@ -63,6 +64,11 @@ func (v *volume) open(ctx context.Context) (err error) {
 	v.journals = nil
 	for _, t := range v.plan.tables {
 		db := v.server.Database(t.DB)
+		if v.stores[t.DB] == "" && len(v.books[0].entries) == 0 {
+			if err := v.name(ctx, db); err != nil {
+				return errors.Join(err, v.engine.Close())
+			}
+		}
 		journal, err := influxsync.OpenJournal(ctx, db, cluster, t.Table, v.clock)
 		if err != nil {
 			return errors.Join(err, v.engine.Close())
@@ -73,6 +79,14 @@ func (v *volume) open(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// name gives an empty store an id that the seed decides, where it would be random:
+// it is in requests, whose text decides what befalls them.
+func (v *volume) name(ctx context.Context, db *influxsync.Database) error {
+	id := fmt.Sprintf("%s-%d-%s", db.Name(), v.plan.seed, filepath.Base(v.dir))
+	row := influxsync.NewPoint(influxsync.StoreTable, nil, map[string]influxsync.Value{"id": influxsync.Str(id)}, time.Unix(0, 0))
+	return db.Write(ctx, []influxsync.Point{row})
 }
 
 // reopen is a restart of the follower.

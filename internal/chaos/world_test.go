@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,11 +124,12 @@ func (w *world) startCentre() error {
 	return w.centre.open(w.ctx, w.sink, sync)
 }
 
-// bounded gives a call the weather's bounds.
+// bounded gives a call the weather's bounds, and tells the links what it copies.
 func (w *world) bounded(sync syncing) syncing {
 	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
 		request.Limit, request.Span = w.weather.limit, w.weather.span
-		return sync(ctx, request)
+		about := slices.IndexFunc(w.plan.tables, func(t *table) bool { return t.Name == request.Table.Name })
+		return sync(context.WithValue(ctx, aboutTable{}, about), request)
 	}
 }
 
