@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -30,6 +31,8 @@ var (
 type StatusError struct {
 	Status  int
 	Message string
+	// RetryAfter is how long the server asks to wait; 0 where it does not say.
+	RetryAfter time.Duration
 }
 
 // Error is the status and what the server said.
@@ -82,9 +85,10 @@ func (e *WriteError) Error() string {
 	return fmt.Sprintf("write refused with status %d: %s", e.Status, e.Message)
 }
 
-// Is says that status 404 is ErrNotFound.
+// Is says that status 404 is ErrNotFound, and 409 ErrFenced.
 func (e *WriteError) Is(target error) bool {
-	return target == ErrNotFound && e.Status == http.StatusNotFound
+	return target == ErrNotFound && e.Status == http.StatusNotFound ||
+		target == ErrFenced && e.Status == http.StatusConflict
 }
 
 var droppedRows = regexp.MustCompile(`dropped=(\d+)`)
@@ -92,6 +96,9 @@ var droppedRows = regexp.MustCompile(`dropped=(\d+)`)
 func writeError(response *http.Response) error {
 	status := statusError(response)
 	if status.Status/100 != 4 {
+		return status
+	}
+	if status.Status == http.StatusTooManyRequests {
 		return status
 	}
 	refused := &WriteError{Status: status.Status, Message: status.Message}
@@ -104,14 +111,28 @@ func writeError(response *http.Response) error {
 // statusError reads at most 4 KiB of the answer, JSON or text.
 func statusError(response *http.Response) *StatusError {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	failed := &StatusError{Status: response.StatusCode}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		failed.RetryAfter = time.Duration(min(seconds, 1<<20)) * time.Second
+	}
 	var body struct{ Error string }
 	if json.Unmarshal(text, &body) == nil && body.Error != "" {
-		return &StatusError{response.StatusCode, body.Error}
+		failed.Message = body.Error
+	} else if header := response.Header.Get("X-Influxdb-Error"); header != "" {
+		failed.Message = header
+	} else {
+		failed.Message = trimMessage(text)
 	}
-	if header := response.Header.Get("X-Influxdb-Error"); header != "" {
-		return &StatusError{response.StatusCode, header}
+	return failed
+}
+
+// retryAfter is how long a server that failed asks to wait.
+func retryAfter(err error) time.Duration {
+	var failed *StatusError
+	if errors.As(err, &failed) {
+		return failed.RetryAfter
 	}
-	return &StatusError{response.StatusCode, trimMessage(text)}
+	return 0
 }
 
 // statementError is an error that came in an answer of status 200.
