@@ -55,7 +55,7 @@ type link struct {
 	about  map[int]int    // how many requests about a table came in this pull
 	struck map[string]int // faults by their kind
 	trace  []string       // of this schedule, in no order
-	held   map[int]*http.Request
+	held   map[int]held
 	hook   func(table, nth int) // is told before each request about a table
 	// answer stands in for the store, for controls; false leaves it to it.
 	answer func(request *http.Request, table int) (*http.Response, error, bool)
@@ -63,7 +63,7 @@ type link struct {
 
 func newLink(side string, p *plan) *link {
 	return &link{side: side, seed: p.seed, nth: make(map[uint64]int), about: make(map[int]int),
-		struck: make(map[string]int), held: make(map[int]*http.Request)}
+		struck: make(map[string]int), held: make(map[int]held)}
 }
 
 // begin is the start of a pull in some weather.
@@ -84,6 +84,12 @@ func (l *link) faults() int {
 		n += times
 	}
 	return n
+}
+
+// held is a copy of a write that is still on its way.
+type held struct {
+	message
+	long bool // it comes before the table's next write, not before its next request
 }
 
 // aboutTable is the key of a context's table: which one a call of Sync copies.
@@ -151,7 +157,7 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 		if hook != nil {
 			hook(m.table, nth)
 		}
-		if err := l.release(m.table); err != nil {
+		if err := l.release(m.table, m.Method == http.MethodPost); err != nil {
 			return nil, err
 		}
 	}
@@ -208,8 +214,9 @@ func (l *link) strike(m message, random *rand.Rand, fault string) (*http.Respons
 		}
 	case twiceLate:
 		l.mu.Lock()
-		l.held[m.table] = m.Clone(context.WithoutCancel(m.Context()))
-		l.held[m.table].Body = io.NopCloser(bytes.NewReader(m.body))
+		copied := m
+		copied.Request = m.Clone(context.WithoutCancel(m.Context()))
+		l.held[m.table] = held{copied, random.IntN(2) == 0}
 		l.mu.Unlock()
 	}
 	response, err := l.forward(m, m.body)
@@ -289,22 +296,20 @@ func (l *link) deliver(m message, lines []byte) error {
 	return response.Body.Close()
 }
 
-// release delivers the copy of a write that was held back: before the next write
-// of its table, or before another request about it. A copy that comes after
-// newer rows would undo them; no sink could tell it from a write.
-func (l *link) release(table int) error {
+// release delivers the copy of a write that was held back, at the latest before
+// the table's next change. One that comes after newer rows would undo them; no
+// sink could tell it from a write.
+func (l *link) release(table int, changes bool) error {
 	l.mu.Lock()
-	again := l.held[table]
-	delete(l.held, table)
+	again, ok := l.held[table]
+	if ok = ok && (changes || !again.long); ok {
+		delete(l.held, table)
+	}
 	l.mu.Unlock()
-	if again == nil {
+	if !ok {
 		return nil
 	}
-	read, err := l.read(again)
-	if err != nil {
-		return err
-	}
-	return l.deliver(read, read.body)
+	return l.deliver(again.message, again.body)
 }
 
 // calm delivers what is held back and ends all faults.
@@ -314,7 +319,7 @@ func (l *link) calm() {
 	tables := slices.Collect(maps.Keys(l.held))
 	l.mu.Unlock()
 	for _, i := range tables {
-		_ = l.release(i) // a store that is gone has no use for it
+		_ = l.release(i, true) // a store that is gone has no use for it
 	}
 }
 

@@ -130,12 +130,12 @@ func (m *model) confirmed(b *books, store string, window, n int, were before) {
 // compare says what is wrong with the rows of the centre.
 func (m *model) compare(held map[key]influxsync.Point) error {
 	for k := range m.must {
-		if _, ok := held[k]; !ok {
+		if _, ok := held[k]; !ok && !m.replaced(k) {
 			return fmt.Errorf("lost %s, which was confirmed", describe(m.may[k][0]))
 		}
 	}
 	for k, row := range held {
-		if !slices.ContainsFunc(m.may[k], func(allowed influxsync.Point) bool { return same(row, allowed) }) {
+		if !m.allows(m.may[k], row) {
 			if len(m.may[k]) == 0 {
 				return fmt.Errorf("holds %s, which no pull can have brought", describe(row))
 			}
@@ -144,6 +144,26 @@ func (m *model) compare(held map[key]influxsync.Point) error {
 	}
 	return nil
 }
+
+// allows says whether a row is one of some versions, or, where versions have
+// different fields, made of several: a write takes no field away.
+func (m *model) allows(versions []influxsync.Point, row influxsync.Point) bool {
+	from := func(field influxsync.FieldValue) func(influxsync.Point) bool {
+		return func(version influxsync.Point) bool {
+			value, ok := version.Field(field.Name)
+			return ok && value == field.Value
+		}
+	}
+	mixed := m.plan.loose && len(versions) > 1
+	for _, field := range row.Fields {
+		mixed = mixed && slices.ContainsFunc(versions, from(field))
+	}
+	return mixed || slices.ContainsFunc(versions, func(version influxsync.Point) bool { return same(row, version) })
+}
+
+// replaced says whether a pull that failed may have been replacing a row by one
+// with fewer fields, which is to delete it first.
+func (m *model) replaced(k key) bool { return m.plan.loose && len(m.may[k]) > 1 }
 
 // exact says what is wrong with the rows of the centre when everything that is
 // settled was pulled: each row of each window as it was settled last.

@@ -28,6 +28,9 @@ type plan struct {
 	seed    uint64
 	start   time.Time // of window 0
 	windows int
+	// loose: a row's versions have different fields; else a row has the same ones
+	// in each.
+	loose bool
 	tables  []*table
 	steps   []step
 }
@@ -97,7 +100,7 @@ func (p *plan) index(t time.Time) int { return int(t.Sub(p.start) / schema.Minut
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 0xC4A05))
 	midnight := time.Date(2026, 3, 1+r.IntN(300), 0, 0, 0, 0, time.UTC)
-	p := &plan{seed: seed, start: midnight.Add(-time.Duration(3+r.IntN(20)) * schema.Minute), windows: 31 + r.IntN(12)}
+	p := &plan{seed: seed, start: midnight.Add(-time.Duration(3+r.IntN(20)) * schema.Minute), windows: 31 + r.IntN(12), loose: r.IntN(4) == 0}
 	for p.rowCount() < leastRows {
 		p.tables = nil
 		p.windows += 2
@@ -174,8 +177,8 @@ func (p *plan) makeTable(r *rand.Rand, known schema.Table) *table {
 	return t
 }
 
-// row is a version of the row that a series has in a window: what it has is
-// fixed, as each write has every field, and what it holds is new.
+// row is a version of the row that a series has in a window. What it holds is
+// new.
 func (p *plan) row(r *rand.Rand, table, series, window int) influxsync.Point {
 	t := p.tables[table]
 	fixed := rand.New(rand.NewPCG(p.seed, uint64(table)<<40|uint64(series)<<20|uint64(window)))
@@ -189,6 +192,9 @@ func (p *plan) row(r *rand.Rand, table, series, window int) influxsync.Point {
 		has := fixed.IntN(4) > 0
 		if field.Name == t.conflict {
 			has = fixed.IntN(10) == 0
+		}
+		if p.loose && field.Name != t.conflict {
+			has = r.IntN(4) > 0
 		}
 		if has || len(fields) == 0 && i == len(t.Fields)-1 {
 			fields[field.Name] = value(r, field.Type, zero)
@@ -211,7 +217,7 @@ func (p *plan) rows(r *rand.Rand, table, window int) []influxsync.Point {
 // String is every decision of the plan.
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schedule %d: %d windows from %s\n", p.seed, p.windows, p.start.Format(time.RFC3339))
+	fmt.Fprintf(&b, "schedule %d: %d windows from %s, loose %t\n", p.seed, p.windows, p.start.Format(time.RFC3339), p.loose)
 	for i, t := range p.tables {
 		fmt.Fprintf(&b, "table %d %q in %s, tags %q, conflict %q, fields %v\n", i, t.Name, t.DB, t.Tags, t.conflict, t.Fields)
 		for _, s := range t.series {

@@ -60,12 +60,29 @@ func (b *books) clone() *books {
 func (b *books) wrote(p *plan, rows []influxsync.Point) {
 	for _, row := range rows {
 		k, w := keyOf(row), p.index(row.Time)
+		if stored := b.rows[k]; len(stored) > 0 {
+			row = merge(stored[len(stored)-1], row)
+		}
 		b.rows[k] = append(b.rows[k], row)
 		if b.windows[w] == nil {
 			b.windows[w] = make(map[key]bool)
 		}
 		b.windows[w][k] = true
 	}
+}
+
+// merge is a row after another one of its key was written over it: fields that
+// only the former has stay.
+func merge(former, row influxsync.Point) influxsync.Point {
+	fields := slices.Clone(row.Fields)
+	for _, field := range former.Fields {
+		if _, ok := row.Field(field.Name); !ok {
+			fields = append(fields, field)
+		}
+	}
+	row.Fields = fields
+	row.Sort()
+	return row
 }
 
 // entry is what a journal has to say of a window as it is.

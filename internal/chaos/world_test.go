@@ -128,6 +128,7 @@ func (w *world) startCentre() error {
 func (w *world) bounded(sync syncing) syncing {
 	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
 		request.Limit, request.Span = w.weather.limit, w.weather.span
+		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() } // no time passes
 		about := slices.IndexFunc(w.plan.tables, func(t *table) bool { return t.Name == request.Table.Name })
 		return sync(context.WithValue(ctx, aboutTable{}, about), request)
 	}
