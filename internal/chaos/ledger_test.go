@@ -69,14 +69,20 @@ func (w *world) checkLedger() error {
 		if err != nil {
 			return err
 		}
-		if err := w.models[i].entered(w.source.books[i], w.source.store(i), entries); err != nil {
+		held, err := w.centre.held(w.ctx, t)
+		if err != nil {
+			return err
+		}
+		if err := w.models[i].entered(w.source.books[i], w.source.store(i), entries, held); err != nil {
 			return fmt.Errorf("the ledger of %q %w", t.Name, err)
 		}
 	}
 	return w.checkCompleteness()
 }
 
-func (m *model) entered(b *books, store string, entries []registry.LedgerEntry) error {
+// entered compares the ledger's windows with what was confirmed, and with the rows
+// that the centre holds of them.
+func (m *model) entered(b *books, store string, entries []registry.LedgerEntry, held map[key]influxsync.Point) error {
 	for window := range b.settled {
 		s, _ := b.newest(window)
 		m.last[window] = []received{{s.entry, store}}
@@ -88,52 +94,127 @@ func (m *model) entered(b *books, store string, entries []registry.LedgerEntry) 
 		window := m.plan.index(got.Window.From)
 		agrees := func(want received) bool {
 			return got.Window == want.Window && got.Revision == want.Revision && got.Rows == want.Rows && got.Digest == want.Digest &&
-				got.Store == want.store && got.Coverage == want.Coverage && got.Reason == want.Reason
+				got.Store == want.store && got.Coverage == want.Coverage && got.Reason == want.Reason && got.Entered.Equal(want.Time)
 		}
 		if !slices.ContainsFunc(m.last[window], agrees) {
 			return fmt.Errorf("has %+v, want one of %+v", got, m.last[window])
+		}
+		if s, ok := b.newest(window); ok {
+			if err := m.counted(b, s, got, held); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// checkCompleteness: of each table of minutes, what was received and what is
-// missing make up what must exist.
+// counted compares what the ledger says of a window's rows.
+func (m *model) counted(b *books, s settlement, got registry.LedgerEntry, held map[key]influxsync.Point) error {
+	nodes := make(map[string]bool)
+	var refused, extra int64
+	for k, version := range s.rows {
+		row := b.rows[k][version]
+		switch {
+		case m.isForeign(row):
+			continue
+		case m.conflicts(row):
+			refused++
+		}
+		nodes[row.Tag(schema.Node)] = true
+	}
+	for k, row := range held {
+		if _, ok := s.rows[k]; !ok && got.Window.Contains(row.Time) {
+			extra++
+		}
+	}
+	if got.Refused != refused || got.Extra != extra {
+		return fmt.Errorf("has %d refused rows and %d beyond the source's in %+v, want %d and %d", got.Refused, got.Extra, got, refused, extra)
+	}
+	delete(nodes, "")
+	if want := slices.Sorted(maps.Keys(nodes)); slices.Contains(m.table.Tags, schema.Node) && !slices.Equal(got.Nodes, want) {
+		return fmt.Errorf("has nodes %q in %s, want %q", got.Nodes, got.Window, want)
+	}
+	return nil
+}
+
+// checkCompleteness: what was received and what is missing make up what must
+// exist, and the sums are those of the ledger.
 func (w *world) checkCompleteness() error {
-	quarters, err := w.centre.registry.Completeness(w.ctx, cluster, schema.Window{From: w.plan.start.Add(-time.Hour), To: w.plan.window(w.plan.windows).From})
+	all, err := w.centre.registry.Completeness(w.ctx, cluster, schema.Window{From: w.plan.start.Add(-time.Hour), To: w.plan.window(w.plan.windows).From})
 	if err != nil {
 		return err
 	}
 	first := w.plan.windows
 	for i, t := range w.plan.tables {
-		if t.DB == schema.MinuteDB && t.exact && len(w.models[i].last) > 0 {
-			first = min(first, slices.Min(slices.Collect(maps.Keys(w.models[i].last))))
+		for window := range w.models[i].last {
+			if registry := slices.ContainsFunc(schema.Pulled, func(known schema.Table) bool { return known.Name == t.Name }); registry && t.DB == schema.MinuteDB {
+				first = min(first, window)
+			}
 		}
 	}
 	for i, t := range w.plan.tables {
-		if !t.exact {
+		if !slices.ContainsFunc(schema.Pulled, func(known schema.Table) bool { return known.Name == t.Name }) {
 			continue
 		}
-		var sum registry.Completeness
-		var missing time.Duration
-		for _, q := range quarters {
-			if q.Table != t.Name {
+		entries, err := w.centre.registry.Ledger(w.ctx, cluster, t.Name, w.always())
+		if err != nil {
+			return err
+		}
+		if err := w.models[i].adds(all, entries, first); err != nil {
+			return fmt.Errorf("the completeness of %q %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// adds compares a table's completeness with its ledger. First is the window from
+// which on each minute must have one.
+func (m *model) adds(all []registry.Completeness, entries []registry.LedgerEntry, first int) error {
+	var want, got registry.Completeness
+	for _, e := range entries {
+		want.Windows++
+		want.Rows += e.Rows
+		want.Revisions += e.Revision
+		want.Refused += e.Refused
+		want.Extra += e.Extra
+		want.Overlaps += e.Overlaps
+	}
+	missing, lacking := make(map[int]bool), 0
+	for _, part := range all {
+		if part.Table != m.table.Name {
+			continue
+		}
+		got.Windows += part.Windows
+		got.Rows += part.Rows
+		got.Revisions += part.Revisions
+		got.Refused += part.Refused
+		got.Extra += part.Extra
+		got.Overlaps += part.Overlaps
+		got.Expected += part.Expected
+		got.Received += part.Received
+		for _, gap := range part.Missing {
+			if gap.Reason == registry.GapQuarantined {
 				continue
 			}
-			sum.Expected += q.Expected
-			sum.Received += q.Received
-			sum.Rows += q.Rows
-			for _, gap := range q.Missing {
-				missing += gap.To.Sub(gap.From)
+			lacking += gap.Windows
+			for at := gap.From; gap.Node == "" && at.Before(gap.To); at = at.Add(schema.Minute) {
+				missing[m.plan.index(at)] = true
 			}
 		}
-		if first == w.plan.windows {
-			continue
+	}
+	if m.table.DB == schema.MinuteDB {
+		if got.Expected != got.Received+lacking {
+			return fmt.Errorf("expects %d, has %d and misses %d", got.Expected, got.Received, lacking)
 		}
-		m := w.models[i]
-		if want := w.plan.windows - first; sum.Expected != want || sum.Received != len(m.last) || missing != time.Duration(want-len(m.last))*schema.Minute {
-			return fmt.Errorf("the completeness of %q is %d of %d windows and %s missing, want %d of %d", t.Name, sum.Received, sum.Expected, missing, len(m.last), want)
+		for window := first; window < m.plan.windows; window++ {
+			if _, came := m.last[window]; came == missing[window] {
+				return fmt.Errorf("says that window %d is missing: %t, that it came: %t", window, missing[window], came)
+			}
 		}
+	}
+	got.Expected, got.Received = 0, 0
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		return fmt.Errorf("is %+v, the ledger's sums are %+v", got, want)
 	}
 	return nil
 }

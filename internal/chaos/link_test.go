@@ -44,8 +44,8 @@ var (
 // link carries requests to a store, which may be replaced, and does to each
 // what its seed, the pull and the request itself decide.
 type link struct {
-	side   string
-	seed   uint64
+	side string
+	seed uint64
 
 	mu     sync.Mutex
 	engine *embedded.Server

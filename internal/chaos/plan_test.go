@@ -30,9 +30,9 @@ type plan struct {
 	windows int
 	// loose: a row's versions have different fields; else a row has the same ones
 	// in each.
-	loose bool
-	tables  []*table
-	steps   []step
+	loose  bool
+	tables []*table
+	steps  []step
 }
 
 // table is a random table and its series.
