@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -96,11 +97,38 @@ func (e ledgerRow) entry(names []string) LedgerEntry {
 // eachWindow calls f with the windows that begin in the span, in order, those of
 // folded days too. f asks nothing of q.
 func eachWindow(ctx context.Context, q queryer, cluster, table string, s span, f func(ledgerRow) error) error {
+	at := s.from
+	err := eachFolded(ctx, q, cluster, table, s, func(began int64, rows []ledgerRow) error {
+		if at < began {
+			if err := eachLoose(ctx, q, cluster, table, span{from: at, to: began}, f); err != nil {
+				return err
+			}
+		}
+		at = began + int64(day)
+		for _, e := range rows {
+			if e.from < s.from || e.from >= s.to {
+				continue
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || at >= s.to {
+		return err
+	}
+	return eachLoose(ctx, q, cluster, table, span{from: at, to: s.to}, f)
+}
+
+// eachFolded calls f with the windows of each folded day that the span touches,
+// in order, also those outside the span.
+func eachFolded(ctx context.Context, q queryer, cluster, table string, s span, f func(began int64, rows []ledgerRow) error) error {
 	type folded struct {
 		day    int64
 		packed []byte
 	}
-	var days []folded
+	var days []folded // before f asks again
 	err := each(ctx, q, func(scan func(...any) error) error {
 		var d folded
 		err := scan(&d.day, &d.packed)
@@ -111,31 +139,16 @@ func eachWindow(ctx context.Context, q queryer, cluster, table string, s span, f
 	if err != nil {
 		return err
 	}
-	at := s.from
 	for _, d := range days {
-		if at < d.day {
-			if err := eachLoose(ctx, q, cluster, table, span{from: at, to: d.day}, f); err != nil {
-				return err
-			}
-		}
-		at = d.day + int64(day)
 		rows, err := unpack(d.packed)
 		if err != nil {
 			return fmt.Errorf("%s: %w", moment(d.day).Format(time.DateOnly), err)
 		}
-		for _, e := range rows {
-			if e.from < s.from || e.from >= s.to {
-				continue
-			}
-			if err := f(e); err != nil {
-				return err
-			}
+		if err := f(d.day, rows); err != nil {
+			return err
 		}
 	}
-	if at >= s.to {
-		return nil
-	}
-	return eachLoose(ctx, q, cluster, table, span{from: at, to: s.to}, f)
+	return nil
 }
 
 // eachLoose calls f with the windows that begin in the span and are not folded.
@@ -218,11 +231,18 @@ func (r *Registry) MarkAudited(ctx context.Context, cluster, table string, windo
 	return nil
 }
 
-// lowerRefused takes rows off a window's refused ones, in the transaction of who
+// lowerRefused takes rows off windows' refused ones, in the transaction of who
 // took them out of the quarantine because the centre's store holds them now.
-func (r *Registry) lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, window schema.Window, rows int64) error {
-	return annotate(ctx, tx, cluster, table, []schema.Window{window}, func(e *ledgerRow) { e.refused = max(0, e.refused-rows) })
+func lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = max(0, e.refused-rows[e.window()]) })
 }
+
+// setRefused says how many rows of windows were refused.
+func setRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = rows[e.window()] })
+}
+
+func (e *ledgerRow) window() schema.Window { return schema.Window{From: moment(e.from), To: moment(e.to)} }
 
 // annotate changes what is noted of windows beside their journal entries.
 func annotate(ctx context.Context, tx *sql.Tx, cluster, table string, windows []schema.Window, change func(*ledgerRow)) error {

@@ -39,7 +39,7 @@ func (c *comparison) parts(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	quarters, err := c.sums(ctx, "SELECT quarter, "+sumColumns+` FROM ledger
-		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? GROUP BY quarter`, from, to)
+		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? GROUP BY +quarter`, from, to) // by the primary key, not by the quarters' index
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (r *Registry) Received(ctx context.Context, cluster, table string, receipt 
 		if err := r.enter(ctx, tx, cluster, table, receipt.Mark.Store, receipt.Windows); err != nil {
 			return err
 		}
-		if err := r.keepRefused(ctx, tx, cluster, table, receipt.Refused); err != nil {
+		if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
 		return r.addDue(ctx, tx, due)
