@@ -3,6 +3,7 @@ package influxsync
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +11,8 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
-// GetTables are the names of the database's tables.
+// GetTables are the names of the database's tables. A database that does not
+// exist is ErrNotFound, though the server says that it has no tables.
 func (d *Database) GetTables(ctx context.Context) ([]string, error) {
 	var names []string
 	err := d.Select(ctx, "SHOW MEASUREMENTS", func(p Point) error {
@@ -19,10 +21,21 @@ func (d *Database) GetTables(ctx context.Context) ([]string, error) {
 		}
 		return nil
 	})
+	if err == nil && len(names) == 0 {
+		err = d.exists(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	return names, nil
+}
+
+func (d *Database) exists(ctx context.Context) error {
+	names, err := d.server.Databases(ctx)
+	if err == nil && !slices.Contains(names, d.name) {
+		err = fmt.Errorf("database %s: %w", d.name, ErrNotFound)
+	}
+	return err
 }
 
 // GetTable is a table as the database describes it: its tags and its fields,
