@@ -2,6 +2,7 @@ package influxsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -38,6 +39,9 @@ func (d *Database) exists(ctx context.Context) error {
 	return err
 }
 
+// errTwoTypes: a field has different types in different shards.
+var errTwoTypes = errors.New("has two types")
+
 // GetTable is a table as the database describes it: its tags and its fields,
 // all of them optional, without a grain. A table without rows is ErrNotFound.
 // A field that has different types in different shards is an error.
@@ -56,7 +60,7 @@ func (d *Database) GetTable(ctx context.Context, name string) (schema.Table, err
 			return fmt.Errorf("field %q has type %q", key.Str(), kind.Str())
 		}
 		if n := len(table.Fields); n > 0 && table.Fields[n-1].Name == key.Str() {
-			return fmt.Errorf("field %q has two types", key.Str())
+			return fmt.Errorf("field %q: %w", key.Str(), errTwoTypes)
 		}
 		table.Fields = append(table.Fields, schema.Field{Name: key.Str(), Type: fieldType, Optional: true})
 		return nil
