@@ -242,7 +242,9 @@ func setRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map
 	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = rows[e.window()] })
 }
 
-func (e *ledgerRow) window() schema.Window { return schema.Window{From: moment(e.from), To: moment(e.to)} }
+func (e *ledgerRow) window() schema.Window {
+	return schema.Window{From: moment(e.from), To: moment(e.to)}
+}
 
 // annotate changes what is noted of windows beside their journal entries.
 func annotate(ctx context.Context, tx *sql.Tx, cluster, table string, windows []schema.Window, change func(*ledgerRow)) error {
