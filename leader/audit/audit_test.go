@@ -257,6 +257,11 @@ func TestEachKindIsFoundAndRepaired(t *testing.T) {
 		}, []string{"pod rows-missing 4+1"}, []string{"pod rows-missing 4+1 repaired"}},
 		"a row changed": {func(b *bench) { b.write(row(schema.PodMinute, 6, "p", 6)) },
 			[]string{"pod rows-differ 6"}, []string{"pod rows-differ 6 repaired"}},
+		"a field added to a row": {func(b *bench) {
+			grown := row(schema.PodMinute, 6, "p", 5)
+			grown.Fields = append(grown.Fields, influxsync.FieldValue{Name: "zz", Value: influxsync.Int(1)})
+			b.write(grown)
+		}, []string{"pod rows-differ 6"}, []string{"pod rows-differ 6 repaired"}},
 		"a row added": {func(b *bench) { b.write(row(schema.PodMinute, 7, "r", 5)) },
 			[]string{"pod rows-extra 7"}, []string{"pod rows-extra 7"}},
 		"a row added where no window is": {func(b *bench) { b.write(row(schema.PodMinute, 30, "r", 5)) },
