@@ -20,9 +20,6 @@ const (
 // leastRows is how many rows the tables of a schedule have at least.
 const leastRows = 500
 
-// conflicts says whether the centre has other types in some schedules.
-const conflicts = false
-
 // plan is a schedule: all that its seed decides before it runs.
 type plan struct {
 	seed    uint64
@@ -149,6 +146,12 @@ func (p *plan) makeTable(r *rand.Rand, known schema.Table) *table {
 	tags := shuffled(r, tagNames)[:1+r.IntN(3)]
 	if r.IntN(3) == 0 {
 		tags[0] = t.Fields[0].Name // a tag and a field of one name
+	}
+	if p.loose && !replacesNamesakes {
+		tags = slices.DeleteFunc(tags, func(tag string) bool {
+			return slices.ContainsFunc(t.Fields, func(f schema.Field) bool { return f.Name == tag })
+		})
+		tags = append(tags, "host")
 	}
 	t.Tags = append(t.Tags, tags...)
 	count := 5 + r.IntN(4)

@@ -183,7 +183,13 @@ func (w *world) do(s step) error {
 		if err := copyDir(dir, w.yesterday()); err != nil {
 			return err
 		}
-		return w.replace(dir, cloneBooks(w.saved))
+		if err := w.replace(dir, cloneBooks(w.saved)); err != nil {
+			return err
+		}
+		for i, m := range w.models {
+			m.wentBack(w.source.books[i], w.source.store(i))
+		}
+		return nil
 	}
 	return fmt.Errorf("no step %s", s.kind)
 }
