@@ -40,10 +40,9 @@ type Receipt struct {
 
 // Received records a confirmed step of a sync in one transaction: the new mark,
 // the windows as the ledger's newest, the rows that were refused, and the work
-// that the windows make due. It may be repeated. The ledger has of each window
-// the entry that the sink agreed with last: one that is older than the ledger's
-// is of a store that went back to a copy. A window that comes from a store with
-// another id counts as an overlap.
+// that the windows make due. It may be repeated. A window whose entry is neither
+// of a higher revision nor later than the ledger's is left out, unless it comes
+// from a store with another id: then it counts as an overlap.
 func (r *Registry) Received(ctx context.Context, cluster, table string, receipt Receipt, due []Due) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
 		if err := r.advance(ctx, tx, cluster, table, receipt); err != nil {
@@ -103,7 +102,7 @@ func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store 
 			digest = excluded.digest, coverage = excluded.coverage, reason = excluded.reason, entry_time = excluded.entry_time,
 			received_at = excluded.received_at, nodes = excluded.nodes, refused = excluded.refused, extra = excluded.extra,
 			overlaps = overlaps + (store <> excluded.store), store = excluded.store
-		WHERE store <> excluded.store OR entry_time <> excluded.entry_time`)
+		WHERE store <> excluded.store OR excluded.revision > revision OR excluded.entry_time > entry_time`)
 	if err != nil {
 		return err
 	}
