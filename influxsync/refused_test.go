@@ -192,14 +192,14 @@ func TestSyncAttempts(t *testing.T) {
 	store := influxtest.Open(t, t.TempDir())
 	for name, test := range map[string]struct {
 		answers []*http.Response
-		writes  int
+		writes  int              // with that of how far the copy is to reach
 		class   influxsync.Class // of the error; "" is none
 		pauses  []time.Duration  // least ones
 	}{
-		"busy, then failing": {[]*http.Response{says(503, "busy"), says(500, "engine: x"), nil}, 4, "", []time.Duration{125e6, 250e6, 500e6}},
-		"asked to wait":      {[]*http.Response{says(429, "slow down", "Retry-After", "3")}, 2, "", []time.Duration{3e9}},
-		"asked for an hour":  {[]*http.Response{says(503, "later", "Retry-After", "3600")}, 2, "", []time.Duration{5e9}},
-		"cache is full":      {[]*http.Response{says(500, "engine: cache-max-memory-size exceeded: (1/1)")}, 2, "", []time.Duration{125e6}},
+		"busy, then failing": {[]*http.Response{says(503, "busy"), says(500, "engine: x"), nil}, 5, "", []time.Duration{125e6, 250e6, 500e6}},
+		"asked to wait":      {[]*http.Response{says(429, "slow down", "Retry-After", "3")}, 3, "", []time.Duration{3e9}},
+		"asked for an hour":  {[]*http.Response{says(503, "later", "Retry-After", "3600")}, 3, "", []time.Duration{5e9}},
+		"cache is full":      {[]*http.Response{says(500, "engine: cache-max-memory-size exceeded: (1/1)")}, 3, "", []time.Duration{125e6}},
 		"no end": {[]*http.Response{says(500, "x"), says(500, "x"), says(500, "x"), says(500, "x"), says(500, "x")}, 5, influxsync.Failing,
 			[]time.Duration{125e6, 250e6, 500e6, 1e9}},
 		"full disk":      {[]*http.Response{says(500, "write /wal/1: no space left on device")}, 1, influxsync.DiskFull, nil},

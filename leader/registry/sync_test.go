@@ -266,7 +266,7 @@ func TestQuarantine(t *testing.T) {
 		}
 		clk.Advance(time.Minute)
 	}
-	kept, err := r.Quarantined(t.Context(), "", 10)
+	kept, err := r.Quarantined(t.Context(), QuarantineFilter{}, 0, 10)
 	if err != nil || len(kept) != 2 || kept[0].Seen != 3 || !kept[0].First.Equal(noon) || !kept[0].Last.Equal(noon.Add(2*time.Minute)) ||
 		!strings.Contains(string(kept[0].Point), "4611686018427387906") {
 		t.Errorf("kept %+v, %v", kept, err)
@@ -274,7 +274,7 @@ func TestQuarantine(t *testing.T) {
 	if n, err := r.QuarantineCount(t.Context(), "alpha"); n != 6 || err != nil {
 		t.Errorf("counted %d, %v; want 6", n, err)
 	}
-	if other, err := r.Quarantined(t.Context(), "beta", 10); len(other) != 0 || err != nil {
+	if other, err := r.Quarantined(t.Context(), QuarantineFilter{Cluster: "beta"}, 0, 10); len(other) != 0 || err != nil {
 		t.Errorf("of another cluster: %v, %v", other, err)
 	}
 }
