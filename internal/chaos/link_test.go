@@ -54,6 +54,7 @@ type link struct {
 	nth    map[uint64]int // how often a request came in this pull
 	about  map[int]int    // how many requests about a table came in this pull
 	struck map[string]int // faults by their kind
+	lies   map[int]bool   // tables whose lines were dropped in silence
 	trace  []string       // of this schedule, in no order
 	held   map[int]held
 	hook   func(table, nth int) // is told before each request about a table
@@ -63,7 +64,7 @@ type link struct {
 
 func newLink(side string, p *plan) *link {
 	return &link{side: side, seed: p.seed, nth: make(map[uint64]int), about: make(map[int]int),
-		struck: make(map[string]int), held: make(map[int]held)}
+		struck: make(map[string]int), lies: make(map[int]bool), held: make(map[int]held)}
 }
 
 // begin is the start of a pull in some weather.
@@ -94,6 +95,13 @@ type held struct {
 
 // aboutTable is the key of a context's table: which one a call of Sync copies.
 type aboutTable struct{}
+
+// lied says whether lines about a table were dropped in silence.
+func (l *link) lied(table int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lies[table]
+}
 
 // message is a request that was read.
 type message struct {
@@ -169,6 +177,7 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 	if hit {
 		l.mu.Lock()
 		l.struck[fault]++
+		l.lies[m.table] = l.lies[m.table] || fault == dropped
 		l.trace = append(l.trace, fmt.Sprintf("schedule %d, pull %d: %s: %s: %.200q", l.seed, l.pull, l.side, fault, m.text))
 		l.mu.Unlock()
 	}

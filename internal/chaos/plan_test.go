@@ -40,6 +40,12 @@ type table struct {
 	conflict string // a field that has another type in the centre, on the first day; "" is none
 }
 
+// mends says whether a centre can take a field away from a row of the table: it
+// deletes by tags, and by fields that it can describe.
+func (t *table) mends() bool {
+	return t.conflict == "" && !slices.ContainsFunc(t.Fields, func(f schema.Field) bool { return slices.Contains(t.Tags, f.Name) })
+}
+
 // series has rows in the windows [from, to).
 type series struct {
 	tags     map[string]string
@@ -129,7 +135,7 @@ func (p *plan) makeTables(r *rand.Rand) {
 	case 1:
 		p.tables = append(p.tables, p.makeTable(r, schema.Table{Name: pick(r, tableNames), DB: schema.MinuteDB}))
 	}
-	if conflicts && r.IntN(4) == 0 {
+	if r.IntN(4) == 0 {
 		t := p.tables[r.IntN(3)]
 		t.conflict = "conflicting"
 		t.Fields = append(t.Fields, schema.Field{Name: t.conflict, Type: schema.Integer, Optional: true})
@@ -146,12 +152,6 @@ func (p *plan) makeTable(r *rand.Rand, known schema.Table) *table {
 	tags := shuffled(r, tagNames)[:1+r.IntN(3)]
 	if r.IntN(3) == 0 {
 		tags[0] = t.Fields[0].Name // a tag and a field of one name
-	}
-	if p.loose && !replacesNamesakes {
-		tags = slices.DeleteFunc(tags, func(tag string) bool {
-			return slices.ContainsFunc(t.Fields, func(f schema.Field) bool { return f.Name == tag })
-		})
-		tags = append(tags, "host")
 	}
 	t.Tags = append(t.Tags, tags...)
 	count := 5 + r.IntN(4)

@@ -183,13 +183,7 @@ func (w *world) do(s step) error {
 		if err := copyDir(dir, w.yesterday()); err != nil {
 			return err
 		}
-		if err := w.replace(dir, cloneBooks(w.saved)); err != nil {
-			return err
-		}
-		for i, m := range w.models {
-			m.wentBack(w.source.books[i], w.source.store(i))
-		}
-		return nil
+		return w.replace(dir, cloneBooks(w.saved))
 	}
 	return fmt.Errorf("no step %s", s.kind)
 }
@@ -202,6 +196,9 @@ func (w *world) replace(dir string, known []*books) error {
 	}
 	if err := os.RemoveAll(old.dir); err != nil {
 		return err
+	}
+	for _, m := range w.models {
+		m.again = true
 	}
 	next, err := newVolume(w.ctx, w.plan, w.clock, dir, known)
 	if err == nil {
@@ -258,6 +255,7 @@ func (w *world) check(were []before) error {
 		if err != nil {
 			return err
 		}
+		w.models[i].again = w.models[i].again || w.links[1].lied(i)
 		if err := w.models[i].pulled(w.source.books[i], w.source.store(i), were[i], mark); err != nil {
 			return fmt.Errorf("pull %d, table %q: %w", w.pulls, t.Name, err)
 		}
