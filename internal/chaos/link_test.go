@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/accumulus-metering/accumulus/influxsync/embedded"
 )
 
 // What befalls a request. What "was done" reached the server.
@@ -48,7 +46,7 @@ type link struct {
 	seed uint64
 
 	mu     sync.Mutex
-	engine *embedded.Server
+	next   http.RoundTripper
 	pull   int            // number of the running pull
 	rate   int            // of 1000 requests
 	nth    map[uint64]int // how often a request came in this pull
@@ -65,6 +63,13 @@ type link struct {
 func newLink(side string, p *plan) *link {
 	return &link{side: side, seed: p.seed, nth: make(map[uint64]int), about: make(map[int]int),
 		struck: make(map[string]int), lies: make(map[int]bool), held: make(map[int]held)}
+}
+
+// lead makes the link one to another store.
+func (l *link) lead(next http.RoundTripper) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = next
 }
 
 // begin is the start of a pull in some weather.
@@ -140,14 +145,14 @@ func (l *link) forward(m message, body []byte) (*http.Response, error) {
 	r := m.Clone(m.Context())
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	l.mu.Lock()
-	answer, engine := l.answer, l.engine
+	answer, next := l.answer, l.next
 	l.mu.Unlock()
 	if answer != nil {
 		if response, err, done := answer(r, m.table); done {
 			return response, err
 		}
 	}
-	return engine.Transport().RoundTrip(r)
+	return next.RoundTrip(r)
 }
 
 // RoundTrip decides by the request's own text, and by how often it came, so that
