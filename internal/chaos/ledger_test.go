@@ -14,21 +14,21 @@ import (
 
 // checkQuarantine: what was confirmed and not taken is kept.
 func (w *world) checkQuarantine() error {
-	for i, t := range w.plan.tables {
-		kept, err := w.centre.registry.Kept(w.ctx, cluster, t.Name, w.always())
-		if err != nil {
-			return err
+	kept, err := w.centre.registry.Quarantined(w.ctx, registry.QuarantineFilter{Cluster: cluster}, 0, 1<<20)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]map[uint64]bool)
+	for _, row := range kept {
+		if there[row.Table] == nil {
+			there[row.Table] = make(map[uint64]bool)
 		}
-		hashes := make(map[uint64]bool)
-		for _, row := range kept.Foreign {
-			hashes[row.Hash] = true
-		}
-		for _, row := range kept.Refused {
-			hashes[row.Hash] = true
-		}
-		for _, rows := range w.models[i].apart {
-			if !slices.ContainsFunc(rows, func(row influxsync.Point) bool { return hashes[row.Hash()] }) {
-				return fmt.Errorf("after pull %d the quarantine misses %s of %q", w.pulls, describe(rows[0]), t.Name)
+		there[row.Table][row.Hash] = true
+	}
+	for _, m := range w.models {
+		for _, rows := range m.apart {
+			if !slices.ContainsFunc(rows, func(row influxsync.Point) bool { return there[m.table.Name][row.Hash()] }) {
+				return fmt.Errorf("after pull %d the quarantine misses %s of %q", w.pulls, describe(rows[0]), m.table.Name)
 			}
 		}
 	}
