@@ -2,7 +2,7 @@ package influxsync
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -85,7 +85,8 @@ func (c *copier) query(table string, w schema.Window, shared bool) Query {
 // may pass is tried again; anything else is an error.
 func (c *copier) write(ctx context.Context, p *part, lines []byte) error {
 	err := c.attempt(ctx, lines)
-	if class := ClassOf(err); class == "" || !class.Row() && class != Rejected {
+	var refusal *WriteError
+	if !errors.As(err, &refusal) || !selective(refusal) {
 		return err
 	}
 	each := splitLines(lines)
@@ -119,115 +120,6 @@ func (c *copier) refuse(p *part, line string, class Class, reason string) error 
 	}
 	p.refused = append(p.refused, refused)
 	return nil
-}
-
-// compareSource compares the streamed rows with the newest entry of each
-// window. The digest of an entry may count rows that are foreign.
-func (c *copier) compareSource(ctx context.Context, p *part) error {
-	stale := make(map[span]*copied)
-	for _, w := range p.windows {
-		if !c.agrees(w.entry, w) {
-			stale[spanOf(w.entry.Window)] = w
-		}
-	}
-	if len(stale) == 0 {
-		return nil
-	}
-	// A newer revision may stand behind the limit, or have come in between.
-	previous := c.last.Hash
-	err := eachEntry(ctx, c.Source, c.Cluster, c.Table.Name, schema.Window{From: following(c.last.Time)}, 0, func(e Entry) error {
-		if err := e.follows(previous); err != nil {
-			return err
-		}
-		previous = e.Hash
-		if w, ok := stale[spanOf(e.Window)]; ok {
-			w.entry = e
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, w := range stale {
-		if !c.agrees(w.entry, w) {
-			return fmt.Errorf("window %s revision %d: journal has %d rows, digest %x; source gave %d rows, digest %x: %w",
-				w.entry.Window, w.entry.Revision, w.entry.Rows, uint64(w.entry.Digest),
-				w.streamed.rows, uint64(w.streamed.digest), ErrMismatch)
-		}
-	}
-	return nil
-}
-
-func (c *copier) agrees(e Entry, w *copied) bool {
-	want := tally{e.Rows, e.Digest}
-	return !c.differ(want, w.accepted) || !c.differ(want, w.streamed)
-}
-
-// compareSink reads the windows back from the sink.
-func (c *copier) compareSink(ctx context.Context, p *part) error {
-	err := c.Sink.rows(ctx, c.query(c.SinkTable, p.window, true), c.Table.Name, c.SinkTable, func(r *row) error {
-		for _, w := range p.of(r.at) {
-			w.returned.add(r.hash)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, w := range p.windows {
-		if c.differ(w.accepted.less(w.refused), w.returned) {
-			if err := c.compareRows(ctx, p, w); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// compareRows looks for each row of a window in the sink, by reading both once
-// more: the memory of a copy does not grow with what it copies. Rows of the
-// sink beyond them are from an earlier era, or what a refused row did not
-// overwrite, or a mismatch.
-func (c *copier) compareRows(ctx context.Context, p *part, w *copied) error {
-	missing := make(map[uint64]struct{}, w.accepted.rows)
-	var again tally
-	err := c.Source.rows(ctx, c.query(c.Table.Name, w.entry.Window, true), c.Table.Name, c.SinkTable, func(r *row) error {
-		again.add(r.hash)
-		missing[r.hash] = struct{}{}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if again != w.accepted {
-		return fmt.Errorf("window %s: the source was written while it was copied: %w", w.entry.Window, ErrMismatch)
-	}
-	for _, refused := range p.refused {
-		delete(missing, refused.Hash)
-	}
-	extra := 0
-	err = c.Sink.rows(ctx, c.query(c.SinkTable, w.entry.Window, true), c.Table.Name, c.SinkTable, func(r *row) error {
-		if _, ok := missing[r.hash]; ok {
-			delete(missing, r.hash)
-		} else if len(p.stale) == 0 || !p.stale[rowKey(r.point(""))] {
-			extra++
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case len(missing) > 0:
-		return fmt.Errorf("window %s: sink does not return %d of %d rows: %w", w.entry.Window, len(missing), w.accepted.rows, ErrMismatch)
-	case extra == 0:
-		return nil
-	}
-	w.extra = int64(extra)
-	known, err := c.overlaps(ctx, p)
-	if err == nil && !known {
-		err = fmt.Errorf("window %s: sink holds %d rows that the source does not: %w", w.entry.Window, extra, ErrMismatch)
-	}
-	return err
 }
 
 // eraTable notes in the sink, by cluster and table, that an earlier era's rows

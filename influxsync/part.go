@@ -24,12 +24,14 @@ func (t tally) less(o tally) tally { return tally{t.rows - o.rows, t.digest - o.
 // copied is a window with what was seen of it.
 type copied struct {
 	entry    Entry
-	streamed tally    // all rows of the source
-	accepted tally    // those of this cluster, which were sent
-	refused  tally    // those that the sink does not take
-	returned tally    // what the sink says it holds
-	extra    int64    // rows of the sink that the source does not have
-	values   []uint64 // bits: which of the part's values had rows
+	streamed tally // all rows of the source
+	accepted tally // those of this cluster, which were sent
+	refused  tally // those that the sink does not take
+	returned tally // what the sink says it holds
+	extra    int64 // rows of the sink that the source does not have
+	// unexplained: no era is known that may have left them there.
+	unexplained bool
+	values      []uint64 // bits: which of the part's values had rows
 }
 
 func (w *copied) count(bit int) {
@@ -145,7 +147,7 @@ func (p *part) number(value []byte) int {
 
 // confirmed is the window as it is told of.
 func (p *part) confirmed(w *copied) Confirmed {
-	c := Confirmed{Entry: w.entry, Refused: w.refused.rows, Extra: w.extra}
+	c := Confirmed{Entry: w.entry, Refused: w.refused.rows, Extra: w.extra, Unexplained: w.unexplained}
 	for value, n := range p.numbers {
 		if n/64 < len(w.values) && w.values[n/64]&(1<<(n%64)) != 0 {
 			c.Values = append(c.Values, value)

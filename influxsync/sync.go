@@ -63,6 +63,9 @@ type Confirmed struct {
 	Values  []string // distinct values of the tag CountBy in its rows, sorted
 	Refused int64    // rows that the sink does not take; they are in SyncResult.Refused
 	Extra   int64    // rows that the sink holds and the source does not
+	// Unexplained says that no earlier era is known to have left the Extra
+	// rows there: they may be usage that is counted twice.
+	Unexplained bool
 }
 
 // Refused is a row that the sink does not take, whatever the number of attempts.
@@ -89,7 +92,9 @@ type SyncResult struct {
 	// sink keeps what it has.
 	NewEra bool
 	// Extra counts rows that the sink holds in confirmed windows and the source
-	// does not: the overlap with an earlier era. Without one they are a mismatch.
+	// does not: the overlap with an earlier era, or what a call wrote that did
+	// not come to its end before the source lost it. They stay, since absence
+	// never deletes, and are told of for each window.
 	Extra int
 	// Foreign are rows with another cluster's tag, the first 1000 of
 	// ForeignRows. They were not written.

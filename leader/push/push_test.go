@@ -136,7 +136,7 @@ func TestPushControl(t *testing.T) {
 	c.energyOf("b", 5, 20)
 	result, err := influxsync.Sync(t.Context(), influxsync.SyncRequest{Source: c.server.Database(schema.MinuteDB), Sink: follower.Database(schema.ResultsDB),
 		Table: schema.EnergyMinute, Cluster: "a"})
-	if err == nil && result.QuarantinedRows == 0 {
+	if err == nil && result.ForeignRows == 0 {
 		t.Error("without the filter no row of another cluster was met")
 	}
 }
