@@ -2,6 +2,7 @@ package influxsync_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,6 +36,10 @@ type target struct {
 	transport http.RoundTripper
 }
 
+func (x target) embedded() bool { return x.url == embeddedURL }
+
+const embeddedURL = "http://embedded"
+
 // targets runs the test on each kind of server that a user may have: the
 // embedded engine, the distribution's package and the last 1.8. The three run
 // side by side; they wait for the disk more than for anything else.
@@ -56,6 +61,18 @@ func servers(t *testing.T, test func(*testing.T, *influxsync.Server)) {
 	targets(t, func(t *testing.T, x target) { test(t, x.Server) })
 }
 
+// processes is targets for tests that need a server of their own, configured
+// so or killed; the embedded engine is not among them.
+func processes(t *testing.T, options influxtest.Options, test func(*testing.T, target, *influxtest.Process)) {
+	for _, kind := range influxtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			p := influxtest.Start(t, kind, options)
+			test(t, reach(t, p.URL(), plain()), p)
+		})
+	}
+}
+
 // plain is a transport that adds no header, as curl does not.
 func plain() *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -64,7 +81,7 @@ func plain() *http.Transport {
 }
 
 func embeddedTarget(t testing.TB) target {
-	return reach(t, "http://embedded", influxtest.Open(t, t.TempDir()).Transport())
+	return reach(t, embeddedURL, influxtest.Open(t, t.TempDir()).Transport())
 }
 
 func reach(t testing.TB, base string, transport http.RoundTripper) target {
@@ -91,31 +108,36 @@ type answer struct {
 	body   string
 }
 
-// send makes one request. Values come in pairs of name and value, and
-// go into the URL.
-func (x target) send(t testing.TB, method, path, body string, header http.Header, pairs ...string) answer {
-	t.Helper()
+// request makes one request without this package. Values come in pairs of name
+// and value, and go into the URL.
+func (x target) request(ctx context.Context, method, path, body string, header http.Header, pairs ...string) (answer, error) {
 	values := make(url.Values)
 	for i := 0; i < len(pairs); i += 2 {
 		values.Set(pairs[i], pairs[i+1])
 	}
-	request, err := http.NewRequestWithContext(context.Background(), method, x.url+path+"?"+values.Encode(), strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, x.url+path+"?"+values.Encode(), strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return answer{}, err
 	}
 	for name, value := range header {
 		request.Header[name] = value
 	}
 	response, err := x.transport.RoundTrip(request)
 	if err != nil {
-		t.Fatal(err)
+		return answer{}, err
 	}
-	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(text)}, errors.Join(err, response.Body.Close())
+}
+
+// send is request for tests that want an answer.
+func (x target) send(t testing.TB, method, path, body string, header http.Header, pairs ...string) answer {
+	t.Helper()
+	got, err := x.request(t.Context(), method, path, body, header, pairs...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, string(text)}
+	return got
 }
 
 // ask runs a statement as curl would: JSON, in one piece, times in nanoseconds.

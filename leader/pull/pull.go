@@ -82,10 +82,14 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 		if err != nil {
 			return total, err
 		}
-		synced, err := influxsync.Sync(ctx, influxsync.SyncRequest{
+		request := influxsync.SyncRequest{
 			Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
 			Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce,
-		})
+		}
+		if slices.Contains(table.Tags, schema.Node) {
+			request.CountBy = schema.Node // the ledger says which nodes a window came of
+		}
+		synced, err := influxsync.Sync(ctx, request)
 		if err != nil {
 			return total, err
 		}
@@ -132,7 +136,9 @@ func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table
 	if err != nil {
 		return err
 	}
-	return p.registry.Received(ctx, cluster, table.Name, synced.Mark, entriesOf(synced.Windows), due)
+	return p.registry.Received(ctx, cluster, table.Name, registry.Receipt{
+		Mark: synced.Mark, Windows: synced.Windows, Refused: synced.Refused, NewEra: synced.NewEra,
+	}, due)
 }
 
 // keepObjects puts the objects of the windows into the registry.

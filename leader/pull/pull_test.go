@@ -246,7 +246,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	}
 	last := entries[len(entries)-1]
 	ahead := influxsync.Mark{Store: c.mark(schema.NodeMinute).Store, Time: last.Time, Hash: last.Hash}
-	if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, ahead, nil, nil); err != nil {
+	if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, registry.Receipt{Mark: ahead}, nil); err != nil {
 		t.Fatal(err)
 	}
 	c.pull(f)

@@ -160,7 +160,7 @@ func TestPushResumes(t *testing.T) {
 	}
 	// The follower lost its volume: all comes again.
 	other := newFollower(t)
-	if err := c.books.Received(t.Context(), "a", mark(schema.EnergyMinute), influxsync.Mark{}, nil, nil); err != nil {
+	if err := c.books.Received(t.Context(), "a", mark(schema.EnergyMinute), registry.Receipt{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.push(other); got != entriesAtOnce+20 {

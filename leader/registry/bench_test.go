@@ -18,11 +18,11 @@ func month(b *testing.B) *Registry {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = r.Close() })
-	var entries []influxsync.Entry
+	var windows []influxsync.Confirmed
 	for at := noon.AddDate(0, 0, -30); at.Before(noon); at = at.Add(time.Minute) {
-		entries = append(entries, influxsync.Entry{Cluster: "alpha", Table: "node", Window: schema.WindowAt(at, schema.Minute), Revision: 1, Time: at})
+		windows = append(windows, influxsync.Confirmed{Entry: influxsync.Entry{Cluster: "alpha", Table: "node", Window: schema.WindowAt(at, schema.Minute), Revision: 1, Time: at}})
 	}
-	if err := r.Received(b.Context(), "alpha", "node", influxsync.Mark{Store: "s", Time: noon}, entries, nil); err != nil {
+	if err := r.Received(b.Context(), "alpha", "node", Receipt{Mark: influxsync.Mark{Store: "s", Time: noon}, Windows: windows}, nil); err != nil {
 		b.Fatal(err)
 	}
 	return r
@@ -45,9 +45,12 @@ func BenchmarkReceived(b *testing.B) {
 	revision := int64(1)
 	for b.Loop() {
 		revision++
-		entries := []influxsync.Entry{{Cluster: "alpha", Table: "node", Window: schema.WindowAt(noon, schema.Minute), Revision: revision, Time: noon},
-			{Cluster: "alpha", Table: "node", Window: schema.WindowAt(noon.Add(time.Minute), schema.Minute), Revision: revision, Time: noon}}
-		err := r.Received(b.Context(), "alpha", "node", influxsync.Mark{Store: "s", Time: noon}, entries,
+		var windows []influxsync.Confirmed
+		for _, at := range []time.Time{noon, noon.Add(time.Minute)} {
+			windows = append(windows, influxsync.Confirmed{Entry: influxsync.Entry{Cluster: "alpha", Table: "node",
+				Window: schema.WindowAt(at, schema.Minute), Revision: revision, Time: noon}})
+		}
+		err := r.Received(b.Context(), "alpha", "node", Receipt{Mark: influxsync.Mark{Store: "s", Time: noon}, Windows: windows},
 			[]Due{{Processor: ProcessorPower, Scope: "b", Quarter: noon, Reason: "usage"}})
 		if err != nil {
 			b.Fatal(err)

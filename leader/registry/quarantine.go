@@ -70,6 +70,34 @@ func (r *Registry) Quarantine(ctx context.Context, cluster, table string, points
 	return nil
 }
 
+// keepRefused keeps rows that the centre's store refused, in the transaction of
+// the mark that goes past them. A row that comes again is counted.
+func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows []influxsync.Refused) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO quarantine_count (cluster, tbl, rows) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET rows = rows + excluded.rows`, cluster, table, len(rows))
+	if err != nil {
+		return err
+	}
+	now := nanos(r.clock.Now())
+	for _, row := range rows {
+		point, err := json.Marshal(map[string]string{"line": row.Line})
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO quarantine (cluster, tbl, hash, reason, point, first_at, last_at, seen)
+			VALUES (?, ?, ?, ?, ?, ?, ?, 1)
+			ON CONFLICT DO UPDATE SET seen = seen + 1, last_at = excluded.last_at, reason = excluded.reason, point = excluded.point`,
+			cluster, table, int64(row.Hash), string(row.Class)+": "+row.Reason, string(point), now, now)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // pointText is a row as JSON; integers as text keep their 64 bits.
 func pointText(p influxsync.Point) string {
 	tags, fields := make(map[string]string), make(map[string]any)
