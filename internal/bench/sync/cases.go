@@ -71,7 +71,9 @@ func cases(group string) []testcase {
 			}
 		}
 	case groupLong:
-		all = append(all, sync(verifyReadBack, fastest))
+		for _, c := range []concurrency{{4, 1}, fastest} {
+			all = append(all, sync(verifyReadBack, c))
+		}
 	case groupTick: // too short for parts
 		all = append(all, baseline(kindNaive, 1))
 		for _, c := range []concurrency{{1, 1}, {4, 1}} {

@@ -79,7 +79,7 @@ func smallRun(t *testing.T) config {
 func TestRun(t *testing.T) {
 	c := smallRun(t)
 	// The concurrencies in between would say nothing more.
-	c.only = regexp.MustCompile(`naive|^(read|write|sync-.*)-4|wide-sync-readback-1x1|wide-(read|write)|tick-sync-.*-1x1|tick-(read|write)$|long`)
+	c.only = regexp.MustCompile(`naive|^(read|write|sync-.*)-4|wide-sync-readback-1x1|wide-(read|write)|tick-sync-.*-1x1|tick-(read|write)$|long-.*-4x4`)
 	measurements, err := run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("no case %s", name)
 		}
 	}
-	if got.Ratios["peakClientMiB"] <= 0 || got.Ratios["readback.cpu/naive"] <= 0 {
+	if got.Ratios["peakClientMiB"] <= 0 || got.Ratios["readback.cpu/naive"] <= 0 || got.Ratios["peakLongToFull.4x4"] <= 0 {
 		t.Errorf("ratios: %v", got.Ratios)
 	}
 }
