@@ -151,27 +151,58 @@ func seen(ctx context.Context, q queryer, cluster string, w schema.Window, numbe
 	first, last := nanos(quarterOf(w.From)), nanos(quarterOf(w.To.Add(-1)))
 	of := make(map[int64]nodeSet)
 	for _, table := range minuteTables {
-		err := eachWindow(ctx, q, cluster, table.Name, span{from: first - quarter, to: last + 2*quarter}, func(e ledgerRow) error {
-			at := nanos(quarterOf(moment(e.from)))
-			of[at] = of[at].union(e.nodes)
-			return nil
+		err := eachNodes(ctx, q, cluster, table.Name, span{from: first - quarter, to: last + 2*quarter}, func(quarter int64, nodes nodeSet) {
+			of[quarter] = of[quarter].union(nodes)
 		})
 		if err != nil {
 			return expectation{}, err
 		}
 	}
 	e := expectation{by: BySeen}
+	var carried nodeSet // of the last quarter of which any came
+	looked := false
 	for at := first; at <= last; at += quarter {
 		set := of[at-quarter].union(of[at]).union(of[at+quarter])
-		if len(set) == 0 {
+		if len(set) == 0 && !looked {
+			looked = true
 			var err error
-			if set, err = lastSeen(ctx, q, cluster, at); err != nil {
+			if carried, err = lastSeen(ctx, q, cluster, at); err != nil {
 				return e, err
 			}
+		}
+		if len(set) == 0 {
+			set = carried
+		}
+		if came := of[at]; len(came) > 0 {
+			carried, looked = came, true
 		}
 		e.starts, e.sets = append(e.starts, at), append(e.sets, set)
 	}
 	return e, nil
+}
+
+// eachNodes calls f with the sets of nodes of the windows that begin in a span of
+// whole quarters, at least once for each quarter and set.
+func eachNodes(ctx context.Context, q queryer, cluster, table string, s span, f func(quarter int64, nodes nodeSet)) error {
+	err := each(ctx, q, func(scan func(...any) error) error {
+		var quarter int64
+		var nodes []byte
+		err := scan(&quarter, &nodes)
+		f(quarter, nodes)
+		return err
+	}, `SELECT quarter, nodes FROM ledger WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? AND nodes IS NOT NULL
+		GROUP BY quarter, nodes`, cluster, table, s.from, s.to)
+	if err != nil {
+		return err
+	}
+	return eachFolded(ctx, q, cluster, table, s, func(_ int64, rows []ledgerRow) error {
+		for _, e := range rows {
+			if e.from >= s.from && e.from < s.to {
+				f(nanos(quarterOf(moment(e.from))), e.nodes)
+			}
+		}
+		return nil
+	})
 }
 
 // seenWithin bounds the days that are looked at for a node.

@@ -64,7 +64,7 @@ type column struct {
 
 // columns are all numbers of a window.
 var columns = []column{
-	{func(e, b *ledgerRow) int64 { return e.from - b.to }, func(e, b *ledgerRow, n int64) { e.from = b.to + n }},
+	{func(e, b *ledgerRow) int64 { return e.from - b.from }, func(e, b *ledgerRow, n int64) { e.from = b.from + n }},
 	{func(e, b *ledgerRow) int64 { return e.to - e.from - (b.to - b.from) }, func(e, b *ledgerRow, n int64) { e.to = e.from + b.to - b.from + n }},
 	{func(e, _ *ledgerRow) int64 { return e.revision }, func(e, _ *ledgerRow, n int64) { e.revision = n }},
 	{func(e, b *ledgerRow) int64 { return e.rows - b.rows }, func(e, b *ledgerRow, n int64) { e.rows = b.rows + n }},
@@ -75,6 +75,8 @@ var columns = []column{
 	{func(e, _ *ledgerRow) int64 { return e.refused }, func(e, _ *ledgerRow, n int64) { e.refused = n }},
 	{func(e, _ *ledgerRow) int64 { return e.extra }, func(e, _ *ledgerRow, n int64) { e.extra = n }},
 	{func(e, _ *ledgerRow) int64 { return e.overlaps }, func(e, _ *ledgerRow, n int64) { e.overlaps = n }},
+	{func(e, b *ledgerRow) int64 { return e.era - b.era }, func(e, b *ledgerRow, n int64) { e.era = b.era + n }},
+	{func(e, _ *ledgerRow) int64 { return e.unexplained }, func(e, _ *ledgerRow, n int64) { e.unexplained = n }},
 }
 
 // pack is windows in few bytes; unpack gives the same ones back.
