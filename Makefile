@@ -42,14 +42,55 @@ build: toolchain ## Build bin/accumulus and bin/accumulus-follower
 demo: build ## Run a leader and three followers on this machine
 	$(BIN)/accumulus demo $(DEMOFLAGS)
 
+# The servers of influxsync's tests, made only where one is missing. Nothing of
+# them is installed or started on this machine.
+INFLUXD_MODULE := influxsync/influxtest/influxd
+APT_GET := apt-get -qq $(if $(filter 0,$(shell id -u)),-o APT::Sandbox::User=root)
+
+.PHONY: servers
+servers: build/influxd-1.8.10 ## Put the InfluxDB servers of the tests into build/
+	@[ -x build/influxd-1.6 ] || $(MAKE) --no-print-directory influxd-package
+
+build/influxd-1.8.10: | toolchain
+	@mkdir -p build
+	cd $(INFLUXD_MODULE) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=1.8.10' \
+		-o $(CURDIR)/$@.new github.com/influxdata/influxdb/cmd/influxd
+	@mv $@.new $@
+
+# The distribution's package, unpacked. Where there is none, the tests skip it.
+.PHONY: influxd-package
+influxd-package:
+	@candidate() { apt-cache madison influxdb | awk '$$3 ~ /^1\.6\./ {print $$3; exit}'; }; \
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then \
+		echo "InfluxDB 1.6 is not fetched: this machine has no apt and dpkg"; exit 0; \
+	fi; \
+	if [ -z "$$(candidate)" ]; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq || true; \
+	fi; \
+	version=$$(candidate); \
+	if [ -z "$$version" ]; then \
+		echo "InfluxDB 1.6 is not fetched: this distribution has no such package"; exit 0; \
+	fi; \
+	rm -rf build/influxd-package && mkdir -p build/influxd-package && cd build/influxd-package && \
+	if ! { $(APT_GET) download "influxdb=$$version" && dpkg-deb -x influxdb_*.deb . && mv usr/bin/influxd ../influxd-1.6; }; then \
+		echo "InfluxDB 1.6 is not fetched: run make servers again when the package can be downloaded"; exit 0; \
+	fi; \
+	cd .. && rm -rf influxd-package && echo "build/influxd-1.6 is InfluxDB $$version of this distribution"
+
 .PHONY: test
-test: toolchain ## Run all tests
+test: toolchain servers ## Run all tests
 	CGO_ENABLED=1 $(GO) test -timeout 60m $(PACKAGES)
 
 .PHONY: bench
 bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them)
 	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
+
+.PHONY: bench-sync
+bench-sync: toolchain build/influxd-1.8.10 ## Copy with influxsync against InfluxDB's client; SYNCBENCHFLAGS='-rows 200000 -runs 1 -long 0' is a quick run
+	@CGO_ENABLED=1 $(GO) build -o build/bench-sync ./internal/bench/sync
+	@build/bench-sync $(SYNCBENCHFLAGS)
 
 .PHONY: fuzz
 fuzz: toolchain ## Run every fuzz target for FUZZTIME (default 10s)
@@ -72,4 +113,4 @@ verify: lint test ## What CI runs; leaves git diff empty
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf $(BIN)
+	rm -rf $(BIN) build

@@ -13,12 +13,26 @@ import (
 // decoder reads a chunked answer in msgpack: one document after another, each
 // {"results":[{"series":[{"name","tags","columns","values"}]}]}.
 type decoder struct {
-	r     *msgp.Reader
+	r      *msgp.Reader
+	series func() error // reads one series and hands over its rows
+	stop   error        // what the rows' taker returned
+	open   bool         // the last series goes on in the next document
+	names  map[string]string
+	name8  []byte // the name that is being read
+}
+
+// pointReader hands over rows as points.
+type pointReader struct {
+	decoder
 	each  func(Point) error
-	stop  error // what each returned
-	open  bool  // the last series goes on in the next document
 	arena []FieldValue
-	names map[string]string
+}
+
+// points is a decoder of an answer's rows as points.
+func points(each func(Point) error) *decoder {
+	reader := &pointReader{each: each}
+	reader.series = reader.readSeries
+	return &reader.decoder
 }
 
 // series is the head of the rows that follow.
@@ -40,13 +54,10 @@ func (e errAnswer) Unwrap() error { return e.err }
 // 64 KiB, and a server that claims more would be believed with memory.
 const maxText = 1 << 20
 
-func newReader(body io.Reader) *msgp.Reader {
-	r := msgp.NewReaderSize(body, 64<<10)
-	r.SetMaxStringLength(maxText)
-	return r
-}
-
-func (d *decoder) answer() error {
+// answer reads the whole body.
+func (d *decoder) answer(body io.Reader) error {
+	d.r = msgp.NewReaderSize(body, 64<<10)
+	d.r.SetMaxStringLength(maxText)
 	d.names = make(map[string]string)
 	for documents := 0; ; documents++ {
 		_, err := d.r.NextType()
@@ -116,7 +127,7 @@ func (d *decoder) failure() error {
 	return errAnswer{statementError(message)}
 }
 
-func (d *decoder) series() error {
+func (d *pointReader) readSeries() error {
 	var s series
 	return d.object(func(key string) (err error) {
 		switch key {
@@ -164,7 +175,7 @@ func (s *series) inspect() {
 
 // row reads the values in the order of the columns and hands the row over with
 // its fields in the order of their names.
-func (d *decoder) row(s *series) error {
+func (d *pointReader) row(s *series) error {
 	n, err := d.r.ReadArrayHeader()
 	if err != nil {
 		return err
@@ -224,7 +235,7 @@ func (s *series) present(cells []FieldValue) []FieldValue {
 }
 
 // value reads one cell; false is null.
-func (d *decoder) value() (Value, bool, error) {
+func (d *pointReader) value() (Value, bool, error) {
 	kind, err := d.r.NextType()
 	if err != nil {
 		return Value{}, false, err
@@ -251,10 +262,11 @@ func (d *decoder) value() (Value, bool, error) {
 
 // name reads a name that comes again and again.
 func (d *decoder) name() (string, error) {
-	text, err := d.r.ReadStringAsBytes(nil)
+	text, err := d.r.ReadStringAsBytes(d.name8)
 	if err != nil {
 		return "", err
 	}
+	d.name8 = text[:0]
 	if name, ok := d.names[string(text)]; ok {
 		return name, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -30,6 +31,8 @@ var (
 type StatusError struct {
 	Status  int
 	Message string
+	// RetryAfter is how long the server asks to wait; 0 where it does not say.
+	RetryAfter time.Duration
 }
 
 // Error is the status and what the server said.
@@ -95,6 +98,9 @@ func writeError(response *http.Response) error {
 	if status.Status/100 != 4 {
 		return status
 	}
+	if status.Status == http.StatusTooManyRequests {
+		return status
+	}
 	refused := &WriteError{Status: status.Status, Message: status.Message}
 	if found := droppedRows.FindAllStringSubmatch(status.Message, -1); found != nil {
 		refused.Dropped, _ = strconv.Atoi(found[len(found)-1][1])
@@ -105,14 +111,28 @@ func writeError(response *http.Response) error {
 // statusError reads at most 4 KiB of the answer, JSON or text.
 func statusError(response *http.Response) *StatusError {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	failed := &StatusError{Status: response.StatusCode}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		failed.RetryAfter = time.Duration(min(seconds, 1<<20)) * time.Second
+	}
 	var body struct{ Error string }
 	if json.Unmarshal(text, &body) == nil && body.Error != "" {
-		return &StatusError{response.StatusCode, body.Error}
+		failed.Message = body.Error
+	} else if header := response.Header.Get("X-Influxdb-Error"); header != "" {
+		failed.Message = header
+	} else {
+		failed.Message = trimMessage(text)
 	}
-	if header := response.Header.Get("X-Influxdb-Error"); header != "" {
-		return &StatusError{response.StatusCode, header}
+	return failed
+}
+
+// retryAfter is how long a server that failed asks to wait.
+func retryAfter(err error) time.Duration {
+	var failed *StatusError
+	if errors.As(err, &failed) {
+		return failed.RetryAfter
 	}
-	return &StatusError{response.StatusCode, trimMessage(text)}
+	return 0
 }
 
 // statementError is an error that came in an answer of status 200.

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/influxsync/influxtest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -62,7 +61,8 @@ func (f *faulty) lie(r *http.Request) (*http.Response, error) {
 		lines := bytes.SplitAfter(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
 		i := f.random.IntN(len(lines))
 		r = r.Clone(r.Context())
-		r.Body = io.NopCloser(bytes.NewReader(bytes.Join(append(lines[:i:i], lines[i+1:]...), nil)))
+		body = bytes.Join(append(lines[:i:i], lines[i+1:]...), nil)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		response, err := f.next.RoundTrip(r)
 		if err == nil {
 			response.StatusCode = http.StatusNoContent
@@ -175,27 +175,18 @@ func (h *history) finish(t *testing.T) string {
 }
 
 // failures counts the histories that went wrong, and the faults that struck.
-func failures(t *testing.T, cases int, prepare func(*history)) (wrong int, first string, struck int) {
-	store := influxtest.Open(t, t.TempDir())
-	client := func(transport http.RoundTripper) *influxsync.Server {
-		s, err := influxsync.New(influxsync.Config{URL: "http://embedded", Transport: transport})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	good := client(store.Transport())
-	source, sink := create(t, good, "source"), create(t, good, "sink")
+func failures(t *testing.T, x target, cases int, prepare func(*history)) (wrong int, first string, struck int) {
+	source, sink := create(t, x.Server, "source"), create(t, x.Server, "sink")
 	for i := range cases {
 		random := rand.New(rand.NewPCG(uint64(i), 7))
 		h := &history{random: random, sync: influxsync.Sync}
 		for l := range h.links {
-			h.links[l] = &faulty{next: store.Transport(), random: rand.New(rand.NewPCG(uint64(i), uint64(l))), loud: 0.05, silent: 0.05}
+			h.links[l] = &faulty{next: x.transport, random: rand.New(rand.NewPCG(uint64(i), uint64(l))), loud: 0.05, silent: 0.05}
 		}
 		table := schema.Table{Name: fmt.Sprint("pod", i)}
 		h.clean = influxsync.SyncRequest{Source: source, Sink: sink, Table: table, Cluster: "edge", Limit: 3}
 		h.request = h.clean
-		h.request.Source, h.request.Sink = client(h.links[0]).Database("source"), client(h.links[1]).Database("sink")
+		h.request.Source, h.request.Sink = client(t, x.url, h.links[0]).Database("source"), client(t, x.url, h.links[1]).Database("sink")
 		h.writer = newWriter(t, source, table, "edge")
 		prepare(h)
 		problem := ""
@@ -218,8 +209,10 @@ func failures(t *testing.T, cases int, prepare func(*history)) (wrong int, first
 
 // TestSyncIsExactOverFaults: whatever the link loses, a confirmed window is the
 // sink's, and at the end both are equal.
-func TestSyncIsExactOverFaults(t *testing.T) {
-	wrong, first, struck := failures(t, *syncCases, func(*history) {})
+func TestSyncIsExactOverFaults(t *testing.T) { targets(t, testSyncIsExactOverFaults) }
+
+func testSyncIsExactOverFaults(t *testing.T, x target) {
+	wrong, first, struck := failures(t, x, *syncCases, func(*history) {})
 	if wrong > 0 {
 		t.Errorf("%d of %d histories: %s", wrong, *syncCases, first)
 	}
@@ -235,7 +228,7 @@ func TestSyncIsExactOverFaultsFindsBugs(t *testing.T) {
 		"mark before the write": func(h *history) { h.markFirst = true },
 		"digests ignored":       func(h *history) { h.sync = influxsync.SyncWithoutComparing },
 	} {
-		wrong, _, _ := failures(t, *syncCases/2, bug)
+		wrong, _, _ := failures(t, embeddedTarget(t), *syncCases/2, bug)
 		if wrong == 0 {
 			t.Errorf("%s: not found in %d histories", name, *syncCases/2)
 		}

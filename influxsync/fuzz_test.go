@@ -29,31 +29,13 @@ func FuzzLine(f *testing.F) {
 		if err != nil {
 			return
 		}
-		parsed, err := models.ParsePoints(append(line, "last f=1i 1\n"...))
-		if err != nil || len(parsed) != 3 {
+		if parsed, err := models.ParsePoints(append(line, "last f=1i 1\n"...)); err != nil || len(parsed) != 3 {
 			t.Fatalf("%q: %d rows, %v", line, len(parsed), err)
 		}
-		got := Point{Table: string(parsed[1].Name()), Time: parsed[1].Time()}
-		for _, tag := range parsed[1].Tags() {
-			got.Tags = append(got.Tags, Tag{string(tag.Key), string(tag.Value)})
-		}
-		fields, err := parsed[1].Fields()
+		got, err := ParseLine(string(bytes.TrimPrefix(line, []byte("other f=1i 1\n"))))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, value := range fields {
-			switch v := value.(type) {
-			case int64:
-				got.Fields = append(got.Fields, FieldValue{name, Int(v)})
-			case float64:
-				got.Fields = append(got.Fields, FieldValue{name, Float(v)})
-			case string:
-				got.Fields = append(got.Fields, FieldValue{name, Str(v)})
-			case bool:
-				got.Fields = append(got.Fields, FieldValue{name, Bool(v)})
-			}
-		}
-		got.Sort()
 		if got.Hash() != p.Hash() {
 			t.Errorf("%q\n got %+v\nwant %+v", line, got, p)
 		}
@@ -136,11 +118,11 @@ func sample() []byte {
 
 func decodeAll(data []byte) ([]Point, error) {
 	var rows []Point
-	d := decoder{r: newReader(bytes.NewReader(data)), each: func(p Point) error {
+	err := points(func(p Point) error {
 		rows = append(rows, p)
 		return nil
-	}}
-	return rows, d.answer()
+	}).answer(bytes.NewReader(data))
+	return rows, err
 }
 
 // FuzzDecode: foreign bytes are rows or an error, never a panic.
@@ -186,12 +168,135 @@ func TestDecode(t *testing.T) {
 		t.Errorf("error after rows: %d rows, %v", len(rows), err)
 	}
 	stop := errors.New("enough")
-	d := decoder{r: msgp.NewReader(bytes.NewReader(sample())), each: func(Point) error { return stop }}
-	if err := d.answer(); !errors.Is(err, stop) {
+	if err := points(func(Point) error { return stop }).answer(bytes.NewReader(sample())); !errors.Is(err, stop) {
 		t.Errorf("error of the caller: %v", err)
 	}
-	d = decoder{r: msgp.NewReader(bytes.NewReader(sample())), each: func(Point) error { return io.EOF }}
-	if err := d.answer(); !errors.Is(err, io.EOF) || errors.Is(err, ErrTruncated) {
+	if err := points(func(Point) error { return io.EOF }).answer(bytes.NewReader(sample())); !errors.Is(err, io.EOF) || errors.Is(err, ErrTruncated) {
 		t.Errorf("the caller's EOF: %v", err)
 	}
+}
+
+// rowsOf are the rows of an answer as the copying path sees them.
+func rowsOf(data []byte) (rows []Point, hashes []uint64, lines []string, err error) {
+	reader := &rowReader{table: "t", sink: "sink"}
+	reader.each = func(r *row) error {
+		rows, hashes = append(rows, r.point("t")), append(hashes, r.hash)
+		line, err := r.appendLine(nil)
+		if err != nil {
+			line = nil
+		}
+		lines = append(lines, string(line))
+		return nil
+	}
+	err = reader.start().answer(bytes.NewReader(data))
+	return rows, hashes, lines, err
+}
+
+// FuzzRows: the copying path sees the rows that the reading path sees, with
+// their hashes, and writes their lines; no foreign bytes make it panic.
+func FuzzRows(f *testing.F) {
+	f.Add(sample())
+	f.Add([]byte("\x81\xa7results\x91\x81\xa6series\x91\x83\xa4name\xa1t\xa7columns\x92\xa4time\xa1v\xa6values\x91\x92\x01\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, hashes, lines, err := rowsOf(data)
+		want, wantErr := decodeAll(data)
+		if err != nil {
+			return // this path wants a time in each row, and bounds texts
+		}
+		if wantErr != nil || len(got) != len(want) {
+			t.Fatalf("%d rows, want %d, %v", len(got), len(want), wantErr)
+		}
+		for i, p := range want {
+			p.Table = "t"
+			if !unique(p) {
+				continue
+			}
+			if got[i].Hash() != hashes[i] || p.Hash() != hashes[i] {
+				t.Errorf("row %d is %+v, hash %x; want %+v, hash %x", i, got[i], hashes[i], p, p.Hash())
+			}
+			p.Table = "sink"
+			line, err := appendLine(nil, p)
+			if err == nil && string(line) != lines[i] || err != nil && lines[i] != "" {
+				t.Errorf("row %d: line %q, want %q, %v", i, lines[i], line, err)
+			}
+		}
+	})
+}
+
+// unique says whether no tag and no field of the row is there twice, which no
+// server sends.
+func unique(p Point) bool {
+	seen := make(map[string]bool)
+	for _, tag := range p.Tags {
+		seen["t"+tag.Key] = true
+	}
+	for _, field := range p.Fields {
+		seen["f"+field.Name] = true
+	}
+	return len(seen) == len(p.Tags)+len(p.Fields)
+}
+
+// wide is an answer of series with one row each, as a tick over a minute gets.
+func wide(series int) []byte {
+	b := msgp.AppendMapHeader(nil, 1)
+	b = msgp.AppendString(b, "results")
+	b = msgp.AppendMapHeader(msgp.AppendArrayHeader(b, 1), 1)
+	b = msgp.AppendArrayHeader(msgp.AppendString(b, "series"), uint32(series))
+	for i := range series {
+		b = msgp.AppendMapHeader(b, 4)
+		b = msgp.AppendString(msgp.AppendString(b, "name"), "pod")
+		b = msgp.AppendMapHeader(msgp.AppendString(b, "tags"), 3)
+		for _, text := range []string{"cluster", "edge", "pod", "service-6d4cf56db6-xyz12", "namespace", "team, a"} {
+			b = msgp.AppendString(b, text)
+		}
+		b = msgp.AppendArrayHeader(msgp.AppendString(b, "columns"), 4)
+		for _, text := range []string{"time", "cpu", "memory", "quality"} {
+			b = msgp.AppendString(b, text)
+		}
+		b = msgp.AppendArrayHeader(msgp.AppendString(b, "values"), 1)
+		b = msgp.AppendInt64(msgp.AppendArrayHeader(b, 4), int64(i)*1e9)
+		b = msgp.AppendString(msgp.AppendFloat64(msgp.AppendInt64(b, int64(i)*977), 0.1), "measured")
+	}
+	return b
+}
+
+// TestRowsAllocateNothing: neither a row nor a series costs an allocation.
+func TestRowsAllocateNothing(t *testing.T) {
+	allocations := func(series int) float64 {
+		data := wide(series)
+		line := make([]byte, 0, 1<<10)
+		return testing.AllocsPerRun(3, func() {
+			reader := &rowReader{table: "pod", sink: "pod"}
+			reader.each = func(r *row) (err error) {
+				line, err = r.appendLine(line[:0])
+				return err
+			}
+			if err := reader.start().answer(bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := allocations(10), allocations(10_000); many > few+2 {
+		t.Errorf("%.0f allocations for 10,000 series, %.0f for 10", many, few)
+	}
+}
+
+// BenchmarkRows is the client's own work on a row: decode, hash, line.
+func BenchmarkRows(b *testing.B) {
+	const series = 10_000
+	data := wide(series)
+	line := make([]byte, 0, 1<<10)
+	rows := 0
+	for b.Loop() {
+		reader := &rowReader{table: "pod", sink: "pod"}
+		reader.each = func(r *row) (err error) {
+			rows++
+			line, err = r.appendLine(line[:0])
+			return err
+		}
+		if err := reader.start().answer(bytes.NewReader(data)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/row")
 }

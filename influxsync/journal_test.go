@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/influxsync/embedded"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/google/go-cmp/cmp"
@@ -96,8 +94,10 @@ func TestJournalChainsRevisionsAndReopens(t *testing.T) {
 	})
 }
 
-func TestVerifyChainFindsEachChange(t *testing.T) {
-	db, clk := create(t, embeddedServer(t), "minute"), clock.NewManual(start)
+func TestVerifyChainFindsEachChange(t *testing.T) { servers(t, testVerifyChainFindsEachChange) }
+
+func testVerifyChainFindsEachChange(t *testing.T, s *influxsync.Server) {
+	db, clk := create(t, s, "minute"), clock.NewManual(start)
 	j := openJournal(t, db, clk)
 	for i := range 4 {
 		if _, err := j.Append(t.Context(), influxsync.Entry{Window: minute(i), Rows: 1, Reason: "settled"}); err != nil {
@@ -124,19 +124,12 @@ func TestVerifyChainFindsEachChange(t *testing.T) {
 
 // TestAppendAfterUnknownOutcome: a request may have been stored although its
 // answer was lost, or not; in both cases the chain goes on without a fork.
-func TestAppendAfterUnknownOutcome(t *testing.T) {
+func TestAppendAfterUnknownOutcome(t *testing.T) { targets(t, testAppendAfterUnknownOutcome) }
+
+func testAppendAfterUnknownOutcome(t *testing.T, x target) {
 	for _, stored := range []bool{false, true} {
-		store, err := embedded.Open(embedded.Config{Dir: t.TempDir()}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer store.Close()
-		faulty := &losing{next: store.Transport(), stored: stored}
-		s, err := influxsync.New(influxsync.Config{URL: "http://x", Transport: faulty})
-		if err != nil {
-			t.Fatal(err)
-		}
-		db := create(t, s, "minute")
+		faulty := &losing{next: x.transport, stored: stored}
+		db := create(t, client(t, x.url, faulty), fmt.Sprint("minute", stored))
 		j := openJournal(t, db, clock.NewManual(start))
 		for i := range 10 {
 			faulty.lose(i%3 == 1)
@@ -188,8 +181,9 @@ func (l *losing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, io.ErrUnexpectedEOF
 }
 
-func TestStoreIDIsMadeOnceAndKept(t *testing.T) {
-	s := embeddedServer(t)
+func TestStoreIDIsMadeOnceAndKept(t *testing.T) { servers(t, testStoreIDIsMadeOnceAndKept) }
+
+func testStoreIDIsMadeOnceAndKept(t *testing.T, s *influxsync.Server) {
 	one, other := create(t, s, "one"), create(t, s, "other")
 	var ids []string
 	for _, db := range []*influxsync.Database{one, one, other} {
@@ -204,8 +198,10 @@ func TestStoreIDIsMadeOnceAndKept(t *testing.T) {
 	}
 }
 
-func TestJournalAppendsConcurrently(t *testing.T) {
-	db := create(t, embeddedServer(t), "minute")
+func TestJournalAppendsConcurrently(t *testing.T) { servers(t, testJournalAppendsConcurrently) }
+
+func testJournalAppendsConcurrently(t *testing.T, s *influxsync.Server) {
+	db := create(t, s, "minute")
 	j := openJournal(t, db, clock.NewManual(start))
 	var wg sync.WaitGroup
 	for i := range 8 {

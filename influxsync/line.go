@@ -47,39 +47,86 @@ func appendLine(line []byte, p Point) ([]byte, error) {
 }
 
 func appendKey(line []byte, p Point) ([]byte, error) {
-	if err := checkName("table", p.Table); err != nil {
-		return line, err
-	}
-	if strings.HasPrefix(p.Table, "#") {
-		return line, fmt.Errorf("table %q would be a comment", p.Table)
-	}
-	line = append(line, models.EscapeMeasurement([]byte(p.Table))...)
+	line, err := appendTable(line, p.Table)
 	for i, tag := range p.Tags {
+		if err != nil {
+			return line, err
+		}
 		if i > 0 && p.Tags[i-1].Key >= tag.Key {
 			return line, fmt.Errorf("tags are not sorted, or one is twice: %q", tag.Key)
 		}
-		if err := checkName("tag", tag.Key); err != nil {
-			return line, err
-		}
-		if tag.Key == "time" || tag.Key == "_field" || tag.Key == "_measurement" {
-			return line, fmt.Errorf("tag %q is reserved", tag.Key)
-		}
-		if err := checkTagValue(tag.Value); err != nil {
-			return line, fmt.Errorf("tag %s: %w", tag.Key, err)
-		}
-		line = append(line, ',')
-		line = appendEscaped(line, tag.Key)
-		line = append(line, '=')
-		line = appendEscaped(line, tag.Value)
+		line, err = appendTag(line, tag.Key, tag.Value)
 	}
-	return line, nil
+	return line, err
+}
+
+func appendTable(line []byte, table string) ([]byte, error) {
+	if err := checkName("table", table); err != nil {
+		return line, err
+	}
+	if strings.HasPrefix(table, "#") {
+		return line, fmt.Errorf("table %q would be a comment", table)
+	}
+	return append(line, models.EscapeMeasurement([]byte(table))...), nil
+}
+
+func appendTag[T string | []byte](line []byte, key, value T) ([]byte, error) {
+	if err := checkName("tag", key); err != nil {
+		return line, err
+	}
+	switch string(key) {
+	case "time", "_field", "_measurement":
+		return line, fmt.Errorf("tag %q is reserved", string(key))
+	}
+	if err := checkTagValue(value); err != nil {
+		return line, fmt.Errorf("tag %s: %w", key, err)
+	}
+	line = append(line, ',')
+	line = appendEscaped(line, key)
+	line = append(line, '=')
+	return appendEscaped(line, value), nil
+}
+
+// ParseLine is the row of a line of line protocol. Errors: what the parser says,
+// a text that is not one row.
+func ParseLine(line string) (Point, error) {
+	parsed, err := models.ParsePointsString(line)
+	if err != nil {
+		return Point{}, fmt.Errorf("parse line: %w", err)
+	}
+	if len(parsed) != 1 {
+		return Point{}, fmt.Errorf("parse line: %d rows, want one", len(parsed))
+	}
+	p := Point{Table: string(parsed[0].Name()), Time: parsed[0].Time().UTC()}
+	for _, tag := range parsed[0].Tags() {
+		p.Tags = append(p.Tags, Tag{string(tag.Key), string(tag.Value)})
+	}
+	fields, err := parsed[0].Fields()
+	if err != nil {
+		return Point{}, fmt.Errorf("parse line: %w", err)
+	}
+	for name, value := range fields {
+		field := FieldValue{Name: name}
+		switch v := value.(type) {
+		case int64:
+			field.Value = Int(v)
+		case float64:
+			field.Value = Float(v)
+		case string:
+			field.Value = Str(v)
+		case bool:
+			field.Value = Bool(v)
+		default:
+			return Point{}, fmt.Errorf("parse line: field %s of type %T", name, value)
+		}
+		p.Fields = append(p.Fields, field)
+	}
+	p.Sort()
+	return p, nil
 }
 
 // appendEscaped escapes what separates in the key of a line.
-func appendEscaped(line []byte, text string) []byte {
-	if !strings.ContainsAny(text, ",= ") {
-		return append(line, text...)
-	}
+func appendEscaped[T string | []byte](line []byte, text T) []byte {
 	for i := range len(text) {
 		if c := text[i]; c == ',' || c == '=' || c == ' ' {
 			line = append(line, '\\')
@@ -90,18 +137,10 @@ func appendEscaped(line []byte, text string) []byte {
 }
 
 func appendField(line []byte, field FieldValue) ([]byte, error) {
-	if err := checkName("field", field.Name); err != nil {
+	line, err := appendFieldName(line, field.Name)
+	if err != nil {
 		return line, err
 	}
-	if field.Name == "time" {
-		return line, fmt.Errorf("field %q is reserved", field.Name)
-	}
-	if strings.ContainsAny(field.Name, `," =`) {
-		line = append(line, escape.String(field.Name)...)
-	} else {
-		line = append(line, field.Name...)
-	}
-	line = append(line, '=')
 	switch value := field.Value; value.Type {
 	case schema.Integer:
 		return append(strconv.AppendInt(line, value.Int(), 10), 'i'), nil
@@ -112,13 +151,7 @@ func appendField(line []byte, field FieldValue) ([]byte, error) {
 		}
 		return strconv.AppendFloat(line, f, 'g', -1, 64), nil
 	case schema.String:
-		line = append(line, '"')
-		if strings.ContainsAny(value.str, `"\`) {
-			line = append(line, models.EscapeStringField(value.str)...)
-		} else {
-			line = append(line, value.str...)
-		}
-		return append(line, '"'), nil
+		return appendText(line, value.str), nil
 	case schema.Boolean:
 		return strconv.AppendBool(line, value.Bool()), nil
 	default:
@@ -126,18 +159,49 @@ func appendField(line []byte, field FieldValue) ([]byte, error) {
 	}
 }
 
+// appendFieldName appends a field's name and the sign behind it.
+func appendFieldName(line []byte, name string) ([]byte, error) {
+	if err := checkName("field", name); err != nil {
+		return line, err
+	}
+	if name == "time" {
+		return line, fmt.Errorf("field %q is reserved", name)
+	}
+	if strings.ContainsAny(name, `," =`) {
+		line = append(line, escape.String(name)...)
+	} else {
+		line = append(line, name...)
+	}
+	return append(line, '='), nil
+}
+
+// appendText appends a string field's value in quotes.
+func appendText[T string | []byte](line []byte, text T) []byte {
+	line = append(line, '"')
+	for i := range len(text) {
+		if c := text[i]; c == '"' || c == '\\' {
+			line = append(line, '\\')
+		}
+		line = append(line, text[i])
+	}
+	return append(line, '"')
+}
+
 // checkName refuses names of tables, tags and fields that line protocol or
 // InfluxQL cannot hold: empty, control characters, backslash, not UTF-8.
-func checkName(what, name string) error {
-	if name == "" {
+func checkName[T string | []byte](what string, name T) error {
+	if len(name) == 0 {
 		return fmt.Errorf("%s without a name", what)
 	}
+	ascii := true
 	for i := range len(name) {
-		if c := name[i]; c < ' ' || c == '\\' || c == 0x7f {
+		c := name[i]
+		if c < ' ' || c == '\\' || c == 0x7f {
 			return fmt.Errorf("%s name %q holds a control character or a backslash", what, name)
 		}
+		ascii = ascii && c < utf8.RuneSelf
 	}
-	if !utf8.ValidString(name) {
+	if !ascii && !utf8.ValidString(string(name)) {
 		return fmt.Errorf("%s name %q is not UTF-8", what, name)
 	}
 	return nil
@@ -145,12 +209,15 @@ func checkName(what, name string) error {
 
 // checkTagValue refuses what line protocol has no escape for: a backslash
 // before a separator or at the end, and what ends a line.
-func checkTagValue(value string) error {
-	if value == "" {
+func checkTagValue[T string | []byte](value T) error {
+	if len(value) == 0 {
 		return fmt.Errorf("an empty value cannot be stored; leave the tag out")
 	}
+	ascii := true
 	for i := range len(value) {
-		switch c := value[i]; {
+		c := value[i]
+		ascii = ascii && c < utf8.RuneSelf
+		switch {
 		case c < ' ' || c == 0x7f:
 			return fmt.Errorf("value %q holds a control character", value)
 		case c != '\\':
@@ -160,7 +227,7 @@ func checkTagValue(value string) error {
 			return fmt.Errorf("value %q holds a backslash before %q", value, value[i+1])
 		}
 	}
-	if !utf8.ValidString(value) {
+	if !ascii && !utf8.ValidString(string(value)) {
 		return fmt.Errorf("value %q is not UTF-8", value)
 	}
 	return nil

@@ -27,7 +27,7 @@ func (d *Database) Select(ctx context.Context, q string, each func(Point) error)
 	if err := readsOnly(q); err != nil {
 		return fmt.Errorf("query %s: %w", d.name, err)
 	}
-	if err := d.server.read(ctx, d.name, q, each); err != nil {
+	if err := d.server.read(ctx, d.name, q, points(each)); err != nil {
 		return fmt.Errorf("query %s: %w", d.name, err)
 	}
 	return nil
@@ -55,18 +55,18 @@ func readsOnly(q string) error {
 	return fmt.Errorf("statement does not only read")
 }
 
-func (s *Server) read(ctx context.Context, db, q string, each func(Point) error) error {
+func (s *Server) read(ctx context.Context, db, q string, rows *decoder) error {
 	values := url.Values{"q": {q}}
 	if db != "" {
 		values.Set("db", db)
 	}
 	if len(q) > longestURL {
-		return s.answer(ctx, http.MethodPost, nil, values, each)
+		return s.answer(ctx, http.MethodPost, nil, values, rows)
 	}
-	return s.answer(ctx, http.MethodGet, values, nil, each)
+	return s.answer(ctx, http.MethodGet, values, nil, rows)
 }
 
-func (s *Server) answer(ctx context.Context, method string, query, form url.Values, each func(Point) error) error {
+func (s *Server) answer(ctx context.Context, method string, query, form url.Values, rows *decoder) error {
 	options := query
 	if form != nil {
 		options = form
@@ -92,6 +92,5 @@ func (s *Server) answer(ctx context.Context, method string, query, form url.Valu
 	if kind := response.Header.Get("Content-Type"); kind != "application/x-msgpack" {
 		return fmt.Errorf("answer is %q, not msgpack", kind)
 	}
-	decoder := decoder{r: newReader(response.Body), each: each}
-	return decoder.answer()
+	return rows.answer(response.Body)
 }

@@ -82,8 +82,10 @@ func TestRoundTripOfAwkwardText(t *testing.T) {
 	})
 }
 
-func TestWriteRefusesWhatCannotBeHeld(t *testing.T) {
-	s, one := embeddedServer(t), map[string]influxsync.Value{"f": influxsync.Int(1)}
+func TestWriteRefusesWhatCannotBeHeld(t *testing.T) { servers(t, testWriteRefusesWhatCannotBeHeld) }
+
+func testWriteRefusesWhatCannotBeHeld(t *testing.T, s *influxsync.Server) {
+	one := map[string]influxsync.Value{"f": influxsync.Int(1)}
 	db := create(t, s, "refused")
 	point := func(table string, tags map[string]string, fields map[string]influxsync.Value) influxsync.Point {
 		return influxsync.NewPoint(table, tags, fields, start)

@@ -81,7 +81,7 @@ func New(c Config) (*Server, error) {
 	if transport == nil {
 		own := http.DefaultTransport.(*http.Transport).Clone()
 		own.DisableCompression = true
-		own.MaxIdleConnsPerHost = 8
+		own.MaxIdleConnsPerHost = 32
 		own.ReadBufferSize, own.WriteBufferSize = 64<<10, 64<<10
 		transport = own
 	}
@@ -140,12 +140,12 @@ func (s *Server) Create(ctx context.Context, names ...string) error {
 // Databases are the names of the server's databases, without its own.
 func (s *Server) Databases(ctx context.Context) ([]string, error) {
 	var names []string
-	err := s.read(ctx, "", "SHOW DATABASES", func(p Point) error {
+	err := s.read(ctx, "", "SHOW DATABASES", points(func(p Point) error {
 		if name, ok := p.Field("name"); ok && name.Str() != "_internal" {
 			names = append(names, name.Str())
 		}
 		return nil
-	})
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("list databases: %w", err)
 	}
@@ -170,7 +170,7 @@ func (s *Server) execute(ctx context.Context, db, statement string) error {
 	if db != "" {
 		form.Set("db", db)
 	}
-	return s.answer(ctx, http.MethodPost, nil, form, func(Point) error { return nil })
+	return s.answer(ctx, http.MethodPost, nil, form, points(func(Point) error { return nil }))
 }
 
 func (s *Server) do(ctx context.Context, method, path string, query url.Values, body io.Reader, contentType string) (*http.Response, error) {
@@ -205,7 +205,7 @@ func (s *Server) do(ctx context.Context, method, path string, query url.Values, 
 	response, err := s.http.Do(request)
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) { // its text repeats the whole statement
-		return nil, fmt.Errorf("%s %s: %w", method, target.Path, wrapped.Err)
+		return nil, fmt.Errorf("%s %s: %w", method, target.Path, linkError{wrapped.Err})
 	}
 	if err != nil {
 		return nil, err

@@ -1,13 +1,14 @@
 package influxsync
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"golang.org/x/sync/errgroup"
 )
 
 // Mark is how far a sink has a journal: the store it is of, and the last entry
@@ -16,6 +17,7 @@ type Mark struct {
 	Store string
 	Time  time.Time
 	Hash  string
+	Era   int64 // how often the journal did not go on where it was left
 }
 
 // SyncRequest is one table of one cluster between two databases.
@@ -28,8 +30,8 @@ type SyncRequest struct {
 	Limit int
 	// SinkTable is the table's name in the sink; "" is its own.
 	SinkTable string
-	// Span bounds the windows that are read in one query, and with it memory
-	// (8 bytes a row); 0 is 2 hours.
+	// Span bounds the windows that are read in one query; 0 is 24 hours. The
+	// end of a UTC day ends one too. Memory does not depend on it.
 	Span time.Duration
 	// Shared says that the source's table holds other clusters too, each with
 	// a journal of its own: only rows of Cluster are read. Otherwise rows of
@@ -39,8 +41,22 @@ type SyncRequest struct {
 	// rows. "" is none.
 	CountBy string
 	// Parallel is how many parts of the time are copied side by side; 0 is 1.
+	// Each takes about 3 MB.
 	Parallel int
+	Verify   Verify
+	// Pause waits between two attempts of a write; nil is by the system's clock.
+	Pause func(context.Context, time.Duration) error
 }
+
+// Verify is what a call looks at before it moves the mark.
+type Verify uint8
+
+// What is compared with the journal's rows and digests.
+const (
+	VerifyReadBack Verify = iota // what was streamed, and what the sink returns
+	VerifyStream                 // what was streamed
+	VerifyNone                   // nothing: a copy, to compare the costs with
+)
 
 // Confirmed is a window that the sink was seen to hold, but for Refused rows.
 type Confirmed struct {
@@ -48,6 +64,9 @@ type Confirmed struct {
 	Values  []string // distinct values of the tag CountBy in its rows, sorted
 	Refused int64    // rows that the sink does not take; they are in SyncResult.Refused
 	Extra   int64    // rows that the sink holds and the source does not
+	// Unexplained says that no earlier era is known to have left the Extra
+	// rows there: they may be usage that is counted twice.
+	Unexplained bool
 }
 
 // Refused is a row that the sink does not take, whatever the number of attempts.
@@ -74,7 +93,9 @@ type SyncResult struct {
 	// sink keeps what it has.
 	NewEra bool
 	// Extra counts rows that the sink holds in confirmed windows and the source
-	// does not: the overlap with an earlier era. Without one they are a mismatch.
+	// does not: the overlap with an earlier era, or what a call wrote that did
+	// not come to its end before the source lost it. They stay, since absence
+	// never deletes, and are told of for each window.
 	Extra int
 	// Foreign are rows with another cluster's tag, the first 1000 of
 	// ForeignRows. They were not written.
@@ -87,9 +108,17 @@ type SyncResult struct {
 
 const (
 	defaultLimit = 240
-	defaultSpan  = 2 * time.Hour
-	keptForeign  = 1000
+	// A query for less than leastSpan costs the source much more per row: it
+	// opens each series anew.
+	leastSpan = 2 * time.Hour
+	// maxRefused bounds the refused rows of one call, unless they are of one
+	// entry: the call begins anew with fewer.
+	maxRefused  = 20_000
+	keptForeign = 1000
 )
+
+// errManyRefused: the sink refuses more rows than are to be held at once.
+var errManyRefused = errors.New("too many refused rows")
 
 // Sync follows the source's journal from the mark. It verifies the chain
 // (ErrChain), copies the windows that the entries name, contiguous ones in one
@@ -98,110 +127,213 @@ const (
 // ErrMismatch: rows may have been written, but the result's mark is the
 // request's, and another call does all of it again. That also happens when a
 // window is being rewritten; a source without a journal is no error.
+//
+// A write whose failure may pass is tried again, with growing pauses; a row
+// that the sink refuses for what it is is set apart (SyncResult.Refused), and
+// its window is confirmed without it. Any other refusal is an error at once.
 func Sync(ctx context.Context, request SyncRequest) (SyncResult, error) {
-	s := &syncer{SyncRequest: request, differ: func(want, got tally) bool { return want != got }}
-	result, err := s.run(ctx)
-	if err != nil {
-		return SyncResult{Mark: request.Mark, NewEra: s.result.NewEra},
-			fmt.Errorf("sync %s of %s: %w", request.Table.Name, request.Cluster, err)
+	return syncWith(ctx, request, func(want, got tally) bool { return want != got })
+}
+
+func syncWith(ctx context.Context, request SyncRequest, differ func(want, got tally) bool) (SyncResult, error) {
+	request.complete()
+	for {
+		s := &syncer{copier: copier{SyncRequest: request, differ: differ, spare: make(chan []byte, 2*request.Parallel)}}
+		s.result.Mark = request.Mark
+		err := s.run(ctx)
+		switch {
+		case errors.Is(err, errManyRefused):
+			request.Limit /= 2
+		case err != nil:
+			return SyncResult{Mark: request.Mark, NewEra: s.result.NewEra},
+				fmt.Errorf("sync %s of %s: %w", request.Table.Name, request.Cluster, err)
+		default:
+			return s.result, nil
+		}
 	}
-	return result, nil
 }
 
-// tally is what is compared of a window.
-type tally struct {
-	rows   int64
-	digest Digest
-}
-
-func (t *tally) add(hash uint64) {
-	t.rows++
-	t.digest += Digest(hash)
+func (r *SyncRequest) complete() {
+	if r.Limit <= 0 {
+		r.Limit = defaultLimit
+	}
+	if r.Span <= 0 {
+		r.Span = shard
+	}
+	if r.Parallel <= 0 {
+		r.Parallel = 1
+	}
+	if r.SinkTable == "" {
+		r.SinkTable = r.Table.Name
+	}
 }
 
 // syncer is one call of Sync.
 type syncer struct {
-	SyncRequest
-	differ func(want, got tally) bool
+	copier
 	result SyncResult
-	last   Entry // the newest entry that this call follows
 }
 
-// copied is a window with what was seen of it.
-type copied struct {
-	entry    Entry
-	streamed tally // all rows of the source
-	accepted tally // those of this cluster, which were written
-	returned tally // what the sink says it holds
-}
-
-func (s *syncer) run(ctx context.Context) (SyncResult, error) {
-	if s.Limit <= 0 {
-		s.Limit = defaultLimit
-	}
-	if s.Span <= 0 {
-		s.Span = defaultSpan
-	}
-	if s.SinkTable == "" {
-		s.SinkTable = s.Table.Name
-	}
-	s.result.Mark = s.Mark
+func (s *syncer) run(ctx context.Context) error {
 	store, err := readStoreID(ctx, s.Source)
 	if err != nil || store == "" { // nothing was ever settled there
-		return s.result, err
+		return err
+	}
+	if s.reach, err = s.readReach(ctx); err != nil {
+		return err
 	}
 	entries, err := s.follow(ctx, store)
 	if err != nil {
-		return s.result, err
+		return err
 	}
-	if s.result.NewEra {
-		if err := s.beginEra(ctx); err != nil {
-			return s.result, err
-		}
+	if err := s.beginEra(ctx); err != nil {
+		return err
 	}
+	s.result.Mark.Era = s.reach.era
 	if len(entries) == 0 {
-		return s.result, nil
+		return nil
 	}
 	s.last = entries[len(entries)-1]
-	windows := newest(entries)
-	for _, part := range contiguous(windows, s.Span) {
-		if err := s.copy(ctx, part); err != nil {
-			return s.result, err
-		}
+	if err := s.writeReach(ctx, reach{s.reach.era, store, s.last.Time, s.last.Hash}); err != nil {
+		return err
 	}
-	slices.SortFunc(windows, func(a, b *copied) int { return a.entry.Time.Compare(b.entry.Time) })
-	for _, w := range windows {
-		s.result.Windows = append(s.result.Windows, Confirmed{Entry: w.entry})
+	if err := s.copyAll(ctx, newest(entries)); err != nil {
+		return err
 	}
-	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash}
+	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash, Era: s.reach.era}
+	return nil
+}
+
+// copyAll copies windows, Parallel parts side by side, and tells of them.
+func (s *syncer) copyAll(ctx context.Context, windows []*copied) error {
+	span := s.Span
+	if s.Parallel > 1 && len(windows) > 0 {
+		all := windows[len(windows)-1].entry.Window.To.Sub(windows[0].entry.Window.From)
+		span = min(span, max(leastSpan, all/time.Duration(s.Parallel)))
+	}
+	all := parts(windows, span)
+	group, grouped := errgroup.WithContext(ctx)
+	group.SetLimit(s.Parallel)
+	for _, p := range all {
+		group.Go(func() error { return s.copy(grouped, p) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, p := range all {
+		s.tell(p)
+	}
+	slices.SortFunc(s.result.Windows, func(a, b Confirmed) int { return a.Time.Compare(b.Time) })
+	return nil
+}
+
+func (s *syncer) tell(p *part) {
+	for _, w := range p.windows {
+		s.result.Windows = append(s.result.Windows, p.confirmed(w))
+		s.result.Extra += int(w.extra)
+	}
+	s.result.Rows += p.rows - len(p.refused)
+	s.result.ForeignRows += p.strays
+	s.result.Foreign = append(s.result.Foreign, p.foreign[:min(len(p.foreign), keptForeign-len(s.result.Foreign))]...)
+	s.result.Refused = append(s.result.Refused, p.refused...)
+}
+
+// CopyWindows copies just these windows again, as the newest entries of the
+// source's journal have them, compares like Sync, and tells of them. The result
+// has the request's mark. It reads the journal whole. A window that the journal
+// does not name is ErrNotFound.
+func CopyWindows(ctx context.Context, request SyncRequest, windows []schema.Window) (SyncResult, error) {
+	request.complete()
+	s := &syncer{copier: copier{SyncRequest: request, spare: make(chan []byte, 2*request.Parallel),
+		differ: func(want, got tally) bool { return want != got }}}
+	s.Limit = 1 // whatever the sink refuses is told
+	s.result.Mark = request.Mark
+	if err := s.copyNamed(ctx, windows); err != nil {
+		return SyncResult{Mark: request.Mark}, fmt.Errorf("copy windows of %s of %s: %w", request.Table.Name, request.Cluster, err)
+	}
 	return s.result, nil
 }
 
+func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
+	var err error
+	if s.reach, err = s.readReach(ctx); err != nil {
+		return err
+	}
+	wanted := make(map[span]*copied, len(windows))
+	for _, w := range windows {
+		wanted[spanOf(w)] = nil
+	}
+	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{}, 0, func(e Entry) error {
+		if err := e.follows(s.last.Hash); err != nil {
+			return err
+		}
+		s.last = e
+		if _, ok := wanted[spanOf(e.Window)]; ok {
+			wanted[spanOf(e.Window)] = &copied{entry: e}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	named := make([]*copied, 0, len(wanted))
+	for key, w := range wanted {
+		if w == nil {
+			return fmt.Errorf("window %s: %w in the source's journal", key.window(), ErrNotFound)
+		}
+		named = append(named, w)
+	}
+	sortWindows(named)
+	return s.copyAll(ctx, named)
+}
+
 // follow reads the entries after the mark and verifies their chain. The mark's
-// own entry must be there with its hash; otherwise a new era begins.
+// own entry must be there with its hash, and so must the one that an earlier
+// call meant to reach; otherwise a new era begins.
 func (s *syncer) follow(ctx context.Context, store string) ([]Entry, error) {
 	mark := s.Mark
-	if mark.Store != "" && mark.Store != store {
-		s.result.NewEra, mark = true, Mark{}
+	goesOn, err := s.goesOn(ctx, store)
+	if err != nil {
+		return nil, err
 	}
-	if mark.Hash != "" {
-		// With the mark's entry, and one to know whether there are more.
-		entries, err := s.read(ctx, mark.Time.Add(-1), s.Limit+2)
-		if err != nil {
-			return nil, err
+	if goesOn {
+		s.result.Mark = Mark{Store: store, Time: mark.Time, Hash: mark.Hash}
+		if mark.Hash != "" {
+			// With the mark's entry, and one to know whether there are more.
+			entries, err := s.read(ctx, mark.Time.Add(-1), s.Limit+2)
+			if err != nil {
+				return nil, err
+			}
+			if len(entries) > 0 && entries[0].Time.Equal(mark.Time) && entries[0].Hash == mark.Hash {
+				return s.limited(entries[1:]), VerifyChain(entries[1:], mark.Hash)
+			}
+			goesOn = false
 		}
-		if len(entries) > 0 && entries[0].Time.Equal(mark.Time) && entries[0].Hash == mark.Hash {
-			s.result.Mark = Mark{Store: store, Time: mark.Time, Hash: mark.Hash}
-			return s.limited(entries[1:]), VerifyChain(entries[1:], mark.Hash)
-		}
-		s.result.NewEra = true
 	}
+	s.result.NewEra = !goesOn
 	s.result.Mark = Mark{Store: store}
 	entries, err := s.read(ctx, time.Time{}, s.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	return s.limited(entries), VerifyChain(entries, "")
+}
+
+// goesOn says whether the mark is of this store and of this era, and the store
+// still has all that an earlier call may have copied. What that call copied of
+// entries that are lost now is in the sink, and no entry names it any more.
+func (s *syncer) goesOn(ctx context.Context, store string) (bool, error) {
+	mark, reach := s.Mark, s.reach
+	switch {
+	case mark.Store != "" && mark.Store != store, mark.Era != reach.era:
+		return false, nil
+	case reach.hash == "" || reach.store == store && !reach.at.After(mark.Time):
+		return true, nil
+	case reach.store != store:
+		return false, nil
+	}
+	entries, err := s.read(ctx, reach.at.Add(-1), 1)
+	return len(entries) == 1 && entries[0].Time.Equal(reach.at) && entries[0].Hash == reach.hash, err
 }
 
 func (s *syncer) limited(entries []Entry) []Entry {
@@ -211,63 +343,4 @@ func (s *syncer) limited(entries []Entry) []Entry {
 
 func (s *syncer) read(ctx context.Context, after time.Time, limit int) ([]Entry, error) {
 	return ReadJournal(ctx, s.Source, s.Cluster, s.Table.Name, after, limit)
-}
-
-// newest keeps the last entry of each window, by the windows' time.
-func newest(entries []Entry) []*copied {
-	bySpan := make(map[span]*copied)
-	for _, e := range entries {
-		bySpan[spanOf(e.Window)] = &copied{entry: e}
-	}
-	windows := make([]*copied, 0, len(bySpan))
-	for _, w := range bySpan {
-		windows = append(windows, w)
-	}
-	slices.SortFunc(windows, func(a, b *copied) int {
-		return cmp.Or(a.entry.Window.From.Compare(b.entry.Window.From), a.entry.Window.To.Compare(b.entry.Window.To))
-	})
-	return windows
-}
-
-// part is a run of windows without a gap between them.
-type part struct {
-	window  schema.Window
-	windows []*copied // by time
-	longest time.Duration
-}
-
-// contiguous cuts the windows where there is a gap, and after limit.
-func contiguous(windows []*copied, limit time.Duration) []part {
-	var parts []part
-	for _, w := range windows {
-		window := w.entry.Window
-		last := len(parts) - 1
-		if last < 0 || window.From.After(parts[last].window.To) || window.To.Sub(parts[last].window.From) > limit {
-			parts = append(parts, part{window: window})
-			last++
-		}
-		p := &parts[last]
-		p.windows = append(p.windows, w)
-		p.longest = max(p.longest, window.Length())
-		if window.To.After(p.window.To) {
-			p.window.To = window.To
-		}
-	}
-	return parts
-}
-
-// at calls each for the windows of the part that hold t: one, unless windows
-// of different lengths overlap.
-func (p part) at(t time.Time, each func(*copied)) {
-	i, _ := slices.BinarySearchFunc(p.windows, t, func(w *copied, t time.Time) int {
-		if w.entry.Window.From.After(t) {
-			return 1
-		}
-		return -1
-	})
-	for i--; i >= 0 && t.Sub(p.windows[i].entry.Window.From) < p.longest; i-- {
-		if p.windows[i].entry.Window.Contains(t) {
-			each(p.windows[i])
-		}
-	}
 }

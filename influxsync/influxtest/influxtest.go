@@ -1,5 +1,6 @@
-// Package influxtest gives tests the real InfluxDB engine: in process, or, for
-// the suites of influxsync, an installed influxd.
+// Package influxtest gives tests the real InfluxDB engine: in this process, or
+// as a process of its own, of the distribution's package and built from the
+// module (`make servers`).
 package influxtest
 
 import (

@@ -281,14 +281,14 @@ func (c *centre) repeat(b *testing.B) {
 		}
 	}
 	for _, table := range []schema.Table{schema.NodeMinute, schema.PodMinute} {
-		var entries []influxsync.Entry
+		var windows []influxsync.Confirmed
 		for at := quarter.To.Add(-day); at.Before(quarter.From); at = at.Add(schema.Minute) {
-			entries = append(entries, influxsync.Entry{Cluster: cluster, Table: table.Name, Window: schema.WindowAt(at, schema.Minute),
-				Revision: 1, Rows: 1, Coverage: 1000, Time: at})
+			windows = append(windows, influxsync.Confirmed{Entry: influxsync.Entry{Cluster: cluster, Table: table.Name, Window: schema.WindowAt(at, schema.Minute),
+				Revision: 1, Rows: 1, Coverage: 1000, Time: at}})
 		}
 		mark, err := c.registry.Mark(b.Context(), cluster, table.Name)
 		check(b, err)
-		check(b, c.registry.Received(b.Context(), cluster, table.Name, mark, entries, nil))
+		check(b, c.registry.Received(b.Context(), cluster, table.Name, registry.Receipt{Mark: mark, Windows: windows}, nil))
 	}
 }
 

@@ -247,24 +247,33 @@ func (m *Manager) pull(ctx context.Context, cluster fleet.Cluster, s *stay) erro
 }
 
 // Pull copies what one cluster has settled, outside the loop: a cluster that is
-// removed is pulled to its last settled window first. It waits for a visit of
-// the loop to end, and for no place; that the cluster failed before does not
-// matter. The outcome is not on record.
-func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (pull.Result, error) {
+// removed is pulled to its last settled window first. That it failed before does
+// not matter. The outcome is not on record.
+func (m *Manager) Pull(ctx context.Context, cluster fleet.Cluster) (result pull.Result, err error) {
+	err = m.Alone(ctx, cluster.Name, func(ctx context.Context) error {
+		result, _, err = m.contact(ctx, cluster, func(context.Context) error { return nil })
+		return err
+	})
+	return result, err
+}
+
+// Alone runs do while nobody visits the cluster: it waits for a visit of the
+// loop to end, and none begins until do has ended. It needs no place. Its error
+// is do's.
+func (m *Manager) Alone(ctx context.Context, cluster string, do func(context.Context) error) error {
 	for {
-		ended, mine := m.take(cluster.Name, pulling)
+		ended, mine := m.take(cluster, "alone")
 		if mine {
 			break
 		}
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return pull.Result{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
-	defer m.release(cluster.Name)
-	result, _, err := m.contact(ctx, cluster, func(context.Context) error { return nil })
-	return result, err
+	defer m.release(cluster)
+	return do(ctx)
 }
 
 // contact asks a follower how it is, and copies from it when place has returned.

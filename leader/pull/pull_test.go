@@ -209,7 +209,7 @@ func TestQuarantine(t *testing.T) {
 	if result.Quarantined != 1 || c.rows(schema.NodeMinute, "a") != 1 || c.rows(schema.NodeMinute, "b") != 0 {
 		t.Errorf("%+v; %d rows of a, %d of b", result, c.rows(schema.NodeMinute, "a"), c.rows(schema.NodeMinute, "b"))
 	}
-	kept, err := c.books.Quarantined(t.Context(), "a", 10)
+	kept, err := c.books.Quarantined(t.Context(), registry.QuarantineFilter{Cluster: "a"}, 0, 10)
 	if err != nil || len(kept) != 1 {
 		t.Errorf("kept %v, %v", kept, err)
 	}
@@ -246,7 +246,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	}
 	last := entries[len(entries)-1]
 	ahead := influxsync.Mark{Store: c.mark(schema.NodeMinute).Store, Time: last.Time, Hash: last.Hash}
-	if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, ahead, nil, nil); err != nil {
+	if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, registry.Receipt{Mark: ahead}, nil); err != nil {
 		t.Fatal(err)
 	}
 	c.pull(f)

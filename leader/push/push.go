@@ -66,7 +66,8 @@ func (p *Pusher) table(ctx context.Context, cluster string, table schema.Table, 
 		if synced.Mark == at {
 			return total, nil
 		}
-		if err := p.registry.Received(ctx, cluster, mark(table), synced.Mark, nil, nil); err != nil {
+		if err := p.registry.Received(ctx, cluster, mark(table),
+			registry.Receipt{Mark: synced.Mark, Refused: synced.Refused, NewEra: synced.NewEra}, nil); err != nil {
 			return total, err
 		}
 		if !synced.More {

@@ -136,7 +136,7 @@ func TestPushControl(t *testing.T) {
 	c.energyOf("b", 5, 20)
 	result, err := influxsync.Sync(t.Context(), influxsync.SyncRequest{Source: c.server.Database(schema.MinuteDB), Sink: follower.Database(schema.ResultsDB),
 		Table: schema.EnergyMinute, Cluster: "a"})
-	if err == nil && result.QuarantinedRows == 0 {
+	if err == nil && result.ForeignRows == 0 {
 		t.Error("without the filter no row of another cluster was met")
 	}
 }
@@ -160,7 +160,7 @@ func TestPushResumes(t *testing.T) {
 	}
 	// The follower lost its volume: all comes again.
 	other := newFollower(t)
-	if err := c.books.Received(t.Context(), "a", mark(schema.EnergyMinute), influxsync.Mark{}, nil, nil); err != nil {
+	if err := c.books.Received(t.Context(), "a", mark(schema.EnergyMinute), registry.Receipt{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.push(other); got != entriesAtOnce+20 {

@@ -88,17 +88,17 @@ func (f *fixture) settle(from, to int) {
 // which makes their quarters due.
 func (f *fixture) receive(cluster string, minutes int) {
 	f.t.Helper()
-	var entries []influxsync.Entry
+	var windows []influxsync.Confirmed
 	var due []registry.Due
 	for i := f.received[cluster]; i < minutes; i++ {
-		entries = append(entries, influxsync.Entry{Cluster: cluster, Table: schema.PodMinute.Name, Revision: 1, Rows: 1, Coverage: 1000,
-			Window: schema.WindowAt(at(i), schema.Minute), Time: at(i + 1), Hash: fmt.Sprintf("%x", i)})
+		windows = append(windows, influxsync.Confirmed{Entry: influxsync.Entry{Cluster: cluster, Table: schema.PodMinute.Name, Revision: 1, Rows: 1, Coverage: 1000,
+			Window: schema.WindowAt(at(i), schema.Minute), Time: at(i + 1), Hash: fmt.Sprintf("%x", i)}})
 		due = append(due, registry.Due{Processor: registry.ProcessorCost, Scope: cluster, Quarter: at(i).Truncate(schema.Quarter), Reason: "test"})
 	}
 	f.received[cluster] = minutes
-	last := entries[len(entries)-1]
+	last := windows[len(windows)-1]
 	mark := influxsync.Mark{Store: "store-" + cluster, Time: last.Time, Hash: last.Hash}
-	if err := f.books.Received(f.ctx, cluster, schema.PodMinute.Name, mark, entries, due); err != nil {
+	if err := f.books.Received(f.ctx, cluster, schema.PodMinute.Name, registry.Receipt{Mark: mark, Windows: windows}, due); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -11,61 +11,98 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
-// Completeness is one table of one cluster in one quarter: which windows must
-// exist and which have been received.
-type Completeness struct {
-	Table     string    `json:"table"`
-	Quarter   time.Time `json:"quarter"`
-	Expected  int       `json:"expected"` // windows; 0 for tables of events
-	Received  int       `json:"received"`
-	Rows      int64     `json:"rows"`
-	Revisions int64     `json:"revisions"` // of all its windows; equals Received where none was revised
-	Coverage  int64     `json:"coverage"`  // 1/1000, the mean of the received windows
-	Overlaps  int64     `json:"overlaps"`  // windows that came again from a store with another id
-	Newest    time.Time `json:"newest,omitzero"`
-	Missing   []Gap     `json:"missing,omitempty"`
-}
+// Grains of a Completeness.
+const (
+	GrainQuarter = "quarter"
+	GrainDay     = "day" // a UTC day that has settled and was folded
+)
 
-// Gap is a stretch of windows that were not received, and why.
-type Gap struct {
-	From   time.Time `json:"from"`
-	To     time.Time `json:"to"`
-	Reason string    `json:"reason"`
+// settleTime is how old a window must be before it counts as missing: the
+// follower settles it two minutes after its end at the latest, and a tick later
+// it is here.
+const settleTime = 3 * time.Minute
+
+// Completeness is one table of one cluster in one quarter or day: what must
+// exist, and what has come of it. Expected, Received, Audited and Rated count
+// node-windows: a window counts once for each node that had rows in it, or must
+// have had, and once where there was no node at all. Of a table of events
+// nothing is expected, and each window counts once.
+type Completeness struct {
+	Table      string    `json:"table"`
+	Quarter    time.Time `json:"quarter"` // its start, of a day the day's
+	Grain      string    `json:"grain"`
+	Expected   int       `json:"expected"`
+	ExpectedBy string    `json:"expectedBy,omitempty"` // who says which nodes there were: ByWatch, ByFleet, BySeen
+	Received   int       `json:"received"`
+	Audited    int       `json:"audited"` // by an audit since it was received
+	Rated      int       `json:"rated"`   // its quarter's cost is computed and nothing of it is due
+	Windows    int       `json:"windows"` // that came
+	Rows       int64     `json:"rows"`
+	Revisions  int64     `json:"revisions"` // of all its windows; equals Windows where none was revised
+	Coverage   int64     `json:"coverage"`  // 1/1000, the mean of the received windows
+	Refused    int64     `json:"refused"`   // rows that the centre's store did not take
+	Extra      int64     `json:"extra"`     // rows that only the centre has
+	// Unexplained are those of Extra that no earlier era can have left there:
+	// they may be usage that is counted twice.
+	Unexplained int64     `json:"unexplained"`
+	Overlaps    int64     `json:"overlaps"` // windows that came again from a store with another id
+	Newest      time.Time `json:"newest,omitzero"`
+	Missing     []Gap     `json:"missing,omitempty"`
 }
 
 // Completeness compares what was received of a cluster with what must exist,
-// for each table that is pulled and each quarter that the window touches. From
-// the cluster's beginning (its first received window or its validFrom,
-// whichever is earlier; failing both, when it was added) to its validTo or the
-// window's end, each minute must have a window in each table of minutes.
-// Tables of events (object, run) have a window only where something happened.
+// for each table that is pulled and each quarter that the window touches; days
+// that were folded are one part each. From the cluster's beginning (its first
+// received window or its validFrom, whichever is earlier; failing both, when it
+// was added) to its validTo or the window's end, each minute that is old enough
+// must have a window in each table of minutes, with rows of each node that there
+// was by the cluster's own Node objects, by the described fleet where it tells
+// of none, else by the windows around it. A node that sent rows was there,
+// whoever knows of it. Tables of events (object, run) have a window only where
+// something happened.
 func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Window) ([]Completeness, error) {
+	objects, err := r.current(ctx) // before the transaction: it takes a connection of its own
+	if err != nil {
+		return nil, err
+	}
+	boxes, err := r.boxesOf(ctx, cluster, w)
+	if err != nil {
+		return nil, err
+	}
 	tx, err := r.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view of all tables
 	if err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	alive, err := r.lifetime(ctx, tx, cluster)
-	if err != nil {
+	c := comparison{q: tx, cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
+	if err := r.prepare(ctx, &c, objects, boxes); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
-	}
-	states, err := clusterStates(ctx, tx, cluster)
-	if err != nil {
-		return nil, err
 	}
 	var result []Completeness
 	for _, table := range schema.Pulled {
-		c := counting{table: table, alive: alive, states: states, window: w}
-		if c.last, _, err = extent(ctx, tx, cluster, table.Name); err != nil {
-			return nil, err
-		}
-		quarters, err := c.count(ctx, tx, cluster)
+		parts, err := c.compare(ctx, table)
 		if err != nil {
-			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
+			return nil, fmt.Errorf("completeness of %s %s: %w", cluster, table.Name, err)
 		}
-		result = append(result, quarters...)
+		result = append(result, parts...)
 	}
 	return result, nil
+}
+
+// prepare reads what all tables of a cluster have in common.
+func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.Object, boxes []string) error {
+	var err error
+	if c.alive, err = r.lifetime(ctx, c.q, c.cluster); err != nil {
+		return err
+	}
+	if c.link, err = clusterStates(ctx, c.q, c.cluster); err != nil {
+		return err
+	}
+	if c.rated, err = ratedQuarters(ctx, c.q, c.cluster, boxes, c.window); err != nil {
+		return err
+	}
+	c.expected, c.numbers, err = r.expectation(ctx, c.q, objects, c.cluster, c.window)
+	return err
 }
 
 // lifetime is when a cluster's windows must exist; a zero To is open.
@@ -85,10 +122,7 @@ func (r *Registry) lifetime(ctx context.Context, q queryer, cluster string) (sch
 	if from.Valid && from.Int64 != always {
 		earlier(moment(from.Int64))
 	}
-	for _, table := range schema.Pulled {
-		if table.DB != schema.MinuteDB {
-			continue
-		}
+	for _, table := range minuteTables {
 		extent, ok, err := extent(ctx, q, cluster, table.Name)
 		if err != nil {
 			return schema.Window{}, err
@@ -104,152 +138,4 @@ func (r *Registry) lifetime(ctx context.Context, q queryer, cluster string) (sch
 		alive.To = moment(to.Int64)
 	}
 	return alive, nil
-}
-
-// counting is one table's comparison.
-type counting struct {
-	table  schema.Table
-	alive  schema.Window
-	last   schema.Window // received so far
-	states []ClusterState
-	window schema.Window
-}
-
-func (c counting) count(ctx context.Context, q queryer, cluster string) ([]Completeness, error) {
-	quarters := make(map[int64]Completeness)
-	err := each(ctx, q, func(scan func(...any) error) error {
-		var k Completeness
-		var quarter, newest int64
-		err := scan(&quarter, &k.Received, &k.Revisions, &k.Rows, &k.Coverage, &k.Overlaps, &newest)
-		k.Newest = moment(newest)
-		quarters[quarter] = k
-		return err
-	}, `SELECT quarter, count(*), sum(revision), sum(rows), sum(coverage) / count(*), sum(overlaps), max(received_at) FROM ledger
-		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? GROUP BY quarter`,
-		cluster, c.table.Name, nanos(c.window.From), nanos(c.window.To))
-	if err != nil {
-		return nil, err
-	}
-	var result []Completeness
-	for _, w := range c.within(quarters).Split(schema.Quarter) {
-		k := quarters[nanos(quarterOf(w.From))]
-		k.Table, k.Quarter = c.table.Name, quarterOf(w.From)
-		due := c.expected(w)
-		if k.Expected = len(due); k.Received < k.Expected || w.Contains(c.alive.To) { // some may stand after the end
-			var received map[int64]bool
-			if k.Received > 0 {
-				if received, err = windows(ctx, q, cluster, c.table.Name, w); err != nil {
-					return nil, err
-				}
-			}
-			c.missing(&k, due, received)
-		}
-		if k.Expected > 0 || k.Received > 0 {
-			result = append(result, k)
-		}
-	}
-	return result, nil
-}
-
-// within is the part of the window that can have something to say: where the
-// cluster was alive, and from the first to the last quarter with rows.
-func (c counting) within(quarters map[int64]Completeness) schema.Window {
-	part := c.window
-	first, last := c.alive.From, c.alive.To
-	for start := range quarters {
-		if from := moment(start); first.IsZero() || from.Before(first) {
-			first = from
-		}
-		if to := moment(start).Add(schema.Quarter); !last.IsZero() && to.After(last) {
-			last = to
-		}
-	}
-	if first.IsZero() {
-		return schema.Window{}
-	}
-	if start := quarterOf(first); start.After(part.From) {
-		part.From = start
-	}
-	if !last.IsZero() && last.Before(part.To) {
-		part.To = last
-	}
-	return part
-}
-
-// windows are the starts of the windows in w that were received.
-func windows(ctx context.Context, q queryer, cluster, table string, w schema.Window) (map[int64]bool, error) {
-	received := make(map[int64]bool)
-	err := each(ctx, q, func(scan func(...any) error) error {
-		var from int64
-		err := scan(&from)
-		received[from] = true
-		return err
-	}, "SELECT window_from FROM ledger WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ?",
-		cluster, table, nanos(w.From), nanos(w.To))
-	return received, err
-}
-
-// expected are the starts of the windows that must exist in the part w of a
-// quarter.
-func (c counting) expected(w schema.Window) []time.Time {
-	if c.table.DB != schema.MinuteDB || c.alive.From.IsZero() {
-		return nil
-	}
-	first := w.From.Truncate(c.table.Grain)
-	if first.Before(w.From) {
-		first = first.Add(c.table.Grain)
-	}
-	var due []time.Time
-	for at := first; at.Before(w.To); at = at.Add(c.table.Grain) {
-		if at.Add(c.table.Grain).After(c.alive.From) && (c.alive.To.IsZero() || at.Before(c.alive.To)) {
-			due = append(due, at)
-		}
-	}
-	return due
-}
-
-// missing joins the windows that are due and were not received to gaps.
-func (c counting) missing(k *Completeness, due []time.Time, received map[int64]bool) {
-	for _, at := range due {
-		if received[nanos(at)] {
-			continue
-		}
-		next := at.Add(c.table.Grain)
-		if n := len(k.Missing); n > 0 && k.Missing[n-1].To.Equal(at) {
-			k.Missing[n-1].To = next
-			continue
-		}
-		k.Missing = append(k.Missing, Gap{From: at, To: next})
-	}
-	for i := range k.Missing {
-		k.Missing[i].Reason = c.reason(k.Missing[i])
-	}
-}
-
-// reason says why a gap is there, by the state of the link in its time.
-func (c counting) reason(g Gap) string {
-	for i := len(c.states) - 1; i >= 0; i-- {
-		s := c.states[i]
-		ended := i+1 < len(c.states) && !c.states[i+1].Since.After(g.From)
-		if s.State == StateOK || ended || !s.Since.Before(g.To) {
-			continue
-		}
-		text := fmt.Sprintf("not received: follower %s since %s", s.State, s.Since.Format(time.RFC3339))
-		if i+1 < len(c.states) {
-			text += " until " + c.states[i+1].Since.Format(time.RFC3339)
-		}
-		if s.Message != "" {
-			text += ": " + s.Message
-		}
-		return text
-	}
-	switch {
-	case c.last.From.IsZero():
-		return "not received: nothing has come of this table yet"
-	case !g.To.After(c.last.From):
-		return "not received: before the first window that the follower settled"
-	case !g.From.Before(c.last.To):
-		return "not received yet: the follower's newest window ends at " + c.last.To.Format(time.RFC3339)
-	}
-	return "not received: the follower's journal does not name it"
 }

@@ -123,7 +123,9 @@ func firstQuarters(ctx context.Context, q queryer) (map[string]int64, error) {
 		}
 		return nil
 	}, `SELECT m.cluster, (SELECT l.quarter FROM ledger l WHERE l.cluster = m.cluster AND l.tbl = m.tbl ORDER BY l.quarter LIMIT 1) AS q
-		FROM mark m WHERE q IS NOT NULL`)
+		FROM mark m WHERE q IS NOT NULL
+		UNION ALL SELECT m.cluster, (SELECT d.window_from - d.window_from % ? FROM ledger_day d
+			WHERE d.cluster = m.cluster AND d.tbl = m.tbl ORDER BY d.day LIMIT 1) AS q FROM mark m WHERE q IS NOT NULL`, int64(schema.Quarter))
 	return first, err
 }
 

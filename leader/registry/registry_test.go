@@ -57,13 +57,13 @@ func apply(t *testing.T, r *Registry, objects ...fleet.Object) Applied {
 // receive enters the minutes of a window into the ledger.
 func receive(t *testing.T, r *Registry, cluster string, table schema.Table, store string, w schema.Window) {
 	t.Helper()
-	var entries []influxsync.Entry
+	var windows []influxsync.Confirmed
 	for _, minute := range w.Split(schema.Minute) {
-		entries = append(entries, influxsync.Entry{Cluster: cluster, Table: table.Name, Window: minute,
-			Revision: 1, Rows: 3, Coverage: 1000, Time: minute.To})
+		windows = append(windows, influxsync.Confirmed{Entry: influxsync.Entry{Cluster: cluster, Table: table.Name, Window: minute,
+			Revision: 1, Rows: 3, Coverage: 1000, Time: minute.To}})
 	}
 	mark := influxsync.Mark{Store: store, Time: w.To, Hash: "h"}
-	if err := r.Received(t.Context(), cluster, table.Name, mark, entries, nil); err != nil {
+	if err := r.Received(t.Context(), cluster, table.Name, Receipt{Mark: mark, Windows: windows}, nil); err != nil {
 		t.Fatal(err)
 	}
 }

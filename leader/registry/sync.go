@@ -16,8 +16,8 @@ import (
 func (r *Registry) Mark(ctx context.Context, cluster, table string) (influxsync.Mark, error) {
 	var mark influxsync.Mark
 	var at int64
-	err := r.reader.QueryRowContext(ctx, "SELECT store, time, hash FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).
-		Scan(&mark.Store, &at, &mark.Hash)
+	err := r.reader.QueryRowContext(ctx, "SELECT store, time, hash, era FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).
+		Scan(&mark.Store, &at, &mark.Hash, &mark.Era)
 	if errors.Is(err, sql.ErrNoRows) {
 		return influxsync.Mark{}, nil
 	}
@@ -30,24 +30,29 @@ func (r *Registry) Mark(ctx context.Context, cluster, table string) (influxsync.
 	return mark, nil
 }
 
-// Received records a confirmed pull in one transaction: the new mark, the
-// journal entries as the ledger's newest, and the work that they make due. It
-// may be repeated. An entry that is neither of a higher revision nor later than
-// the ledger's is left out, unless it comes from a store with another id: then
-// it counts as an overlap.
-func (r *Registry) Received(ctx context.Context, cluster, table string, mark influxsync.Mark, entries []influxsync.Entry, due []Due) error {
+// Receipt is what a confirmed step of a sync brought.
+type Receipt struct {
+	Mark    influxsync.Mark
+	Windows []influxsync.Confirmed
+	Refused []influxsync.Refused // rows that the sink did not take
+	NewEra  bool                 // the source is another store, or has lost the end of its journal
+}
+
+// Received records a confirmed step of a sync in one transaction: the new mark,
+// the windows as the ledger's newest, the rows that were refused, and the work
+// that the windows make due. It may be repeated. The ledger has of each window
+// the entry that the sink agreed with last: one that is older than the ledger's
+// is of a store that went back to a copy. A window that comes again from another
+// store or era counts as an overlap.
+func (r *Registry) Received(ctx context.Context, cluster, table string, receipt Receipt, due []Due) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
-		var at int64
-		if !mark.Time.IsZero() {
-			at = nanos(mark.Time)
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO mark (cluster, tbl, store, time, hash) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET store = excluded.store, time = excluded.time, hash = excluded.hash`,
-			cluster, table, mark.Store, at, mark.Hash)
-		if err != nil {
+		if err := r.advance(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
-		if err := r.enter(ctx, tx, cluster, table, mark.Store, entries); err != nil {
+		if err := r.enter(ctx, tx, cluster, table, receipt.Mark, receipt.Windows); err != nil {
+			return err
+		}
+		if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
 		return r.addDue(ctx, tx, due)
@@ -58,64 +63,77 @@ func (r *Registry) Received(ctx context.Context, cluster, table string, mark inf
 	return nil
 }
 
-func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store string, entries []influxsync.Entry) error {
-	put, err := tx.PrepareContext(ctx, `INSERT INTO ledger
-		(cluster, tbl, window_from, window_to, quarter, store, revision, rows, digest, coverage, reason, entry_time, received_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+// advance stores the mark, and the era that begins with it.
+func (r *Registry) advance(ctx context.Context, tx *sql.Tx, cluster, table string, receipt Receipt) error {
+	var former string
+	err := tx.QueryRowContext(ctx, "SELECT store FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).Scan(&former)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	mark := receipt.Mark
+	if receipt.NewEra || former != "" && mark.Store != "" && former != mark.Store {
+		_, err := tx.ExecContext(ctx, `INSERT INTO era (cluster, tbl, began_at, former_store, store) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET store = excluded.store`, cluster, table, nanos(r.clock.Now()), former, mark.Store)
+		if err != nil {
+			return err
+		}
+	}
+	var at int64
+	if !mark.Time.IsZero() {
+		at = nanos(mark.Time)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO mark (cluster, tbl, store, time, hash, era) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET store = excluded.store, time = excluded.time, hash = excluded.hash, era = excluded.era`,
+		cluster, table, mark.Store, at, mark.Hash, mark.Era)
+	return err
+}
+
+func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table string, mark influxsync.Mark, windows []influxsync.Confirmed) error {
+	if len(windows) == 0 {
+		return nil
+	}
+	numbers, err := numberNodes(ctx, tx, cluster, windows)
+	if err != nil {
+		return err
+	}
+	put, err := tx.PrepareContext(ctx, `INSERT INTO ledger (cluster, tbl, window_from, window_to, quarter, store, revision,
+			rows, digest, coverage, reason, entry_time, received_at, nodes, refused, extra, unexplained, era)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET window_to = excluded.window_to, revision = excluded.revision, rows = excluded.rows,
 			digest = excluded.digest, coverage = excluded.coverage, reason = excluded.reason, entry_time = excluded.entry_time,
-			received_at = excluded.received_at, overlaps = overlaps + (store <> excluded.store), store = excluded.store
-		WHERE store <> excluded.store OR excluded.revision > revision OR excluded.entry_time > entry_time`)
+			received_at = CASE WHEN store <> excluded.store OR era <> excluded.era OR entry_time <> excluded.entry_time
+				THEN excluded.received_at ELSE received_at END,
+			nodes = excluded.nodes, refused = excluded.refused, extra = excluded.extra,
+			unexplained = excluded.unexplained, overlaps = overlaps + (store <> excluded.store OR era <> excluded.era),
+			store = excluded.store, era = excluded.era`)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = put.Close() }()
 	now := nanos(r.clock.Now())
-	for _, e := range entries {
-		if e.Cluster != cluster || e.Table != table {
-			return fmt.Errorf("journal entry of %s %s", e.Cluster, e.Table)
+	unfolded := make(map[int64]bool)
+	for _, w := range windows {
+		if w.Cluster != cluster || w.Table != table {
+			return fmt.Errorf("journal entry of %s %s", w.Cluster, w.Table)
 		}
-		_, err := put.ExecContext(ctx, cluster, table, nanos(e.Window.From), nanos(e.Window.To), nanos(quarterOf(e.Window.From)),
-			store, e.Revision, e.Rows, int64(e.Digest), e.Coverage, e.Reason, nanos(e.Time), now)
+		if at := dayOf(nanos(w.Window.From)); !unfolded[at] {
+			if err := unfold(ctx, tx, cluster, table, at); err != nil {
+				return err
+			}
+			unfolded[at] = true
+		}
+		unexplained := int64(0)
+		if w.Unexplained {
+			unexplained = w.Extra
+		}
+		_, err := put.ExecContext(ctx, cluster, table, nanos(w.Window.From), nanos(w.Window.To), nanos(quarterOf(w.Window.From)),
+			mark.Store, w.Revision, w.Rows, int64(w.Digest), w.Coverage, w.Reason, nanos(w.Time), now, numbers.of(w), w.Refused, w.Extra,
+			unexplained, mark.Era)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// LedgerEntry is the newest revision of one window as received.
-type LedgerEntry struct {
-	Window   schema.Window     `json:"window"`
-	Store    string            `json:"store"`
-	Revision int64             `json:"revision"`
-	Rows     int64             `json:"rows"`
-	Digest   influxsync.Digest `json:"digest"`
-	Coverage int64             `json:"coverage"` // 1/1000
-	Reason   string            `json:"reason,omitempty"`
-	Received time.Time         `json:"received"`
-	Overlaps int64             `json:"overlaps,omitempty"` // how often it came again from a store with another id
-}
-
-// Ledger are the windows of a cluster's table that begin in the given one, in
-// order.
-func (r *Registry) Ledger(ctx context.Context, cluster, table string, w schema.Window) ([]LedgerEntry, error) {
-	var entries []LedgerEntry
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var e LedgerEntry
-		var from, to, digest, received int64
-		err := scan(&from, &to, &e.Store, &e.Revision, &e.Rows, &digest, &e.Coverage, &e.Reason, &received, &e.Overlaps)
-		e.Window = schema.Window{From: moment(from), To: moment(to)}
-		e.Digest, e.Received = influxsync.Digest(digest), moment(received)
-		entries = append(entries, e)
-		return err
-	}, `SELECT window_from, window_to, store, revision, rows, digest, coverage, reason, received_at, overlaps
-		FROM ledger WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? ORDER BY window_from`,
-		cluster, table, nanos(w.From), nanos(w.To))
-	if err != nil {
-		return nil, fmt.Errorf("ledger of %s %s: %w", cluster, table, err)
-	}
-	return entries, nil
 }
 
 // Extent is the window from the first to the last that was received of a
@@ -125,11 +143,23 @@ func (r *Registry) Extent(ctx context.Context, cluster, table string) (schema.Wi
 }
 
 func extent(ctx context.Context, q queryer, cluster, table string) (schema.Window, bool, error) {
-	var from, to sql.NullInt64
-	err := q.QueryRowContext(ctx, `SELECT (SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
-		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1)`, cluster, table).Scan(&from, &to)
+	var from, to, last, packedFrom, packedTo, packedDay sql.NullInt64
+	err := q.QueryRowContext(ctx, `SELECT
+		(SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
+		(SELECT max(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
+		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1),
+		(SELECT window_from FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day LIMIT 1),
+		(SELECT day FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1),
+		(SELECT window_to FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1)`, cluster, table).
+		Scan(&from, &last, &to, &packedFrom, &packedDay, &packedTo)
 	if err != nil {
 		return schema.Window{}, false, fmt.Errorf("extent of %s %s: %w", cluster, table, err)
+	}
+	if packedFrom.Valid && (!from.Valid || packedFrom.Int64 < from.Int64) {
+		from = packedFrom
+	}
+	if packedTo.Valid && (!to.Valid || packedDay.Int64 > last.Int64) {
+		to = packedTo
 	}
 	if !from.Valid {
 		return schema.Window{}, false, nil
@@ -137,12 +167,9 @@ func extent(ctx context.Context, q queryer, cluster, table string) (schema.Windo
 	return schema.Window{From: moment(from.Int64), To: moment(to.Int64)}, true, nil
 }
 
-// StateOK is the state of a cluster whose link works.
-const StateOK = "ok"
-
 // ClusterState is what a cluster's link was like from Since on.
 type ClusterState struct {
-	State   string    `json:"state"` // StateOK or a word such as "unreachable"
+	State   string    `json:"state"` // StateOK, StateUnknown, or the code of the gaps that it explains
 	Since   time.Time `json:"since"`
 	Message string    `json:"message,omitempty"`
 }
@@ -197,7 +224,8 @@ func clusterStates(ctx context.Context, q queryer, cluster string) ([]ClusterSta
 // what was computed from its rows. The fleet's objects and the audit stay.
 func (r *Registry) Forget(ctx context.Context, cluster string) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
-		for _, table := range []string{"mark", "ledger", "cluster_state", "quarantine", "quarantine_count", "kube_object"} {
+		for _, table := range []string{"mark", "ledger", "ledger_day", "era", "node_number", "cluster_state",
+			"quarantine", "quarantine_count", "kube_object"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE cluster = ?", cluster); err != nil {
 				return err
 			}

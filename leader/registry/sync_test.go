@@ -91,9 +91,9 @@ func TestWAL(t *testing.T) {
 	}
 }
 
-func entry(from time.Time, revision, rows int64) influxsync.Entry {
-	return influxsync.Entry{Cluster: "alpha", Table: "pod", Window: schema.WindowAt(from, schema.Minute), Revision: revision, Rows: rows,
-		Digest: 1<<63 + 5, Coverage: 1000, Time: from.Add(time.Duration(revision) * time.Minute)}
+func entry(from time.Time, revision, rows int64) influxsync.Confirmed {
+	return influxsync.Confirmed{Entry: influxsync.Entry{Cluster: "alpha", Table: "pod", Window: schema.WindowAt(from, schema.Minute), Revision: revision, Rows: rows,
+		Digest: 1<<63 + 5, Coverage: 1000, Time: from.Add(time.Duration(revision) * time.Minute)}}
 }
 
 func TestReceived(t *testing.T) {
@@ -101,11 +101,11 @@ func TestReceived(t *testing.T) {
 	if mark, err := r.Mark(t.Context(), "alpha", "pod"); mark != (influxsync.Mark{}) || err != nil {
 		t.Errorf("mark before the first pull: %+v, %v", mark, err)
 	}
-	receive := func(store string, entries ...influxsync.Entry) {
+	receive := func(store string, windows ...influxsync.Confirmed) {
 		t.Helper()
 		mark := influxsync.Mark{Store: store, Time: noon.Add(1), Hash: "abc"}
 		due := Due{Processor: ProcessorPower, Scope: "b", Quarter: noon, Reason: "journal"}
-		if err := r.Received(t.Context(), "alpha", "pod", mark, entries, []Due{due}); err != nil {
+		if err := r.Received(t.Context(), "alpha", "pod", Receipt{Mark: mark, Windows: windows}, []Due{due}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := r.Mark(t.Context(), "alpha", "pod"); got != mark || err != nil {
@@ -122,7 +122,7 @@ func TestReceived(t *testing.T) {
 	}
 	steps := []struct {
 		store                                string
-		entry                                influxsync.Entry
+		entry                                influxsync.Confirmed
 		wantRevision, wantRows, wantOverlaps int64
 	}{
 		{"s1", entry(noon, 1, 10), 1, 10, 0},
@@ -151,14 +151,14 @@ func TestReceivedIsOneTransaction(t *testing.T) {
 	stranger := entry(noon, 1, 1)
 	stranger.Cluster = "beta"
 	failures := []struct {
-		entries []influxsync.Entry
+		windows []influxsync.Confirmed
 		due     []Due
 	}{
-		{[]influxsync.Entry{entry(noon, 1, 1)}, []Due{good, {Processor: ProcessorPower, Scope: "b", Quarter: noon.Add(time.Second)}}},
-		{[]influxsync.Entry{entry(noon, 1, 1), stranger}, []Due{good}},
+		{[]influxsync.Confirmed{entry(noon, 1, 1)}, []Due{good, {Processor: ProcessorPower, Scope: "b", Quarter: noon.Add(time.Second)}}},
+		{[]influxsync.Confirmed{entry(noon, 1, 1), stranger}, []Due{good}},
 	}
 	for i, f := range failures {
-		if err := r.Received(t.Context(), "alpha", "pod", influxsync.Mark{Store: "s", Time: noon}, f.entries, f.due); err == nil {
+		if err := r.Received(t.Context(), "alpha", "pod", Receipt{Mark: influxsync.Mark{Store: "s", Time: noon}, Windows: f.windows}, f.due); err == nil {
 			t.Errorf("case %d: no error", i)
 		}
 		mark, err1 := r.Mark(t.Context(), "alpha", "pod")
@@ -184,7 +184,7 @@ func TestCompleteness(t *testing.T) {
 	for _, state := range []struct {
 		minute         int
 		state, message string
-	}{{0, StateOK, ""}, {11, "unreachable", "connection refused"}, {12, "unreachable", "timeout"}, {14, StateOK, ""}, {20, StateOK, ""}} {
+	}{{0, StateOK, ""}, {11, string(GapFollowerDown), "connection refused"}, {12, string(GapFollowerDown), "502"}, {14, StateOK, ""}, {20, StateOK, ""}} {
 		if err := r.SetClusterState(t.Context(), "alpha", state.state, at(state.minute), state.message); err != nil {
 			t.Fatal(err)
 		}
@@ -202,27 +202,27 @@ func TestCompleteness(t *testing.T) {
 		c.Newest = time.Time{}
 		got[c.Table] = append(got[c.Table], c)
 	}
-	unreachable := "not received: follower unreachable since 2026-11-23T12:11:00Z until 2026-11-23T12:14:00Z: timeout"
+	newest := "the newest window ends at 2026-11-23T12:28:00Z"
 	want := []Completeness{
-		{Table: "node", Quarter: noon, Expected: 10, Received: 7, Rows: 21, Revisions: 7, Coverage: 1000,
-			Missing: []Gap{{at(10), at(13), unreachable}}},
-		{Table: "node", Quarter: at(15), Expected: 15, Received: 9, Rows: 27, Revisions: 9, Coverage: 1000,
-			Missing: []Gap{{at(22), at(26), "not received: the follower's journal does not name it"},
-				{at(28), at(30), "not received yet: the follower's newest window ends at 2026-11-23T12:28:00Z"}}},
-		{Table: "node", Quarter: at(30), Expected: 5, Missing: []Gap{{at(30), at(35), "not received yet: the follower's newest window ends at 2026-11-23T12:28:00Z"}}},
+		{Table: "node", Quarter: noon, Grain: GrainQuarter, Expected: 10, ExpectedBy: ByFleet, Received: 7, Windows: 7, Rows: 21, Revisions: 7, Coverage: 1000,
+			Missing: []Gap{{at(10), at(13), "", 3, GapFollowerDown, "since 2026-11-23T12:11:00Z until 2026-11-23T12:14:00Z: 502"}}},
+		{Table: "node", Quarter: at(15), Grain: GrainQuarter, Expected: 15, ExpectedBy: ByFleet, Received: 9, Windows: 9, Rows: 27, Revisions: 9, Coverage: 1000,
+			Missing: []Gap{{at(22), at(26), "", 4, GapNotJournaled, ""}, {at(28), at(30), "", 2, GapNotYet, newest}}},
+		{Table: "node", Quarter: at(30), Grain: GrainQuarter, Expected: 5, ExpectedBy: ByFleet, Missing: []Gap{{at(30), at(35), "", 5, GapNotYet, newest}}},
 	}
 	if diff := cmp.Diff(want, got["node"]); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]Completeness{{Table: "object", Quarter: noon, Received: 1, Rows: 3, Revisions: 1, Coverage: 1000}}, got["object"]); diff != "" {
+	if diff := cmp.Diff([]Completeness{{Table: "object", Quarter: noon, Grain: GrainQuarter, Received: 1, Windows: 1, Rows: 3, Revisions: 1, Coverage: 1000}}, got["object"]); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestCompletenessBeginsAndEnds(t *testing.T) {
-	r, _ := open(t)
+	r, clk := open(t)
 	cluster := fleet.NewObject("alpha", fleet.Cluster{URL: "http://127.0.0.1:1"}).Since(noon.Add(-30 * time.Minute)).Until(noon)
 	apply(t, r, cluster, fleet.NewObject("beta", fleet.Cluster{URL: "http://127.0.0.1:1"}))
+	clk.Advance(2 * time.Hour)
 	count := func(cluster string) (expected, missing int, reason string) {
 		t.Helper()
 		all, err := r.Completeness(t.Context(), cluster, hours(-1, 1))
@@ -234,7 +234,7 @@ func TestCompletenessBeginsAndEnds(t *testing.T) {
 				expected += c.Expected
 				for _, gap := range c.Missing {
 					missing += int(gap.To.Sub(gap.From) / schema.Minute)
-					reason = gap.Reason
+					reason = string(gap.Reason) + ": " + gap.Message
 				}
 			}
 		}
@@ -266,7 +266,7 @@ func TestQuarantine(t *testing.T) {
 		}
 		clk.Advance(time.Minute)
 	}
-	kept, err := r.Quarantined(t.Context(), "", 10)
+	kept, err := r.Quarantined(t.Context(), QuarantineFilter{}, 0, 10)
 	if err != nil || len(kept) != 2 || kept[0].Seen != 3 || !kept[0].First.Equal(noon) || !kept[0].Last.Equal(noon.Add(2*time.Minute)) ||
 		!strings.Contains(string(kept[0].Point), "4611686018427387906") {
 		t.Errorf("kept %+v, %v", kept, err)
@@ -274,7 +274,7 @@ func TestQuarantine(t *testing.T) {
 	if n, err := r.QuarantineCount(t.Context(), "alpha"); n != 6 || err != nil {
 		t.Errorf("counted %d, %v; want 6", n, err)
 	}
-	if other, err := r.Quarantined(t.Context(), "beta", 10); len(other) != 0 || err != nil {
+	if other, err := r.Quarantined(t.Context(), QuarantineFilter{Cluster: "beta"}, 0, 10); len(other) != 0 || err != nil {
 		t.Errorf("of another cluster: %v, %v", other, err)
 	}
 }

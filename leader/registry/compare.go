@@ -1,0 +1,247 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// comparison is one cluster's ledger against what must exist.
+type comparison struct {
+	q        queryer
+	cluster  string
+	window   schema.Window
+	alive    schema.Window // a zero To is open
+	settled  time.Time     // windows that ended later are not missing yet
+	expected expectation
+	numbers  numbering
+	link     link
+	rated    map[int64]bool
+	// uniform are the parts of the table of nodes in which each window came of
+	// the same nodes.
+	uniform map[span]nodeSet
+
+	// of the table that is being compared
+	table       schema.Table
+	first, last time.Time // of what was received of it; zero before
+	runs        runs
+}
+
+// part is a quarter or a folded day, as far as it lies in the window.
+type part struct {
+	span
+	grain string
+	sums  *sums // nil where they are of more than the part
+	odd   bool  // a window is not a whole minute
+}
+
+// compare is the comparison of one table.
+func (c *comparison) compare(ctx context.Context, table schema.Table) ([]Completeness, error) {
+	c.table, c.runs = table, runs{}
+	received, _, err := extent(ctx, c.q, c.cluster, table.Name)
+	if err != nil {
+		return nil, err
+	}
+	c.first, c.last = received.From, received.To
+	parts, err := c.parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	counted := make([]Completeness, len(parts))
+	for i, p := range parts {
+		if counted[i], err = c.count(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.explain(ctx, parts, counted); err != nil {
+		return nil, err
+	}
+	var result []Completeness
+	for _, k := range counted {
+		if k.Expected > 0 || k.Windows > 0 {
+			result = append(result, k)
+		}
+	}
+	return result, nil
+}
+
+// minutes says whether each minute must have a window in the table.
+func (c *comparison) minutes() bool { return c.table.DB == schema.MinuteDB }
+
+// count is one part's comparison. What lacks is in c.runs.
+func (c *comparison) count(ctx context.Context, p part) (Completeness, error) {
+	k := Completeness{Table: c.table.Name, Quarter: quarterOf(moment(p.from)), Grain: p.grain}
+	if p.grain == GrainDay {
+		k.Quarter = moment(dayOf(p.from))
+	}
+	if c.minutes() {
+		k.ExpectedBy = c.expected.by
+	}
+	var err error
+	if p.sums == nil || !c.atOnce(&k, p) {
+		var s sums
+		if s, err = c.each(ctx, &k, p); p.sums == nil {
+			p.sums = &s
+		}
+	}
+	s := p.sums
+	k.Windows, k.Rows, k.Revisions, k.Refused, k.Extra, k.Overlaps = int(s.windows), s.rows, s.revisions, s.refused, s.extra, s.overlaps
+	k.Unexplained = s.unexplained
+	if s.windows > 0 {
+		k.Coverage, k.Newest = s.coverage/s.windows, moment(s.newest)
+	}
+	return k, err
+}
+
+// atOnce counts a part whose windows are all there and all of the same nodes,
+// without looking at each. It says whether that could be done.
+func (c *comparison) atOnce(k *Completeness, p part) bool {
+	s := p.sums
+	if s.refused > 0 || s.unexplained > 0 {
+		return false
+	}
+	if !c.minutes() {
+		k.Received, k.Audited = int(s.windows), int(s.audited)
+		return true
+	}
+	minutes := (p.to - p.from) / int64(schema.Minute)
+	if s.windows != minutes || p.odd || s.unnamed > 0 || !s.all.equal(s.any) || !c.due(p.from) || !c.due(p.to-int64(schema.Minute)) {
+		return false
+	}
+	want, until := c.expected.at(p.from)
+	if until < p.to {
+		return false
+	}
+	came := s.all
+	switch c.table.Name {
+	case schema.NodeMinute.Name:
+		c.uniform[p.span] = came
+	case schema.ContainerMinute.Name:
+		nodes, uniform := c.uniform[p.span]
+		if !uniform {
+			return false
+		}
+		came = came.union(nodes)
+	}
+	perMinute := max(1, came.count())
+	k.Received = perMinute * int(minutes)
+	k.Audited = perMinute * int(s.audited)
+	for at := p.from; at < p.to; {
+		quarter := nanos(quarterOf(moment(at)))
+		until := min(quarter+int64(schema.Quarter), p.to)
+		if c.rated[quarter] {
+			k.Rated += perMinute * int((until-at)/int64(schema.Minute))
+		}
+		at = until
+	}
+	silent := want.minus(came)
+	k.Expected = max(1, want.union(came).count()) * int(minutes)
+	if came.count() == 0 && silent.count() > 0 { // the window came, of nobody
+		k.Received, k.Audited, k.Rated = 0, 0, 0
+	}
+	silent.each(func(n int) { c.runs.add(p.from, p.to, run{node: n}) })
+	return true
+}
+
+// each counts a part window by window.
+func (c *comparison) each(ctx context.Context, k *Completeness, p part) (sums, error) {
+	var all sums
+	var rows []ledgerRow
+	nodes := make(map[int64]nodeSet) // of the table of nodes
+	collect := func(e ledgerRow) error {
+		rows = append(rows, e)
+		all.add(e, len(rows) == 1)
+		return nil
+	}
+	if p.sums == nil || p.sums.windows > 0 {
+		if err := eachWindow(ctx, c.q, c.cluster, c.table.Name, p.span, collect); err != nil {
+			return all, err
+		}
+	}
+	if c.table.Name == schema.ContainerMinute.Name && len(rows) > 0 {
+		err := eachWindow(ctx, c.q, c.cluster, schema.NodeMinute.Name, p.span, func(e ledgerRow) error {
+			if nodes[e.from] = e.nodes; e.nodes == nil {
+				nodes[e.from], _ = c.want(e.from)
+			}
+			return nil
+		})
+		if err != nil {
+			return all, err
+		}
+	}
+	step := int64(schema.Minute)
+	at := (p.from + step - 1) / step * step
+	for i := 0; at < p.to || i < len(rows); {
+		if i < len(rows) && (rows[i].from <= at || at >= p.to) {
+			if c.came(k, rows[i], nodes[rows[i].from]); rows[i].from == at {
+				at += step
+			}
+			i++
+			continue
+		}
+		if c.due(at) {
+			set, _ := c.want(at)
+			k.Expected += max(1, set.count())
+			c.runs.add(at, at+step, run{node: -1})
+		}
+		at += step
+	}
+	return all, nil
+}
+
+// came counts a window that is there. besides are nodes that were read in that
+// minute by the table of nodes: one without a container has no rows in the table
+// of containers.
+func (c *comparison) came(k *Completeness, e ledgerRow, besides nodeSet) {
+	if e.refused > 0 {
+		c.runs.add(e.from, e.to, run{node: -1, refused: true, rows: e.refused})
+	}
+	if e.unexplained > 0 {
+		c.runs.add(e.from, e.to, run{node: -1, unexplained: true, rows: e.unexplained})
+	}
+	count := 1
+	if c.minutes() {
+		want, counted := c.want(e.from)
+		came := e.nodes.union(besides)
+		if e.nodes == nil {
+			came = came.union(want)
+		}
+		both := want.union(came)
+		k.Expected += max(1, both.count())
+		if count = came.count(); both.count() == 0 {
+			count = 1
+		}
+		if counted {
+			want.minus(came).each(func(n int) { c.runs.add(e.from, e.to, run{node: n, disk: saysDisk(e.reason)}) })
+		}
+	}
+	k.Received += count
+	if e.audited >= e.received {
+		k.Audited += count
+	}
+	if c.minutes() && c.rated[nanos(quarterOf(moment(e.from)))] {
+		k.Rated += count
+	}
+}
+
+// want are the nodes that must have rows in the minute; none, and false, where
+// the cluster was not there.
+func (c *comparison) want(at int64) (nodeSet, bool) {
+	at = nanos(minute(moment(at)))
+	if !c.there(at) {
+		return nil, false
+	}
+	set, _ := c.expected.at(at)
+	return set, true
+}
+
+// there says whether the cluster was there in a part of the minute.
+func (c *comparison) there(at int64) bool {
+	return !c.alive.From.IsZero() && at+int64(schema.Minute) > nanos(c.alive.From) && (c.alive.To.IsZero() || at < nanos(c.alive.To))
+}
+
+// due says whether the minute must have a window by now.
+func (c *comparison) due(at int64) bool {
+	return c.minutes() && c.there(at) && at+int64(schema.Minute) <= nanos(c.settled)
+}
