@@ -37,11 +37,12 @@ const tablesAtOnce = 3
 type Puller struct {
 	registry *registry.Registry
 	centre   *influxsync.Server
+	options  Options
 }
 
 // New makes a puller into the centre's databases minute and facts.
 func New(reg *registry.Registry, centre *influxsync.Server) *Puller {
-	return &Puller{registry: reg, centre: centre}
+	return NewWith(reg, centre, Options{})
 }
 
 // Result is what one pull brought.
@@ -64,9 +65,9 @@ func (r *Result) add(o Result) {
 func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.Server) (Result, error) {
 	var group errgroup.Group
 	group.SetLimit(tablesAtOnce)
-	results := make([]Result, len(schema.Pulled))
-	failures := make([]error, len(schema.Pulled))
-	for i, table := range schema.Pulled {
+	results := make([]Result, len(p.options.Tables))
+	failures := make([]error, len(p.options.Tables))
+	for i, table := range p.options.Tables {
 		group.Go(func() error {
 			results[i], failures[i] = p.table(ctx, cluster, table, follower)
 			return nil
@@ -97,7 +98,7 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 		if err != nil {
 			return total, err
 		}
-		synced, err := influxsync.Sync(ctx, p.request(cluster, table, follower, mark))
+		synced, err := p.options.Sync(ctx, p.request(cluster, table, follower, mark))
 		if err != nil {
 			return total, err
 		}
