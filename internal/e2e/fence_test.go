@@ -74,6 +74,8 @@ func TestTwoLeaders(t *testing.T) {
 	w.up()
 	site := w.sites[0]
 	w.run(at(63 * time.Minute))
+	w.centre.again() // what has settled since the last slot
+	w.centre.again() // and what was computed of it
 	before, pushed := centreRows(w.centre, site.cluster), site.results()
 	if len(pushed[schema.EnergyMinute.Name]) == 0 {
 		t.Fatal("nothing was pushed")

@@ -84,7 +84,7 @@ func checkBehind(t *testing.T, w *world) {
 		reasons := 0
 		for _, q := range answer.Quarters {
 			for _, gap := range q.Missing {
-				if strings.Contains(gap.Reason, state) {
+				if strings.Contains(string(gap.Reason), state) {
 					reasons++
 				} else {
 					t.Errorf("%s: gap %s: %s", cluster, gap.From, gap.Reason)
