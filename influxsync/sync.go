@@ -41,7 +41,7 @@ type SyncRequest struct {
 	// rows. "" is none.
 	CountBy string
 	// Parallel is how many parts of the time are copied side by side; 0 is 1.
-	// Each takes about 3 MB.
+	// They take about 5 MB in all.
 	Parallel int
 	Verify   Verify
 	// Pause waits between two attempts of a write; nil is by the system's clock.
