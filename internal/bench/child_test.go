@@ -44,6 +44,7 @@ const (
 
 type childConfig struct {
 	Role, Dir, CA string
+	Listen        string // address of the follower's port; "" = none
 	Ports         []int
 	At            time.Time
 	Profiles      string // directory; "" = none
@@ -156,7 +157,7 @@ func runChild(config childConfig) error {
 		})
 	}
 	f, err := follower.New(follower.Config{Cluster: cluster, Dir: config.Dir, SeedDir: filepath.Join(config.Dir, "seed"), Interval: interval,
-		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline},
+		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline, Listen: config.Listen},
 		follower.Deps{Clock: clk, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Registry: registry,
 			Input: &follower.Input{Source: source, Log: log, Resume: source.RestoreReadings, Status: source.Status}})
 	if err != nil {
@@ -193,11 +194,16 @@ func runChild(config childConfig) error {
 	return errors.Join(err, <-done)
 }
 
-// answerSlots does the work of each moment that stdin names.
+// answerSlots does the work of each moment that stdin names; an empty line asks
+// for the CPU alone.
 func (c childConfig) answerSlots(work func(at time.Time) (mark time.Time, err error)) error {
 	say(childAnswer{})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
+		if lines.Text() == "" {
+			say(childAnswer{CPU: CPU()})
+			continue
+		}
 		ns, err := strconv.ParseInt(lines.Text(), 10, 64)
 		if err != nil {
 			return err
