@@ -85,7 +85,7 @@ func profiled(config childConfig) error {
 	if config.Profiles = os.Getenv(profileVariable); config.Profiles == "" {
 		return runChild(config)
 	}
-	file, err := os.Create(filepath.Join(config.Profiles, config.Role+".cpu.pprof"))
+	file, err := os.Create(filepath.Join(config.Profiles, config.name()+".cpu.pprof"))
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,19 @@ func profiled(config childConfig) error {
 	return errors.Join(err, file.Close())
 }
 
+// name is that of the child's profiles.
+func (c childConfig) name() string {
+	if c.Listen != "" {
+		return c.Role + "-pulled"
+	}
+	return c.Role
+}
+
 func (c childConfig) profileHeap() error {
 	if c.Profiles == "" {
 		return nil
 	}
-	file, err := os.Create(filepath.Join(c.Profiles, c.Role+".heap.pprof"))
+	file, err := os.Create(filepath.Join(c.Profiles, c.name()+".heap.pprof"))
 	if err != nil {
 		return err
 	}
