@@ -8,7 +8,7 @@
 // a lane of its own: so one that hangs, fails or is slow delays nobody. A slot
 // ends after Grace; a cluster whose last visit still runs is left alone. Who had
 // no turn comes first in the next slot; one that fails is tried less and less
-// often. A tick is only a wake-up: marks say what is to be pulled, the due queue
+// often, and one that is back is served after the others. A tick is only a wake-up: marks say what is to be pulled, the due queue
 // what is to be computed, so a missed slot loses nothing and is counted.
 package manager
 
@@ -214,13 +214,20 @@ func (m *Manager) tick(ctx context.Context, now time.Time) error {
 		return err
 	}
 	clusters := snapshot.Clusters()
-	m.each(ctx, clusters, errand{phase: pulling, contact: true, do: m.pull})
+	pulled := m.each(ctx, clusters, errand{phase: pulling, contact: true, do: m.pull})
 	err = m.parts.Worker.Run(ctx)
 	reached := slices.DeleteFunc(slices.Clone(clusters), func(c fleet.Cluster) bool {
 		contact := m.Contact(c.Name)
 		return contact.Err != nil || contact.Succeeded.IsZero()
 	})
-	m.each(ctx, reached, errand{phase: pushing, do: m.push})
+	push := errand{phase: pushing, do: m.push}
+	pushed := m.each(ctx, reached, push)
+	// The others are served: now for those that were in doubt.
+	if back := m.recovered(pulling, pulled); len(back) > 0 && ctx.Err() == nil {
+		err = errors.Join(err, m.parts.Worker.Run(ctx))
+		m.recovered(pushing, m.each(ctx, back, push))
+	}
+	m.recovered(pushing, pushed)
 	return err
 }
 

@@ -25,36 +25,50 @@ type errand struct {
 	do      func(context.Context, fleet.Cluster, *stay) error
 }
 
+// doubts are the clusters in doubt that a phase visits, which nobody waits for
+// until the others are served.
+type doubts struct {
+	clusters []fleet.Cluster
+	ended    context.Context // when all their visits are done or straggle
+}
+
 // each visits every cluster that is not busy and does not back off, and returns
 // when all visits of those without a doubt are done or straggle, or when Grace
 // has passed. What runs then goes on; who had no place by then comes first in
-// the next slot. Doubtful clusters go through a lane of their own, and are waited
-// for only where there are no others.
-func (m *Manager) each(ctx context.Context, clusters []fleet.Cluster, e errand) {
+// the next slot. Clusters in doubt go through a lane of their own.
+func (m *Manager) each(ctx context.Context, clusters []fleet.Cluster, e errand) doubts {
 	well, doubtful := m.inTurn(e.phase, clusters)
-	awaited := len(well)
-	if awaited == 0 {
-		awaited = len(doubtful)
-	}
 	finished, finish := context.WithCancel(ctx)
-	defer finish()
+	ended, end := context.WithCancel(ctx)
 	begun, begin := context.WithCancel(ctx)
 	graced, grace := context.WithCancel(ctx)
-	finish, begin = countdown(awaited, finish), countdown(len(well)+len(doubtful), begin)
+	finish, end, begin = countdown(len(well), finish), countdown(len(doubtful), end), countdown(len(well)+len(doubtful), begin)
 	for _, cluster := range well {
 		m.start(ctx, graced, m.well, cluster, e, begin, finish)
 	}
-	if len(well) > 0 {
-		finish = func() {}
-	}
 	for _, cluster := range doubtful {
-		m.start(ctx, graced, m.doubtful, cluster, e, begin, finish)
+		m.start(ctx, graced, m.doubtful, cluster, e, begin, end)
 	}
 	m.visits.Go(func() {
 		defer grace()
 		_ = m.clock.Sleep(begun, m.config.Grace) // when all have begun, nobody waits for its end
 	})
 	_ = m.clock.Sleep(finished, m.config.Grace) // whether all are done or Grace has passed makes no difference
+	return doubts{doubtful, ended}
+}
+
+// recovered waits, no longer than Patience, for the visits of clusters in doubt,
+// and returns those that are in doubt no more.
+func (m *Manager) recovered(phase string, d doubts) []fleet.Cluster {
+	if len(d.clusters) == 0 {
+		return nil
+	}
+	_ = m.clock.Sleep(d.ended, m.config.Patience) // whether all are done makes no difference
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(d.clusters, func(c fleet.Cluster) bool {
+		return m.busy[c.Name] != nil || m.past[turn{phase, c.Name}].doubtful
+	})
 }
 
 // countdown is a function whose n-th call calls end; with n = 0 that is now.
