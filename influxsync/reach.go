@@ -32,6 +32,15 @@ func (c *copier) readReach(ctx context.Context) (reach, error) {
 	return held, err
 }
 
+// raiseReach notes that the sink may hold what an entry names, unless it was
+// noted to hold later ones of this journal.
+func (c *copier) raiseReach(ctx context.Context, store string, e Entry) error {
+	if c.reach.store == store && c.reach.hash != "" && !e.Time.After(c.reach.at) {
+		return nil
+	}
+	return c.writeReach(ctx, reach{c.reach.era, store, e.Time, e.Hash})
+}
+
 func (c *copier) writeReach(ctx context.Context, r reach) error {
 	c.reach = r
 	at := int64(0)

@@ -194,10 +194,14 @@ func (s *syncer) run(ctx context.Context) error {
 		return nil
 	}
 	s.last = entries[len(entries)-1]
-	if err := s.writeReach(ctx, reach{s.reach.era, store, s.last.Time, s.last.Hash}); err != nil {
+	if err := s.raiseReach(ctx, store, s.last); err != nil {
 		return err
 	}
 	if err := s.copyAll(ctx, newest(entries)); err != nil {
+		return err
+	}
+	// A window may have been confirmed by a newer entry than was to be followed.
+	if err := s.raiseReach(ctx, store, s.result.Windows[len(s.result.Windows)-1].Entry); err != nil {
 		return err
 	}
 	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash, Era: s.reach.era}

@@ -69,8 +69,13 @@ func (l *leader) Completeness(_ context.Context, cluster, _ string) (query.Compl
 }
 
 func (l *leader) Export(_ context.Context, request query.ExportRequest) (query.Export, error) {
+	if request.RequireComplete {
+		return query.Export{}, &query.IncompleteError{Period: request.Period,
+			Clusters: []query.ClusterCompleteness{{Cluster: "edge-a", Totals: query.Totals{Expected: 200, Received: 199}}},
+			Gaps:     []query.Gap{{Cluster: "edge-a", Tables: []string{"pod"}, Gap: registry.Gap{From: now, To: now, Reason: registry.GapLinkDown}}}}
+	}
 	return query.Export{Period: request.Period, Lines: []query.Line{{Customer: "acme, Inc.", Cluster: "edge-a", Namespace: "shop", Resource: "cpu_used",
-		Quantity: "1.5", Unit: "core-hour", UnitPrice: "0.03", Cost: "0.045", Currency: "EUR", From: now, To: now, Coverage: 1, Quality: "measured"}}}, nil
+		Quantity: "1.5", Unit: "core-hour", UnitPrice: "0.03", Cost: "0.045", Currency: "EUR", From: now, To: now, Coverage: 1, Quality: "measured", Completeness: "0.9950"}}}, nil
 }
 
 func (l *leader) Overview(context.Context) (status.Overview, error) {

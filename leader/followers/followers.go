@@ -26,6 +26,15 @@ import (
 // ErrUnauthorized is a follower that refuses the leader's token.
 var ErrUnauthorized = errors.New("the follower refuses the token")
 
+// StatusError is another answer than a status: of a proxy, or of something that
+// is no follower.
+type StatusError struct{ Status int }
+
+// Error is the status in numbers and words.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+}
+
 // maxStatus bounds a follower's status, in bytes.
 const maxStatus = 4 << 20
 
@@ -131,7 +140,7 @@ func (f *Follower) Status(ctx context.Context, out any) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("ask the follower: %w: %s", ErrUnauthorized, response.Status)
 	default:
-		return fmt.Errorf("ask the follower: %s", response.Status)
+		return fmt.Errorf("ask the follower: %w", &StatusError{response.StatusCode})
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(out); err != nil {
 		return fmt.Errorf("read the follower's status: %w", err)
