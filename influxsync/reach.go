@@ -60,8 +60,15 @@ func (c *copier) writeReach(ctx context.Context, r reach) error {
 // has the number, each call begins it anew: none takes the former mark for one
 // of this journal.
 func (s *syncer) beginEra(ctx context.Context) error {
-	if !s.result.NewEra || s.Mark.Era < s.reach.era {
+	if !s.result.NewEra {
 		return nil
 	}
-	return s.writeReach(ctx, reach{era: max(s.Mark.Era, s.reach.era) + 1})
+	era := s.reach.era
+	if s.Mark.Era >= era {
+		era = s.Mark.Era + 1
+	}
+	if s.reach == (reach{era: era, at: time.Unix(0, 0).UTC()}) {
+		return nil
+	}
+	return s.writeReach(ctx, reach{era: era})
 }

@@ -146,7 +146,10 @@ func (l *Leader) openStores(ctx context.Context) error {
 	if err := l.store.Create(ctx, databases...); err != nil {
 		return err
 	}
-	l.registry, err = registry.Open(ctx, filepath.Join(l.config.Dir, "registry.db"), l.clock)
+	if l.registry, err = registry.Open(ctx, filepath.Join(l.config.Dir, "registry.db"), l.clock); err != nil {
+		return err
+	}
+	l.pool.Fence, err = l.registry.NextFence(ctx)
 	return err
 }
 

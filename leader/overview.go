@@ -104,6 +104,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	}
 	if contact.Err != nil {
 		described.LastError = &status.Failure{Time: contact.Failed, Message: contact.Err.Error()}
+		described.NextAttempt = moment(contact.NextAttempt)
 	}
 	refused, err := l.registry.QuarantineCount(ctx, cluster.Name)
 	if err != nil {
@@ -171,6 +172,11 @@ func problems(contact manager.Contact) []status.Problem {
 	case errors.Is(err, pull.ErrQuarantineFull): // told by table
 	default:
 		add(status.FollowerUnreachable, err.Error())
+	}
+	if errors.Is(contact.PushErr, influxsync.ErrFenced) {
+		fenced := status.NewProblem(status.Fenced, contact.PushErr.Error())
+		fenced.Since = moment(contact.PushFailed)
+		list = append(list, fenced)
 	}
 	follower := contact.Follower
 	if contact.Succeeded.IsZero() {

@@ -287,3 +287,24 @@ func TestBacklog(t *testing.T) {
 		t.Errorf("%d windows, want %d", result.Windows, 2*(2*entriesAtOnce+10))
 	}
 }
+
+// TestPushedIsNotPulled: what a leader writes into a follower's results, or
+// anything else that the follower does not settle itself, is refused, also
+// where it has a journal.
+func TestPushedIsNotPulled(t *testing.T) {
+	c := newCentre(t)
+	follower := influxtest.New(t)
+	for _, table := range []schema.Table{schema.EnergyMinute, schema.CostQuarter, {Name: schema.PodMinute.Name, DB: schema.ResultsDB}, {Name: "fence", DB: schema.MinuteDB}} {
+		if _, err := c.table(t.Context(), "alpha", table, follower); !errors.Is(err, ErrPushed) {
+			t.Errorf("%s.%s: %v", table.DB, table.Name, err)
+		}
+		if err := c.Again(t.Context(), "alpha", table, follower, []schema.Window{minutes(0, 1)}); !errors.Is(err, ErrPushed) {
+			t.Errorf("%s.%s again: %v", table.DB, table.Name, err)
+		}
+	}
+	for _, table := range schema.Pulled {
+		if table.DB == schema.ResultsDB || pulled("alpha", table) != nil {
+			t.Errorf("%s.%s is not pulled", table.DB, table.Name)
+		}
+	}
+}
