@@ -148,6 +148,9 @@ func TestWhatTheFollowerSays(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
+}
+
+func TestAJournalThatDoesNotGoOn(t *testing.T) {
 	t.Run("another chain", func(t *testing.T) {
 		b := newBench(t)
 		db := b.follower.Store.Database(schema.MinuteDB)
