@@ -156,7 +156,10 @@ func (l *Leader) openStores(ctx context.Context) error {
 func (l *Leader) build(metrics Gathering) error {
 	minute, quarter := l.store.Database(schema.MinuteDB), l.store.Database(schema.QuarterDB)
 	readings := meters.NewStore(l.store)
-	var err error
+	err := metrics.Register(newDataStatus(l.registry, l.clock))
+	if err != nil {
+		return err
+	}
 	l.worker, err = work.New(work.Config{Budget: l.config.Tick}, l.registry, work.Stores{Minute: minute, Quarter: quarter}, readings, l.clock, l.log, metrics)
 	if err != nil {
 		return err
