@@ -36,7 +36,7 @@ func (c Class) Passes() bool {
 }
 
 var classHints = map[Class]string{
-	TypeConflict: "A field has another type in the store: somebody else wrote it first, or its type has changed. Remove the rows of the other type (their series in that shard), then replay.",
+	TypeConflict: "A field has another type in that day's shard of the store: somebody else wrote it first, or its type has changed. The type stays until the shard goes: SHOW SHARDS, DROP SHARD, copy what else it held again (accumulus sync audit --repair), then replay.",
 	Retention:    "The rows are older than the database's retention policy keeps: lengthen it (ALTER RETENTION POLICY … DURATION INF), then replay.",
 	Malformed:    "The store cannot parse these rows, or refuses a name in them. Mend them at their source: a corrected window replaces them. Or discard them.",
 	SeriesLimit:  "The store's limit of series or tag values is reached: raise max-series-per-database or max-values-per-tag and restart it, then replay.",

@@ -2,7 +2,9 @@ package influxsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -75,31 +77,36 @@ func (c *copier) compareSink(ctx context.Context, p *part) error {
 // more: the memory of a copy does not grow with what it copies. Where a row of
 // the sink has fields that the source's no longer has (a write adds fields and
 // takes none away), it is replaced. Rows of the sink beyond the source's are
-// told of, unless they are what a refused row did not overwrite.
+// told of, unless they are what a refused row did not overwrite; so are fields
+// that cannot be taken away.
 func (c *copier) compareRows(ctx context.Context, p *part, w *copied) error {
-	for mended := false; ; mended = true {
+	for replaced := false; ; replaced = true {
 		rows, err := c.windowRows(ctx, p, w)
 		if err != nil {
 			return err
 		}
 		extra, grown, err := c.match(ctx, p, w, rows)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case len(grown) > 0 && !mended:
-			if err := c.replace(ctx, p, grown); err != nil {
+		}
+		if len(grown) > 0 && !replaced {
+			done, err := c.replace(ctx, p, grown)
+			if err != nil {
 				return err
 			}
-			continue
-		case len(rows) > 0:
-			return fmt.Errorf("window %s: sink does not return %d of %d rows: %w", w.entry.Window, len(rows), w.accepted.rows, ErrMismatch)
-		case extra == 0:
-			return nil
+			if done {
+				continue
+			}
 		}
-		w.extra = int64(extra)
-		known, err := c.overlaps(ctx, p)
-		w.unexplained = !known
-		return err
+		for _, row := range grown {
+			delete(rows, rowKey(row))
+		}
+		if len(rows) > 0 {
+			return fmt.Errorf("window %s: sink does not return %d of %d rows: %w", w.entry.Window, len(rows), w.accepted.rows, ErrMismatch)
+		}
+		w.extra = int64(extra + len(grown))
+		w.unexplained = w.extra > 0 && (c.reach.era == 0 || len(grown) > 0)
+		return nil
 	}
 }
 
@@ -156,24 +163,40 @@ func holds(row, of Point) bool {
 	return len(row.Fields) > len(of.Fields)
 }
 
-// replace deletes rows in the sink and writes them again. The mark has not
-// moved: should this end in between, another call writes them.
-func (c *copier) replace(ctx context.Context, p *part, rows []Point) error {
-	described, err := c.Sink.GetTable(ctx, c.SinkTable)
+// replace deletes rows in the sink and writes them again. It does nothing and
+// says so where the sink has no statement for it: InfluxQL deletes by tags, and
+// takes a tag that has a field's name for the field; a follower's port lets
+// nobody delete. The mark has not moved: should this end in between, another
+// call writes the rows.
+func (c *copier) replace(ctx context.Context, p *part, rows []Point) (bool, error) {
+	table, err := c.Sink.GetTable(ctx, c.SinkTable)
 	if err != nil {
-		return err
+		if errors.Is(err, errTwoTypes) {
+			return false, nil
+		}
+		return false, err
+	}
+	for _, field := range table.Fields {
+		if slices.Contains(table.Tags, field.Name) {
+			return false, nil
+		}
 	}
 	var lines []byte
-	for _, row := range rows {
+	for i, row := range rows {
 		row.Table = c.SinkTable
-		if err := c.Sink.deleteRow(ctx, row, described.Tags); err != nil {
-			return err
+		var denied *StatusError
+		err := c.Sink.deleteRow(ctx, row, table.Tags)
+		if i == 0 && errors.As(err, &denied) && denied.Status/100 == 4 {
+			return false, nil
 		}
-		if lines, err = appendLine(lines, row); err != nil {
-			return err
+		if err == nil {
+			lines, err = appendLine(lines, row)
+		}
+		if err != nil {
+			return false, err
 		}
 	}
-	return c.write(ctx, p, lines)
+	return true, c.write(ctx, p, lines)
 }
 
 // deleteRow deletes one row. Every tag that the table knows is named, since a

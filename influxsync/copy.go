@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -14,6 +13,7 @@ type copier struct {
 	SyncRequest
 	differ func(want, got tally) bool
 	last   Entry // the newest entry that this call follows
+	reach  reach
 	spare  chan []byte
 	// refusals counts the refused rows of all parts.
 	refusals atomic.Int64
@@ -120,34 +120,4 @@ func (c *copier) refuse(p *part, line string, class Class, reason string) error 
 	}
 	p.refused = append(p.refused, refused)
 	return nil
-}
-
-// eraTable notes in the sink, by cluster and table, that an earlier era's rows
-// may stand there. Its rows are at the time of the mark that was given up.
-const eraTable = "era"
-
-func (c *copier) beginEra(ctx context.Context) error {
-	at := c.Mark.Time
-	if at.IsZero() {
-		at = time.Unix(0, 0)
-	}
-	return c.Sink.Write(ctx, []Point{NewPoint(eraTable,
-		map[string]string{schema.Cluster: c.Cluster, tableTag: c.SinkTable},
-		map[string]Value{"store": Str(c.Mark.Store), "hash": Str(c.Mark.Hash)}, at)})
-}
-
-// overlaps says whether an earlier era's rows may be in the sink: one was
-// noted, or the mark is the beginning and the sink is not empty.
-func (c *copier) overlaps(ctx context.Context, p *part) (bool, error) {
-	if c.Mark == (Mark{}) {
-		p.newEra = true
-		return true, c.beginEra(ctx)
-	}
-	known := false
-	err := c.Sink.TimeQuery(ctx, eraTable, schema.Window{}, []Condition{{schema.Cluster, c.Cluster}, {tableTag, c.SinkTable}},
-		func(Point) error {
-			known = true
-			return nil
-		})
-	return known, err
 }

@@ -78,7 +78,6 @@ type part struct {
 	strays  int // foreign rows, the kept ones included
 	refused []Refused
 	stale   map[string]bool // keys of refused rows, of which the sink may hold an older version
-	newEra  bool
 }
 
 // parts cuts the windows where there is a gap, after limit, and at the end of a

@@ -17,6 +17,7 @@ type Mark struct {
 	Store string
 	Time  time.Time
 	Hash  string
+	Era   int64 // how often the journal did not go on where it was left
 }
 
 // SyncRequest is one table of one cluster between two databases.
@@ -40,7 +41,7 @@ type SyncRequest struct {
 	// rows. "" is none.
 	CountBy string
 	// Parallel is how many parts of the time are copied side by side; 0 is 1.
-	// Each takes about 3 MB.
+	// They take about 5 MB in all.
 	Parallel int
 	Verify   Verify
 	// Pause waits between two attempts of a write; nil is by the system's clock.
@@ -178,23 +179,32 @@ func (s *syncer) run(ctx context.Context) error {
 	if err != nil || store == "" { // nothing was ever settled there
 		return err
 	}
+	if s.reach, err = s.readReach(ctx); err != nil {
+		return err
+	}
 	entries, err := s.follow(ctx, store)
 	if err != nil {
 		return err
 	}
-	if s.result.NewEra {
-		if err := s.beginEra(ctx); err != nil {
-			return err
-		}
+	if err := s.beginEra(ctx); err != nil {
+		return err
 	}
+	s.result.Mark.Era = s.reach.era
 	if len(entries) == 0 {
 		return nil
 	}
 	s.last = entries[len(entries)-1]
+	if err := s.raiseReach(ctx, store, s.last); err != nil {
+		return err
+	}
 	if err := s.copyAll(ctx, newest(entries)); err != nil {
 		return err
 	}
-	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash}
+	// A window may have been confirmed by a newer entry than was to be followed.
+	if err := s.raiseReach(ctx, store, s.result.Windows[len(s.result.Windows)-1].Entry); err != nil {
+		return err
+	}
+	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash, Era: s.reach.era}
 	return nil
 }
 
@@ -230,7 +240,6 @@ func (s *syncer) tell(p *part) {
 	s.result.ForeignRows += p.strays
 	s.result.Foreign = append(s.result.Foreign, p.foreign[:min(len(p.foreign), keptForeign-len(s.result.Foreign))]...)
 	s.result.Refused = append(s.result.Refused, p.refused...)
-	s.result.NewEra = s.result.NewEra || p.newEra
 }
 
 // CopyWindows copies just these windows again, as the newest entries of the
@@ -250,11 +259,15 @@ func CopyWindows(ctx context.Context, request SyncRequest, windows []schema.Wind
 }
 
 func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
+	var err error
+	if s.reach, err = s.readReach(ctx); err != nil {
+		return err
+	}
 	wanted := make(map[span]*copied, len(windows))
 	for _, w := range windows {
 		wanted[spanOf(w)] = nil
 	}
-	err := eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{}, 0, func(e Entry) error {
+	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{}, 0, func(e Entry) error {
 		if err := e.follows(s.last.Hash); err != nil {
 			return err
 		}
@@ -279,30 +292,52 @@ func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
 }
 
 // follow reads the entries after the mark and verifies their chain. The mark's
-// own entry must be there with its hash; otherwise a new era begins.
+// own entry must be there with its hash, and so must the one that an earlier
+// call meant to reach; otherwise a new era begins.
 func (s *syncer) follow(ctx context.Context, store string) ([]Entry, error) {
 	mark := s.Mark
-	if mark.Store != "" && mark.Store != store {
-		s.result.NewEra, mark = true, Mark{}
+	goesOn, err := s.goesOn(ctx, store)
+	if err != nil {
+		return nil, err
 	}
-	if mark.Hash != "" {
-		// With the mark's entry, and one to know whether there are more.
-		entries, err := s.read(ctx, mark.Time.Add(-1), s.Limit+2)
-		if err != nil {
-			return nil, err
+	if goesOn {
+		s.result.Mark = Mark{Store: store, Time: mark.Time, Hash: mark.Hash}
+		if mark.Hash != "" {
+			// With the mark's entry, and one to know whether there are more.
+			entries, err := s.read(ctx, mark.Time.Add(-1), s.Limit+2)
+			if err != nil {
+				return nil, err
+			}
+			if len(entries) > 0 && entries[0].Time.Equal(mark.Time) && entries[0].Hash == mark.Hash {
+				return s.limited(entries[1:]), VerifyChain(entries[1:], mark.Hash)
+			}
+			goesOn = false
 		}
-		if len(entries) > 0 && entries[0].Time.Equal(mark.Time) && entries[0].Hash == mark.Hash {
-			s.result.Mark = Mark{Store: store, Time: mark.Time, Hash: mark.Hash}
-			return s.limited(entries[1:]), VerifyChain(entries[1:], mark.Hash)
-		}
-		s.result.NewEra = true
 	}
+	s.result.NewEra = !goesOn
 	s.result.Mark = Mark{Store: store}
 	entries, err := s.read(ctx, time.Time{}, s.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	return s.limited(entries), VerifyChain(entries, "")
+}
+
+// goesOn says whether the mark is of this store and of this era, and the store
+// still has all that an earlier call may have copied. What that call copied of
+// entries that are lost now is in the sink, and no entry names it any more.
+func (s *syncer) goesOn(ctx context.Context, store string) (bool, error) {
+	mark, reach := s.Mark, s.reach
+	switch {
+	case mark.Store != "" && mark.Store != store, mark.Era != reach.era:
+		return false, nil
+	case reach.hash == "" || reach.store == store && !reach.at.After(mark.Time):
+		return true, nil
+	case reach.store != store:
+		return false, nil
+	}
+	entries, err := s.read(ctx, reach.at.Add(-1), 1)
+	return len(entries) == 1 && entries[0].Time.Equal(reach.at) && entries[0].Hash == reach.hash, err
 }
 
 func (s *syncer) limited(entries []Entry) []Entry {

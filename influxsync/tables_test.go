@@ -206,6 +206,9 @@ func testAddDownsample(t *testing.T, s *influxsync.Server) {
 			t.Fatal(err)
 		}
 		for _, got := range held(t, coarse, "usage") {
+			if len(got.Fields) < 4 { // a row that is being written is seen field by field
+				continue
+			}
 			if got.Int("n")%odd != 0 || got.Int("n") == 0 || got.Tag("pod") != "p" || got.Tag("zone") != "z" || len(got.Fields) != 4 {
 				t.Errorf("downsampled row %+v", got)
 			}

@@ -73,7 +73,9 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
-		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON}
+		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
+		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
+		"/api/v1/clusters/edge-a/audit": auditJSON}
 	_, _ = io.WriteString(w, answers[r.URL.Path])
 }
 
@@ -104,6 +106,9 @@ func TestGolden(t *testing.T) {
 		"get":            "get all",
 		"get-yaml":       "get all -o yaml",
 		"export":         "export --period 2026-11",
+		"quarantine":     "sync quarantine",
+		"quarantine-csv": "sync quarantine -o csv",
+		"replay":         "sync replay --cluster edge-a",
 		"help":           "usage --help",
 	} {
 		t.Run(name, func(t *testing.T) {

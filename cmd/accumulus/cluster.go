@@ -73,12 +73,16 @@ func newClusterAdd(a *app) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&spec.URL, "url", "", "where its follower is")
+	flags.StringVar(&spec.URL, "url", "", "where its follower is; a path is kept, such as that of an API server's proxy")
 	flags.StringVar(&spec.Customer, "customer", "", "who pays for it")
 	flags.StringVar(&spec.Provider, "provider", "", "who runs its machines")
 	flags.StringVar(&spec.Region, "region", "", "where they stand")
 	flags.StringVar(&spec.TokenFile, "follower-token-file", "", "file on the leader's machine with the follower's leader token")
 	flags.StringVar(&spec.CAFile, "follower-ca-file", "", "CA of the follower's certificate on the leader's machine, PEM")
+	flags.StringVar(&spec.ClientCertFile, "client-cert-file", "", "certificate that the leader shows, on its machine, PEM; with --client-key-file")
+	flags.StringVar(&spec.ClientKeyFile, "client-key-file", "", "its key, PEM")
+	flags.StringVar(&spec.HeaderFile, "header-file", "", `file on the leader's machine with lines "Name: value", sent with each request, for a proxy on the way`)
+	flags.BoolVar(&spec.Compress, "compress", false, "pack rows with gzip, for a slow link: it costs the follower CPU")
 	_ = command.MarkFlagRequired("url") // the flag was just added
 	return command
 }

@@ -47,7 +47,7 @@ var speaksInfluxDB = map[string]bool{"follower": true, "internal/bench/sync": tr
 
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
-var beside = map[string]bool{"internal/demo": true, "internal/e2e": true, "internal/simulator": true}
+var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/simulator": true}
 
 type source struct {
 	path string // relative to the root, with slashes

@@ -21,6 +21,8 @@ var examples = map[string]string{
 	"PUT /accumulus/clusters/add/{name}":  `{"url":"http://127.0.0.1:1"}`,
 	"PUT /api/v1/clusters/{name}":         `{"url":"http://127.0.0.1:1"}`,
 	"POST /accumulus/clear":               `{"confirm":"all"}`,
+	"POST /api/v1/quarantine/replay":      `{"all":true}`,
+	"POST /api/v1/quarantine/discard":     `{"all":true,"reason":"test"}`,
 	"POST /api/v1/fleet":                  `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 

@@ -25,6 +25,11 @@ import (
 // minutes, so that progress shows while a backlog is copied.
 const entriesAtOnce = 240
 
+// ErrQuarantineFull is a table that is not pulled because too many of its rows
+// were refused by the centre's store: they are safe at their source until
+// somebody has replayed or discarded those that are here.
+var ErrQuarantineFull = errors.New("quarantine is full")
+
 // tablesAtOnce bounds the tables of one cluster that are copied side by side.
 const tablesAtOnce = 3
 
@@ -32,11 +37,12 @@ const tablesAtOnce = 3
 type Puller struct {
 	registry *registry.Registry
 	centre   *influxsync.Server
+	options  Options
 }
 
 // New makes a puller into the centre's databases minute and facts.
 func New(reg *registry.Registry, centre *influxsync.Server) *Puller {
-	return &Puller{registry: reg, centre: centre}
+	return NewWith(reg, centre, Options{})
 }
 
 // Result is what one pull brought.
@@ -59,9 +65,9 @@ func (r *Result) add(o Result) {
 func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.Server) (Result, error) {
 	var group errgroup.Group
 	group.SetLimit(tablesAtOnce)
-	results := make([]Result, len(schema.Pulled))
-	failures := make([]error, len(schema.Pulled))
-	for i, table := range schema.Pulled {
+	results := make([]Result, len(p.options.Tables))
+	failures := make([]error, len(p.options.Tables))
+	for i, table := range p.options.Tables {
 		group.Go(func() error {
 			results[i], failures[i] = p.table(ctx, cluster, table, follower)
 			return nil
@@ -77,26 +83,29 @@ func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.
 
 func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (Result, error) {
 	var total Result
+	if err := pulled(cluster, table); err != nil {
+		return total, err
+	}
 	for {
+		room, err := p.registry.QuarantineRoom(ctx, cluster, table.Name)
+		if err != nil {
+			return total, err
+		}
+		if room <= 0 {
+			return total, fmt.Errorf("pull %s of %s: %w", table.Name, cluster, ErrQuarantineFull)
+		}
 		mark, err := p.registry.Mark(ctx, cluster, table.Name)
 		if err != nil {
 			return total, err
 		}
-		request := influxsync.SyncRequest{
-			Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
-			Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce,
-		}
-		if slices.Contains(table.Tags, schema.Node) {
-			request.CountBy = schema.Node // the ledger says which nodes a window came of
-		}
-		synced, err := influxsync.Sync(ctx, request)
+		synced, err := p.options.Sync(ctx, p.request(cluster, table, follower, mark))
 		if err != nil {
 			return total, err
 		}
 		if len(synced.Windows) == 0 && synced.Mark == mark {
 			return total, nil
 		}
-		if err := p.confirm(ctx, cluster, table, synced); err != nil {
+		if err := p.confirm(ctx, cluster, table, synced, p.registry.Received); err != nil {
 			return total, err
 		}
 		total.Windows += len(synced.Windows)
@@ -111,42 +120,85 @@ func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, 
 	}
 }
 
-func entriesOf(windows []influxsync.Confirmed) []influxsync.Entry {
-	entries := make([]influxsync.Entry, len(windows))
-	for i, w := range windows {
-		entries[i] = w.Entry
+func (p *Puller) request(cluster string, table schema.Table, follower *influxsync.Server, mark influxsync.Mark) influxsync.SyncRequest {
+	request := influxsync.SyncRequest{Source: follower.Database(table.DB), Sink: p.centre.Database(table.DB),
+		Table: table, Cluster: cluster, Mark: mark, Limit: entriesAtOnce}
+	if slices.Contains(table.Tags, schema.Node) {
+		request.CountBy = schema.Node // the ledger says which nodes a window came of
 	}
-	return entries
+	return request
 }
 
+// ErrPushed is a table that the follower does not write: a leader gave it what
+// stands there, and would count its own results as what was metered.
+var ErrPushed = errors.New("only what the follower settled is pulled, never what was pushed")
+
+// pulled refuses every table but those that a follower writes itself.
+func pulled(cluster string, table schema.Table) error {
+	own := func(o schema.Table) bool { return o.Name == table.Name && o.DB == table.DB }
+	if table.DB == schema.ResultsDB || !slices.ContainsFunc(schema.Pulled, own) {
+		return fmt.Errorf("pull %s.%s of %s: %w", table.DB, table.Name, cluster, ErrPushed)
+	}
+	return nil
+}
+
+// Again copies windows of one table once more, as the newest entries of the
+// follower's journal have them, and records them without moving the mark.
+func (p *Puller) Again(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server, windows []schema.Window) error {
+	if err := pulled(cluster, table); err != nil {
+		return err
+	}
+	mark, err := p.registry.Mark(ctx, cluster, table.Name)
+	if err != nil {
+		return err
+	}
+	copied, err := influxsync.CopyWindows(ctx, p.request(cluster, table, follower, mark), windows)
+	if err != nil {
+		return err
+	}
+	return p.confirm(ctx, cluster, table, copied, p.registry.Repaired)
+}
+
+// recorder is Received or Repaired of a registry.
+type recorder func(ctx context.Context, cluster, table string, receipt registry.Receipt, due []registry.Due) error
+
 // confirm records what the centre holds now.
-func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult) error {
+func (p *Puller) confirm(ctx context.Context, cluster string, table schema.Table, synced influxsync.SyncResult, record recorder) error {
 	if len(synced.Foreign) > 0 {
 		reason := fmt.Sprintf("the row names another cluster than %s, whose follower it came from", cluster)
 		if err := p.registry.Quarantine(ctx, cluster, table.Name, synced.Foreign, reason); err != nil {
 			return err
 		}
 	}
-	if table.Name == schema.Object.Name {
-		if err := p.keepObjects(ctx, cluster, entriesOf(synced.Windows)); err != nil {
-			return err
-		}
+	windows := make([]schema.Window, len(synced.Windows))
+	for i, w := range synced.Windows {
+		windows[i] = w.Window
 	}
-	due, err := p.due(ctx, cluster, table, entriesOf(synced.Windows))
+	due, err := p.Arrived(ctx, cluster, table, windows)
 	if err != nil {
 		return err
 	}
-	return p.registry.Received(ctx, cluster, table.Name, registry.Receipt{
+	return record(ctx, cluster, table.Name, registry.Receipt{
 		Mark: synced.Mark, Windows: synced.Windows, Refused: synced.Refused, NewEra: synced.NewEra,
 	}, due)
 }
 
+// Arrived tells what rows of the windows make due that have just come into the
+// centre's store, by whatever way, and puts objects among them into the
+// registry.
+func (p *Puller) Arrived(ctx context.Context, cluster string, table schema.Table, windows []schema.Window) ([]registry.Due, error) {
+	if table.Name == schema.Object.Name {
+		return nil, p.keepObjects(ctx, cluster, windows)
+	}
+	return p.due(ctx, cluster, table, windows)
+}
+
 // keepObjects puts the objects of the windows into the registry.
-func (p *Puller) keepObjects(ctx context.Context, cluster string, entries []influxsync.Entry) error {
+func (p *Puller) keepObjects(ctx context.Context, cluster string, windows []schema.Window) error {
 	var rows []influxsync.Point
 	where := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
-	for _, entry := range entries {
-		err := p.centre.Database(schema.FactsDB).TimeQuery(ctx, schema.Object.Name, entry.Window, where, func(row influxsync.Point) error {
+	for _, window := range windows {
+		err := p.centre.Database(schema.FactsDB).TimeQuery(ctx, schema.Object.Name, window, where, func(row influxsync.Point) error {
 			rows = append(rows, row)
 			return nil
 		})
@@ -159,13 +211,13 @@ func (p *Puller) keepObjects(ctx context.Context, cluster string, entries []infl
 
 // due is what the windows make due: the power of the boxes that the cluster's
 // nodes stand in, and the cluster's sums.
-func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, entries []influxsync.Entry) ([]registry.Due, error) {
+func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, windows []schema.Window) ([]registry.Due, error) {
 	if table.Name != schema.PodMinute.Name && table.Name != schema.NodeMinute.Name {
 		return nil, nil
 	}
 	var quarters []time.Time
-	for _, entry := range entries {
-		quarters = append(quarters, schema.WindowAt(entry.Window.From, schema.Quarter).From)
+	for _, window := range windows {
+		quarters = append(quarters, schema.WindowAt(window.From, schema.Quarter).From)
 	}
 	slices.SortFunc(quarters, time.Time.Compare)
 	var due []registry.Due

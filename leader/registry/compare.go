@@ -87,6 +87,7 @@ func (c *comparison) count(ctx context.Context, p part) (Completeness, error) {
 	}
 	s := p.sums
 	k.Windows, k.Rows, k.Revisions, k.Refused, k.Extra, k.Overlaps = int(s.windows), s.rows, s.revisions, s.refused, s.extra, s.overlaps
+	k.Unexplained = s.unexplained
 	if s.windows > 0 {
 		k.Coverage, k.Newest = s.coverage/s.windows, moment(s.newest)
 	}
@@ -97,7 +98,7 @@ func (c *comparison) count(ctx context.Context, p part) (Completeness, error) {
 // without looking at each. It says whether that could be done.
 func (c *comparison) atOnce(k *Completeness, p part) bool {
 	s := p.sums
-	if s.refused > 0 {
+	if s.refused > 0 || s.unexplained > 0 {
 		return false
 	}
 	if !c.minutes() {
@@ -195,6 +196,9 @@ func (c *comparison) each(ctx context.Context, k *Completeness, p part) (sums, e
 func (c *comparison) came(k *Completeness, e ledgerRow, besides nodeSet) {
 	if e.refused > 0 {
 		c.runs.add(e.from, e.to, run{node: -1, refused: true, rows: e.refused})
+	}
+	if e.unexplained > 0 {
+		c.runs.add(e.from, e.to, run{node: -1, unexplained: true, rows: e.unexplained})
 	}
 	count := 1
 	if c.minutes() {

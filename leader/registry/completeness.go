@@ -41,10 +41,13 @@ type Completeness struct {
 	Revisions  int64     `json:"revisions"` // of all its windows; equals Windows where none was revised
 	Coverage   int64     `json:"coverage"`  // 1/1000, the mean of the received windows
 	Refused    int64     `json:"refused"`   // rows that the centre's store did not take
-	Extra      int64     `json:"extra"`     // rows that only the centre has, from an earlier era
-	Overlaps   int64     `json:"overlaps"`  // windows that came again from a store with another id
-	Newest     time.Time `json:"newest,omitzero"`
-	Missing    []Gap     `json:"missing,omitempty"`
+	Extra      int64     `json:"extra"`     // rows that only the centre has
+	// Unexplained are those of Extra that no earlier era can have left there:
+	// they may be usage that is counted twice.
+	Unexplained int64     `json:"unexplained"`
+	Overlaps    int64     `json:"overlaps"` // windows that came again from a store with another id
+	Newest      time.Time `json:"newest,omitzero"`
+	Missing     []Gap     `json:"missing,omitempty"`
 }
 
 // Completeness compares what was received of a cluster with what must exist,

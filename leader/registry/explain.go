@@ -40,7 +40,7 @@ func (c *comparison) explain(ctx context.Context, parts []part, counted []Comple
 
 // weight is how many node-windows lack in a piece of a run.
 func (c *comparison) weight(r run, piece span) int {
-	if r.node < 0 && !r.refused {
+	if r.node < 0 && !r.refused && !r.unexplained {
 		return c.expected.weight(piece)
 	}
 	return int((piece.to - piece.from + int64(schema.Minute) - 1) / int64(schema.Minute))
@@ -51,6 +51,8 @@ func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error)
 	switch {
 	case r.refused:
 		return GapQuarantined, fmt.Sprintf("%d rows are in quarantine", r.rows), nil
+	case r.unexplained:
+		return GapUnexplained, fmt.Sprintf("%d rows", r.rows), nil
 	case r.node >= 0 && r.disk:
 		return GapDiskBudget, "the journal says so", nil
 	case r.node >= 0:

@@ -189,11 +189,11 @@ func putDay(ctx context.Context, tx *sql.Tx, cluster, table string, at int64, ro
 	}
 	s := sumsOf(rows)
 	_, err = tx.ExecContext(ctx, `INSERT INTO ledger_day (cluster, tbl, day, window_from, window_to, windows, unnamed, nodes_all, nodes_any,
-			audited, rows, revisions, coverage, refused, extra, overlaps, newest, packed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET audited = excluded.audited,
+			audited, rows, revisions, coverage, refused, extra, unexplained, overlaps, newest, packed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET audited = excluded.audited,
 			refused = excluded.refused, packed = excluded.packed`,
 		cluster, table, at, rows[0].from, rows[len(rows)-1].to, s.windows, s.unnamed, []byte(s.all), []byte(s.any),
-		s.audited, s.rows, s.revisions, s.coverage, s.refused, s.extra, s.overlaps, s.newest, packed)
+		s.audited, s.rows, s.revisions, s.coverage, s.refused, s.extra, s.unexplained, s.overlaps, s.newest, packed)
 	return len(packed), err
 }
 
@@ -212,7 +212,7 @@ func unfold(ctx context.Context, tx *sql.Tx, cluster, table string, at int64) er
 		return fmt.Errorf("unfold %s: %w", moment(at).Format(time.DateOnly), err)
 	}
 	put, err := tx.PrepareContext(ctx, "INSERT INTO ledger (cluster, tbl, quarter, "+ledgerColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func unfold(ctx context.Context, tx *sql.Tx, cluster, table string, at int64) er
 			nodes = []byte(e.nodes)
 		}
 		_, err := put.ExecContext(ctx, cluster, table, nanos(quarterOf(moment(e.from))), e.from, e.to, e.store, e.reason, e.revision,
-			e.rows, e.digest, e.coverage, e.entered, e.received, e.audited, nodes, e.refused, e.extra, e.overlaps)
+			e.rows, e.digest, e.coverage, e.entered, e.received, e.audited, nodes, e.refused, e.extra, e.overlaps, e.era, e.unexplained)
 		if err != nil {
 			return err
 		}
@@ -237,6 +237,7 @@ type sums struct {
 	all, any                         nodeSet // the nodes of every window, and of any
 	rows, revisions, coverage        int64   // coverage is a sum, too
 	refused, extra, overlaps, newest int64
+	unexplained                      int64
 }
 
 func sumsOf(rows []ledgerRow) sums {
@@ -261,5 +262,6 @@ func (s *sums) add(e ledgerRow, first bool) {
 		s.audited++
 	}
 	s.rows, s.revisions, s.coverage = s.rows+e.rows, s.revisions+e.revision, s.coverage+e.coverage
+	s.unexplained += e.unexplained
 	s.refused, s.extra, s.overlaps, s.newest = s.refused+e.refused, s.extra+e.extra, s.overlaps+e.overlaps, max(s.newest, e.received)
 }

@@ -16,6 +16,7 @@ const (
 	GapEra          GapCode = "era"
 	GapNodeSilent   GapCode = "node-silent"
 	GapQuarantined  GapCode = "quarantined"
+	GapUnexplained  GapCode = "unexplained-rows"
 	GapBeforeFirst  GapCode = "before-first"
 	GapNotJournaled GapCode = "not-journalled"
 )
@@ -35,6 +36,7 @@ var GapCodes = []struct {
 	{GapEra, "the follower's store was replaced or restored; what the old one had not handed over is lost"},
 	{GapNodeSilent, "the window came without this node: it was not read"},
 	{GapQuarantined, "the centre's store refused rows; they are kept and can be replayed"},
+	{GapUnexplained, "the centre holds rows that the follower does not, and no change of its store explains them: they may count twice"},
 	{GapBeforeFirst, "before the first window that the follower settled: it was not there yet"},
 	{GapNotJournaled, "the follower settled later windows and never this one"},
 }
@@ -56,7 +58,9 @@ type run struct {
 	node    int  // its number; -1 = all nodes
 	refused bool // it came, and rows of it were refused
 	disk    bool // the journal entry says that the follower had no room
-	rows    int64
+	// unexplained: it came, and the centre has rows beyond it.
+	unexplained bool
+	rows        int64
 }
 
 // runs are joined while they are found, in the order of time for each node.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,13 +21,16 @@ type LedgerEntry struct {
 	Digest   influxsync.Digest `json:"digest"`
 	Coverage int64             `json:"coverage"` // 1/1000
 	Reason   string            `json:"reason,omitempty"`
-	Entered  time.Time         `json:"entered"`            // time of the journal entry
-	Received time.Time         `json:"received"`           // when this revision came
-	Nodes    []string          `json:"nodes,omitempty"`    // that had rows in it, sorted; nil where that was not counted
-	Refused  int64             `json:"refused,omitempty"`  // rows that the centre's store did not take
-	Extra    int64             `json:"extra,omitempty"`    // rows that only the centre has
-	Overlaps int64             `json:"overlaps,omitempty"` // how often it came again from a store with another id
-	Audited  time.Time         `json:"audited,omitzero"`   // the last audit that found it right; it speaks of this revision if not before Received
+	Entered  time.Time         `json:"entered"`           // time of the journal entry
+	Received time.Time         `json:"received"`          // when this revision came
+	Nodes    []string          `json:"nodes,omitempty"`   // that had rows in it, sorted; nil where that was not counted
+	Refused  int64             `json:"refused,omitempty"` // rows that the centre's store did not take
+	Extra    int64             `json:"extra,omitempty"`   // rows that only the centre has
+	// Unexplained are those of Extra that no earlier era can have left there.
+	Unexplained int64     `json:"unexplained,omitempty"`
+	Era         int64     `json:"era,omitempty"`      // of the follower's journal; counted up when it does not go on where it was left
+	Overlaps    int64     `json:"overlaps,omitempty"` // how often it came again from a store with another id
+	Audited     time.Time `json:"audited,omitzero"`   // the last audit that found it right; it speaks of this revision if not before Received
 }
 
 // Ledger are the windows of a cluster's table that begin in the given one, in
@@ -61,16 +65,17 @@ type ledgerRow struct {
 	entered, received, audited       int64
 	nodes                            nodeSet // nil where they were not counted; else not nil
 	refused, extra, overlaps         int64
+	era, unexplained                 int64
 }
 
 // ledgerColumns are those that scan reads, in order.
 const ledgerColumns = `window_from, window_to, store, reason, revision, rows, digest, coverage,
-	entry_time, received_at, audited_at, nodes, refused, extra, overlaps`
+	entry_time, received_at, audited_at, nodes, refused, extra, overlaps, era, unexplained`
 
 func (e *ledgerRow) scan(scan func(...any) error) error {
 	var nodes any
 	err := scan(&e.from, &e.to, &e.store, &e.reason, &e.revision, &e.rows, &e.digest, &e.coverage,
-		&e.entered, &e.received, &e.audited, &nodes, &e.refused, &e.extra, &e.overlaps)
+		&e.entered, &e.received, &e.audited, &nodes, &e.refused, &e.extra, &e.overlaps, &e.era, &e.unexplained)
 	if set, ok := nodes.([]byte); ok {
 		e.nodes = append(nodeSet{}, set...)
 	}
@@ -81,7 +86,7 @@ func (e *ledgerRow) scan(scan func(...any) error) error {
 func (e ledgerRow) entry(names []string) LedgerEntry {
 	out := LedgerEntry{Window: schema.Window{From: moment(e.from), To: moment(e.to)}, Store: e.store, Revision: e.revision, Rows: e.rows,
 		Digest: influxsync.Digest(e.digest), Coverage: e.coverage, Reason: e.reason, Entered: moment(e.entered), Received: moment(e.received),
-		Refused: e.refused, Extra: e.extra, Overlaps: e.overlaps}
+		Refused: e.refused, Extra: e.extra, Unexplained: e.unexplained, Overlaps: e.overlaps, Era: e.era}
 	if e.audited != 0 {
 		out.Audited = moment(e.audited)
 	}
@@ -230,10 +235,19 @@ func (r *Registry) MarkAudited(ctx context.Context, cluster, table string, windo
 	return nil
 }
 
-// lowerRefused takes rows off a window's refused ones, in the transaction of who
+// lowerRefused takes rows off windows' refused ones, in the transaction of who
 // took them out of the quarantine because the centre's store holds them now.
-func (r *Registry) lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, window schema.Window, rows int64) error {
-	return annotate(ctx, tx, cluster, table, []schema.Window{window}, func(e *ledgerRow) { e.refused = max(0, e.refused-rows) })
+func lowerRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = max(0, e.refused-rows[e.window()]) })
+}
+
+// setRefused says how many rows of windows were refused.
+func setRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows map[schema.Window]int64) error {
+	return annotate(ctx, tx, cluster, table, slices.Collect(maps.Keys(rows)), func(e *ledgerRow) { e.refused = rows[e.window()] })
+}
+
+func (e *ledgerRow) window() schema.Window {
+	return schema.Window{From: moment(e.from), To: moment(e.to)}
 }
 
 // annotate changes what is noted of windows beside their journal entries.

@@ -75,6 +75,8 @@ var columns = []column{
 	{func(e, _ *ledgerRow) int64 { return e.refused }, func(e, _ *ledgerRow, n int64) { e.refused = n }},
 	{func(e, _ *ledgerRow) int64 { return e.extra }, func(e, _ *ledgerRow, n int64) { e.extra = n }},
 	{func(e, _ *ledgerRow) int64 { return e.overlaps }, func(e, _ *ledgerRow, n int64) { e.overlaps = n }},
+	{func(e, b *ledgerRow) int64 { return e.era - b.era }, func(e, b *ledgerRow, n int64) { e.era = b.era + n }},
+	{func(e, _ *ledgerRow) int64 { return e.unexplained }, func(e, _ *ledgerRow, n int64) { e.unexplained = n }},
 }
 
 // pack is windows in few bytes; unpack gives the same ones back.

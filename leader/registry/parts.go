@@ -9,17 +9,17 @@ import (
 // sumColumns are sums of loose windows, in the order that scanSums reads. The
 // nodes are those of all of them where the least set is the greatest one.
 const sumColumns = `count(*), count(*) - count(nodes), min(nodes), max(nodes), sum(audited_at >= received_at), sum(rows), sum(revision),
-	sum(coverage), sum(refused), sum(extra), sum(overlaps), max(received_at), min(window_from % 60000000000 = 0 AND window_to - window_from = 60000000000)`
+	sum(coverage), sum(refused), sum(extra), sum(unexplained), sum(overlaps), max(received_at), min(window_from % 60000000000 = 0 AND window_to - window_from = 60000000000)`
 
 // daySums are the same of a folded day, whose windows are whole minutes.
-const daySums = `windows, unnamed, nodes_all, nodes_any, audited, rows, revisions, coverage, refused, extra, overlaps, newest, 1`
+const daySums = `windows, unnamed, nodes_all, nodes_any, audited, rows, revisions, coverage, refused, extra, unexplained, overlaps, newest, 1`
 
 // scanSums reads a start and sums.
 func scanSums(scan func(...any) error) (at int64, s *sums, odd bool, err error) {
 	s = &sums{}
 	var all, any any
 	var whole bool
-	err = scan(&at, &s.windows, &s.unnamed, &all, &any, &s.audited, &s.rows, &s.revisions, &s.coverage, &s.refused, &s.extra, &s.overlaps,
+	err = scan(&at, &s.windows, &s.unnamed, &all, &any, &s.audited, &s.rows, &s.revisions, &s.coverage, &s.refused, &s.extra, &s.unexplained, &s.overlaps,
 		&s.newest, &whole)
 	if set, ok := all.([]byte); ok {
 		s.all = append(nodeSet{}, set...)

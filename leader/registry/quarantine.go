@@ -11,23 +11,49 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
-// maxQuarantined bounds the rows that are kept for each cluster and table; all
-// are counted.
+// maxQuarantined bounds the foreign rows that are kept for each cluster and
+// table; all are counted.
 const maxQuarantined = 10_000
+
+// The kinds of quarantined rows.
+const (
+	Foreign = "foreign" // it names another cluster than the one it was pulled from
+	Refused = "refused" // the centre's store does not take it
+)
 
 // Quarantined is a row that was not taken.
 type Quarantined struct {
-	Cluster string          `json:"cluster"` // that it was pulled from
-	Table   string          `json:"table"`
-	Reason  string          `json:"reason"`
-	Point   json.RawMessage `json:"point"` // {"time", "tags", "fields"}
-	First   time.Time       `json:"first"`
-	Last    time.Time       `json:"last"`
-	Seen    int64           `json:"seen"` // how often it came
+	ID      int64  `json:"id"`
+	Cluster string `json:"cluster"` // that it was pulled from
+	Table   string `json:"table"`
+	Kind    string `json:"kind"`
+	Reason  string `json:"reason"`
+
+	Point json.RawMessage `json:"point,omitempty"` // of a foreign row: {"time", "tags", "fields"}
+
+	// Of a refused row: its window, what is the matter, and the row itself as
+	// line protocol with the centre's table.
+	From  time.Time        `json:"from,omitzero"`
+	To    time.Time        `json:"to,omitzero"`
+	Class influxsync.Class `json:"class,omitempty"`
+	Line  string           `json:"line,omitempty"`
+	Hash  uint64           `json:"-"` // as influxsync.Point.Hash
+
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	Seen  int64     `json:"seen"` // how often it came
+
+	// Superseded is when its window came again from another store or in another
+	// era, or, of a discarded row, in a revision without it. It is not replayed
+	// any more.
+	Superseded   time.Time `json:"superseded,omitzero"`
+	Discarded    time.Time `json:"discarded,omitzero"` // given up, by whom and why
+	DiscardedBy  string    `json:"discardedBy,omitempty"`
+	DiscardedFor string    `json:"discardedFor,omitempty"`
 }
 
-// Quarantine keeps rows that were pulled from a cluster and not taken, each
-// once: a row that comes again is counted.
+// Quarantine keeps rows that were pulled from a cluster and name another one,
+// each once: a row that comes again is counted.
 func (r *Registry) Quarantine(ctx context.Context, cluster, table string, points []influxsync.Point, reason string) error {
 	if len(points) == 0 {
 		return nil
@@ -39,14 +65,14 @@ func (r *Registry) Quarantine(ctx context.Context, cluster, table string, points
 			return err
 		}
 		var kept int
-		err = tx.QueryRowContext(ctx, "SELECT count(*) FROM quarantine WHERE cluster = ? AND tbl = ?", cluster, table).Scan(&kept)
+		err = tx.QueryRowContext(ctx, "SELECT count(*) FROM quarantine WHERE cluster = ? AND tbl = ? AND kind = ?", cluster, table, Foreign).Scan(&kept)
 		if err != nil {
 			return err
 		}
 		now := nanos(r.clock.Now())
 		for _, p := range points {
 			known, err := tx.ExecContext(ctx, `UPDATE quarantine SET seen = seen + 1, last_at = ?, reason = ?
-				WHERE cluster = ? AND tbl = ? AND hash = ?`, now, reason, cluster, table, int64(p.Hash()))
+				WHERE cluster = ? AND tbl = ? AND kind = ? AND window_from = 0 AND hash = ?`, now, reason, cluster, table, Foreign, int64(p.Hash()))
 			if err != nil {
 				return err
 			}
@@ -57,8 +83,10 @@ func (r *Registry) Quarantine(ctx context.Context, cluster, table string, points
 				continue
 			}
 			kept++
-			if _, err := tx.ExecContext(ctx, `INSERT INTO quarantine (cluster, tbl, hash, reason, point, first_at, last_at, seen)
-				VALUES (?, ?, ?, ?, ?, ?, ?, 1)`, cluster, table, int64(p.Hash()), reason, pointText(p), now, now); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO quarantine
+				(cluster, tbl, kind, class, window_from, window_to, store, hash, reason, point, line, first_at, last_at, seen)
+				VALUES (?, ?, ?, '', 0, 0, '', ?, ?, ?, '', ?, ?, 1)`,
+				cluster, table, Foreign, int64(p.Hash()), reason, pointText(p), now, now); err != nil {
 				return err
 			}
 		}
@@ -66,34 +94,6 @@ func (r *Registry) Quarantine(ctx context.Context, cluster, table string, points
 	})
 	if err != nil {
 		return fmt.Errorf("quarantine %s %s: %w", cluster, table, err)
-	}
-	return nil
-}
-
-// keepRefused keeps rows that the centre's store refused, in the transaction of
-// the mark that goes past them. A row that comes again is counted.
-func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table string, rows []influxsync.Refused) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO quarantine_count (cluster, tbl, rows) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET rows = rows + excluded.rows`, cluster, table, len(rows))
-	if err != nil {
-		return err
-	}
-	now := nanos(r.clock.Now())
-	for _, row := range rows {
-		point, err := json.Marshal(map[string]string{"line": row.Line})
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO quarantine (cluster, tbl, hash, reason, point, first_at, last_at, seen)
-			VALUES (?, ?, ?, ?, ?, ?, ?, 1)
-			ON CONFLICT DO UPDATE SET seen = seen + 1, last_at = excluded.last_at, reason = excluded.reason, point = excluded.point`,
-			cluster, table, int64(row.Hash), string(row.Class)+": "+row.Reason, string(point), now, now)
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -120,27 +120,7 @@ func pointText(p influxsync.Point) string {
 	return string(text)
 }
 
-// Quarantined are the rows kept of a cluster, or of all for "", newest first,
-// at most limit.
-func (r *Registry) Quarantined(ctx context.Context, cluster string, limit int) ([]Quarantined, error) {
-	var list []Quarantined
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var q Quarantined
-		var point string
-		var first, last int64
-		err := scan(&q.Cluster, &q.Table, &q.Reason, &point, &first, &last, &q.Seen)
-		q.Point, q.First, q.Last = json.RawMessage(point), moment(first), moment(last)
-		list = append(list, q)
-		return err
-	}, `SELECT cluster, tbl, reason, point, first_at, last_at, seen FROM quarantine
-		WHERE ?1 = '' OR cluster = ?1 ORDER BY last_at DESC, id DESC LIMIT ?2`, cluster, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read quarantine: %w", err)
-	}
-	return list, nil
-}
-
-// QuarantineCount is how many rows of a cluster were ever refused.
+// QuarantineCount is how many rows from a cluster ever named another one.
 func (r *Registry) QuarantineCount(ctx context.Context, cluster string) (int64, error) {
 	var rows int64
 	err := r.reader.QueryRowContext(ctx, "SELECT coalesce(sum(rows), 0) FROM quarantine_count WHERE cluster = ?", cluster).Scan(&rows)

@@ -16,8 +16,8 @@ import (
 func (r *Registry) Mark(ctx context.Context, cluster, table string) (influxsync.Mark, error) {
 	var mark influxsync.Mark
 	var at int64
-	err := r.reader.QueryRowContext(ctx, "SELECT store, time, hash FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).
-		Scan(&mark.Store, &at, &mark.Hash)
+	err := r.reader.QueryRowContext(ctx, "SELECT store, time, hash, era FROM mark WHERE cluster = ? AND tbl = ?", cluster, table).
+		Scan(&mark.Store, &at, &mark.Hash, &mark.Era)
 	if errors.Is(err, sql.ErrNoRows) {
 		return influxsync.Mark{}, nil
 	}
@@ -40,18 +40,19 @@ type Receipt struct {
 
 // Received records a confirmed step of a sync in one transaction: the new mark,
 // the windows as the ledger's newest, the rows that were refused, and the work
-// that the windows make due. It may be repeated. A window whose entry is neither
-// of a higher revision nor later than the ledger's is left out, unless it comes
-// from a store with another id: then it counts as an overlap.
+// that the windows make due. It may be repeated. The ledger has of each window
+// the entry that the sink agreed with last: one that is older than the ledger's
+// is of a store that went back to a copy. A window that comes again from another
+// store or era counts as an overlap.
 func (r *Registry) Received(ctx context.Context, cluster, table string, receipt Receipt, due []Due) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
 		if err := r.advance(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
-		if err := r.enter(ctx, tx, cluster, table, receipt.Mark.Store, receipt.Windows); err != nil {
+		if err := r.enter(ctx, tx, cluster, table, receipt.Mark, receipt.Windows); err != nil {
 			return err
 		}
-		if err := r.keepRefused(ctx, tx, cluster, table, receipt.Refused); err != nil {
+		if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
 		return r.addDue(ctx, tx, due)
@@ -81,13 +82,13 @@ func (r *Registry) advance(ctx context.Context, tx *sql.Tx, cluster, table strin
 	if !mark.Time.IsZero() {
 		at = nanos(mark.Time)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO mark (cluster, tbl, store, time, hash) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET store = excluded.store, time = excluded.time, hash = excluded.hash`,
-		cluster, table, mark.Store, at, mark.Hash)
+	_, err = tx.ExecContext(ctx, `INSERT INTO mark (cluster, tbl, store, time, hash, era) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET store = excluded.store, time = excluded.time, hash = excluded.hash, era = excluded.era`,
+		cluster, table, mark.Store, at, mark.Hash, mark.Era)
 	return err
 }
 
-func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store string, windows []influxsync.Confirmed) error {
+func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table string, mark influxsync.Mark, windows []influxsync.Confirmed) error {
 	if len(windows) == 0 {
 		return nil
 	}
@@ -96,13 +97,15 @@ func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store 
 		return err
 	}
 	put, err := tx.PrepareContext(ctx, `INSERT INTO ledger (cluster, tbl, window_from, window_to, quarter, store, revision,
-			rows, digest, coverage, reason, entry_time, received_at, nodes, refused, extra)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			rows, digest, coverage, reason, entry_time, received_at, nodes, refused, extra, unexplained, era)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET window_to = excluded.window_to, revision = excluded.revision, rows = excluded.rows,
 			digest = excluded.digest, coverage = excluded.coverage, reason = excluded.reason, entry_time = excluded.entry_time,
-			received_at = excluded.received_at, nodes = excluded.nodes, refused = excluded.refused, extra = excluded.extra,
-			overlaps = overlaps + (store <> excluded.store), store = excluded.store
-		WHERE store <> excluded.store OR excluded.revision > revision OR excluded.entry_time > entry_time`)
+			received_at = CASE WHEN store <> excluded.store OR era <> excluded.era OR entry_time <> excluded.entry_time
+				OR revision <> excluded.revision THEN excluded.received_at ELSE received_at END,
+			nodes = excluded.nodes, refused = excluded.refused, extra = excluded.extra,
+			unexplained = excluded.unexplained, overlaps = overlaps + (store <> excluded.store OR era <> excluded.era),
+			store = excluded.store, era = excluded.era`)
 	if err != nil {
 		return err
 	}
@@ -119,8 +122,13 @@ func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table, store 
 			}
 			unfolded[at] = true
 		}
+		unexplained := int64(0)
+		if w.Unexplained {
+			unexplained = w.Extra
+		}
 		_, err := put.ExecContext(ctx, cluster, table, nanos(w.Window.From), nanos(w.Window.To), nanos(quarterOf(w.Window.From)),
-			store, w.Revision, w.Rows, int64(w.Digest), w.Coverage, w.Reason, nanos(w.Time), now, numbers.of(w), w.Refused, w.Extra)
+			mark.Store, w.Revision, w.Rows, int64(w.Digest), w.Coverage, w.Reason, nanos(w.Time), now, numbers.of(w), w.Refused, w.Extra,
+			unexplained, mark.Era)
 		if err != nil {
 			return err
 		}

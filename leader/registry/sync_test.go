@@ -128,7 +128,7 @@ func TestReceived(t *testing.T) {
 		{"s1", entry(noon, 1, 10), 1, 10, 0},
 		{"s1", entry(noon, 3, 30), 3, 30, 0},
 		{"s1", entry(noon, 3, 30), 3, 30, 0},
-		{"s1", entry(noon, 2, 20), 3, 30, 0}, // an older one that came late
+		{"s1", entry(noon, 2, 20), 2, 20, 0}, // what the centre agreed with last stands: the store went back to a copy
 		{"s2", entry(noon, 1, 11), 1, 11, 1}, // a new store begins again
 		{"s2", entry(noon, 2, 12), 2, 12, 1},
 	}
@@ -266,7 +266,7 @@ func TestQuarantine(t *testing.T) {
 		}
 		clk.Advance(time.Minute)
 	}
-	kept, err := r.Quarantined(t.Context(), "", 10)
+	kept, err := r.Quarantined(t.Context(), QuarantineFilter{}, 0, 10)
 	if err != nil || len(kept) != 2 || kept[0].Seen != 3 || !kept[0].First.Equal(noon) || !kept[0].Last.Equal(noon.Add(2*time.Minute)) ||
 		!strings.Contains(string(kept[0].Point), "4611686018427387906") {
 		t.Errorf("kept %+v, %v", kept, err)
@@ -274,7 +274,7 @@ func TestQuarantine(t *testing.T) {
 	if n, err := r.QuarantineCount(t.Context(), "alpha"); n != 6 || err != nil {
 		t.Errorf("counted %d, %v; want 6", n, err)
 	}
-	if other, err := r.Quarantined(t.Context(), "beta", 10); len(other) != 0 || err != nil {
+	if other, err := r.Quarantined(t.Context(), QuarantineFilter{Cluster: "beta"}, 0, 10); len(other) != 0 || err != nil {
 		t.Errorf("of another cluster: %v, %v", other, err)
 	}
 }

@@ -1,0 +1,74 @@
+package influxsync
+
+import (
+	"context"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
+
+// reachTable notes in the sink, by cluster and table, how far calls have meant
+// to copy a journal, before they wrote, and in which era. A mark only says what
+// is known to be there; this says what may be. Its one row stands at time 0.
+const reachTable = "reach"
+
+// reach is that row; the zero one where nothing was copied yet.
+type reach struct {
+	era   int64
+	store string
+	at    time.Time
+	hash  string
+}
+
+func (c *copier) readReach(ctx context.Context) (reach, error) {
+	var held reach
+	where := []Condition{{schema.Cluster, c.Cluster}, {tableTag, c.SinkTable}}
+	err := c.Sink.TimeQuery(ctx, reachTable, schema.Window{}, where, func(p Point) error {
+		store, _ := p.Field("store")
+		hash, _ := p.Field("hash")
+		held = reach{p.Int("era"), store.Str(), time.Unix(0, p.Int("at")).UTC(), hash.Str()}
+		return nil
+	})
+	return held, err
+}
+
+// raiseReach notes that the sink may hold what an entry names, unless it was
+// noted to hold later ones of this journal.
+func (c *copier) raiseReach(ctx context.Context, store string, e Entry) error {
+	if c.reach.store == store && c.reach.hash != "" && !e.Time.After(c.reach.at) {
+		return nil
+	}
+	return c.writeReach(ctx, reach{c.reach.era, store, e.Time, e.Hash})
+}
+
+func (c *copier) writeReach(ctx context.Context, r reach) error {
+	c.reach = r
+	at := int64(0)
+	if r.hash != "" {
+		at = r.at.UnixNano()
+	}
+	line, err := appendLine(nil, NewPoint(reachTable,
+		map[string]string{schema.Cluster: c.Cluster, tableTag: c.SinkTable},
+		map[string]Value{"era": Int(r.era), "store": Str(r.store), "at": Int(at), "hash": Str(r.hash)}, time.Unix(0, 0)))
+	if err != nil {
+		return err
+	}
+	return c.attempt(ctx, line)
+}
+
+// beginEra numbers a new era, before anything is written in it. Until a mark
+// has the number, each call begins it anew: none takes the former mark for one
+// of this journal.
+func (s *syncer) beginEra(ctx context.Context) error {
+	if !s.result.NewEra {
+		return nil
+	}
+	era := s.reach.era
+	if s.Mark.Era >= era {
+		era = s.Mark.Era + 1
+	}
+	if s.reach == (reach{era: era, at: time.Unix(0, 0).UTC()}) {
+		return nil
+	}
+	return s.writeReach(ctx, reach{era: era})
+}
