@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 
 	"golang.org/x/sync/errgroup"
@@ -29,7 +28,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		return nil
 	}
 	// Before the first contact: what the links were like meanwhile is unknown.
-	if err := l.registry.Beat(ctx, l.clock.Now()); err != nil {
+	if err := l.registry.Woke(ctx, l.clock.Now()); err != nil {
 		return err
 	}
 	running, cancel := context.WithCancel(l.base)
@@ -51,11 +50,8 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 // keepLedger notes that the leader runs and folds the ledger, until ctx ends.
 func (l *Leader) keepLedger(ctx context.Context) error {
 	var folded time.Time
-	for {
-		now, err := clock.Until(ctx, l.clock, registry.BeatEvery)
-		if err != nil {
-			return nil // the end of ctx is the way to stop
-		}
+	for l.clock.Sleep(ctx, registry.BeatEvery) == nil { // the end of ctx is the way to stop
+		now := l.clock.Now()
 		if err := l.registry.Beat(ctx, now); err != nil && ctx.Err() == nil {
 			l.log.Warn("heartbeat failed", "err", err)
 		}
@@ -73,6 +69,7 @@ func (l *Leader) keepLedger(ctx context.Context) error {
 			folded = time.Time{} // the rest at the next beat
 		}
 	}
+	return nil
 }
 
 // StopLoops stops them and returns when the running tick is done.
@@ -88,6 +85,9 @@ func (l *Leader) StopLoops(ctx context.Context) error {
 	case <-stopped:
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if err := l.registry.Beat(ctx, l.clock.Now()); err != nil {
+		l.log.Warn("heartbeat failed", "err", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,10 +14,24 @@ const BeatEvery = time.Minute
 // silentAfter is the time without a beat from which the leader did not run.
 const silentAfter = 3 * BeatEvery
 
-// Beat notes that the leader runs. After a silence the links' states since the
-// last beat are unknown, so that no follower is blamed for the leader's absence.
-// Call it before the first contact after a start, then every BeatEvery.
+// Beat notes that the leader runs: every BeatEvery, and when it stops.
 func (r *Registry) Beat(ctx context.Context, now time.Time) error {
+	err := r.write(ctx, ordered, func(tx *sql.Tx) error { return beat(ctx, tx, now) })
+	if err != nil {
+		return fmt.Errorf("note that the leader runs: %w", err)
+	}
+	return nil
+}
+
+func beat(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT DO UPDATE SET at = excluded.at", nanos(now))
+	return err
+}
+
+// Woke is the first beat after a start, before the first contact. After a
+// silence the links' states since the last beat are unknown, so that no follower
+// is blamed for the leader's absence.
+func (r *Registry) Woke(ctx context.Context, now time.Time) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
 		var last int64
 		err := tx.QueryRowContext(ctx, "SELECT at FROM heartbeat").Scan(&last)
@@ -32,8 +46,7 @@ func (r *Registry) Beat(ctx context.Context, now time.Time) error {
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT DO UPDATE SET at = excluded.at", nanos(now))
-		return err
+		return beat(ctx, tx, now)
 	})
 	if err != nil {
 		return fmt.Errorf("note that the leader runs: %w", err)

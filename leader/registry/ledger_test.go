@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -129,22 +130,22 @@ func state[T ~string](t *testing.T, r *Registry, word T, since time.Time) {
 // beat on, and no follower is blamed.
 func TestBeat(t *testing.T) {
 	r, clk := open(t)
-	beat := func() {
+	note := func(f func(context.Context, time.Time) error) {
 		t.Helper()
-		if err := r.Beat(t.Context(), clk.Now()); err != nil {
+		if err := f(t.Context(), clk.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	beat()
+	note(r.Woke)
 	state(t, r, GapFollowerDown, clk.Now())
 	for range 3 {
 		clk.Advance(BeatEvery)
-		beat()
+		note(r.Beat)
 	}
 	clk.Advance(silentAfter)
-	beat()
+	note(r.Woke) // a short restart
 	clk.Advance(time.Hour)
-	beat()
+	note(r.Woke)
 	state(t, r, StateOK, clk.Now())
 	states, err := r.ClusterStates(t.Context(), "alpha")
 	if err != nil {
