@@ -212,13 +212,13 @@ func (c child) lead(ctx context.Context) error {
 		}
 	}
 	r := rand.New(rand.NewPCG(c.Seed, uint64(c.Life)))
-	now := weather{limit: 240, span: time.Hour}
+	now := &turn{}
 	centre := &centre{plan: p, dir: c.Dir, clock: clock.System()}
 	sync := syncing(influxsync.Sync)
 	if c.MarkFirst {
 		sync = markFirst(centre, sync)
 	}
-	if err := centre.open(ctx, servers[1], bounded(p, sync, func() weather { return now })); err != nil {
+	if err := centre.open(ctx, servers[1], bounded(p, sync, func() *turn { return now })); err != nil {
 		return err
 	}
 	links[0].lead(own)
@@ -227,7 +227,7 @@ func (c child) lead(ctx context.Context) error {
 		return err
 	}
 	for pull := 1; ; pull++ {
-		now = someWeather(r)
+		now = &turn{weather: someWeather(r)}
 		for i, rate := range []int{now.source, now.sink} {
 			links[i].begin(c.Life<<16+pull, min(rate, 120))
 		}

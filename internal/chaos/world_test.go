@@ -29,7 +29,7 @@ type world struct {
 	links   [2]*link // to the source, to the sink
 	remote  *influxsync.Server
 	sink    *influxsync.Server
-	weather weather
+	turn    *turn
 	pulls   int
 	volumes int
 	saved   []*books // of yesterday's copy
@@ -120,7 +120,7 @@ func (w *world) startCentre() error {
 	if w.bug.sync != nil {
 		sync = w.bug.sync(w, sync)
 	}
-	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() weather { return w.weather }))
+	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() *turn { return w.turn }))
 }
 
 // connect leads the links to the engines that run now.
@@ -194,7 +194,7 @@ func (w *world) replace(dir string, known []*books) error {
 // marks say of it.
 func (w *world) pull(s step) error {
 	w.pulls++
-	w.weather = s.weather
+	w.turn = &turn{weather: s.weather}
 	w.links[0].begin(w.pulls, s.weather.source)
 	w.links[1].begin(w.pulls, s.weather.sink)
 	meanwhile := newMeanwhile(w, s.during)
@@ -207,6 +207,9 @@ func (w *world) pull(s step) error {
 	w.links[0].hook = nil
 	if err := meanwhile.rest(); err != nil {
 		return err
+	}
+	if errors.Is(pullErr, errEndless) {
+		return pullErr
 	}
 	if pullErr != nil && s.weather.source+s.weather.sink == 0 && !w.excused() {
 		return fmt.Errorf("pull %d without a fault: %w", w.pulls, pullErr)
