@@ -97,6 +97,15 @@ func (w *world) open() (err error) {
 	if w.source, err = newVolume(w.ctx, w.plan, w.clock, w.volume(), nil); err != nil {
 		return err
 	}
+	if err := w.attach(w.dir); err != nil {
+		return err
+	}
+	w.connect()
+	return w.centre.prepare(w.ctx)
+}
+
+// attach starts the centre at dir, with links that lead nowhere yet.
+func (w *world) attach(dir string) (err error) {
 	for _, t := range w.plan.tables {
 		w.models = append(w.models, newModel(w.plan, t))
 	}
@@ -107,12 +116,8 @@ func (w *world) open() (err error) {
 	if w.sink, err = influxsync.New(influxsync.Config{URL: "http://centre", Transport: w.links[1]}); err != nil {
 		return err
 	}
-	w.centre = &centre{plan: w.plan, dir: w.dir, clock: w.clock}
-	if err := w.startCentre(); err != nil {
-		return err
-	}
-	w.connect()
-	return w.centre.prepare(w.ctx)
+	w.centre = &centre{plan: w.plan, dir: dir, clock: w.clock}
+	return w.startCentre()
 }
 
 func (w *world) startCentre() error {
@@ -251,6 +256,9 @@ func (w *world) check(were []before) error {
 	return w.checkQuarantine()
 }
 
+// calm is a pull without faults.
+var calm = step{kind: pulling, weather: weather{limit: 7, span: 10 * schema.Minute}}
+
 // finish settles what is being rewritten, ends the faults, and pulls to the end.
 func (w *world) finish() error {
 	for i, b := range w.source.books {
@@ -263,10 +271,15 @@ func (w *world) finish() error {
 	for _, l := range w.links {
 		l.calm()
 	}
-	calm := step{kind: pulling, weather: weather{limit: 7, span: 10 * schema.Minute}}
 	if err := w.pull(calm); err != nil {
 		return fmt.Errorf("last pull: %w", err)
 	}
+	return w.complete()
+}
+
+// complete: everything that is settled has arrived, the ledger says so, and
+// another pull changes nothing.
+func (w *world) complete() error {
 	for i, t := range w.plan.tables {
 		if err := w.arrived(i); err != nil {
 			return fmt.Errorf("at the end the centre's table %q %w", t.Name, err)
@@ -276,7 +289,7 @@ func (w *world) finish() error {
 	if err := w.checkLedger(); err != nil {
 		return fmt.Errorf("at the end %w", err)
 	}
-	return w.again(calm)
+	return w.again()
 }
 
 // arrived says what is missing of a table at the end.
@@ -293,7 +306,7 @@ func (w *world) arrived(i int) error {
 }
 
 // again pulls once more: that changes nothing.
-func (w *world) again(calm step) error {
+func (w *world) again() error {
 	first, err := w.snapshot()
 	if err != nil {
 		return err
