@@ -16,6 +16,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // Deps are what a follower is given beside its Config.
@@ -37,6 +38,9 @@ type Follower struct {
 	trust  trust
 	met    *metrics
 
+	viewers *semaphore.Weighted
+	packers *packers
+
 	// turn is held while the stores are used: the live loop and the filling of
 	// history take turns, so that neither starves the other.
 	turn sync.Mutex
@@ -50,6 +54,7 @@ type Follower struct {
 	factsRestored bool
 	journals      map[string]meter.Journal
 	meter         *meter.Meter
+	fence         *fence
 
 	mu     sync.Mutex
 	tokens tokens
@@ -80,7 +85,8 @@ func New(config Config, deps Deps) (*Follower, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Follower{config: config, clock: deps.Clock, log: deps.Log, reg: deps.Registry, opened: make(chan struct{})}
+	f := &Follower{config: config, clock: deps.Clock, log: deps.Log, reg: deps.Registry, opened: make(chan struct{}),
+		viewers: semaphore.NewWeighted(viewerQueries), packers: newPackers()}
 	switch {
 	case deps.Input != nil:
 		f.input = *deps.Input
@@ -212,6 +218,11 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 			return err
 		}
 		f.factsRestored = true
+	}
+	if f.fence == nil {
+		if f.fence, err = openFence(ctx, minute, f.config.Cluster); err != nil {
+			return err
+		}
 	}
 	if f.journals == nil {
 		if f.journals, err = openJournals(ctx, minute, f.config.Cluster, f.clock); err != nil {

@@ -36,6 +36,7 @@ func (c Config) validateListen() []error {
 // How long a client may take.
 const (
 	headerTimeout   = 10 * time.Second
+	idleTimeout     = 2 * time.Minute // between two requests of a connection
 	shutdownTimeout = 5 * time.Second
 )
 
@@ -61,7 +62,7 @@ func (f *Follower) listen() (net.Listener, error) {
 
 // serve answers on the listener until ctx ends.
 func (f *Follower) serve(ctx context.Context, listener net.Listener) error {
-	server := &http.Server{Handler: f.Handler(), ReadHeaderTimeout: headerTimeout,
+	server := &http.Server{Handler: f.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()

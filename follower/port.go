@@ -1,11 +1,16 @@
 package follower
 
 import (
+	"bytes"
+	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -14,7 +19,13 @@ import (
 
 const (
 	maxQueryBytes = 1 << 20  // of a query's form
-	maxWriteBytes = 32 << 20 // of one request that writes results
+	maxWriteBytes = 32 << 20 // of one request that writes results, as it unpacks to
+	// viewerQueries is how many queries of viewers run at once, each at most for
+	// viewerTime: others wait. A leader's are not held up by them.
+	viewerQueries = 4
+	viewerTime    = time.Minute
+	// writeTime is how long a write may go on whose leader went away.
+	writeTime = time.Minute
 	// hangs is how many slots the loop may be silent before /livez fails.
 	hangs = 8
 )
@@ -25,9 +36,12 @@ const (
 //	GET  /metrics                   no token: counts without names of pods
 //	GET  /api/v1/status             viewer or leader
 //	GET, POST /query                viewer or leader; see readOnly
-//	POST /write?db=results          leader
+//	POST /write?db=results          leader, with its fence number; see fence
 //	GET, HEAD /ping                 viewer or leader
 //
+// Where something on the way keeps the header Authorization for itself, as the
+// proxy of an API server does, Accumulus-Authorization stands for it. Bodies of
+// writes may be packed with gzip, and answers of queries are for who accepts it.
 // A leader's request may carry its time as Date header, from which the
 // follower learns its own clock's offset. Before Run has opened the store,
 // what needs it answers 503.
@@ -148,8 +162,23 @@ func (f *Follower) query(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, err.Error())
 		return
 	}
-	response, err := f.store.upstream.send(r.Context(), "query", parameters, nil, r.Header.Get("Accept"))
-	f.pass(w, response, err)
+	ctx := r.Context()
+	if f.roleOf(r) == viewer {
+		timed, cancel := context.WithTimeout(ctx, viewerTime)
+		defer cancel()
+		if err := f.viewers.Acquire(timed, 1); err != nil {
+			refuse(w, http.StatusServiceUnavailable, "too many queries run")
+			return
+		}
+		defer f.viewers.Release(1)
+		ctx = timed
+	}
+	response, err := f.store.upstream.send(ctx, "query", parameters, nil, r.Header.Get("Accept"))
+	if errors.Is(err, context.DeadlineExceeded) {
+		refuse(w, http.StatusServiceUnavailable, "the query took longer than "+viewerTime.String())
+		return
+	}
+	f.pass(w, response, err, acceptsGzip(r))
 }
 
 func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
@@ -165,28 +194,78 @@ func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "times are in nanoseconds")
 		return
 	}
-	parameters := url.Values{"db": {schema.ResultsDB}, "precision": {"ns"}}
-	response, err := f.store.upstream.send(r.Context(), "write", parameters, http.MaxBytesReader(w, r.Body, maxWriteBytes), "")
-	f.pass(w, response, err)
-}
-
-// pass streams the store's answer, each piece as it comes.
-func (f *Follower) pass(w http.ResponseWriter, response *http.Response, err error) {
+	number, err := fenceOf(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	// The whole body, so that a leader that stops in the middle of one holds up
+	// nobody.
+	body, err := readBody(w, r, maxWriteBytes)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		refuse(w, http.StatusRequestEntityTooLarge, "the request is too large")
+		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the lines are more than %d bytes: send fewer at once", maxWriteBytes))
+		return
+	case errors.Is(err, errEncoding):
+		refuse(w, http.StatusUnsupportedMediaType, err.Error())
 		return
 	case err != nil:
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	f.writeResults(w, r, number, body)
+}
+
+func (f *Follower) writeResults(w http.ResponseWriter, r *http.Request, number int64, body []byte) {
+	parameters := url.Values{"db": {schema.ResultsDB}, "precision": {"ns"}}
+	var response *http.Response
+	err := f.fence.pass(r.Context(), number, func() (err error) {
+		// A leader that went away must not end the wait for what the store does
+		// with its lines.
+		timed, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTime)
+		defer cancel()
+		if response, err = f.store.upstream.send(timed, "write", parameters, bytes.NewReader(body), ""); err != nil {
+			return err
+		}
+		return held(response)
+	})
+	var fenced *fencedError
+	if errors.As(err, &fenced) {
+		f.log.Warn("a replaced leader writes", "fence", fenced.number, "highest", fenced.highest)
+		answer(w, http.StatusConflict, map[string]any{"error": fenced.Error(), "fence": strconv.FormatInt(fenced.number, 10),
+			"highest": strconv.FormatInt(fenced.highest, 10)})
+		return
+	}
+	f.pass(w, response, err, false)
+}
+
+// held reads the answer to a write, so that it does not end with what it was
+// asked under.
+func held(response *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxQueryBytes))
+	response.Body = io.NopCloser(bytes.NewReader(text))
+	return err
+}
+
+// pass streams the store's answer, each piece as it comes.
+func (f *Follower) pass(w http.ResponseWriter, response *http.Response, err error, packed bool) {
+	if err != nil {
 		f.log.Warn("store does not answer", "err", err)
 		refuse(w, http.StatusBadGateway, "the store does not answer")
 		return
 	}
 	defer func() { _ = response.Body.Close() }()
+	var packer *gzip.Writer
 	for _, name := range []string{"Content-Type", "X-Influxdb-Version", "X-Influxdb-Error"} {
 		if value := response.Header.Get(name); value != "" {
 			w.Header().Set(name, value)
 		}
+	}
+	if packed && response.StatusCode == http.StatusOK {
+		packing := f.packers.answer(w)
+		w, packer = packing, packing.packer
+		defer f.packers.Put(packer)
 	}
 	w.WriteHeader(response.StatusCode)
 	flush := http.NewResponseController(w)
@@ -198,9 +277,12 @@ func (f *Follower) pass(w http.ResponseWriter, response *http.Response, err erro
 		}
 		_ = flush.Flush() // a writer without it sends at the end
 		if errors.Is(err, io.EOF) {
+			if packer != nil {
+				_ = packer.Close() // a reader that went away needs no end
+			}
 			return
 		}
-		if err != nil { // the reader must see that the answer is cut
+		if err != nil { // the reader must see that the answer is cut: a packed one gets no end
 			f.log.Warn("store's answer ended early", "err", err)
 			panic(http.ErrAbortHandler)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/google/go-cmp/cmp"
+	"github.com/influxdata/influxql"
 )
 
 func TestReadOnly(t *testing.T) {
@@ -62,6 +63,39 @@ func TestReadOnly(t *testing.T) {
 		{"minute", "SELECT", false},
 		{"minute", strings.Repeat("SELECT a FROM (", 10) + "SELECT a FROM pod" + strings.Repeat(")", 10), true},
 		{"minute", strings.Repeat("SELECT a FROM (", 11) + "SELECT a FROM pod" + strings.Repeat(")", 11), false},
+		{"minute", "SELECT * /* FROM raw.. */ FROM pod", true},
+		{"minute", "SELECT * FROM pod -- ; DROP DATABASE minute", true},
+		{"minute", "SELECT * FROM \"raw\"", true}, // a table of that name
+		{"minute", "SELECT * FROM \"raw\"..\"raw\"", false},
+		{"minute", "SELECT * FROM \"minute\".\"\".\"pod\"", true},
+		{"minute", "SELECT * FROM minute.other.pod", true},
+		{"minute", "SELECT * FROM raw..pod, minute..pod", false},
+		{"minute", "SELECT * FROM raw.autogen./.*/", false},
+		{"minute", "SELECT a INTO raw..x FROM (SELECT a FROM pod)", false},
+		{"minute", "SELECT a FROM (SELECT a INTO x FROM pod)", false},
+		{"minute", "SHOW MEASUREMENTS ON minute WITH MEASUREMENT =~ /.*/", true},
+		{"minute", "SHOW TAG VALUES FROM minute..pod, raw..raw WITH KEY = node", false},
+		{"minute", "SHOW SERIES FROM raw..raw", false},
+		{"minute", "SHOW FIELD KEYS FROM raw..raw", false},
+		{"minute", "SHOW SERIES CARDINALITY", false},
+		{"minute", "SHOW TAG VALUES EXACT CARDINALITY WITH KEY = node", false},
+		{"minute", "SHOW RETENTION POLICIES", false},
+		{"minute", "SHOW CONTINUOUS QUERIES", false},
+		{"minute", "SHOW SHARDS", false},
+		{"minute", "SHOW DIAGNOSTICS", false},
+		{"minute", "SHOW SUBSCRIPTIONS", false},
+		{"minute", "SHOW GRANTS FOR x", false},
+		{"minute", "EXPLAIN SELECT * FROM pod", false},
+		{"minute", "CREATE CONTINUOUS QUERY x ON minute BEGIN SELECT sum(a) INTO y FROM pod GROUP BY time(1m) END", false},
+		{"minute", "SELECT sum(a) FROM pod GROUP BY time(1s)", true},
+		{"minute", "SELECT sum(a) FROM pod GROUP BY time(1ns)", false},
+		{"minute", "SELECT b FROM (SELECT sum(a) AS b FROM pod GROUP BY time(999ms))", false},
+		{"minute", "SELECT " + strings.Repeat("a, ", 900) + "a FROM pod", true},
+		{"minute", "SELECT " + strings.Repeat("a, ", 1000) + "a FROM pod", false},
+		{"minute", "SELECT * FROM " + strings.Repeat("pod, ", 1000) + "pod", false},
+		{"minute", strings.Repeat("SELECT a FROM pod;", 501), false},
+		{"minute ", "SELECT a FROM pod", false},
+		{"MINUTE", "SELECT a FROM pod", false},
 		{"minute", "SELECT a FROM pod WHERE b = '" + strings.Repeat("x", maxStatement) + "'", false},
 	} {
 		if err := readOnly(tc.db, tc.text); (err == nil) != tc.want {
@@ -70,13 +104,34 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// FuzzReadOnly: what is allowed names no other database and changes nothing.
+// FuzzReadOnly: what is allowed names no other database and changes nothing, as
+// it is and as the parser would write it for another server.
 func FuzzReadOnly(f *testing.F) {
 	f.Add("SELECT a FROM (SELECT a FROM raw..raw)")
 	f.Add("SELECT * INTO x FROM pod")
+	f.Add(`SHOW TAG VALUES ON "minute" FROM "minute"."autogen"./p.*/ WITH KEY IN (a, "b") WHERE c = 'd' LIMIT 1`)
+	f.Add("SELECT mean(a) FROM pod WHERE b =~ /x|y/ AND time > now() - 1h GROUP BY time(1m), * fill(previous) tz('Europe/Amsterdam')")
+	f.Add("SHOW MEASUREMENTS WITH MEASUREMENT =~ /.*/; SELECT 1 FROM /* ; */ pod -- x")
 	f.Fuzz(func(t *testing.T, text string) {
 		if readOnly("minute", text) != nil {
 			return
+		}
+		parsed, err := influxql.ParseQuery(text)
+		if err != nil {
+			t.Fatalf("allowed, but it does not parse: %s: %v", text, err)
+		}
+		for _, statement := range parsed.Statements {
+			if written := statement.String(); !strings.HasPrefix(written, "SELECT ") && !strings.HasPrefix(written, "SHOW ") {
+				t.Errorf("allowed: %s", written)
+			}
+			influxql.WalkFunc(statement, func(node influxql.Node) {
+				if m, ok := node.(*influxql.Measurement); ok && m.Database != "" && m.Database != "minute" {
+					t.Errorf("allowed: %s reads %s", text, m.Database)
+				}
+				if target, ok := node.(*influxql.Target); ok && target != nil {
+					t.Errorf("allowed: %s writes", text)
+				}
+			})
 		}
 		upper := strings.ToUpper(strings.TrimLeft(text, " \t\r\n;-/*"))
 		for _, verb := range []string{"DROP", "DELETE", "CREATE", "ALTER", "GRANT", "REVOKE", "KILL", "SET"} {
@@ -126,6 +181,7 @@ func TestRolesOverHTTP(t *testing.T) {
 			if token != "" {
 				request.Header.Set("Authorization", "Bearer "+token)
 			}
+			request.Header.Set(schema.FenceHeader, "1")
 			response, err := http.DefaultClient.Do(request)
 			if err != nil {
 				t.Fatal(err)

@@ -3,9 +3,11 @@ package follower
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -198,9 +201,24 @@ func (r *rig) token(name string) string {
 // client is what a leader uses.
 func (r *rig) client(token string) *influxsync.Server {
 	r.Helper()
-	server, err := influxsync.New(influxsync.Config{URL: r.server.URL, Token: influxsync.Secret(token)})
+	return r.fenced(token, 1)
+}
+
+// fenced is what a leader with that fence number uses.
+func (r *rig) fenced(token string, number int64) *influxsync.Server {
+	r.Helper()
+	server, err := influxsync.New(influxsync.Config{URL: r.server.URL, Token: influxsync.Secret(token), Transport: numbered(number)})
 	if err != nil {
 		r.Fatal(err)
 	}
 	return server
+}
+
+// numbered sends a fence number with each request.
+type numbered int64
+
+func (n numbered) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.Header.Set(schema.FenceHeader, strconv.FormatInt(int64(n), 10))
+	return http.DefaultTransport.RoundTrip(request)
 }

@@ -3,6 +3,7 @@ package follower
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/influxdata/influxql"
@@ -15,6 +16,8 @@ var readable = []string{schema.MinuteDB, schema.FactsDB, schema.ResultsDB}
 const (
 	maxStatement = 64 << 10 // bytes
 	maxDepth     = 10       // subqueries in one another
+	maxNames     = 1000     // tables and columns, over all statements
+	minInterval  = time.Second
 )
 
 // readOnly says why a text of InfluxQL may not be run on a database, or nil.
@@ -34,12 +37,38 @@ func readOnly(db, text string) error {
 	if len(query.Statements) == 0 {
 		return fmt.Errorf("parse query: no statement")
 	}
+	if err := bounded(query); err != nil {
+		return err
+	}
 	for _, statement := range query.Statements {
 		if err := allowed(db, statement, maxDepth); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bounded refuses a text whose work is out of proportion to its length: one
+// that names the same things over and over, or cuts time into dust.
+func bounded(query *influxql.Query) error {
+	names := 0
+	var wrong error
+	influxql.WalkFunc(query, func(node influxql.Node) {
+		switch n := node.(type) {
+		case *influxql.VarRef, *influxql.Measurement, *influxql.Wildcard:
+			names++
+		case *influxql.SelectStatement:
+			if interval, err := n.GroupByInterval(); err != nil {
+				wrong = fmt.Errorf("parse query: %w", err)
+			} else if interval > 0 && interval < minInterval {
+				wrong = fmt.Errorf("GROUP BY time of less than %s is not allowed", minInterval)
+			}
+		}
+	})
+	if names > maxNames {
+		return fmt.Errorf("the query names more than %d tables and columns", maxNames)
+	}
+	return wrong
 }
 
 func allowed(db string, statement influxql.Statement, depth int) error {

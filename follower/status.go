@@ -38,6 +38,10 @@ type Status struct {
 	History *HistoryStatus `json:"history,omitempty"`
 	Nodes   []NodeStatus   `json:"nodes"`
 
+	// Fence is the highest number that a leader has written with; 0 before the
+	// first. It is text: it has more digits than some readers of JSON keep.
+	Fence int64 `json:"fence,string"`
+
 	StoreError   string     `json:"storeError,omitempty"` // of the last attempt to store or settle
 	StoreErrorAt *time.Time `json:"storeErrorAt,omitempty"`
 }
@@ -104,7 +108,7 @@ func (f *Follower) Status() Status {
 	}
 	s.Sources = f.sources(state)
 	if state.open {
-		s.Store, s.Facts = f.storeID, f.facts.Status()
+		s.Store, s.Facts, s.Fence = f.storeID, f.facts.Status(), f.fence.highest.Load()
 		s.meter(f.meter.Status())
 	}
 	return s

@@ -24,6 +24,9 @@ type store struct {
 // databases are what a follower has.
 var databases = []string{schema.RawDB, schema.MinuteDB, schema.FactsDB, schema.ResultsDB}
 
+// maxBuckets bounds the intervals of GROUP BY time: two years of minutes.
+const maxBuckets = 1 << 20
+
 // openStore opens the embedded engine, or names the external server.
 func openStore(c Config, log *slog.Logger) (*store, error) {
 	if c.InfluxURL != "" {
@@ -37,7 +40,7 @@ func openStore(c Config, log *slog.Logger) (*store, error) {
 		}
 		return &store{Server: server, upstream: up, close: func() error { up.transport.CloseIdleConnections(); return nil }}, nil
 	}
-	engine, err := embedded.Open(embedded.Config{Dir: filepath.Join(c.Dir, "influxdb")}, log)
+	engine, err := embedded.Open(embedded.Config{Dir: filepath.Join(c.Dir, "influxdb"), MaxBuckets: maxBuckets}, log)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // role is what a bearer token may do.
@@ -94,7 +96,11 @@ func makeToken(path string) (string, error) {
 // roleOf is the role of a request's bearer token. Hashes are compared in
 // constant time.
 func (f *Follower) roleOf(r *http.Request) role {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	given := r.Header.Get(schema.AuthorizationHeader)
+	if given == "" {
+		given = r.Header.Get("Authorization")
+	}
+	scheme, token, _ := strings.Cut(given, " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nobody
 	}

@@ -48,6 +48,9 @@ type Config struct {
 	// CacheBytes is how much of a shard may wait in memory before it is
 	// written as a file; 8 MiB by default.
 	CacheBytes uint64
+	// MaxBuckets bounds the intervals of one statement's GROUP BY time; 0 is
+	// no bound.
+	MaxBuckets int
 }
 
 // Server is an open store.
@@ -123,7 +126,7 @@ func (s *Server) open(c Config, log *zap.Logger) error {
 		MetaClient: s.meta, TaskManager: s.executor.TaskManager, TSDBStore: s.store, PointsWriter: s.points,
 		ShardMapper: &coordinator.LocalShardMapper{
 			MetaClient: s.meta, TSDBStore: coordinator.LocalTSDBStore{Store: s.store}},
-		StrictErrorHandling: true,
+		StrictErrorHandling: true, MaxSelectBucketsN: c.MaxBuckets,
 	}
 	if c.ContinuousQueries {
 		config := continuous_querier.NewConfig()

@@ -44,6 +44,7 @@ const (
 
 type childConfig struct {
 	Role, Dir, CA string
+	Listen        string // address of the follower's port; "" = none
 	Ports         []int
 	At            time.Time
 	Profiles      string // directory; "" = none
@@ -84,7 +85,7 @@ func profiled(config childConfig) error {
 	if config.Profiles = os.Getenv(profileVariable); config.Profiles == "" {
 		return runChild(config)
 	}
-	file, err := os.Create(filepath.Join(config.Profiles, config.Role+".cpu.pprof"))
+	file, err := os.Create(filepath.Join(config.Profiles, config.name()+".cpu.pprof"))
 	if err != nil {
 		return err
 	}
@@ -96,11 +97,19 @@ func profiled(config childConfig) error {
 	return errors.Join(err, file.Close())
 }
 
+// name is that of the child's profiles.
+func (c childConfig) name() string {
+	if c.Listen != "" {
+		return c.Role + "-pulled"
+	}
+	return c.Role
+}
+
 func (c childConfig) profileHeap() error {
 	if c.Profiles == "" {
 		return nil
 	}
-	file, err := os.Create(filepath.Join(c.Profiles, c.Role+".heap.pprof"))
+	file, err := os.Create(filepath.Join(c.Profiles, c.name()+".heap.pprof"))
 	if err != nil {
 		return err
 	}
@@ -156,7 +165,7 @@ func runChild(config childConfig) error {
 		})
 	}
 	f, err := follower.New(follower.Config{Cluster: cluster, Dir: config.Dir, SeedDir: filepath.Join(config.Dir, "seed"), Interval: interval,
-		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline},
+		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline, Listen: config.Listen},
 		follower.Deps{Clock: clk, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Registry: registry,
 			Input: &follower.Input{Source: source, Log: log, Resume: source.RestoreReadings, Status: source.Status}})
 	if err != nil {
@@ -193,11 +202,16 @@ func runChild(config childConfig) error {
 	return errors.Join(err, <-done)
 }
 
-// answerSlots does the work of each moment that stdin names.
+// answerSlots does the work of each moment that stdin names; an empty line asks
+// for the CPU alone.
 func (c childConfig) answerSlots(work func(at time.Time) (mark time.Time, err error)) error {
 	say(childAnswer{})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
+		if lines.Text() == "" {
+			say(childAnswer{CPU: CPU()})
+			continue
+		}
 		ns, err := strconv.ParseInt(lines.Text(), 10, 64)
 		if err != nil {
 			return err

@@ -172,7 +172,13 @@ type child struct {
 
 func startChild(b *testing.B, k *kubelets, role string, at time.Time) *child {
 	b.Helper()
-	text, err := json.Marshal(childConfig{Role: role, Dir: b.TempDir(), CA: k.ca, Ports: k.ports[:], At: at})
+	return startChildOn(b, k, childConfig{Role: role, Dir: b.TempDir(), At: at})
+}
+
+func startChildOn(b *testing.B, k *kubelets, config childConfig) *child {
+	b.Helper()
+	config.CA, config.Ports = k.ca, k.ports[:]
+	text, err := json.Marshal(config)
 	check(b, err)
 	command := exec.Command(os.Args[0]) // it ends when its stdin does
 	command.Env = append(os.Environ(), childVariable+"="+string(text))
@@ -199,6 +205,14 @@ func (c *child) tick(b *testing.B, at time.Time) childAnswer {
 	_, err := fmt.Fprintln(c.in, strconv.FormatInt(at.UnixNano(), 10))
 	check(b, err)
 	return c.read(b)
+}
+
+// cpu is what the child has used until now.
+func (c *child) cpu(b *testing.B) time.Duration {
+	b.Helper()
+	_, err := fmt.Fprintln(c.in)
+	check(b, err)
+	return c.read(b).CPU
 }
 
 func (c *child) read(b *testing.B) childAnswer {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,21 @@ func (c Customer) check(report reporter) {
 
 func (c Customer) references() []reference { return nil }
 
-func (c Cluster) check(report reporter) { checkURL(report, c.URL) }
+func (c Cluster) check(report reporter) {
+	checkURL(report, c.URL)
+	if u, err := url.Parse(c.URL); err == nil && (u.RawQuery != "" || u.Fragment != "") {
+		report("url", "%q has a query or a fragment, which would not be kept", c.URL)
+	}
+	if c.ClientCertFile != "" && c.ClientKeyFile == "" {
+		report("clientKeyFile", "is empty, but clientCertFile is given: give both or none")
+	}
+	if c.ClientKeyFile != "" && c.ClientCertFile == "" {
+		report("clientCertFile", "is empty, but clientKeyFile is given: give both or none")
+	}
+	if c.ClientCertFile != "" && strings.HasPrefix(c.URL, "http:") {
+		report("clientCertFile", "needs a url that begins with https")
+	}
+}
 
 func (c Cluster) references() []reference {
 	return []reference{{"customer", KindCustomer, c.Customer}}

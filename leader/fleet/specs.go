@@ -22,11 +22,18 @@ type Customer struct {
 type Cluster struct {
 	Name      string `json:"-"`
 	Customer  string `json:"customer,omitempty"`
-	URL       string `json:"url"` // of the follower, http or https
+	URL       string `json:"url"` // of the follower, http or https; a path is kept as prefix
 	Provider  string `json:"provider,omitempty"`
 	Region    string `json:"region,omitempty"`
 	TokenFile string `json:"tokenFile,omitempty"` // bearer token of the role leader
 	CAFile    string `json:"caFile,omitempty"`    // PEM; "" = the system's roots
+
+	// Files on the leader's machine, read again at each request.
+	ClientCertFile string `json:"clientCertFile,omitempty"` // PEM, with ClientKeyFile
+	ClientKeyFile  string `json:"clientKeyFile,omitempty"`
+	HeaderFile     string `json:"headerFile,omitempty"` // lines "Name: value", sent with each request
+
+	Compress bool `json:"compress,omitempty"` // for a slow link: costs the follower CPU
 }
 
 // Idle policies of a box: how the energy of its idle nodes is shared.

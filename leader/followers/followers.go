@@ -1,21 +1,21 @@
-// Package followers reaches the followers of a fleet: each cluster's URL, bearer
-// token and certificate authority, from its registry object.
+// Package followers reaches the followers of a fleet: each cluster's URL, which
+// may have a path such as that of an API server's proxy, bearer token, own
+// headers, certificate authority and client certificate, from its registry
+// object.
 //
-// A token is read from its file at each request, so that it can be replaced
-// without a restart. It keeps connections, and no state of a cluster.
+// Every file is read again at each request, so that it can be replaced without a
+// restart. Writes carry the leader's fence number. It keeps connections, and no
+// state of a cluster.
 package followers
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"strings"
+	"net/url"
 	"sync"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -26,18 +26,35 @@ import (
 // ErrUnauthorized is a follower that refuses the leader's token.
 var ErrUnauthorized = errors.New("the follower refuses the token")
 
+// StatusError is another answer than a status: of a proxy, or of something that
+// is no follower.
+type StatusError struct{ Status int }
+
+// Error is the status in numbers and words.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+}
+
 // maxStatus bounds a follower's status, in bytes.
 const maxStatus = 4 << 20
 
 // Follower is the connection to one cluster's follower.
 type Follower struct {
-	Store *influxsync.Server // queries on minute, facts, results; writes on results
-	url   string
-	http  *http.Client
+	Store  *influxsync.Server // queries on minute, facts, results; writes on results
+	status string             // URL
+	http   *http.Client
 }
 
-// Pool makes and keeps connections. It is safe for concurrent use.
+// Pool makes and keeps connections. It is safe for concurrent use; the exported
+// fields are set before the first Get.
 type Pool struct {
+	// Transport carries the requests in place of connections of its own; the
+	// certificates of a cluster are not used then, its token and headers are.
+	Transport http.RoundTripper
+	// Fence is the leader's number, at least 1: a follower that has seen a higher
+	// one refuses its writes, one that sees none refuses them too.
+	Fence int64
+
 	clock clock.Clock
 	mu    sync.Mutex
 	known map[string]entry
@@ -57,67 +74,46 @@ func NewPool(clk clock.Clock) *Pool { return &Pool{clock: clk, known: make(map[s
 func (p *Pool) Get(cluster fleet.Cluster) (*Follower, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if held, ok := p.known[cluster.Name]; ok && held.spec == cluster {
+	held, ok := p.known[cluster.Name]
+	if ok && held.spec == cluster {
 		return held.follower, nil
 	}
-	transport, err := p.transport(cluster)
+	follower, err := p.connect(cluster)
 	if err != nil {
 		return nil, fmt.Errorf("reach the follower of %s: %w", cluster.Name, err)
 	}
-	store, err := influxsync.New(influxsync.Config{URL: cluster.URL, Transport: transport})
-	if err != nil {
-		return nil, fmt.Errorf("reach the follower of %s: %w", cluster.Name, err)
+	if ok {
+		held.follower.http.CloseIdleConnections()
 	}
-	follower := &Follower{Store: store, url: strings.TrimSuffix(cluster.URL, "/"), http: &http.Client{Transport: transport}}
 	p.known[cluster.Name] = entry{cluster, follower}
 	return follower, nil
 }
 
-func (p *Pool) transport(cluster fleet.Cluster) (http.RoundTripper, error) {
-	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.MaxIdleConnsPerHost = 8
-	base.DisableCompression = true // it costs the follower more CPU than a local network saves
-	if cluster.CAFile != "" {
-		pem, err := os.ReadFile(cluster.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read caFile: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("caFile %s holds no PEM certificate", cluster.CAFile)
-		}
-		base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+func (p *Pool) connect(cluster fleet.Cluster) (*Follower, error) {
+	transport := &link{clock: p.clock, fence: p.Fence, token: cluster.TokenFile, headers: cluster.HeaderFile, base: p.Transport}
+	if p.Transport == nil {
+		transport.base = &connections{ca: cluster.CAFile, certificate: cluster.ClientCertFile, key: cluster.ClientKeyFile}
 	}
-	return &bearer{base: base, clock: p.clock, file: cluster.TokenFile}, nil
-}
-
-// bearer adds the token of a file, and the time, to each request.
-type bearer struct {
-	base  http.RoundTripper
-	clock clock.Clock
-	file  string
-}
-
-func (b *bearer) RoundTrip(request *http.Request) (*http.Response, error) {
-	request = request.Clone(request.Context())
-	request.Header.Set("Date", b.clock.Now().Format(http.TimeFormat))
-	if b.file != "" {
-		token, err := os.ReadFile(b.file)
-		if err != nil {
-			if request.Body != nil {
-				_ = request.Body.Close()
-			}
-			return nil, fmt.Errorf("read tokenFile: %w", err)
-		}
-		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	if err := transport.check(); err != nil {
+		return nil, err
 	}
-	return b.base.RoundTrip(request)
+	store, err := influxsync.New(influxsync.Config{URL: cluster.URL, Transport: transport, Compress: cluster.Compress})
+	if err != nil {
+		return nil, err
+	}
+	base, err := url.Parse(cluster.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &Follower{Store: store, status: base.JoinPath("api/v1/status").String(), http: &http.Client{Transport: transport,
+		// A redirect could carry the token to another host.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
 // Status decodes the follower's own status into out. Errors: ErrUnauthorized,
 // what the network says, a body that is no status.
 func (f *Follower) Status(ctx context.Context, out any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/api/v1/status", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.status, nil)
 	if err != nil {
 		return fmt.Errorf("ask the follower: %w", err)
 	}
@@ -131,7 +127,7 @@ func (f *Follower) Status(ctx context.Context, out any) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("ask the follower: %w: %s", ErrUnauthorized, response.Status)
 	default:
-		return fmt.Errorf("ask the follower: %s", response.Status)
+		return fmt.Errorf("ask the follower: %w", &StatusError{response.StatusCode})
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(out); err != nil {
 		return fmt.Errorf("read the follower's status: %w", err)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,10 +158,10 @@ func TestHangingCluster(t *testing.T) {
 	}
 }
 
-// TestManyHang: more clusters hang than are visited at once; those that had no
-// turn come first in the next slot.
+// TestManyHang: more clusters hang than there are places; the others have theirs
+// all the same, long before Grace.
 func TestManyHang(t *testing.T) {
-	m, s, _ := newManager(t, Config{Grace: time.Second, Parallel: 2}, clock.System(), 6)
+	m, s, _ := newManager(t, Config{Grace: time.Minute, Patience: 200 * time.Millisecond, Parallel: 2}, clock.System(), 6)
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 4 {
 		s.set(func() { s.hang[fmt.Sprintf("c%d", i)] = make(chan struct{}) })
@@ -209,14 +211,14 @@ func TestPullOutsideLoop(t *testing.T) {
 func TestStateChanges(t *testing.T) {
 	clk := clock.NewManual(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC))
 	m, s, log := newManager(t, Config{Grace: time.Minute}, clk, 1)
-	broken := errors.New("no route")
-	for _, err := range []error{nil, nil, broken, broken, broken, nil, nil} {
+	broken := &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
+	for _, err := range []error{nil, nil, broken, broken, &influxsync.StatusError{Status: 502}, nil, nil} {
 		s.set(func() { s.fail["c0"] = err })
 		tick(t, m)
-		clk.Advance(15 * time.Second)
+		clk.Advance(10 * time.Minute) // longer than any backoff
 	}
-	if got := strings.Count(log.String(), "cluster link changed"); got != 3 {
-		t.Errorf("%d log lines of 3 changes:\n%s", got, log)
+	if got := strings.Count(log.String(), "cluster link changed"); got != 4 {
+		t.Errorf("%d log lines of 4 changes:\n%s", got, log)
 	}
 	states, err := m.parts.Registry.ClusterStates(t.Context(), "c0")
 	if err != nil {
@@ -226,7 +228,7 @@ func TestStateChanges(t *testing.T) {
 	for _, state := range states {
 		got = append(got, state.State)
 	}
-	if want := "ok unreachable ok"; strings.Join(got, " ") != want {
+	if want := "ok link-down follower-down ok"; strings.Join(got, " ") != want {
 		t.Errorf("states on record: %v, want %s", got, want)
 	}
 	if contact := m.Contact("c0"); contact.Err != nil || contact.Windows != 7 || contact.Failed.IsZero() {
@@ -336,26 +338,26 @@ func synced(t *testing.T) {
 // goroutine of it is left; a bubble that ends with one fails.
 func TestEachLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &Manager{config: Config{Grace: time.Hour, Timeout: 2 * time.Hour, Parallel: 3}, clock: clock.System(),
-			busy: make(map[string]chan struct{}), turns: make(map[turn]int64)}
+		m := loop(Config{Grace: time.Hour, Parallel: 3})
 		clusters := []fleet.Cluster{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
-		began := clock.System().Now()
-		m.each(t.Context(), "pull", clusters, func(context.Context, fleet.Cluster) {})
-		if took := clock.System().Now().Sub(began); took != 0 {
+		began := m.clock.Now()
+		m.each(t.Context(), clusters, errand{phase: pulling, do: func(context.Context, fleet.Cluster, *stay) error { return nil }})
+		if took := m.clock.Now().Sub(began); took != 0 {
 			t.Errorf("quick clusters took %s: each waited for Grace", took)
 		}
-		synctest.Wait()
-		m.each(t.Context(), "pull", clusters, func(ctx context.Context, c fleet.Cluster) {
+		m.visits.Wait()
+		m.each(t.Context(), clusters, errand{phase: pulling, do: func(ctx context.Context, c fleet.Cluster, _ *stay) error {
 			if c.Name == "a" {
-				<-ctx.Done() // until Timeout
+				return m.clock.Sleep(ctx, 2*time.Hour)
 			}
-		})
-		if took := clock.System().Now().Sub(began); took != time.Hour {
-			t.Errorf("with a hanging cluster each took %s, want Grace", took)
+			return nil
+		}})
+		if took := m.clock.Now().Sub(began); took != m.config.Patience {
+			t.Errorf("with a hanging cluster each took %s, want Patience", took)
 		}
 		m.visits.Wait()
-		if took := clock.System().Now().Sub(began); took != 2*time.Hour {
-			t.Errorf("the hanging visit ended after %s, want Timeout", took)
+		if took := m.clock.Now().Sub(began); took != 2*time.Hour {
+			t.Errorf("the hanging visit ended after %s", took)
 		}
 	})
 }
@@ -363,18 +365,22 @@ func TestEachLeavesNothing(t *testing.T) {
 // TestTurns: where a slot has time for one cluster only, each has its turn.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &Manager{config: Config{Grace: 10 * time.Second, Timeout: time.Hour, Parallel: 1}, clock: clock.System(),
-			busy: make(map[string]chan struct{}), turns: make(map[turn]int64)}
+		m := loop(Config{Grace: 10 * time.Second, Patience: time.Minute, Parallel: 1})
 		visits := make(map[string]int)
 		for range 6 {
-			m.each(t.Context(), "pull", []fleet.Cluster{{Name: "a"}, {Name: "b"}, {Name: "c"}}, func(ctx context.Context, c fleet.Cluster) {
+			m.each(t.Context(), []fleet.Cluster{{Name: "a"}, {Name: "b"}, {Name: "c"}}, errand{phase: pushing, do: func(ctx context.Context, c fleet.Cluster, _ *stay) error {
 				visits[c.Name]++
-				_ = m.clock.Sleep(ctx, 12*time.Second)
-			})
+				return m.clock.Sleep(ctx, 12*time.Second)
+			}})
 			m.visits.Wait()
 		}
 		if diff := cmp.Diff(map[string]int{"a": 2, "b": 2, "c": 2}, visits); diff != "" {
 			t.Errorf("visits in six slots (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// loop is a manager without parts, for tests of its schedule.
+func loop(config Config) *Manager {
+	return assemble(config.complete(), Parts{}, clock.System(), slog.New(slog.DiscardHandler))
 }

@@ -27,7 +27,9 @@ func (m *Manager) Settled(ctx context.Context, cluster string) (time.Time, error
 func (m *Manager) Contact(cluster string) Contact {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.known[cluster]
+	contact := m.known[cluster]
+	contact.NextAttempt = m.past[turn{pulling, cluster}].next
+	return contact
 }
 
 // Loop is how the loop is.

@@ -64,6 +64,7 @@ type centre struct {
 	clk    *clock.Manual
 	engine *embedded.Server
 	link   *faulty
+	path   string // of the registry
 	server *influxsync.Server
 	books  *registry.Registry
 }
@@ -79,7 +80,8 @@ func newCentre(t *testing.T, objects ...fleet.Object) *centre {
 	if err := c.server.Create(t.Context(), schema.MinuteDB, schema.FactsDB); err != nil {
 		t.Fatal(err)
 	}
-	if c.books, err = registry.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), c.clk); err != nil {
+	c.path = filepath.Join(t.TempDir(), "registry.db")
+	if c.books, err = registry.Open(t.Context(), c.path, c.clk); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.books.Close() })
@@ -283,5 +285,26 @@ func TestBacklog(t *testing.T) {
 	settle(f, "a", minutes(0, 2*entriesAtOnce+10), "n1")
 	if result := c.pull(f); result.Windows != 2*(2*entriesAtOnce+10) {
 		t.Errorf("%d windows, want %d", result.Windows, 2*(2*entriesAtOnce+10))
+	}
+}
+
+// TestPushedIsNotPulled: what a leader writes into a follower's results, or
+// anything else that the follower does not settle itself, is refused, also
+// where it has a journal.
+func TestPushedIsNotPulled(t *testing.T) {
+	c := newCentre(t)
+	follower := influxtest.New(t)
+	for _, table := range []schema.Table{schema.EnergyMinute, schema.CostQuarter, {Name: schema.PodMinute.Name, DB: schema.ResultsDB}, {Name: "fence", DB: schema.MinuteDB}} {
+		if _, err := c.table(t.Context(), "alpha", table, follower); !errors.Is(err, ErrPushed) {
+			t.Errorf("%s.%s: %v", table.DB, table.Name, err)
+		}
+		if err := c.Again(t.Context(), "alpha", table, follower, []schema.Window{minutes(0, 1)}); !errors.Is(err, ErrPushed) {
+			t.Errorf("%s.%s again: %v", table.DB, table.Name, err)
+		}
+	}
+	for _, table := range schema.Pulled {
+		if table.DB == schema.ResultsDB || pulled("alpha", table) != nil {
+			t.Errorf("%s.%s is not pulled", table.DB, table.Name)
+		}
 	}
 }

@@ -27,8 +27,13 @@ type centre struct {
 
 func newCentre(t *testing.T) *centre {
 	t.Helper()
+	return newCentreOn(t, influxtest.New(t))
+}
+
+func newCentreOn(t *testing.T, server *influxsync.Server) *centre {
+	t.Helper()
 	clk := clock.NewManual(start.Add(time.Hour))
-	c := &centre{t: t, server: influxtest.New(t)}
+	c := &centre{t: t, server: server}
 	if err := c.server.Create(t.Context(), schema.MinuteDB, schema.QuarterDB); err != nil {
 		t.Fatal(err)
 	}
