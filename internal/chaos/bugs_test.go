@@ -12,10 +12,14 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
-// bug is one put back, for a control.
-type bug struct {
+// variant is another way to run a schedule: mostly one with a bug put back, for a
+// control.
+type variant struct {
 	sync func(*world, syncing) syncing // copies in its own way
 	link func(*world)                  // stands in the links, each time they are made
+	// parallel parts of a table are copied side by side. When one fails, how far
+	// the others came is not of the seed.
+	parallel int
 }
 
 // head is the mark that the end of the source's journal would be.
@@ -119,7 +123,7 @@ const boundOfControls = 40
 
 // TestBugsAreFound puts bugs back.
 func TestBugsAreFound(t *testing.T) {
-	for name, b := range map[string]bug{
+	for name, v := range map[string]variant{
 		"mark before the write":                {sync: func(w *world, sync syncing) syncing { return markFirst(w.centre, sync) }},
 		"digests ignored":                      {sync: ignoreDigests},
 		"another journal taken for the mark's": {sync: ignoreEras, link: forgetReach},
@@ -127,7 +131,7 @@ func TestBugsAreFound(t *testing.T) {
 		"no read-back":                         {link: skipReadBack},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sums := runAll(t, *firstSeed, boundOfControls, true, b)
+			sums := runAll(t, *firstSeed, boundOfControls, true, v)
 			if len(sums.wrong) == 0 {
 				t.Fatalf("not found in %d schedules", boundOfControls)
 			}

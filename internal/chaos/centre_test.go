@@ -40,7 +40,7 @@ func bounded(p *plan, sync syncing, now func() *turn) syncing {
 		if w.calls.Add(1) > mostCalls {
 			return influxsync.SyncResult{Mark: request.Mark}, errEndless
 		}
-		request.Limit, request.Span = w.limit, w.span
+		request.Limit, request.Span, request.Parallel = w.limit, w.span, p.parallel
 		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 		about := slices.IndexFunc(p.tables, func(t *table) bool { return t.Name == request.Table.Name })
 		return sync(context.WithValue(ctx, aboutTable{}, about), request)

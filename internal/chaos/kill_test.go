@@ -283,7 +283,7 @@ func perform(t *testing.T, first uint64, n int, markFirst, stop bool) map[uint64
 // settled arrives, what was confirmed stays, and no mark is ahead of the rows.
 func TestKills(t *testing.T) {
 	for seed, err := range perform(t, *firstSeed, kills(t), false, false) {
-		t.Errorf("schedule %d: %v\n\tagain: %s=1 go test ./internal/chaos -run TestKills -chaos.seed=%d", seed, err, killsEnv, seed)
+		t.Errorf("schedule %d: %v\n\tagain: %s=1 go test ./internal/chaos -run TestKills -args -chaos.seed=%d", seed, err, killsEnv, seed)
 	}
 }
 

@@ -34,12 +34,12 @@ type world struct {
 	volumes int
 	saved   []*books // of yesterday's copy
 	losses  map[string]int
-	bug     bug
+	variant variant
 }
 
 // run runs a schedule. What it did is told also when it went wrong.
-func run(ctx context.Context, p *plan, dir string, b bug) (outcome, error) {
-	w := &world{ctx: ctx, plan: p, dir: dir, clock: clock.NewManual(p.start.Add(5 * time.Minute)), losses: make(map[string]int), bug: b}
+func run(ctx context.Context, p *plan, dir string, v variant) (outcome, error) {
+	w := &world{ctx: ctx, plan: p, dir: dir, clock: clock.NewManual(p.start.Add(5 * time.Minute)), losses: make(map[string]int), variant: v}
 	err := w.run()
 	return w.outcome(), errors.Join(err, w.end())
 }
@@ -122,8 +122,8 @@ func (w *world) attach(dir string) (err error) {
 
 func (w *world) startCentre() error {
 	sync := syncing(influxsync.Sync)
-	if w.bug.sync != nil {
-		sync = w.bug.sync(w, sync)
+	if w.variant.sync != nil {
+		sync = w.variant.sync(w, sync)
 	}
 	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() *turn { return w.turn }))
 }
@@ -132,8 +132,8 @@ func (w *world) startCentre() error {
 func (w *world) connect() {
 	w.links[0].lead(w.source.engine.Transport())
 	w.links[1].lead(w.centre.engine.Transport())
-	if w.bug.link != nil {
-		w.bug.link(w)
+	if w.variant.link != nil {
+		w.variant.link(w)
 	}
 }
 
@@ -257,7 +257,7 @@ func (w *world) check(were []before) error {
 }
 
 // calm is a pull without faults.
-var calm = step{kind: pulling, weather: weather{limit: 7, span: 10 * schema.Minute}}
+var calm = step{kind: pulling, weather: weather{limit: 25, span: 20 * schema.Minute}}
 
 // finish settles what is being rewritten, ends the faults, and pulls to the end.
 func (w *world) finish() error {
