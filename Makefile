@@ -12,6 +12,8 @@ PACKAGES := ./...
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
 BENCH ?= .
+SEED ?= 1
+N ?= 500
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -81,6 +83,10 @@ influxd-package:
 .PHONY: test
 test: toolchain servers ## Run all tests
 	CGO_ENABLED=1 $(GO) test -timeout 60m $(PACKAGES)
+
+.PHONY: chaos
+chaos: toolchain ## Run N random schedules of the sync from SEED on; TELL=1 tells all of each
+	CGO_ENABLED=1 $(GO) test -count 1 -timeout 0 -v -run '^TestSchedules$$' ./internal/chaos -args -chaos.seed=$(SEED) -chaos.n=$(N) $(if $(TELL),-chaos.tell)
 
 .PHONY: bench
 bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them)

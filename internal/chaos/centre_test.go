@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -19,12 +20,27 @@ import (
 // syncing is what copies a table: influxsync.Sync, or one with a bug.
 type syncing func(context.Context, influxsync.SyncRequest) (influxsync.SyncResult, error)
 
-// bounded gives a call the bounds of the weather, and tells the links what it is
+// turn is a pull in some weather.
+type turn struct {
+	weather
+	calls atomic.Int64 // of Sync
+}
+
+// mostCalls are more than a pull can need.
+const mostCalls = 5000
+
+// errEndless is a pull that does not come to its end.
+var errEndless = errors.New("a pull without end")
+
+// bounded gives a call the bounds of the turn, and tells the links what it is
 // about. No time passes between two attempts.
-func bounded(p *plan, sync syncing, now func() weather) syncing {
+func bounded(p *plan, sync syncing, now func() *turn) syncing {
 	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
 		w := now()
-		request.Limit, request.Span = w.limit, w.span
+		if w.calls.Add(1) > mostCalls {
+			return influxsync.SyncResult{Mark: request.Mark}, errEndless
+		}
+		request.Limit, request.Span, request.Parallel = w.limit, w.span, p.parallel
 		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 		about := slices.IndexFunc(p.tables, func(t *table) bool { return t.Name == request.Table.Name })
 		return sync(context.WithValue(ctx, aboutTable{}, about), request)

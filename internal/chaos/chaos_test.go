@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var (
@@ -19,6 +21,28 @@ var (
 	schedules = flag.Int("chaos.n", 500, "how many schedules")
 	tell      = flag.Bool("chaos.tell", false, "print each schedule's plan and the faults that struck")
 )
+
+// memoryDir is where files live in memory, if there is one with room.
+const (
+	memoryDir  = "/dev/shm"
+	memoryRoom = 2 << 30
+)
+
+// tempDir is a directory of the test's own: in memory if that can be, for each
+// schedule makes some hundred files.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	var room syscall.Statfs_t
+	if err := syscall.Statfs(memoryDir, &room); err != nil || room.Bavail*uint64(room.Bsize) < memoryRoom {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memoryDir, "accumulus-chaos-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
 
 // workers run schedules side by side.
 const workers = 2
@@ -31,17 +55,17 @@ type tally struct {
 	wrong  map[uint64]error
 }
 
-// runAll runs schedules; with stop, until one goes wrong.
-func runAll(t *testing.T, first uint64, n int, stop bool, b bug) *tally {
+// runAll runs schedules; with stop, until one goes wrong as it should.
+func runAll(t *testing.T, first uint64, n int, stop bool, v variant) *tally {
 	t.Helper()
 	sums := &tally{struck: make(map[string]int), wrong: make(map[uint64]error)}
-	dir := t.TempDir()
+	dir := tempDir(t)
 	seeds := make(chan uint64)
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			for seed := range seeds {
-				sums.add(t, seed, filepath.Join(dir, fmt.Sprint(seed)), b)
+				sums.add(t, seed, filepath.Join(dir, fmt.Sprint(seed)), stop, v)
 			}
 		})
 	}
@@ -59,8 +83,9 @@ func runAll(t *testing.T, first uint64, n int, stop bool, b bug) *tally {
 	return sums
 }
 
-func (s *tally) add(t *testing.T, seed uint64, dir string, b bug) {
+func (s *tally) add(t *testing.T, seed uint64, dir string, expected bool, v variant) {
 	p := newPlan(seed)
+	p.parallel = v.parallel
 	if *tell {
 		t.Log(p)
 	}
@@ -68,7 +93,7 @@ func (s *tally) add(t *testing.T, seed uint64, dir string, b bug) {
 		t.Error(err)
 		return
 	}
-	result, err := run(context.Background(), p, dir, b)
+	result, err := run(context.Background(), p, dir, v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ran++
@@ -83,6 +108,9 @@ func (s *tally) add(t *testing.T, seed uint64, dir string, b bug) {
 	}
 	if err != nil {
 		s.wrong[seed] = err
+	}
+	if err != nil && !expected {
+		t.Errorf("schedule %d: %v\n\tagain: make chaos SEED=%d N=1", seed, err, seed)
 	}
 }
 
@@ -108,9 +136,39 @@ func cpu() time.Duration {
 // what was settled, has lost nothing, and its ledger is right.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	sums := runAll(t, *firstSeed, *schedules, false, bug{})
-	for _, seed := range slices.Sorted(maps.Keys(sums.wrong)) {
-		t.Errorf("schedule %d: %v\n\tagain: make chaos SEED=%d N=1", seed, sums.wrong[seed], seed)
-	}
+	sums := runAll(t, *firstSeed, *schedules, false, variant{})
 	sums.report(t)
+}
+
+// sideBySide is how many schedules copy parts of a table side by side.
+const sideBySide = 30
+
+// TestSideBySide: the same where parts of a table are copied side by side.
+func TestSideBySide(t *testing.T) {
+	runAll(t, *firstSeed, sideBySide, false, variant{parallel: 3})
+}
+
+// TestSeedDecides: a seed is a schedule, with the same faults at each run.
+func TestSeedDecides(t *testing.T) {
+	for seed := *firstSeed; seed < *firstSeed+4; seed++ {
+		if a, b := newPlan(seed).String(), newPlan(seed).String(); a != b {
+			t.Errorf("two plans of seed %d:\n%s\n%s", seed, a, b)
+		}
+		var traces [2][]string
+		for i := range traces {
+			dir := filepath.Join(tempDir(t), "schedule")
+			if err := os.Mkdir(dir, 0o750); err != nil {
+				t.Fatal(err)
+			}
+			result, err := run(t.Context(), newPlan(seed), dir, variant{})
+			if err != nil {
+				t.Error(err)
+			}
+			slices.Sort(result.trace)
+			traces[i] = result.trace
+		}
+		if diff := cmp.Diff(traces[0], traces[1]); diff != "" || len(traces[0]) == 0 {
+			t.Errorf("two runs of seed %d, %d faults:\n%s", seed, len(traces[0]), diff)
+		}
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -119,7 +121,7 @@ func (c child) follow(ctx context.Context) error {
 	}
 	store := &url.URL{Scheme: "http", Host: "store"}
 	go func() {
-		proxy := &httputil.ReverseProxy{Transport: v.engine.Transport(), FlushInterval: -1,
+		proxy := &httputil.ReverseProxy{Transport: v.engine.Transport(), FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), // leaders that are killed
 			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(store) }}
 		say("ended %v", http.Serve(listener, proxy))
 	}()
@@ -153,27 +155,20 @@ func (c child) follow(ctx context.Context) error {
 // resume leaves out the steps that the journals tell of, and those before them in
 // their tables. What was written after that is written again.
 func (v *volume) resume(ctx context.Context, steps []step) ([]step, error) {
-	done := make([]int, len(v.plan.tables)) // by table: how many steps
+	done := make([]int, len(v.plan.tables))
+	for _, s := range steps {
+		done[s.table]++
+	}
 	for i, t := range v.plan.tables {
 		entries, err := influxsync.ReadJournal(ctx, v.server.Database(t.DB), cluster, t.Name, time.Time{}, 0)
 		if err != nil {
 			return nil, err
 		}
-		n := 0
-		for _, s := range steps {
-			if s.table != i || len(entries) == 0 {
-				continue
-			}
-			if n++; s.kind == write {
-				v.books[i].wrote(v.plan, s.rows)
-				continue
-			}
-			if len(entries) < len(s.windows) {
-				return nil, fmt.Errorf("the journal of %q has a part of a settlement", t.Name)
-			}
-			v.books[i].journalled(v.plan, entries[:len(s.windows)])
-			entries, done[i] = entries[len(s.windows):], n
+		var left []step
+		if v.books[i], left, err = v.plan.told(i, steps, entries, false); err != nil {
+			return nil, err
 		}
+		done[i] -= len(left)
 	}
 	var left []step
 	for _, s := range steps {
@@ -212,13 +207,13 @@ func (c child) lead(ctx context.Context) error {
 		}
 	}
 	r := rand.New(rand.NewPCG(c.Seed, uint64(c.Life)))
-	now := weather{limit: 240, span: time.Hour}
+	now := &turn{}
 	centre := &centre{plan: p, dir: c.Dir, clock: clock.System()}
 	sync := syncing(influxsync.Sync)
 	if c.MarkFirst {
 		sync = markFirst(centre, sync)
 	}
-	if err := centre.open(ctx, servers[1], bounded(p, sync, func() weather { return now })); err != nil {
+	if err := centre.open(ctx, servers[1], bounded(p, sync, func() *turn { return now })); err != nil {
 		return err
 	}
 	links[0].lead(own)
@@ -227,7 +222,7 @@ func (c child) lead(ctx context.Context) error {
 		return err
 	}
 	for pull := 1; ; pull++ {
-		now = someWeather(r)
+		now = &turn{weather: someWeather(r)}
 		for i, rate := range []int{now.source, now.sink} {
 			links[i].begin(c.Life<<16+pull, min(rate, 120))
 		}

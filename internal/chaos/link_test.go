@@ -401,14 +401,15 @@ func (e *ends) Read(p []byte) (int, error) {
 
 func (e *ends) Close() error { return nil }
 
-// drops gives an answer a few bytes at a time, or none.
+// drops gives an answer a few bytes at a time, and sometimes none.
 type drops struct {
 	io.ReadCloser
 	random *rand.Rand
+	none   bool // at the last reading
 }
 
 func (d *drops) Read(p []byte) (int, error) {
-	if len(p) == 0 || d.random.IntN(8) == 0 {
+	if d.none = !d.none && d.random.IntN(8) == 0; d.none || len(p) == 0 {
 		return 0, nil
 	}
 	return d.ReadCloser.Read(p[:min(len(p), 1+d.random.IntN(64))])

@@ -192,7 +192,7 @@ func (m *model) exact(b *books, held map[key]influxsync.Point) error {
 			want := b.rows[k][version]
 			got, ok := held[k]
 			switch {
-			case !m.taken(want) && ok:
+			case !m.taken(want) && ok && !m.allows(m.may[k], got): // a former version stays
 				return fmt.Errorf("holds %s, which is to be refused", describe(got))
 			case m.taken(want) && !ok:
 				return fmt.Errorf("misses %s", describe(want))

@@ -27,9 +27,10 @@ type plan struct {
 	windows int
 	// loose: a row's versions have different fields; else a row has the same ones
 	// in each.
-	loose  bool
-	tables []*table
-	steps  []step
+	loose    bool
+	parallel int // parts of a table that are copied side by side; 0 is one
+	tables   []*table
+	steps    []step
 }
 
 // table is a random table and its series.

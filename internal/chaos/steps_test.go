@@ -42,7 +42,7 @@ func (p *plan) makeSteps(r *rand.Rand) {
 			return
 		}
 		p.steps = append(p.steps, next(pick(r, left)))
-		if !chance(r, 110) {
+		if !chance(r, 95) {
 			continue
 		}
 		pulled := step{kind: pulling, pause: time.Second, weather: someWeather(r)}
@@ -58,10 +58,7 @@ func (p *plan) makeSteps(r *rand.Rand) {
 
 // someWeather is mostly bad.
 func someWeather(r *rand.Rand) weather {
-	w := weather{limit: 1 + r.IntN(12), span: time.Duration(1+r.IntN(40)) * schema.Minute}
-	if chance(r, 300) {
-		w.limit = 240
-	}
+	w := weather{limit: pick(r, []int{1, 3, 6, 10, 15, 25, 40, 240, 240}), span: time.Duration(1+r.IntN(40)) * schema.Minute}
 	rates := []int{0, 20, 60, 60, 120, 120, 250}
 	w.source, w.sink = pick(r, rates), pick(r, rates)
 	switch {

@@ -100,6 +100,37 @@ func (v *volume) reopen(ctx context.Context) error {
 // store is the id of a table's store.
 func (v *volume) store(table int) string { return v.stores[v.plan.tables[table].DB] }
 
+// told are the books of a table whose journal has these entries, and the steps
+// that it does not tell of: those after its last settlement. With ahead, what is
+// written in those counts already.
+func (p *plan) told(table int, steps []step, entries []influxsync.Entry, ahead bool) (*books, []step, error) {
+	b := newBooks()
+	var left []step
+	for _, s := range steps {
+		switch {
+		case s.table != table:
+			continue
+		case s.kind == write && (ahead || len(entries) > 0):
+			b.wrote(p, s.rows)
+		case s.kind == settle && len(entries) >= len(s.windows):
+			for i, w := range s.windows {
+				if want, got := b.entry(p, w), entries[i]; got.Window != want.Window || got.Rows != want.Rows || got.Digest != want.Digest {
+					return nil, nil, fmt.Errorf("the journal of %q has %+v, want %+v", p.tables[table].Name, got, want)
+				}
+			}
+			b.journalled(p, entries[:len(s.windows)])
+			entries = entries[len(s.windows):]
+			continue
+		case s.kind == settle && len(entries) > 0:
+			return nil, nil, fmt.Errorf("the journal of %q has a part of a settlement", p.tables[table].Name)
+		}
+		if len(entries) == 0 {
+			left = append(left, s)
+		}
+	}
+	return b, left, nil
+}
+
 // do is a step of the follower's.
 func (v *volume) do(ctx context.Context, s step) error {
 	b := v.books[s.table]

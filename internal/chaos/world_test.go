@@ -29,17 +29,17 @@ type world struct {
 	links   [2]*link // to the source, to the sink
 	remote  *influxsync.Server
 	sink    *influxsync.Server
-	weather weather
+	turn    *turn
 	pulls   int
 	volumes int
 	saved   []*books // of yesterday's copy
 	losses  map[string]int
-	bug     bug
+	variant variant
 }
 
 // run runs a schedule. What it did is told also when it went wrong.
-func run(ctx context.Context, p *plan, dir string, b bug) (outcome, error) {
-	w := &world{ctx: ctx, plan: p, dir: dir, clock: clock.NewManual(p.start.Add(5 * time.Minute)), losses: make(map[string]int), bug: b}
+func run(ctx context.Context, p *plan, dir string, v variant) (outcome, error) {
+	w := &world{ctx: ctx, plan: p, dir: dir, clock: clock.NewManual(p.start.Add(5 * time.Minute)), losses: make(map[string]int), variant: v}
 	err := w.run()
 	return w.outcome(), errors.Join(err, w.end())
 }
@@ -97,6 +97,15 @@ func (w *world) open() (err error) {
 	if w.source, err = newVolume(w.ctx, w.plan, w.clock, w.volume(), nil); err != nil {
 		return err
 	}
+	if err := w.attach(w.dir); err != nil {
+		return err
+	}
+	w.connect()
+	return w.centre.prepare(w.ctx)
+}
+
+// attach starts the centre at dir, with links that lead nowhere yet.
+func (w *world) attach(dir string) (err error) {
 	for _, t := range w.plan.tables {
 		w.models = append(w.models, newModel(w.plan, t))
 	}
@@ -107,28 +116,24 @@ func (w *world) open() (err error) {
 	if w.sink, err = influxsync.New(influxsync.Config{URL: "http://centre", Transport: w.links[1]}); err != nil {
 		return err
 	}
-	w.centre = &centre{plan: w.plan, dir: w.dir, clock: w.clock}
-	if err := w.startCentre(); err != nil {
-		return err
-	}
-	w.connect()
-	return w.centre.prepare(w.ctx)
+	w.centre = &centre{plan: w.plan, dir: dir, clock: w.clock}
+	return w.startCentre()
 }
 
 func (w *world) startCentre() error {
 	sync := syncing(influxsync.Sync)
-	if w.bug.sync != nil {
-		sync = w.bug.sync(w, sync)
+	if w.variant.sync != nil {
+		sync = w.variant.sync(w, sync)
 	}
-	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() weather { return w.weather }))
+	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() *turn { return w.turn }))
 }
 
 // connect leads the links to the engines that run now.
 func (w *world) connect() {
 	w.links[0].lead(w.source.engine.Transport())
 	w.links[1].lead(w.centre.engine.Transport())
-	if w.bug.link != nil {
-		w.bug.link(w)
+	if w.variant.link != nil {
+		w.variant.link(w)
 	}
 }
 
@@ -194,7 +199,7 @@ func (w *world) replace(dir string, known []*books) error {
 // marks say of it.
 func (w *world) pull(s step) error {
 	w.pulls++
-	w.weather = s.weather
+	w.turn = &turn{weather: s.weather}
 	w.links[0].begin(w.pulls, s.weather.source)
 	w.links[1].begin(w.pulls, s.weather.sink)
 	meanwhile := newMeanwhile(w, s.during)
@@ -207,6 +212,9 @@ func (w *world) pull(s step) error {
 	w.links[0].hook = nil
 	if err := meanwhile.rest(); err != nil {
 		return err
+	}
+	if errors.Is(pullErr, errEndless) {
+		return pullErr
 	}
 	if pullErr != nil && s.weather.source+s.weather.sink == 0 && !w.excused() {
 		return fmt.Errorf("pull %d without a fault: %w", w.pulls, pullErr)
@@ -248,6 +256,9 @@ func (w *world) check(were []before) error {
 	return w.checkQuarantine()
 }
 
+// calm is a pull without faults.
+var calm = step{kind: pulling, weather: weather{limit: 25, span: 20 * schema.Minute}}
+
 // finish settles what is being rewritten, ends the faults, and pulls to the end.
 func (w *world) finish() error {
 	for i, b := range w.source.books {
@@ -260,10 +271,15 @@ func (w *world) finish() error {
 	for _, l := range w.links {
 		l.calm()
 	}
-	calm := step{kind: pulling, weather: weather{limit: 7, span: 10 * schema.Minute}}
 	if err := w.pull(calm); err != nil {
 		return fmt.Errorf("last pull: %w", err)
 	}
+	return w.complete()
+}
+
+// complete: everything that is settled has arrived, the ledger says so, and
+// another pull changes nothing.
+func (w *world) complete() error {
 	for i, t := range w.plan.tables {
 		if err := w.arrived(i); err != nil {
 			return fmt.Errorf("at the end the centre's table %q %w", t.Name, err)
@@ -273,7 +289,7 @@ func (w *world) finish() error {
 	if err := w.checkLedger(); err != nil {
 		return fmt.Errorf("at the end %w", err)
 	}
-	return w.again(calm)
+	return w.again()
 }
 
 // arrived says what is missing of a table at the end.
@@ -290,7 +306,7 @@ func (w *world) arrived(i int) error {
 }
 
 // again pulls once more: that changes nothing.
-func (w *world) again(calm step) error {
+func (w *world) again() error {
 	first, err := w.snapshot()
 	if err != nil {
 		return err

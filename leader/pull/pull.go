@@ -83,7 +83,7 @@ func (p *Puller) Pull(ctx context.Context, cluster string, follower *influxsync.
 
 func (p *Puller) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (Result, error) {
 	var total Result
-	if err := pulled(cluster, table); err != nil {
+	if err := p.pulled(cluster, table); err != nil {
 		return total, err
 	}
 	for {
@@ -134,9 +134,9 @@ func (p *Puller) request(cluster string, table schema.Table, follower *influxsyn
 var ErrPushed = errors.New("only what the follower settled is pulled, never what was pushed")
 
 // pulled refuses every table but those that a follower writes itself.
-func pulled(cluster string, table schema.Table) error {
+func (p *Puller) pulled(cluster string, table schema.Table) error {
 	own := func(o schema.Table) bool { return o.Name == table.Name && o.DB == table.DB }
-	if table.DB == schema.ResultsDB || !slices.ContainsFunc(schema.Pulled, own) {
+	if table.DB == schema.ResultsDB || !slices.ContainsFunc(p.options.Tables, own) {
 		return fmt.Errorf("pull %s.%s of %s: %w", table.DB, table.Name, cluster, ErrPushed)
 	}
 	return nil
@@ -145,7 +145,7 @@ func pulled(cluster string, table schema.Table) error {
 // Again copies windows of one table once more, as the newest entries of the
 // follower's journal have them, and records them without moving the mark.
 func (p *Puller) Again(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server, windows []schema.Window) error {
-	if err := pulled(cluster, table); err != nil {
+	if err := p.pulled(cluster, table); err != nil {
 		return err
 	}
 	mark, err := p.registry.Mark(ctx, cluster, table.Name)

@@ -303,7 +303,7 @@ func TestPushedIsNotPulled(t *testing.T) {
 		}
 	}
 	for _, table := range schema.Pulled {
-		if table.DB == schema.ResultsDB || pulled("alpha", table) != nil {
+		if table.DB == schema.ResultsDB || New(nil, nil).pulled("alpha", table) != nil {
 			t.Errorf("%s.%s is not pulled", table.DB, table.Name)
 		}
 	}
