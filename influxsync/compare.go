@@ -171,7 +171,10 @@ func holds(row, of Point) bool {
 func (c *copier) replace(ctx context.Context, p *part, rows []Point) (bool, error) {
 	table, err := c.Sink.GetTable(ctx, c.SinkTable)
 	if err != nil {
-		return false, nil // a field of two types, which it cannot describe
+		if errors.Is(err, errTwoTypes) {
+			return false, nil
+		}
+		return false, err
 	}
 	for _, field := range table.Fields {
 		if slices.Contains(table.Tags, field.Name) {

@@ -104,8 +104,10 @@ func TestWriteLinesErrors(t *testing.T) {
 }
 
 // TestLineOf: what a kept line brings back is the row, of any type.
-func TestLineOf(t *testing.T) {
-	db := create(t, embeddedServer(t), "minute")
+func TestLineOf(t *testing.T) { servers(t, testLineOf) }
+
+func testLineOf(t *testing.T, s *influxsync.Server) {
+	db := create(t, s, "minute")
 	var want []influxsync.Point
 	var lines []string
 	for i, text := range awkward {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/influxsync/influxtest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -30,9 +29,11 @@ func (e *encodings) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // TestCompress: rows come back as they went in, packed both ways, and refusals
 // are understood.
-func TestCompress(t *testing.T) {
-	wire := &encodings{base: influxtest.Open(t, t.TempDir()).Transport()}
-	server, err := influxsync.New(influxsync.Config{URL: "http://store", Transport: wire, Compress: true})
+func TestCompress(t *testing.T) { targets(t, testCompress) }
+
+func testCompress(t *testing.T, x target) {
+	wire := &encodings{base: x.transport}
+	server, err := influxsync.New(influxsync.Config{URL: x.url, Transport: wire, Compress: true})
 	if err != nil {
 		t.Fatal(err)
 	}

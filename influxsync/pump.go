@@ -78,7 +78,7 @@ func (c *copier) pump(ctx context.Context, write func(context.Context, []byte) e
 			}
 		}
 		err := read(ctx, func(r *row) (err error) {
-			if lines, err = r.appendLine(lines); err != nil || len(lines) < batchBytes {
+			if lines, err = r.appendLine(lines); err != nil || len(lines) < c.batch() {
 				return err
 			}
 			return send()
@@ -98,13 +98,19 @@ func (c *copier) pump(ctx context.Context, write func(context.Context, []byte) e
 	return err
 }
 
+// batch is the size of a request: about 1 MB, and less where many parts are
+// copied side by side, so that the memory of a call has a bound.
+func (c *copier) batch() int {
+	return max(batchBytes/8, min(batchBytes, 2*batchBytes/max(1, c.Parallel)))
+}
+
 // buffer has room for a request, and for the line that makes it full.
 func (c *copier) buffer() []byte {
 	select {
 	case lines := <-c.spare:
 		return lines[:0]
 	default:
-		return make([]byte, 0, batchBytes+64<<10)
+		return make([]byte, 0, c.batch()+64<<10)
 	}
 }
 

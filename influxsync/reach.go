@@ -32,6 +32,15 @@ func (c *copier) readReach(ctx context.Context) (reach, error) {
 	return held, err
 }
 
+// raiseReach notes that the sink may hold what an entry names, unless it was
+// noted to hold later ones of this journal.
+func (c *copier) raiseReach(ctx context.Context, store string, e Entry) error {
+	if c.reach.store == store && c.reach.hash != "" && !e.Time.After(c.reach.at) {
+		return nil
+	}
+	return c.writeReach(ctx, reach{c.reach.era, store, e.Time, e.Hash})
+}
+
 func (c *copier) writeReach(ctx context.Context, r reach) error {
 	c.reach = r
 	at := int64(0)
@@ -51,8 +60,15 @@ func (c *copier) writeReach(ctx context.Context, r reach) error {
 // has the number, each call begins it anew: none takes the former mark for one
 // of this journal.
 func (s *syncer) beginEra(ctx context.Context) error {
-	if !s.result.NewEra || s.Mark.Era < s.reach.era {
+	if !s.result.NewEra {
 		return nil
 	}
-	return s.writeReach(ctx, reach{era: max(s.Mark.Era, s.reach.era) + 1})
+	era := s.reach.era
+	if s.Mark.Era >= era {
+		era = s.Mark.Era + 1
+	}
+	if s.reach == (reach{era: era, at: time.Unix(0, 0).UTC()}) {
+		return nil
+	}
+	return s.writeReach(ctx, reach{era: era})
 }

@@ -30,8 +30,8 @@ func occupy(t testing.TB, sink *influxsync.Database, table string) {
 // TestSyncSetsRefusedRowsApart: rows that the sink does not take are told of
 // with their reason, the others are there, and the mark goes on.
 func TestSyncSetsRefusedRowsApart(t *testing.T) {
-	servers(t, func(t *testing.T, s *influxsync.Server) {
-		source, sink := create(t, s, "refused source"), create(t, s, "refused sink")
+	targets(t, func(t *testing.T, x target) {
+		source, sink := create(t, x.Server, "refused source"), create(t, x.Server, "refused sink")
 		occupy(t, sink, "pod")
 		w := newWriter(t, source, podTable, "edge")
 		memory := func(window schema.Window, pod string) { // a row without the field that is refused
@@ -76,9 +76,7 @@ func TestSyncSetsRefusedRowsApart(t *testing.T) {
 			t.Errorf("refused by window: %s; pods %q", diff, result.Windows[1].Values)
 		}
 		// Mended: the same windows are copied again, and nothing is refused.
-		if err := sink.Clear(t.Context(), "pod", nil); err != nil {
-			t.Fatal(err)
-		}
+		x.ask(t, sink.Name(), "DROP MEASUREMENT pod")
 		request.Mark = result.Mark
 		again, err := influxsync.CopyWindows(t.Context(), request, []schema.Window{minute(0), minute(1), minute(2)})
 		if err != nil || again.Mark != result.Mark || len(again.Windows) != 3 || len(again.Refused) != 0 || again.Rows != 17 {
@@ -92,8 +90,9 @@ func TestSyncSetsRefusedRowsApart(t *testing.T) {
 
 // TestSyncRefusedRevision: an older version of the row stays in the sink. It is
 // no row too many.
-func TestSyncRefusedRevision(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncRefusedRevision(t *testing.T) { servers(t, testSyncRefusedRevision) }
+
+func testSyncRefusedRevision(t *testing.T, s *influxsync.Server) {
 	source, sink := create(t, s, "source"), create(t, s, "sink")
 	w := newWriter(t, source, podTable, "edge")
 	w.put(minute(0), "a", 1)
@@ -270,8 +269,9 @@ func TestSyncEndsWithItsContext(t *testing.T) {
 }
 
 // TestSyncParallel: the order of the parts makes no difference.
-func TestSyncParallel(t *testing.T) {
-	s := embeddedServer(t)
+func TestSyncParallel(t *testing.T) { servers(t, testSyncParallel) }
+
+func testSyncParallel(t *testing.T, s *influxsync.Server) {
 	source := create(t, s, "source")
 	w := newWriter(t, source, podTable, "edge")
 	for i := range 13 {

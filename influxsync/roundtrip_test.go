@@ -125,6 +125,12 @@ func TestErrors(t *testing.T) {
 		if err := none.Select(ctx, "SELECT * FROM x", func(influxsync.Point) error { return nil }); !errors.Is(err, influxsync.ErrNotFound) {
 			t.Errorf("read from an unknown database: %v; want ErrNotFound", err)
 		}
+		if _, err := none.GetTables(ctx); !errors.Is(err, influxsync.ErrNotFound) {
+			t.Errorf("tables of an unknown database: %v; want ErrNotFound", err)
+		}
+		if _, err := influxsync.SyncFull(ctx, none, s.Database("sink"), schema.WindowAt(start, time.Hour)); !errors.Is(err, influxsync.ErrNotFound) {
+			t.Errorf("copy of an unknown database: %v; want ErrNotFound", err)
+		}
 		row := influxsync.NewPoint("t", nil, map[string]influxsync.Value{"f": influxsync.Int(1)}, start)
 		var refused *influxsync.WriteError
 		if err := none.Write(ctx, []influxsync.Point{row}); !errors.Is(err, influxsync.ErrNotFound) || !errors.As(err, &refused) {

@@ -41,7 +41,7 @@ type SyncRequest struct {
 	// rows. "" is none.
 	CountBy string
 	// Parallel is how many parts of the time are copied side by side; 0 is 1.
-	// Each takes about 3 MB.
+	// They take about 5 MB in all.
 	Parallel int
 	Verify   Verify
 	// Pause waits between two attempts of a write; nil is by the system's clock.
@@ -194,10 +194,14 @@ func (s *syncer) run(ctx context.Context) error {
 		return nil
 	}
 	s.last = entries[len(entries)-1]
-	if err := s.writeReach(ctx, reach{s.reach.era, store, s.last.Time, s.last.Hash}); err != nil {
+	if err := s.raiseReach(ctx, store, s.last); err != nil {
 		return err
 	}
 	if err := s.copyAll(ctx, newest(entries)); err != nil {
+		return err
+	}
+	// A window may have been confirmed by a newer entry than was to be followed.
+	if err := s.raiseReach(ctx, store, s.result.Windows[len(s.result.Windows)-1].Entry); err != nil {
 		return err
 	}
 	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash, Era: s.reach.era}

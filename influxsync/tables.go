@@ -2,7 +2,9 @@ package influxsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +12,8 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
-// GetTables are the names of the database's tables.
+// GetTables are the names of the database's tables. A database that does not
+// exist is ErrNotFound, though the server says that it has no tables.
 func (d *Database) GetTables(ctx context.Context) ([]string, error) {
 	var names []string
 	err := d.Select(ctx, "SHOW MEASUREMENTS", func(p Point) error {
@@ -19,11 +22,25 @@ func (d *Database) GetTables(ctx context.Context) ([]string, error) {
 		}
 		return nil
 	})
+	if err == nil && len(names) == 0 {
+		err = d.exists(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	return names, nil
 }
+
+func (d *Database) exists(ctx context.Context) error {
+	names, err := d.server.Databases(ctx)
+	if err == nil && !slices.Contains(names, d.name) {
+		err = fmt.Errorf("database %s: %w", d.name, ErrNotFound)
+	}
+	return err
+}
+
+// errTwoTypes: a field has different types in different shards.
+var errTwoTypes = errors.New("has two types")
 
 // GetTable is a table as the database describes it: its tags and its fields,
 // all of them optional, without a grain. A table without rows is ErrNotFound.
@@ -43,7 +60,7 @@ func (d *Database) GetTable(ctx context.Context, name string) (schema.Table, err
 			return fmt.Errorf("field %q has type %q", key.Str(), kind.Str())
 		}
 		if n := len(table.Fields); n > 0 && table.Fields[n-1].Name == key.Str() {
-			return fmt.Errorf("field %q has two types", key.Str())
+			return fmt.Errorf("field %q: %w", key.Str(), errTwoTypes)
 		}
 		table.Fields = append(table.Fields, schema.Field{Name: key.Str(), Type: fieldType, Optional: true})
 		return nil

@@ -162,6 +162,25 @@ func TestTrapTypeConflict(t *testing.T) {
 	})
 }
 
+// TestTrapTypeOutlivesItsRows: on 1.6 a field keeps its type when the last series
+// of the table is dropped or its rows deleted, so that rows refused for their
+// type are refused again. DROP MEASUREMENT frees the name on every server.
+func TestTrapTypeOutlivesItsRows(t *testing.T) {
+	targets(t, func(t *testing.T, x target) {
+		old := strings.HasSuffix(t.Name(), string(influxtest.Distribution))
+		db := create(t, x.Server, "minute")
+		row := influxsync.NewPoint("t", nil, fieldSet{"n": influxsync.Int(1)}, start)
+		for statement, keeps := range map[string]bool{"DROP SERIES FROM t": old, "DELETE FROM t": old, "DROP MEASUREMENT t": false} {
+			write(t, db, influxsync.NewPoint("t", nil, fieldSet{"n": influxsync.Float(1)}, start))
+			x.ask(t, "minute", statement)
+			if err := db.Write(t.Context(), []influxsync.Point{row}); (err != nil) != keeps {
+				t.Errorf("an integer after %s of floats: %v; want a refusal: %v", statement, err, keeps)
+			}
+			x.ask(t, "minute", "DROP MEASUREMENT t")
+		}
+	})
+}
+
 // TestTrapTypesOfShards: another type is accepted in another shard, and a query
 // over both makes floats of all integers: 2^53+1 comes back as 2^53. Sync reads
 // each day by itself, which is exact.
@@ -193,6 +212,12 @@ func TestTrapTypesOfShards(t *testing.T) {
 			t.Errorf("%+v, %v; want both windows", result, err)
 		}
 		compare(t, append(read(t, sink, "pod", before), read(t, sink, "pod", after)...), rows)
+		request.Sink = create(t, x.Server, "sink of 30 days")
+		result, err = influxsync.Sync(t.Context(), request)
+		if err != nil || len(result.Refused) != 1 || result.Refused[0].Hash != rows[1].Hash() {
+			t.Errorf("%+v, %v; want the integer set apart: this sink's shard holds both days", result, err)
+		}
+		compare(t, read(t, request.Sink, "pod", day), rows[:1])
 	})
 }
 

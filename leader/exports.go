@@ -3,7 +3,6 @@ package leader
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,24 +59,19 @@ func (l *Leader) runExports(ctx context.Context) error {
 	}
 }
 
-// WriteExport writes a month's export as CSV and returns its path.
+// WriteExport writes a month's export as CSV and returns its path. What of the
+// month is not here is in the column completeness, and in the log.
 func (l *Leader) WriteExport(ctx context.Context, period string) (string, error) {
 	export, err := l.query.Export(ctx, query.ExportRequest{Period: period})
 	if err != nil {
 		return "", fmt.Errorf("export %s: %w", period, err)
 	}
+	for _, c := range export.Incomplete() {
+		l.log.Warn("export is incomplete", "period", period, "cluster", c.Cluster, "expected", c.Expected, "received", c.Received,
+			"refused", c.Refused, "completeness", c.Ratio)
+	}
 	var text bytes.Buffer
-	rows := csv.NewWriter(&text)
-	if err := rows.Write(query.Header); err != nil {
-		return "", err
-	}
-	for _, line := range export.Lines {
-		if err := rows.Write(line.Record()); err != nil {
-			return "", err
-		}
-	}
-	rows.Flush()
-	if err := rows.Error(); err != nil {
+	if err := export.WriteCSV(&text); err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(l.config.Exports.Dir, 0o700); err != nil {

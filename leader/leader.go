@@ -30,11 +30,13 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/push"
+	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/work"
@@ -51,6 +53,7 @@ type Config struct {
 	Tick          time.Duration     // 15 s
 	MeterInterval time.Duration     // 10 s
 	Exports       ExportConfig
+	Audits        AuditConfig
 }
 
 // Validate lists all that is wrong.
@@ -64,7 +67,7 @@ func (c Config) Validate() error {
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
-	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate())...)
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.Audits.Validate())...)
 }
 
 // databases of the centre.
@@ -84,6 +87,8 @@ type Leader struct {
 	manager  *manager.Manager
 	meters   *meters.Loop
 	query    *query.Engine
+	auditor  *audit.Auditor
+	findings *prometheus.GaugeVec // of the last scheduled audit
 	api      *api.Server
 
 	mu      sync.Mutex
@@ -151,13 +156,17 @@ func (l *Leader) openStores(ctx context.Context) error {
 func (l *Leader) build(metrics Gathering) error {
 	minute, quarter := l.store.Database(schema.MinuteDB), l.store.Database(schema.QuarterDB)
 	readings := meters.NewStore(l.store)
-	var err error
+	err := metrics.Register(newDataStatus(l.registry, l.clock))
+	if err != nil {
+		return err
+	}
 	l.worker, err = work.New(work.Config{Budget: l.config.Tick}, l.registry, work.Stores{Minute: minute, Quarter: quarter}, readings, l.clock, l.log, metrics)
 	if err != nil {
 		return err
 	}
+	puller := pull.New(l.registry, l.store)
 	l.manager, err = manager.New(manager.Config{Interval: l.config.Tick}, manager.Parts{
-		Registry: l.registry, Followers: l.pool, Puller: pull.New(l.registry, l.store), Worker: l.worker, Pusher: push.New(l.registry, l.store),
+		Registry: l.registry, Followers: l.pool, Puller: puller, Worker: l.worker, Pusher: push.New(l.registry, l.store),
 	}, l.clock, l.log, metrics)
 	if err != nil {
 		return err
@@ -165,8 +174,16 @@ func (l *Leader) build(metrics Gathering) error {
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
+	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
+	if l.findings, err = newFindings(metrics); err != nil {
+		return err
+	}
+	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
+		return err
+	}
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
+		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor,
 	}, l.log, metrics)
 	return err
 }
@@ -191,6 +208,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	}
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
+	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		return l.StopLoops(context.WithoutCancel(ctx))

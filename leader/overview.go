@@ -12,6 +12,8 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/manager"
+	"github.com/accumulus-metering/accumulus/leader/pull"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 )
 
@@ -111,6 +113,9 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	if refused > 0 {
 		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, fmt.Sprintf("%d rows name another cluster", refused)))
 	}
+	if err := l.refusedRows(ctx, &described); err != nil {
+		return described, err
+	}
 	if settled.IsZero() && contact.Err == nil {
 		described.Problems = append(described.Problems, status.NewProblem(status.NoWindowYet, "no window has settled yet"))
 	}
@@ -122,7 +127,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	switch {
 	case !l.running():
 		described.State = status.Stopped
-	case contact.Err != nil:
+	case contact.Err != nil && !errors.Is(contact.Err, pull.ErrQuarantineFull):
 		described.State = status.Unreachable
 	case settled.IsZero():
 		described.State = status.Waiting
@@ -130,6 +135,28 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		described.State = status.Lagging
 	}
 	return described, nil
+}
+
+// refusedRows tells of rows that the centre's store does not take, by table and
+// by what is the matter, and of tables that are not pulled for them.
+func (l *Leader) refusedRows(ctx context.Context, of *status.Cluster) error {
+	counts, err := l.registry.QuarantineCounts(ctx, registry.QuarantineFilter{Cluster: of.Name, Kind: registry.Refused})
+	if err != nil {
+		return err
+	}
+	byTable := make(map[string]int64)
+	for _, c := range counts {
+		if c.Rows > 0 {
+			problem := status.NewProblem(status.RowsRefused, fmt.Sprintf("%d rows of %s: %s", c.Rows, c.Table, c.Class))
+			of.Problems = append(of.Problems, problem)
+		}
+		before := byTable[c.Table]
+		byTable[c.Table] += c.Rows
+		if before < registry.MaxRefused && byTable[c.Table] >= registry.MaxRefused {
+			of.Problems = append(of.Problems, status.NewProblem(status.QuarantineFull, "table "+c.Table+" is not pulled"))
+		}
+	}
+	return nil
 }
 
 // problems are the reasons that the last contact gave.
@@ -142,6 +169,7 @@ func problems(contact manager.Contact) []status.Problem {
 		add(status.FollowerUnauthorized, err.Error())
 	case errors.Is(err, influxsync.ErrMismatch):
 		add(status.SyncMismatch, err.Error())
+	case errors.Is(err, pull.ErrQuarantineFull): // told by table
 	default:
 		add(status.FollowerUnreachable, err.Error())
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -30,10 +31,21 @@ const statusJSON = `{"now":"2026-11-23T11:00:40Z","leader":{"version":"v0.1.0","
 {"name":"edge-b","state":"unreachable","nodes":0,"lastContact":null,"settled":null,"lagSeconds":null,"nextWindow":null,"lastError":{"time":"2026-11-23T11:00:30Z","message":"pull: connection refused\nand more"},"problems":[{"code":"follower-unreachable","message":"connection refused","hint":"is it running?","since":"2026-11-23T10:50:40Z"}]},
 {"name":"local","state":"waiting","nodes":1,"lastContact":null,"settled":null,"lagSeconds":null,"nextWindow":"2026-11-23T11:01:20Z","lastError":null,"problems":[]}]}`
 
-const completenessJSON = `{"cluster":"edge-a","from":"2026-11-23T10:00:00Z","to":"2026-11-23T10:30:00Z","settled":"2026-11-23T10:30:00Z","expected":30,"received":27,"quarters":[
-{"table":"pod","quarter":"2026-11-23T10:00:00Z","expected":15,"received":15,"rows":150,"revisions":16,"coverage":1000,"overlaps":0},
-{"table":"pod","quarter":"2026-11-23T10:15:00Z","expected":15,"received":12,"rows":120,"revisions":12,"coverage":990,"overlaps":0,"missing":[{"from":"2026-11-23T10:20:00Z","to":"2026-11-23T10:23:00Z","reason":"follower unreachable"}]},
-{"table":"run","quarter":"2026-11-23T10:00:00Z","expected":0,"received":2,"rows":2,"revisions":2,"coverage":1000,"overlaps":0}]}`
+const completenessJSON = `{"cluster":"edge-a","from":"2026-11-23T10:00:00Z","to":"2026-11-23T10:45:00Z","settled":"2026-11-23T10:45:00Z",
+"totals":{"expected":180,"received":172,"audited":60,"rated":58,"refused":3,"missing":8},"complete":false,
+"eras":[{"table":"pod","began":"2026-11-23T10:24:00Z","former":"store-1","store":"store-2"},{"table":"pod","began":"2026-11-20T10:24:00Z","former":"store-0","store":"store-1"}],"quarters":[
+{"table":"node","quarter":"2026-11-23T10:00:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":30,"audited":30,"rated":30,"windows":15,"rows":30,"revisions":16,"coverage":1000,"refused":0,"extra":0,"overlaps":0},
+{"table":"node","quarter":"2026-11-23T10:15:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":28,"audited":0,"rated":28,"windows":14,"rows":28,"revisions":14,"coverage":1000,"refused":0,"extra":0,"overlaps":0,"missing":[{"from":"2026-11-23T10:29:00Z","to":"2026-11-23T10:30:00Z","windows":2,"reason":"follower-down","message":"since 2026-11-23T10:29:30Z until 2026-11-23T10:31:00Z: connection refused"}]},
+{"table":"node","quarter":"2026-11-23T10:30:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":28,"audited":0,"rated":0,"windows":14,"rows":28,"revisions":14,"coverage":1000,"refused":0,"extra":0,"overlaps":0,"missing":[{"from":"2026-11-23T10:30:00Z","to":"2026-11-23T10:31:00Z","windows":2,"reason":"follower-down","message":"since 2026-11-23T10:29:30Z until 2026-11-23T10:31:00Z: connection refused"}]},
+{"table":"pod","quarter":"2026-11-23T10:00:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":30,"audited":30,"rated":0,"windows":15,"rows":150,"revisions":16,"coverage":1000,"refused":3,"extra":0,"overlaps":0,"missing":[{"from":"2026-11-23T10:02:00Z","to":"2026-11-23T10:03:00Z","windows":1,"reason":"quarantined","message":"3 rows are in quarantine"}]},
+{"table":"pod","quarter":"2026-11-23T10:15:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":28,"audited":0,"rated":0,"windows":14,"rows":120,"revisions":14,"coverage":990,"refused":0,"extra":0,"overlaps":0,"missing":[{"from":"2026-11-23T10:29:00Z","to":"2026-11-23T10:30:00Z","windows":2,"reason":"follower-down","message":"since 2026-11-23T10:29:30Z until 2026-11-23T10:31:00Z: connection refused"}]},
+{"table":"pod","quarter":"2026-11-23T10:30:00Z","grain":"quarter","expected":30,"expectedBy":"watch","received":28,"audited":0,"rated":0,"windows":15,"rows":120,"revisions":15,"coverage":990,"refused":0,"extra":0,"overlaps":0,"missing":[{"from":"2026-11-23T10:40:00Z","to":"2026-11-23T10:42:00Z","node":"n2","windows":2,"reason":"node-silent"}]},
+{"table":"run","quarter":"2026-11-23T10:00:00Z","grain":"quarter","expected":0,"received":2,"audited":0,"rated":0,"windows":2,"rows":2,"revisions":2,"coverage":1000,"refused":0,"extra":0,"overlaps":0}]}`
+
+const exportJSON = `{"period":"2026-11","from":"2026-11-01T00:00:00Z","to":"2026-12-01T00:00:00Z","complete":true,"gaps":[],"totals":[{"cost":"0.045","currency":"EUR"}],
+"clusters":[{"cluster":"edge-a","expected":10,"received":10,"audited":0,"rated":10,"refused":0,"missing":0,"complete":true,"completeness":"1.0000"}],
+"lines":[{"customer":"acme, Inc.","cluster":"edge-a","namespace":"shop","resource":"cpu_used","quantity":"1.5","unit":"core-hour","unitPrice":"0.03","cost":"0.045","currency":"EUR","from":"2026-11-01T00:00:00Z","to":"2026-12-01T00:00:00Z","coverage":1,"quality":"measured","provisional":false,"completeness":"1.0000"}]}
+`
 
 const objectsJSON = `{"items":[{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"box-1"},"spec":{"site":"cellar","overheadWatts":12.5}},
 {"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"std"},"validFrom":"2026-11-01T00:00:00Z","spec":{"currency":"EUR","rates":[{"resource":"cpu_used","price":"0.031"}]}}]}`
@@ -61,7 +73,9 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
-		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": "a,b\n1,2\n"}
+		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
+		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
+		"/api/v1/clusters/edge-a/audit": auditJSON}
 	_, _ = io.WriteString(w, answers[r.URL.Path])
 }
 
@@ -92,6 +106,9 @@ func TestGolden(t *testing.T) {
 		"get":            "get all",
 		"get-yaml":       "get all -o yaml",
 		"export":         "export --period 2026-11",
+		"quarantine":     "sync quarantine",
+		"quarantine-csv": "sync quarantine -o csv",
+		"replay":         "sync replay --cluster edge-a",
 		"help":           "usage --help",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +139,7 @@ func TestUsageAsksWhatWasWanted(t *testing.T) {
 	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "-f", "cluster=a", "--sort", "-cost", "--limit", "5"); code != 0 {
 		t.Fatal(out)
 	}
-	want := "GET /api/v1/usage?aggregate=cluster%2Clabel%3Ateam&filter=namespace%3Dshop%2A&filter=cluster%3Da&limit=5&sort=-cost&window=24h "
+	want := "GET /api/v1/usage?aggregate=cluster%2Clabel%3Ateam&completeness=true&filter=namespace%3Dshop%2A&filter=cluster%3Da&limit=5&sort=-cost&window=24h "
 	if diff := cmp.Diff([]string{want}, l.asked); diff != "" {
 		t.Error(diff)
 	}
@@ -215,8 +232,75 @@ func TestExportToAFile(t *testing.T) {
 	if out, code := l.run(t, "", "export", "--period", "2026-11", "--file", file); code != 0 || out != "" {
 		t.Fatal(out)
 	}
-	if text, err := os.ReadFile(file); err != nil || string(text) != "a,b\n1,2\n" {
+	want := strings.Join(query.Header, ",") + "\n" +
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,1.0000,measured,false,1.0000\n"
+	if text, err := os.ReadFile(file); err != nil || string(text) != want {
 		t.Errorf("%q, %v", text, err)
+	}
+	if out, code := l.run(t, "", "export", "--period", "2026-11", "--format", "json", "--file", file); code != 0 || out != "" {
+		t.Fatal(out)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != exportJSON {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestExportOfAnIncompletePeriod: standard error names each cluster, also one
+// without a line; with --require-complete nothing is written.
+func TestExportOfAnIncompletePeriod(t *testing.T) {
+	incomplete := strings.Replace(exportJSON, `"complete":true,"completeness":"1.0000"}],`,
+		`"complete":true,"completeness":"1.0000"},{"cluster":"edge-b","expected":200,"received":199,"refused":2,"missing":1,"complete":false,"completeness":"0.9950"}],`, 1)
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		if r.URL.Query().Get("requireComplete") == "true" {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"title":"Conflict","status":409,"detail":"the period 2026-11 is incomplete for 1 clusters","errors":["edge-b: 199 of 200 node-windows are here"],"hint":"Wait."}`)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, incomplete)
+	}))
+	defer server.Close()
+	export := func(args ...string) (out, errOut string, code int) {
+		var stdout, stderr bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &stdout, errOut: &stderr, getenv: func(name string) string {
+			return map[string]string{"ACCUMULUS_SERVER": server.URL}[name]
+		}}
+		code = run(t.Context(), a, append([]string{"export", "--period", "2026-11"}, args...))
+		return stdout.String(), stderr.String(), code
+	}
+	out, errOut, code := export()
+	want := "Warning: edge-b: 199 of 200 node-windows are here, 2 rows were refused; `accumulus cluster status edge-b` says why\n"
+	if code != 0 || strings.Count(out, "\n") != 2 || errOut != want {
+		t.Errorf("code %d, %q, standard error %q, want %q", code, out, errOut, want)
+	}
+	if out, errOut, code = export("--format", "json"); code != 0 || out != incomplete || errOut != want {
+		t.Errorf("JSON: code %d, %q, %q", code, out, errOut)
+	}
+	file := filepath.Join(t.TempDir(), "none.csv")
+	out, errOut, code = export("--require-complete", "--file", file)
+	if _, err := os.Stat(file); code == 0 || out != "" || err == nil || !strings.Contains(errOut, "edge-b: 199 of 200") {
+		t.Errorf("required: code %d, %q, %q, file %v", code, out, errOut, err)
+	}
+	if want := "format=json&period=2026-11&requireComplete=true"; asked[len(asked)-1] != want {
+		t.Errorf("asked %s, want %s", asked[len(asked)-1], want)
+	}
+}
+
+// TestUsageSaysWhatIsMissing: below the table.
+func TestUsageSaysWhatIsMissing(t *testing.T) {
+	var some []query.ClusterCompleteness
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		some = append(some, query.ClusterCompleteness{Cluster: name, Totals: query.Totals{Expected: 30, Received: 27}})
+	}
+	var out bytes.Buffer
+	a := &app{out: &out}
+	a.showIncomplete(some)
+	if text := out.String(); strings.Count(text, "\n") != 6 || !strings.Contains(text, "Incomplete: a: 27 of 30 node-windows are here; `accumulus cluster status a` says why\n") ||
+		!strings.Contains(text, "2 more clusters") {
+		t.Errorf("%s", text)
 	}
 }
 

@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
-	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
@@ -112,82 +110,4 @@ func newClusterRemove(a *app) *cobra.Command {
 	}
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return command
-}
-
-func newClusterStatus(a *app) *cobra.Command {
-	var window string
-	command := &cobra.Command{
-		Use:   "status NAME",
-		Short: "Show what arrived of a cluster, against what must exist",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			answer, err := c.Completeness(cmd.Context(), args[0], window)
-			if err != nil {
-				return err
-			}
-			if a.output == asJSON {
-				return a.printJSON(answer)
-			}
-			return a.showCompleteness(answer)
-		},
-	}
-	command.Flags().StringVarP(&window, "window", "w", "24h", "time to look at")
-	a.outputFlag(command, asTable, asJSON)
-	return command
-}
-
-// showCompleteness prints a line per table and each gap with its reason.
-func (a *app) showCompleteness(answer query.Completeness) error {
-	settled := "no window has arrived yet"
-	if answer.Settled != nil {
-		settled = "settled until " + humanTime(*answer.Settled)
-	}
-	a.printf("Cluster %s: %s; %d of %d windows from %s to %s are here\n\n", answer.Cluster, settled, answer.Received, answer.Expected,
-		humanTime(answer.From), humanTime(answer.To))
-	type sum struct {
-		expected, received int
-		rows, revisions    int64
-	}
-	sums := make(map[string]*sum)
-	var order []string
-	var gaps []string
-	for _, q := range answer.Quarters {
-		s, ok := sums[q.Table]
-		if !ok {
-			s = &sum{}
-			sums[q.Table], order = s, append(order, q.Table)
-		}
-		s.expected, s.received, s.rows = s.expected+q.Expected, s.received+q.Received, s.rows+q.Rows
-		s.revisions += q.Revisions - int64(q.Received)
-		for _, gap := range q.Missing {
-			gaps = append(gaps, fmt.Sprintf("  %s: %s, %s: %s", q.Table, gap.From.UTC().Format(time.RFC3339), humanSpan(gap.To.Sub(gap.From)), gap.Reason))
-		}
-	}
-	t := &table{columns: append(left("TABLE"), right("EXPECTED", "RECEIVED", "ROWS", "REVISED")...)}
-	for _, name := range order {
-		s := sums[name]
-		expected := ""
-		if s.expected > 0 {
-			expected = fmt.Sprint(s.expected)
-		}
-		t.add(name, expected, fmt.Sprint(s.received), fmt.Sprint(s.rows), fmt.Sprint(s.revisions))
-	}
-	if err := t.write(a.out); err != nil {
-		return err
-	}
-	if len(gaps) > 0 {
-		a.printf("\nMissing:\n")
-	}
-	for i, gap := range gaps {
-		if i == 20 {
-			a.printf("  … and %d more; -o json has all\n", len(gaps)-i)
-			break
-		}
-		a.printf("%s\n", gap)
-	}
-	return nil
 }

@@ -1,23 +1,32 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
 func newExport(a *app) *cobra.Command {
 	var period, format, file string
+	var require bool
 	command := &cobra.Command{
 		Use:   "export",
 		Short: "Export a period's cost, a line per customer, cluster, namespace and resource",
 		Long: `Export a period's cost: a line per customer, cluster, namespace and resource with
 quantity, unit, unit price, cost and currency. The lines add up to what
-"accumulus usage --aggregate customer,cluster,namespace" shows for the period.`,
+"accumulus usage --aggregate customer,cluster,namespace" shows for the period.
+
+The column completeness is what came of the line's cluster by what must exist;
+1.0000 is all of it. Clusters of which something is missing, those without a line
+too, are named on standard error; with --require-complete nothing is written then.`,
 		Example: `  accumulus export --period 2026-11 --format csv > 2026-11.csv
-  accumulus export --period lastmonth --format json --file lastmonth.json`,
+  accumulus export --period lastmonth --format json --file lastmonth.json
+  accumulus export --period lastmonth --require-complete --file lastmonth.csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != asCSV && format != asJSON {
@@ -27,8 +36,15 @@ quantity, unit, unit price, cost and currency. The lines add up to what
 			if err != nil {
 				return err
 			}
-			text, err := c.Export(cmd.Context(), period, format)
+			ask := c.Export
+			if require {
+				ask = c.ExportComplete
+			}
+			text, err := ask(cmd.Context(), period, asJSON) // with the completeness, which no CSV can hold of a cluster without a line
 			if err != nil {
+				return err
+			}
+			if text, err = a.exported(text, format); err != nil {
 				return err
 			}
 			if file == "" {
@@ -41,9 +57,28 @@ quantity, unit, unit price, cost and currency. The lines add up to what
 	flags := command.Flags()
 	flags.StringVar(&period, "period", "month", "a month in UTC (2026-11), month, lastmonth, or any window that usage takes")
 	flags.StringVar(&format, "format", asCSV, "csv or json")
+	flags.BoolVar(&require, "require-complete", false, "write nothing and fail if something of the period is missing or was refused")
 	flags.StringVar(&file, "file", "", "write to this file instead of the terminal")
 	_ = command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{asCSV, asJSON}, cobra.ShellCompDirectiveNoFileComp)) // the flag was just added
 	return command
+}
+
+// exported is an export in the format, from JSON. It names the clusters that are
+// incomplete.
+func (a *app) exported(text []byte, format string) ([]byte, error) {
+	var export query.Export
+	if err := json.Unmarshal(text, &export); err != nil {
+		return nil, fmt.Errorf("read export: %w", err)
+	}
+	for _, c := range export.Incomplete() {
+		_, _ = fmt.Fprintf(a.errOut, "Warning: %s; `accumulus cluster status %s` says why\n", c, c.Cluster) // nowhere else to tell
+	}
+	if format == asJSON {
+		return text, nil
+	}
+	var out bytes.Buffer
+	err := export.WriteCSV(&out)
+	return out.Bytes(), err
 }
 
 // writeWhole writes a file so that no half of it is ever seen under its name.

@@ -39,6 +39,9 @@ Keys: ` + keyList() + `, label:NAME.`,
 			if cmd.Flags().Changed("limit") {
 				values.Set("limit", strconv.Itoa(limit))
 			}
+			if a.output != asCSV {
+				values.Set("completeness", "true")
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
@@ -79,6 +82,7 @@ func (a *app) showUsage(answer query.Answer, steps bool) error {
 	}
 	if len(answer.Rows) == 0 {
 		a.printf("Nothing was metered from %s to %s. `accumulus status` says why.\n", humanTime(answer.From), humanTime(answer.To))
+		a.showIncomplete(answer.Incomplete)
 		return nil
 	}
 	t := usageTable(answer, a.units == baseUnits, steps)
@@ -96,7 +100,20 @@ func (a *app) showUsage(answer query.Answer, steps bool) error {
 		a.printf("; %d more rows", left)
 	}
 	a.printf("\n")
+	a.showIncomplete(answer.Incomplete)
 	return nil
+}
+
+// showIncomplete names clusters of which something is missing in the window.
+func (a *app) showIncomplete(clusters []query.ClusterCompleteness) {
+	const most = 5
+	for i, c := range clusters {
+		if i == most {
+			a.printf("Incomplete: %d more clusters; -o json has all\n", len(clusters)-most)
+			break
+		}
+		a.printf("Incomplete: %s; `accumulus cluster status %s` says why\n", c, c.Cluster)
+	}
 }
 
 // usageTable is for people: in human units by default.

@@ -154,6 +154,9 @@ func (p *Process) Restart(ctx context.Context) error {
 // PID is the process's id.
 func (p *Process) PID() int { return p.command.Process.Pid }
 
+// Dir is where it keeps its data: meta, data and wal.
+func (p *Process) Dir() string { return p.dir }
+
 // URL is the server's base.
 func (p *Process) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.port) }
 

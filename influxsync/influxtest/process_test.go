@@ -167,6 +167,7 @@ func TestServerDiesWithItsTest(t *testing.T) {
 		clk := clock.System()
 		for end := clk.Now().Add(startWithin); running(pid); {
 			if clk.Now().After(end) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
 				t.Fatalf("process %d outlives its test", pid)
 			}
 			if err := clk.Sleep(t.Context(), pollEach); err != nil {

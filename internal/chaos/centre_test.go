@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/influxsync/embedded"
@@ -16,6 +18,18 @@ import (
 
 // syncing is what copies a table: influxsync.Sync, or one with a bug.
 type syncing func(context.Context, influxsync.SyncRequest) (influxsync.SyncResult, error)
+
+// bounded gives a call the bounds of the weather, and tells the links what it is
+// about. No time passes between two attempts.
+func bounded(p *plan, sync syncing, now func() weather) syncing {
+	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
+		w := now()
+		request.Limit, request.Span = w.limit, w.span
+		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+		about := slices.IndexFunc(p.tables, func(t *table) bool { return t.Name == request.Table.Name })
+		return sync(context.WithValue(ctx, aboutTable{}, about), request)
+	}
+}
 
 // centre is the leader's process: a store, a registry and a puller.
 type centre struct {

@@ -23,13 +23,6 @@ var (
 // workers run schedules side by side.
 const workers = 2
 
-// bug is one put back, for a control.
-type bug struct {
-	sync   func(*world, syncing) syncing
-	link   func(*world)
-	pulled func(*world) error
-}
-
 // tally is what many schedules came to.
 type tally struct {
 	mu     sync.Mutex

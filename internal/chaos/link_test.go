@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/accumulus-metering/accumulus/influxsync/embedded"
 )
 
 // What befalls a request. What "was done" reached the server.
@@ -48,12 +46,13 @@ type link struct {
 	seed uint64
 
 	mu     sync.Mutex
-	engine *embedded.Server
+	next   http.RoundTripper
 	pull   int            // number of the running pull
 	rate   int            // of 1000 requests
 	nth    map[uint64]int // how often a request came in this pull
 	about  map[int]int    // how many requests about a table came in this pull
 	struck map[string]int // faults by their kind
+	lies   map[int]bool   // tables whose lines were dropped in silence
 	trace  []string       // of this schedule, in no order
 	held   map[int]held
 	hook   func(table, nth int) // is told before each request about a table
@@ -63,7 +62,14 @@ type link struct {
 
 func newLink(side string, p *plan) *link {
 	return &link{side: side, seed: p.seed, nth: make(map[uint64]int), about: make(map[int]int),
-		struck: make(map[string]int), held: make(map[int]held)}
+		struck: make(map[string]int), lies: make(map[int]bool), held: make(map[int]held)}
+}
+
+// lead makes the link one to another store.
+func (l *link) lead(next http.RoundTripper) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = next
 }
 
 // begin is the start of a pull in some weather.
@@ -94,6 +100,13 @@ type held struct {
 
 // aboutTable is the key of a context's table: which one a call of Sync copies.
 type aboutTable struct{}
+
+// lied says whether lines about a table were dropped in silence.
+func (l *link) lied(table int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lies[table]
+}
 
 // message is a request that was read.
 type message struct {
@@ -132,14 +145,14 @@ func (l *link) forward(m message, body []byte) (*http.Response, error) {
 	r := m.Clone(m.Context())
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	l.mu.Lock()
-	answer, engine := l.answer, l.engine
+	answer, next := l.answer, l.next
 	l.mu.Unlock()
 	if answer != nil {
 		if response, err, done := answer(r, m.table); done {
 			return response, err
 		}
 	}
-	return engine.Transport().RoundTrip(r)
+	return next.RoundTrip(r)
 }
 
 // RoundTrip decides by the request's own text, and by how often it came, so that
@@ -169,6 +182,7 @@ func (l *link) RoundTrip(request *http.Request) (*http.Response, error) {
 	if hit {
 		l.mu.Lock()
 		l.struck[fault]++
+		l.lies[m.table] = l.lies[m.table] || fault == dropped
 		l.trace = append(l.trace, fmt.Sprintf("schedule %d, pull %d: %s: %s: %.200q", l.seed, l.pull, l.side, fault, m.text))
 		l.mu.Unlock()
 	}

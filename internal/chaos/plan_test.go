@@ -20,9 +20,6 @@ const (
 // leastRows is how many rows the tables of a schedule have at least.
 const leastRows = 500
 
-// conflicts says whether the centre has other types in some schedules.
-const conflicts = false
-
 // plan is a schedule: all that its seed decides before it runs.
 type plan struct {
 	seed    uint64
@@ -41,6 +38,12 @@ type table struct {
 	series   []series
 	exact    bool   // rows stand at their windows' starts; else anywhere in them
 	conflict string // a field that has another type in the centre, on the first day; "" is none
+}
+
+// mends says whether a centre can take a field away from a row of the table: it
+// deletes by tags, and by fields that it can describe.
+func (t *table) mends() bool {
+	return t.conflict == "" && !slices.ContainsFunc(t.Fields, func(f schema.Field) bool { return slices.Contains(t.Tags, f.Name) })
 }
 
 // series has rows in the windows [from, to).
@@ -132,7 +135,7 @@ func (p *plan) makeTables(r *rand.Rand) {
 	case 1:
 		p.tables = append(p.tables, p.makeTable(r, schema.Table{Name: pick(r, tableNames), DB: schema.MinuteDB}))
 	}
-	if conflicts && r.IntN(4) == 0 {
+	if r.IntN(4) == 0 {
 		t := p.tables[r.IntN(3)]
 		t.conflict = "conflicting"
 		t.Fields = append(t.Fields, schema.Field{Name: t.conflict, Type: schema.Integer, Optional: true})

@@ -141,6 +141,17 @@ func (b *books) dirty(window int) bool {
 	return false
 }
 
+// unsettled are the windows that have changed since they were settled.
+func (b *books) unsettled(p *plan) []int {
+	var windows []int
+	for window := range p.windows {
+		if b.dirty(window) {
+			windows = append(windows, window)
+		}
+	}
+	return windows
+}
+
 // find is how many entries end with the mark's, or -1: the mark is of another
 // journal. No mark is 0.
 func (b *books) find(mark influxsync.Mark, store string) int {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -117,33 +116,17 @@ func (w *world) open() (err error) {
 }
 
 func (w *world) startCentre() error {
-	sync := w.bounded(influxsync.Sync)
+	sync := syncing(influxsync.Sync)
 	if w.bug.sync != nil {
-		sync = w.bounded(w.bug.sync(w, influxsync.Sync))
+		sync = w.bug.sync(w, sync)
 	}
-	return w.centre.open(w.ctx, w.sink, sync)
-}
-
-// bounded gives a call the weather's bounds, and tells the links what it copies.
-func (w *world) bounded(sync syncing) syncing {
-	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
-		request.Limit, request.Span = w.weather.limit, w.weather.span
-		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() } // no time passes
-		about := slices.IndexFunc(w.plan.tables, func(t *table) bool { return t.Name == request.Table.Name })
-		return sync(context.WithValue(ctx, aboutTable{}, about), request)
-	}
+	return w.centre.open(w.ctx, w.sink, bounded(w.plan, sync, func() weather { return w.weather }))
 }
 
 // connect leads the links to the engines that run now.
 func (w *world) connect() {
-	for i, engine := range []*link{w.links[0], w.links[1]} {
-		engine.mu.Lock()
-		engine.engine = w.source.engine
-		if i == 1 {
-			engine.engine = w.centre.engine
-		}
-		engine.mu.Unlock()
-	}
+	w.links[0].lead(w.source.engine.Transport())
+	w.links[1].lead(w.centre.engine.Transport())
 	if w.bug.link != nil {
 		w.bug.link(w)
 	}
@@ -197,6 +180,9 @@ func (w *world) replace(dir string, known []*books) error {
 	if err := os.RemoveAll(old.dir); err != nil {
 		return err
 	}
+	for _, m := range w.models {
+		m.again = true
+	}
 	next, err := newVolume(w.ctx, w.plan, w.clock, dir, known)
 	if err == nil {
 		w.source = next
@@ -221,11 +207,6 @@ func (w *world) pull(s step) error {
 	w.links[0].hook = nil
 	if err := meanwhile.rest(); err != nil {
 		return err
-	}
-	if w.bug.pulled != nil {
-		if err := w.bug.pulled(w); err != nil {
-			return err
-		}
 	}
 	if pullErr != nil && s.weather.source+s.weather.sink == 0 && !w.excused() {
 		return fmt.Errorf("pull %d without a fault: %w", w.pulls, pullErr)
@@ -252,6 +233,7 @@ func (w *world) check(were []before) error {
 		if err != nil {
 			return err
 		}
+		w.models[i].again = w.models[i].again || w.links[1].lied(i)
 		if err := w.models[i].pulled(w.source.books[i], w.source.store(i), were[i], mark); err != nil {
 			return fmt.Errorf("pull %d, table %q: %w", w.pulls, t.Name, err)
 		}
@@ -269,13 +251,7 @@ func (w *world) check(were []before) error {
 // finish settles what is being rewritten, ends the faults, and pulls to the end.
 func (w *world) finish() error {
 	for i, b := range w.source.books {
-		var windows []int
-		for window := range w.plan.windows {
-			if b.dirty(window) {
-				windows = append(windows, window)
-			}
-		}
-		if len(windows) > 0 {
+		if windows := b.unsettled(w.plan); len(windows) > 0 {
 			if err := w.source.do(w.ctx, step{kind: settle, table: i, windows: windows}); err != nil {
 				return err
 			}

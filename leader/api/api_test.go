@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -20,6 +21,8 @@ var examples = map[string]string{
 	"PUT /accumulus/clusters/add/{name}":  `{"url":"http://127.0.0.1:1"}`,
 	"PUT /api/v1/clusters/{name}":         `{"url":"http://127.0.0.1:1"}`,
 	"POST /accumulus/clear":               `{"confirm":"all"}`,
+	"POST /api/v1/quarantine/replay":      `{"all":true}`,
+	"POST /api/v1/quarantine/discard":     `{"all":true,"reason":"test"}`,
 	"POST /api/v1/fleet":                  `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
@@ -190,6 +193,9 @@ func TestProblems(t *testing.T) {
 		{"GET", "/api/v1/usage?window=broken", "", 500, "connection lost"},
 		{"GET", "/api/v1/boxes?windw=1h", "", 400, "windw"},
 		{"GET", "/api/v1/export?format=pdf", "", 400, "csv"},
+		{"GET", "/api/v1/export?requireComplete=1", "", 400, "true or false"},
+		{"GET", "/api/v1/usage?completeness=1", "", 400, "true or false"},
+		{"GET", "/api/v1/export?period=2026-11&requireComplete=true", "", 409, "edge-a: 199 of 200 node-windows are here"},
 		{"GET", "/api/v1/clusters/nowhere", "", 404, "nowhere"},
 		{"GET", "/api/v1/clusters/nowhere/completeness", "", 404, "nowhere"},
 		{"GET", "/api/v1/fleet/thing", "", 400, "customer"},
@@ -265,10 +271,23 @@ func TestHealth(t *testing.T) {
 func TestExportCSV(t *testing.T) {
 	s, _ := newServer(t, false)
 	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=csv", viewerToken, "")
-	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional\n" +
-		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false\n"
+	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional,completeness\n" +
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false,0.9950\n"
 	if diff := cmp.Diff(want, text(t, answer)); diff != "" || !strings.Contains(answer.Header.Get("Content-Disposition"), "accumulus-2026-11.csv") {
 		t.Errorf("%s\n%s", answer.Header.Get("Content-Disposition"), diff)
+	}
+}
+
+// A period that must be complete and is not: the answer has each gap.
+func TestExportRequiresCompleteness(t *testing.T) {
+	s, _ := newServer(t, false)
+	var problem Problem
+	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=csv&requireComplete=true", viewerToken, "")
+	if err := json.NewDecoder(answer.Body).Decode(&problem); err != nil || answer.StatusCode != http.StatusConflict {
+		t.Fatalf("%d, %v", answer.StatusCode, err)
+	}
+	if len(problem.Gaps) != 1 || problem.Gaps[0].Cluster != "edge-a" || problem.Gaps[0].Reason != registry.GapLinkDown || problem.Hint == "" {
+		t.Errorf("%+v", problem)
 	}
 }
 

@@ -13,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
@@ -66,8 +69,13 @@ func (l *leader) Completeness(_ context.Context, cluster, _ string) (query.Compl
 }
 
 func (l *leader) Export(_ context.Context, request query.ExportRequest) (query.Export, error) {
+	if request.RequireComplete {
+		return query.Export{}, &query.IncompleteError{Period: request.Period,
+			Clusters: []query.ClusterCompleteness{{Cluster: "edge-a", Totals: query.Totals{Expected: 200, Received: 199}}},
+			Gaps:     []query.Gap{{Cluster: "edge-a", Tables: []string{"pod"}, Gap: registry.Gap{From: now, To: now, Reason: registry.GapLinkDown}}}}
+	}
 	return query.Export{Period: request.Period, Lines: []query.Line{{Customer: "acme, Inc.", Cluster: "edge-a", Namespace: "shop", Resource: "cpu_used",
-		Quantity: "1.5", Unit: "core-hour", UnitPrice: "0.03", Cost: "0.045", Currency: "EUR", From: now, To: now, Coverage: 1, Quality: "measured"}}}, nil
+		Quantity: "1.5", Unit: "core-hour", UnitPrice: "0.03", Cost: "0.045", Currency: "EUR", From: now, To: now, Coverage: 1, Quality: "measured", Completeness: "0.9950"}}}, nil
 }
 
 func (l *leader) Overview(context.Context) (status.Overview, error) {
@@ -113,6 +121,48 @@ func (l *leader) Apply(ctx context.Context, objects []fleet.Object, by string) (
 	return applied, l.did("apply %d by %s", len(objects), by)
 }
 
+// Quarantined are three kept rows.
+func (l *leader) Quarantined(_ context.Context, filter registry.QuarantineFilter, before int64, limit int) ([]registry.Quarantined, error) {
+	rows := []registry.Quarantined{}
+	for id := int64(3); id > 0 && len(rows) < limit; id-- {
+		if before == 0 || id < before {
+			rows = append(rows, registry.Quarantined{ID: id, Cluster: "edge-a", Table: "pod", Kind: registry.Refused, Class: filter.Class, Line: "pod v=1i 1"})
+		}
+	}
+	return rows, nil
+}
+
+func (l *leader) QuarantineCounts(context.Context, registry.QuarantineFilter) ([]registry.QuarantineCount, error) {
+	return []registry.QuarantineCount{{Cluster: "edge-a", Table: "pod", Kind: registry.Refused, Rows: 3}}, nil
+}
+
+func (l *leader) Discard(_ context.Context, filter registry.QuarantineFilter, reason, by string) (int64, error) {
+	return 3, l.did("discard %+v: %s by %s", filter, reason, by)
+}
+
+func (l *leader) Replay(_ context.Context, filter registry.QuarantineFilter) (quarantine.Outcome, error) {
+	outcome := quarantine.Outcome{Accepted: 2, Refused: map[influxsync.Class]int64{influxsync.TypeConflict: 1}}
+	switch filter.Cluster {
+	case "busy":
+		return outcome, &influxsync.StatusError{Status: 503, Message: "later"}
+	case "denied":
+		return quarantine.Outcome{}, &influxsync.WriteError{Status: 403, Message: "no"}
+	case "foreign":
+		return quarantine.Outcome{}, fmt.Errorf("replay: %w", quarantine.ErrForeign)
+	case "gone":
+		return quarantine.Outcome{}, fmt.Errorf("row 9: %w", quarantine.ErrGone)
+	}
+	return outcome, l.did("replay %+v", filter)
+}
+
+func (l *leader) Audit(_ context.Context, request audit.Request) (audit.Report, error) {
+	if request.Table == "nowhere" {
+		return audit.Report{}, fmt.Errorf("audit: %w", audit.ErrTable)
+	}
+	return audit.Report{Cluster: request.Cluster, From: request.Window.From, To: request.Window.To, At: now, Tables: []audit.Table{}},
+		l.did("audit %s %s %q repair %t", request.Cluster, request.Window, request.Table, request.Repair)
+}
+
 func (l *leader) Live() error  { return l.live }
 func (l *leader) Ready() error { return l.ready }
 
@@ -130,7 +180,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Kept: l, Replayer: l, Auditor: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

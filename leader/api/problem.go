@@ -19,6 +19,8 @@ type Problem struct {
 	Hint     string   `json:"hint,omitempty"`
 	Instance string   `json:"instance,omitempty"`
 	Errors   []string `json:"errors,omitempty"` // when more than one thing is wrong
+	// Gaps are why a period is incomplete that must be complete.
+	Gaps []query.Gap `json:"gaps,omitempty"`
 }
 
 // Errors that a Deps implementation returns wrapped, to choose the answer's status.
@@ -44,6 +46,7 @@ func (h *Hinted) Unwrap() error { return h.Err }
 func problemOf(err error) Problem {
 	problem := Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
 	var input *query.InputError
+	var incomplete *query.IncompleteError
 	var tooLarge *http.MaxBytesError
 	var problems fleet.Problems
 	switch {
@@ -52,6 +55,12 @@ func problemOf(err error) Problem {
 		problem.Hint = "Mend what errors lists and apply again; dryRun=true checks without changing anything."
 		for _, p := range problems {
 			problem.Errors = append(problem.Errors, p.String())
+		}
+	case errors.As(err, &incomplete):
+		problem.Status, problem.Gaps = http.StatusConflict, incomplete.Gaps
+		problem.Hint = "Wait until it is here, mend what gaps names, or ask without requireComplete; `accumulus cluster status NAME` says what each reason means."
+		for _, c := range incomplete.Clusters {
+			problem.Errors = append(problem.Errors, c.String())
 		}
 	case errors.As(err, &input):
 		problem.Status, problem.Hint = http.StatusBadRequest, input.Hint

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/csv"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -176,12 +175,12 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
 // usageRequest reads the question. A filter is filter=key=value, as often as
 // wanted, or the key itself as a parameter: namespace=shop.
 func usageRequest(r *http.Request) (query.Request, error) {
-	known := []string{"window", "aggregate", "filter", "step", "sort", "limit", "page"}
+	known := []string{"window", "aggregate", "filter", "step", "sort", "limit", "page", "completeness"}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return query.Request{}, &query.InputError{Parameter: "query", Value: r.URL.RawQuery, Hint: "it is not URL-encoded"}
 	}
-	if err := once(values, "window", "step", "sort", "limit", "page"); err != nil {
+	if err := once(values, "window", "step", "sort", "limit", "page", "completeness"); err != nil {
 		return query.Request{}, err
 	}
 	request := query.Request{Window: values.Get("window"), Sort: values.Get("sort"), Page: values.Get("page")}
@@ -189,6 +188,9 @@ func usageRequest(r *http.Request) (query.Request, error) {
 		return query.Request{}, err
 	}
 	if request.Step, err = query.ParseStep(values.Get("step")); err != nil {
+		return query.Request{}, err
+	}
+	if request.Completeness, err = flag(values, "completeness"); err != nil {
 		return query.Request{}, err
 	}
 	if text := values.Get("limit"); text != "" {
@@ -238,7 +240,7 @@ func (s *Server) boxes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
-	values, err := parameters(r, "period", "format")
+	values, err := parameters(r, "period", "format", "requireComplete")
 	if err != nil {
 		return err
 	}
@@ -246,7 +248,11 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
 	if format != "" && format != "csv" && format != "json" {
 		return &query.InputError{Parameter: "format", Value: format, Hint: "use csv or json"}
 	}
-	export, err := s.deps.Answers.Export(r.Context(), query.ExportRequest{Period: values.Get("period")})
+	require, err := flag(values, "requireComplete")
+	if err != nil {
+		return err
+	}
+	export, err := s.deps.Answers.Export(r.Context(), query.ExportRequest{Period: values.Get("period"), RequireComplete: require})
 	if err != nil {
 		return err
 	}
@@ -255,17 +261,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="accumulus-`+fileSafe(export.Period)+`.csv"`)
-	out := csv.NewWriter(w)
-	if err := out.Write(query.Header); err != nil {
-		return err
-	}
-	for _, line := range export.Lines {
-		if err := out.Write(line.Record()); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
+	return export.WriteCSV(w)
 }
 
 // fileSafe keeps what is harmless in a file's name.

@@ -48,13 +48,17 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/clusters/{name}", Viewer, "One cluster", s.cluster},
 		{put, "/api/v1/clusters/{name}", Operator, "Add a cluster; its body is the spec", s.addCluster},
 		{remove, "/api/v1/clusters/{name}", Operator, "Pull to the last settled window, then remove; the history is kept", s.removeCluster},
-		{get, "/api/v1/clusters/{name}/completeness", Viewer, "What arrived, against what must exist; window=24h", s.completeness},
+		{get, "/api/v1/clusters/{name}/completeness", Viewer, "Node-windows expected, received, audited and rated, and each gap with its reason; window=24h", s.completeness},
+		{post, "/api/v1/clusters/{name}/audit", Operator, "Compare the centre with ledger and follower; window=24h, table, repair=true copies again what is wrong", s.audit},
+		{get, "/api/v1/quarantine", Viewer, "Rows that were not taken; cluster, table, kind=foreign|refused, class, limit, page", s.quarantined},
+		{post, "/api/v1/quarantine/replay", Operator, `Write refused rows again; body {"cluster":"NAME"}, {"ids":[1]} or {"all":true}, or parameters`, s.replay},
+		{post, "/api/v1/quarantine/discard", Operator, `Give rows up, on record; as replay, with "reason"`, s.discard},
 		{get, "/api/v1/fleet/{kind}", Viewer, "Objects of a kind; at=TIME", s.objects},
 		{get, "/api/v1/fleet/{kind}/{name}", Viewer, "One object; at=TIME", s.object},
 		{post, "/api/v1/fleet", Operator, "Apply objects (YAML or JSON); dryRun=true only says what would change", s.apply},
 		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
-		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; period=2026-11, format=csv|json", s.export},
+		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true", s.export},
 	}
 }
 

@@ -109,6 +109,9 @@ type Deps struct {
 	Eraser   Eraser
 	Objects  Objects
 	Health   Health
+	Kept     Kept
+	Replayer Replayer
+	Auditor  Auditor
 	Metrics  prometheus.Gatherer
 	Clock    clock.Clock
 }

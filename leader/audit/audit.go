@@ -173,8 +173,8 @@ func (p *part) mend(ctx context.Context, windows []schema.Window) []string {
 	switch {
 	case p.unreachable != nil:
 		return []string{"not repaired: " + p.unreachable.Error()}
-	case p.journal.store != p.mark.Store:
-		return []string{"not repaired: the follower's store is another than the one that was pulled from; the next pull begins an era"}
+	case p.journal.store != p.mark.Store || p.mark.Hash != "" && !p.journal.marked:
+		return []string{"not repaired: the follower's journal does not go on from what was pulled; the next pull begins an era"}
 	}
 	err := p.Copier.Again(ctx, p.cluster, p.table, p.follower, windows)
 	switch {

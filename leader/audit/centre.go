@@ -97,7 +97,7 @@ func (p *part) proven(wrong map[time.Time]bool) []schema.Window {
 	for _, e := range p.ledger {
 		_, behind := p.journal.behind[e.Window]
 		_, ahead := p.journal.ahead[e.Window]
-		if !wrong[e.Window.From] && e.Store == p.journal.store && (behind || ahead) {
+		if !wrong[e.Window.From] && p.current(e) && (behind || ahead) {
 			windows = append(windows, e.Window)
 		}
 	}
@@ -222,9 +222,14 @@ func (p *part) compareWindow(ctx context.Context, i int, got tally) (_ Finding, 
 	return p.judge(ctx, e, want, rest, hashes)
 }
 
+// current says whether a window is of the journal that the follower has now.
+func (p *part) current(e registry.LedgerEntry) bool {
+	return p.journal != nil && p.journal.store == e.Store && p.mark.Era == e.Era
+}
+
 // newer is a revision of the window that the mark is not past.
 func (p *part) newer(e registry.LedgerEntry) (influxsync.Entry, bool) {
-	if p.journal == nil || p.journal.store != e.Store {
+	if !p.current(e) {
 		return influxsync.Entry{}, false
 	}
 	ahead, ok := p.journal.ahead[e.Window]
@@ -233,21 +238,21 @@ func (p *part) newer(e registry.LedgerEntry) (influxsync.Entry, bool) {
 
 // judge says what is wrong with a window whose rows are not those of the ledger.
 func (p *part) judge(ctx context.Context, e registry.LedgerEntry, want, got tally, hashes map[uint64]bool) (Finding, bool, error) {
-	extra := got.rows - want.rows
+	extra, explained := got.rows-want.rows, e.Extra-e.Unexplained
 	told := func(kind Kind, message string) (Finding, bool, error) {
 		return p.finding(kind, e.Window, want.rows, got.rows, message), true, nil
 	}
 	switch {
 	case extra < 0:
 		return told(RowsMissing, fmt.Sprintf("the centre has %d rows, the ledger %d", got.rows, want.rows))
-	case extra > e.Extra:
-		return told(RowsExtra, fmt.Sprintf("the centre has %d rows, the ledger %d, and an earlier era explains %d more", got.rows, want.rows, e.Extra))
-	case extra < e.Extra:
-		return told(RowsMissing, fmt.Sprintf("the centre has %d rows, the ledger %d and %d more of an earlier era", got.rows, want.rows, e.Extra))
+	case extra > explained:
+		return told(RowsExtra, fmt.Sprintf("the centre has %d rows, the ledger %d, and an earlier era explains %d more", got.rows, want.rows, explained))
+	case extra < explained:
+		return told(RowsMissing, fmt.Sprintf("the centre has %d rows, the ledger %d and %d more of an earlier era", got.rows, want.rows, explained))
 	case extra == 0:
 		return told(RowsDiffer, fmt.Sprintf("the centre's %d rows have digest %x, the ledger's %x", got.rows, uint64(got.digest), uint64(want.digest)))
 	}
-	if p.journal == nil || p.journal.store != e.Store {
+	if !p.current(e) {
 		return told(Explained, fmt.Sprintf("%d rows are of an earlier era; the others were counted and not compared, for the follower has them no more or cannot be reached", extra))
 	}
 	missing, err := p.missing(ctx, e, hashes)

@@ -123,6 +123,8 @@ func (p *part) compareEntry(i int) (Finding, bool) {
 	switch {
 	case e.Store != p.journal.store:
 		return told(NotAtSource, "it came from store %s", e.Store)
+	case e.Era != p.mark.Era:
+		return told(NotAtSource, "it came in era %d of the journal, this is era %d", e.Era, p.mark.Era)
 	case newer && ahead.Revision == e.Revision && ahead.Rows == e.Rows && ahead.Digest == e.Digest:
 		return Finding{}, false // confirmed before its turn
 	case !named:

@@ -309,3 +309,11 @@ func (c *Client) Export(ctx context.Context, period, format string) ([]byte, err
 	text, _, err := c.Do(ctx, http.MethodGet, "/api/v1/export", url.Values{"period": {period}, "format": {format}}, nil)
 	return text, err
 }
+
+// ExportComplete is Export of a period of which all is here; else it is an
+// *Error with the gaps.
+func (c *Client) ExportComplete(ctx context.Context, period, format string) ([]byte, error) {
+	values := url.Values{"period": {period}, "format": {format}, "requireComplete": {"true"}}
+	text, _, err := c.Do(ctx, http.MethodGet, "/api/v1/export", values, nil)
+	return text, err
+}

@@ -30,7 +30,6 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/registry"
-	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -92,6 +91,7 @@ type Contact struct {
 	Err       error // of the last attempt; nil when it succeeded
 	Windows   int   // pulled since the start
 	Follower  FollowerStatus
+	state     string // the ledger's word for it
 	// NextAttempt is when a cluster whose last contact failed is tried again: at
 	// the first slot after it. Zero where it did not fail.
 	NextAttempt time.Time
@@ -131,7 +131,6 @@ type Manager struct {
 
 type metrics struct {
 	pulled, rows, failures *prometheus.CounterVec
-	lag                    *prometheus.GaugeVec
 	missed                 prometheus.Counter
 	tick                   prometheus.Histogram
 }
@@ -144,13 +143,12 @@ func New(config Config, parts Parts, clk clock.Clock, log *slog.Logger, register
 		pulled:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_windows_total", Help: "Windows pulled and confirmed."}, cluster),
 		rows:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_rows_total", Help: "Rows pulled."}, cluster),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_sync_failures_total", Help: "Pulls and pushes that failed."}, cluster),
-		lag:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "accumulus_sync_lag_seconds", Help: "Age of the newest settled window that has arrived."}, cluster),
 		missed:   prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_manager_missed_slots_total", Help: "Slots that began while an earlier one ran."}),
 		tick:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "accumulus_manager_tick_seconds", Help: "Length of a tick.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
 	}
 	x := m.metrics
 	var errs []error
-	for _, c := range []prometheus.Collector{x.pulled, x.rows, x.failures, x.lag, x.missed, x.tick} {
+	for _, c := range []prometheus.Collector{x.pulled, x.rows, x.failures, newLag(m), x.missed, x.tick} {
 		errs = append(errs, registerer.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -317,6 +315,8 @@ func (m *Manager) record(timed context.Context, cluster string, result pull.Resu
 	contact := before
 	contact.Err = err
 	contact.Windows += result.Windows
+	state, message := linkState(followerStatus, err)
+	contact.state = state
 	if err == nil {
 		contact.Succeeded, contact.Follower = now, followerStatus
 	} else {
@@ -330,24 +330,11 @@ func (m *Manager) record(timed context.Context, cluster string, result pull.Resu
 	if result.Quarantined > 0 || len(result.Eras) > 0 {
 		m.log.Warn("cluster sent what was not expected", "cluster", cluster, "quarantined", result.Quarantined, "eras", result.Eras)
 	}
-	state, message := registry.StateOK, ""
-	if err != nil {
-		state, message = string(status.Unreachable), err.Error()
-	}
-	changed := before.Succeeded.IsZero() && before.Failed.IsZero() || (before.Err == nil) != (err == nil)
-	if changed {
+	if state != before.state {
 		m.log.Info("cluster link changed", "cluster", cluster, "state", state, "err", err)
 		if err := m.parts.Registry.SetClusterState(ctx, cluster, state, now, message); err != nil {
 			m.log.Warn("cluster state not kept", "cluster", cluster, "err", err)
 		}
-	}
-	m.observeLag(ctx, cluster, now)
-}
-
-func (m *Manager) observeLag(ctx context.Context, cluster string, now time.Time) {
-	settled, err := m.Settled(ctx, cluster)
-	if err == nil && !settled.IsZero() {
-		m.metrics.lag.WithLabelValues(cluster).Set(now.Sub(settled).Seconds())
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,14 +211,14 @@ func TestPullOutsideLoop(t *testing.T) {
 func TestStateChanges(t *testing.T) {
 	clk := clock.NewManual(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC))
 	m, s, log := newManager(t, Config{Grace: time.Minute}, clk, 1)
-	broken := errors.New("no route")
-	for _, err := range []error{nil, nil, broken, broken, broken, nil, nil} {
+	broken := &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
+	for _, err := range []error{nil, nil, broken, broken, &influxsync.StatusError{Status: 502}, nil, nil} {
 		s.set(func() { s.fail["c0"] = err })
 		tick(t, m)
 		clk.Advance(10 * time.Minute) // longer than any backoff
 	}
-	if got := strings.Count(log.String(), "cluster link changed"); got != 3 {
-		t.Errorf("%d log lines of 3 changes:\n%s", got, log)
+	if got := strings.Count(log.String(), "cluster link changed"); got != 4 {
+		t.Errorf("%d log lines of 4 changes:\n%s", got, log)
 	}
 	states, err := m.parts.Registry.ClusterStates(t.Context(), "c0")
 	if err != nil {
@@ -226,7 +228,7 @@ func TestStateChanges(t *testing.T) {
 	for _, state := range states {
 		got = append(got, state.State)
 	}
-	if want := "ok unreachable ok"; strings.Join(got, " ") != want {
+	if want := "ok link-down follower-down ok"; strings.Join(got, " ") != want {
 		t.Errorf("states on record: %v, want %s", got, want)
 	}
 	if contact := m.Contact("c0"); contact.Err != nil || contact.Windows != 7 || contact.Failed.IsZero() {

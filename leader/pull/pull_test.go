@@ -64,6 +64,7 @@ type centre struct {
 	clk    *clock.Manual
 	engine *embedded.Server
 	link   *faulty
+	path   string // of the registry
 	server *influxsync.Server
 	books  *registry.Registry
 }
@@ -79,7 +80,8 @@ func newCentre(t *testing.T, objects ...fleet.Object) *centre {
 	if err := c.server.Create(t.Context(), schema.MinuteDB, schema.FactsDB); err != nil {
 		t.Fatal(err)
 	}
-	if c.books, err = registry.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), c.clk); err != nil {
+	c.path = filepath.Join(t.TempDir(), "registry.db")
+	if c.books, err = registry.Open(t.Context(), c.path, c.clk); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.books.Close() })

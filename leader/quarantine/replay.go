@@ -107,7 +107,7 @@ func (r *Replayer) check(ctx context.Context, filter registry.QuarantineFilter) 
 		case !row.Discarded.IsZero():
 			return fmt.Errorf("row %d was discarded: %w", row.ID, ErrGone)
 		case !row.Superseded.IsZero():
-			return fmt.Errorf("row %d: its window came again from another store, which has the newer value: %w", row.ID, ErrGone)
+			return fmt.Errorf("row %d: its window came again from another store or in another era, which has the newer value: %w", row.ID, ErrGone)
 		}
 	}
 	if len(missing) > 0 {

@@ -2,8 +2,6 @@ package query
 
 import (
 	"time"
-
-	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // Request asks for usage.
@@ -15,6 +13,8 @@ type Request struct {
 	Sort      string        // a column of Row, "-" before it for descending; "" = by key and time
 	Limit     int           // rows in the answer; 0 = Config.PageRows
 	Page      string        // Answer.Next of the answer before
+	// Completeness asks what of the clusters is missing in the window.
+	Completeness bool
 }
 
 // Row is the usage of one key in one step.
@@ -69,6 +69,9 @@ type Answer struct {
 	Provisional []ClusterWindow  `json:"provisional"`
 	Clusters    []ClusterSettled `json:"clusters"`
 	Next        string           `json:"next"` // "" on the last page
+	// Incomplete are the clusters of which something is missing or was refused
+	// in the window; absent where it was not asked for.
+	Incomplete []ClusterCompleteness `json:"incomplete,omitempty"`
 }
 
 // ClusterWindow is a part of a cluster's time.
@@ -117,15 +120,4 @@ type BoxAnswer struct {
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
 	Boxes []BoxRow  `json:"boxes"`
-}
-
-// Completeness is what arrived of a cluster.
-type Completeness struct {
-	Cluster  string                  `json:"cluster"`
-	From     time.Time               `json:"from"`
-	To       time.Time               `json:"to"`
-	Settled  *time.Time              `json:"settled"`
-	Expected int                     `json:"expected"` // windows, of the tables of minutes
-	Received int                     `json:"received"`
-	Quarters []registry.Completeness `json:"quarters"` // by table and quarter
 }

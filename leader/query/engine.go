@@ -84,8 +84,23 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}
+	if request.Completeness {
+		if answer.Incomplete, err = e.incomplete(ctx, clusters, w); err != nil {
+			return Answer{}, err
+		}
+	}
 	answer.Rows, answer.Next, err = page(rows, request, e.config.PageRows)
 	return answer, err
+}
+
+// incomplete are those of the clusters of which something is missing.
+func (e *Engine) incomplete(ctx context.Context, clusters []ClusterSettled, w schema.Window) ([]ClusterCompleteness, error) {
+	names := make([]string, len(clusters))
+	for i, c := range clusters {
+		names[i] = c.Cluster
+	}
+	all, _, err := e.completenessOf(ctx, names, w)
+	return slices.DeleteFunc(all, func(c ClusterCompleteness) bool { return c.Complete }), err
 }
 
 // settled is how far each selected cluster's data reach and where relative

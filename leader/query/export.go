@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"strconv"
@@ -15,6 +17,20 @@ import (
 // ExportRequest asks for the cost of a period.
 type ExportRequest struct {
 	Period string // a month, 2026-11, in UTC; or a window as ParseWindow reads it
+	// RequireComplete makes it an *IncompleteError if something of the period is
+	// missing or was refused.
+	RequireComplete bool
+}
+
+// IncompleteError is a period of which not all is here.
+type IncompleteError struct {
+	Period   string
+	Clusters []ClusterCompleteness // the incomplete ones
+	Gaps     []Gap
+}
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("the period %s is incomplete for %d clusters", e.Period, len(e.Clusters))
 }
 
 // Line is one line of an export: what a customer's namespace in one cluster
@@ -34,17 +50,20 @@ type Line struct {
 	Coverage    float64   `json:"coverage"`
 	Quality     string    `json:"quality"` // of the energy
 	Provisional bool      `json:"provisional"`
+	// Completeness is what came of the cluster in the period by what must exist,
+	// in node-windows; "1.0000" is all of it, "" where nothing is expected.
+	Completeness string `json:"completeness"`
 }
 
 // Header are the columns of Line.Record.
 var Header = []string{"customer", "cluster", "namespace", "resource", "quantity", "unit", "unitPrice", "cost", "currency",
-	"from", "to", "coverage", "quality", "provisional"}
+	"from", "to", "coverage", "quality", "provisional", "completeness"}
 
 // Record is the line as the fields of a CSV row.
 func (l Line) Record() []string {
 	return []string{l.Customer, l.Cluster, l.Namespace, l.Resource, l.Quantity, l.Unit, l.UnitPrice, l.Cost, l.Currency,
 		l.From.Format(time.RFC3339), l.To.Format(time.RFC3339), strconv.FormatFloat(l.Coverage, 'f', 4, 64), l.Quality,
-		strconv.FormatBool(l.Provisional)}
+		strconv.FormatBool(l.Provisional), l.Completeness}
 }
 
 // Export is the cost of a period, line by line.
@@ -54,12 +73,36 @@ type Export struct {
 	To     time.Time `json:"to"`
 	Lines  []Line    `json:"lines"`
 	Totals []Money   `json:"totals"` // the sums of the lines
+
+	Complete bool                  `json:"complete"` // of no cluster anything is missing, and no row was refused
+	Clusters []ClusterCompleteness `json:"clusters"` // of which something is expected in the period, also those without a line
+	Gaps     []Gap                 `json:"gaps"`
+}
+
+// Incomplete are the clusters that are.
+func (e Export) Incomplete() []ClusterCompleteness {
+	return slices.DeleteFunc(slices.Clone(e.Clusters), func(c ClusterCompleteness) bool { return c.Complete })
+}
+
+// WriteCSV writes the lines with their header.
+func (e Export) WriteCSV(to io.Writer) error {
+	out := csv.NewWriter(to)
+	if err := out.Write(Header); err != nil {
+		return err
+	}
+	for _, line := range e.Lines {
+		if err := out.Write(line.Record()); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
 }
 
 // Export rates a period. The lines of a customer's namespace in a cluster add
 // up to the cost of the same row of Usage (aggregate customer, cluster,
 // namespace), to the last digit. It is showback: nothing is closed by it.
-// Errors: *InputError, ErrOverflow, and what the stores say.
+// Errors: *InputError, *IncompleteError, ErrOverflow, and what the stores say.
 func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, error) {
 	_, settled, err := e.settled(ctx, nil)
 	if err != nil {
@@ -69,12 +112,18 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	if err != nil {
 		return Export{}, inputError("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth, of ten years at most")
 	}
+	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}}
+	if err := e.exportCompleteness(ctx, &export, w); err != nil {
+		return Export{}, err
+	}
+	if request.RequireComplete && !export.Complete {
+		return Export{}, &IncompleteError{Period: request.Period, Clusters: export.Incomplete(), Gaps: export.Gaps}
+	}
 	keys := []Key{Customer, Cluster, Namespace}
 	table, err := e.tally(ctx, Request{Aggregate: keys}, w)
 	if err != nil {
 		return Export{}, err
 	}
-	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}}
 	totals := make(map[string]*big.Rat)
 	made := make([]*tallyRow, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
@@ -88,6 +137,13 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 		}
 		export.Lines = append(export.Lines, lines...)
 	}
+	ratios := make(map[string]string)
+	for _, c := range export.Clusters {
+		ratios[c.Cluster] = c.Ratio
+	}
+	for i := range export.Lines {
+		export.Lines[i].Completeness = ratios[export.Lines[i].Cluster]
+	}
 	sum := Row{}
 	sum.setCost(totals)
 	if sum.Cost != nil {
@@ -95,6 +151,18 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	}
 	export.Totals = append(export.Totals, sum.Costs...)
 	return export, nil
+}
+
+// exportCompleteness says what of the period is here: before the sums are read,
+// so that what comes meanwhile does not make them look better than they are.
+func (e *Engine) exportCompleteness(ctx context.Context, export *Export, w schema.Window) error {
+	clusters, err := e.clustersIn(ctx, w)
+	if err != nil {
+		return err
+	}
+	export.Clusters, export.Gaps, err = e.completenessOf(ctx, clusters, w)
+	export.Complete = len(export.Incomplete()) == 0
+	return err
 }
 
 // lines are a row's lines, by resource and price; what has no price comes

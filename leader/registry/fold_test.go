@@ -270,7 +270,7 @@ func randomRows(random *rand.Rand, n int) []ledgerRow {
 		rows[i] = ledgerRow{from: from, to: from + int64(schema.Minute) + int64(random.IntN(2)), store: []string{"", "a", "b"}[random.IntN(3)],
 			reason: []string{"", "settled"}[random.IntN(2)], revision: random.Int64N(5), rows: random.Int64N(100), digest: int64(random.Uint64()),
 			coverage: random.Int64N(1001), entered: from + random.Int64N(1e10), received: from + random.Int64N(1e11), audited: random.Int64(),
-			refused: random.Int64N(2), extra: random.Int64N(2), overlaps: random.Int64N(2)}
+			refused: random.Int64N(2), extra: random.Int64N(2), overlaps: random.Int64N(2), era: random.Int64N(3), unexplained: random.Int64N(2)}
 		switch random.IntN(3) {
 		case 0:
 			rows[i].nodes = nodeSet{}

@@ -43,8 +43,9 @@ type Quarantined struct {
 	Last  time.Time `json:"last"`
 	Seen  int64     `json:"seen"` // how often it came
 
-	// Superseded is when its window came again from another store, or, of a
-	// discarded row, in a revision without it. It is not replayed any more.
+	// Superseded is when its window came again from another store or in another
+	// era, or, of a discarded row, in a revision without it. It is not replayed
+	// any more.
 	Superseded   time.Time `json:"superseded,omitzero"`
 	Discarded    time.Time `json:"discarded,omitzero"` // given up, by whom and why
 	DiscardedBy  string    `json:"discardedBy,omitempty"`

@@ -33,15 +33,14 @@ func (r *Registry) QuarantineRoom(ctx context.Context, cluster, table string) (i
 // keepRefused makes the refused rows of the receipt's windows those that are
 // kept of them, in the transaction of the mark that goes past them. Rows that an
 // older revision of such a window had refused go: replayed, they would write an
-// old value over a new one. What came from another store is kept and marked, for
-// absence never deletes; so is what was discarded. A window that the ledger has
-// in a newer revision is left as it is.
+// old value over a new one. What came from another store, or in another era, is
+// kept and marked, for absence never deletes; so is what was discarded.
 func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table string, receipt Receipt) error {
 	fresh := make(map[int64][]influxsync.Refused)
 	for _, row := range receipt.Refused {
 		fresh[nanos(row.Window.From)] = append(fresh[nanos(row.Window.From)], row)
 	}
-	k := &keeper{tx: tx, cluster: cluster, table: table, store: receipt.Mark.Store, now: nanos(r.clock.Now())}
+	k := &keeper{tx: tx, cluster: cluster, table: table, mark: receipt.Mark, now: nanos(r.clock.Now())}
 	counts := make(map[schema.Window]int64)
 	held, err := k.windows(ctx, receipt.Windows)
 	if err != nil {
@@ -52,12 +51,6 @@ func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table s
 		rows := fresh[from]
 		delete(fresh, from)
 		if len(rows) == 0 && !held[from] {
-			continue
-		}
-		if current, err := k.current(ctx, w); err != nil || !current {
-			if err != nil {
-				return err
-			}
 			continue
 		}
 		if err := k.replace(ctx, from, rows); err != nil {
@@ -74,9 +67,10 @@ func (r *Registry) keepRefused(ctx context.Context, tx *sql.Tx, cluster, table s
 
 // keeper changes the refused rows of one cluster's table.
 type keeper struct {
-	tx                    *sql.Tx
-	cluster, table, store string
-	now                   int64
+	tx             *sql.Tx
+	cluster, table string
+	mark           influxsync.Mark // its store and era are those of the rows
+	now            int64
 }
 
 // windows are those, by their begin, of which rows are kept.
@@ -96,16 +90,6 @@ func (k *keeper) windows(ctx context.Context, windows []influxsync.Confirmed) (m
 		return err
 	}, `SELECT DISTINCT window_from FROM quarantine WHERE cluster = ? AND tbl = ? AND kind = ? AND window_from BETWEEN ? AND ?`,
 		k.cluster, k.table, Refused, first, last)
-}
-
-// current says whether the ledger's newest entry of the window is this one.
-func (k *keeper) current(ctx context.Context, w influxsync.Confirmed) (bool, error) {
-	from, same := nanos(w.Window.From), false
-	err := eachWindow(ctx, k.tx, k.cluster, k.table, span{from: from, to: from + 1}, func(e ledgerRow) error {
-		same = e.store == k.store && e.revision == w.Revision
-		return nil
-	})
-	return same, err
 }
 
 // replace makes rows the refused ones of the window that begins at from.
@@ -128,7 +112,8 @@ func (k *keeper) replace(ctx context.Context, from int64, rows []influxsync.Refu
 		return err
 	}
 	for _, id := range gone {
-		_, err := k.tx.ExecContext(ctx, "DELETE FROM quarantine WHERE id = ? AND store = ? AND discarded_at IS NULL", id, k.store)
+		_, err := k.tx.ExecContext(ctx, "DELETE FROM quarantine WHERE id = ? AND store = ? AND era = ? AND discarded_at IS NULL",
+			id, k.mark.Store, k.mark.Era)
 		if err != nil {
 			return err
 		}
@@ -146,11 +131,11 @@ func (k *keeper) replace(ctx context.Context, from int64, rows []influxsync.Refu
 
 func (k *keeper) put(ctx context.Context, row influxsync.Refused) error {
 	_, err := k.tx.ExecContext(ctx, `INSERT INTO quarantine
-		(cluster, tbl, kind, class, window_from, window_to, store, hash, reason, point, line, first_at, last_at, seen)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, 1)
-		ON CONFLICT DO UPDATE SET class = excluded.class, window_to = excluded.window_to, store = excluded.store,
+		(cluster, tbl, kind, class, window_from, window_to, store, era, hash, reason, point, line, first_at, last_at, seen)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, 1)
+		ON CONFLICT DO UPDATE SET class = excluded.class, window_to = excluded.window_to, store = excluded.store, era = excluded.era,
 			reason = excluded.reason, line = excluded.line, last_at = excluded.last_at, seen = seen + 1, superseded_at = NULL`,
-		k.cluster, k.table, Refused, string(row.Class), nanos(row.Window.From), nanos(row.Window.To), k.store, int64(row.Hash),
+		k.cluster, k.table, Refused, string(row.Class), nanos(row.Window.From), nanos(row.Window.To), k.mark.Store, k.mark.Era, int64(row.Hash),
 		row.Reason, strings.TrimSuffix(row.Line, "\n"), k.now, k.now)
 	return err
 }

@@ -26,6 +26,12 @@ func refusing(store string, revision int64, hashes ...uint64) Receipt {
 	return receipt
 }
 
+// later is a receipt of the next era.
+func later(receipt Receipt) Receipt {
+	receipt.Mark.Era, receipt.NewEra = 1, true
+	return receipt
+}
+
 func receiveAll(t *testing.T, r *Registry, receipts ...Receipt) {
 	t.Helper()
 	for _, receipt := range receipts {
@@ -85,8 +91,8 @@ func TestARevisionSupersedesRefusedRows(t *testing.T) {
 		"again":                         {[]Receipt{refusing("s", 1, 1, 2), refusing("s", 1, 1, 2)}, []string{row(1), row(2)}, 2},
 		"newer, one of them changed":    {[]Receipt{refusing("s", 1, 1, 2), refusing("s", 2, 2, 3)}, []string{row(2), row(3)}, 2},
 		"newer, all are taken":          {[]Receipt{refusing("s", 1, 1, 2), refusing("s", 2)}, nil, 0},
-		"older, late":                   {[]Receipt{refusing("s", 3, 3), refusing("s", 2, 2)}, []string{row(3)}, 1},
 		"the same revision, now taken":  {[]Receipt{refusing("s", 1, 1, 2), refusing("s", 1, 2)}, []string{row(2)}, 1},
+		"another era of the store":      {[]Receipt{refusing("s", 3, 1), later(refusing("s", 2, 2))}, []string{row(1) + " superseded", row(2)}, 1},
 		"another store, others refused": {[]Receipt{refusing("s", 1, 1, 2), refusing("z", 1, 2, 3)}, []string{row(1) + " superseded", row(2), row(3)}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +118,7 @@ func TestARevisionSupersedesRefusedRows(t *testing.T) {
 	receiveAll(t, r, refusing("s", 1, 1))
 	newer := refusing("s", 2, 2)
 	err := r.write(t.Context(), ordered, func(tx *sql.Tx) error {
-		k := &keeper{tx: tx, cluster: "alpha", table: "pod", store: "s"}
+		k := &keeper{tx: tx, cluster: "alpha", table: "pod", mark: newer.Mark}
 		return k.put(t.Context(), newer.Refused[0])
 	})
 	if err != nil {

@@ -102,7 +102,7 @@ func (r *Registry) enter(ctx context.Context, tx *sql.Tx, cluster, table string,
 		ON CONFLICT DO UPDATE SET window_to = excluded.window_to, revision = excluded.revision, rows = excluded.rows,
 			digest = excluded.digest, coverage = excluded.coverage, reason = excluded.reason, entry_time = excluded.entry_time,
 			received_at = CASE WHEN store <> excluded.store OR era <> excluded.era OR entry_time <> excluded.entry_time
-				THEN excluded.received_at ELSE received_at END,
+				OR revision <> excluded.revision THEN excluded.received_at ELSE received_at END,
 			nodes = excluded.nodes, refused = excluded.refused, extra = excluded.extra,
 			unexplained = excluded.unexplained, overlaps = overlaps + (store <> excluded.store OR era <> excluded.era),
 			store = excluded.store, era = excluded.era`)

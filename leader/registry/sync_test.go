@@ -128,7 +128,7 @@ func TestReceived(t *testing.T) {
 		{"s1", entry(noon, 1, 10), 1, 10, 0},
 		{"s1", entry(noon, 3, 30), 3, 30, 0},
 		{"s1", entry(noon, 3, 30), 3, 30, 0},
-		{"s1", entry(noon, 2, 20), 2, 20, 0}, // the store went back to a copy
+		{"s1", entry(noon, 2, 20), 2, 20, 0}, // what the centre agreed with last stands: the store went back to a copy
 		{"s2", entry(noon, 1, 11), 1, 11, 1}, // a new store begins again
 		{"s2", entry(noon, 2, 12), 2, 12, 1},
 	}

@@ -103,6 +103,8 @@ const (
 	SyncMismatch         Code = "sync-mismatch"
 	Fenced               Code = "fenced"
 	RowsQuarantined      Code = "rows-quarantined"
+	RowsRefused          Code = "rows-refused"
+	QuarantineFull       Code = "quarantine-full"
 	NoCluster            Code = "no-cluster"
 	NoPriceList          Code = "no-price-list"
 	NoMeter              Code = "no-meter"
@@ -133,6 +135,8 @@ var hints = map[Code]string{
 	SyncMismatch:         "What arrived is not what the follower settled; the leader tries again at each tick. If it stays, the follower's store is damaged.",
 	Fenced:               "Another leader, which started later, gives this follower its results: stop this leader, or the other one and restart this one, whose number is then the higher. Usage is pulled meanwhile.",
 	RowsQuarantined:      "The follower sends rows that name another cluster; they are kept apart and billed to nobody. Check the cluster's name in the follower's configuration.",
+	RowsRefused:          "The central store does not take these rows; they are kept. `accumulus sync quarantine` says why and what to do; then `accumulus sync replay`.",
+	QuarantineFull:       "Too many rows of the table were refused, so it is not pulled: its rows are safe at the follower. Mend what `accumulus sync quarantine` names, then `accumulus sync replay`, or `accumulus sync discard`.",
 	NoCluster:            "Add one: `accumulus cluster add NAME --url http://…:8081`.",
 	NoPriceList:          "Usage is metered, but nothing has a price: apply a PriceList (`accumulus apply -f prices.yaml`).",
 	NoMeter:              "Energy is estimated from a model: apply a Meter for the box to have it measured.",

@@ -71,7 +71,9 @@ func cases(group string) []testcase {
 			}
 		}
 	case groupLong:
-		all = append(all, sync(verifyReadBack, fastest))
+		for _, c := range []concurrency{{4, 1}, fastest} {
+			all = append(all, sync(verifyReadBack, c))
+		}
 	case groupTick: // too short for parts
 		all = append(all, baseline(kindNaive, 1))
 		for _, c := range []concurrency{{1, 1}, {4, 1}} {
@@ -106,7 +108,7 @@ func (s stage) rows() int { return s.set.rows(s.from, s.to) }
 
 // job is what a process has to do for the case.
 func (s stage) job(c testcase, source, sink *server, store string) job {
-	j := job{Kind: c.Kind, Source: source.url, Sink: sink.url, Database: s.set.name, Steps: s.steps,
+	j := job{Name: c.Name, Kind: c.Kind, Source: source.url, Sink: sink.url, Database: s.set.name, Steps: s.steps,
 		SideBySide: c.SideBySide, Parts: c.Parts, Verify: c.Verify, Marks: make(map[string]influxsync.Mark)}
 	for _, t := range s.set.tables {
 		j.Tables = append(j.Tables, t.Table)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -26,8 +28,12 @@ const (
 	kindSync         = "sync"          // influxsync.Sync
 )
 
+// profileVariable names a directory for the CPU profiles of the clients.
+const profileVariable = "ACCUMULUS_BENCH_PROFILE"
+
 // job is one case in a process of its own.
 type job struct {
+	Name         string
 	Kind         string
 	Source, Sink string // URLs
 	Database     string // the source's
@@ -69,7 +75,7 @@ func child(text string) outcome {
 		return outcome{Error: err.Error()}
 	}
 	began, used := time.Now(), bench.CPU()
-	err := j.run(context.Background())
+	err := j.profiled(context.Background())
 	o := outcome{CPU: bench.CPU() - used, Elapsed: time.Since(began)}
 	peak, peakErr := peakKiB()
 	o.PeakKiB = peak
@@ -77,6 +83,25 @@ func child(text string) outcome {
 		o.Error = err.Error()
 	}
 	return o
+}
+
+// profiled runs the job and, where profileVariable names a directory, leaves
+// its CPU profile there.
+func (j job) profiled(ctx context.Context) error {
+	dir := os.Getenv(profileVariable)
+	if dir == "" {
+		return j.run(ctx)
+	}
+	file, err := os.Create(filepath.Join(dir, j.Name+".cpu.pprof"))
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	err = j.run(ctx)
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
 }
 
 func (j job) run(ctx context.Context) error {

@@ -149,13 +149,23 @@ func (r report) compare() []ratio {
 		return all
 	}
 	all = append(all, ratio{name: "peakClientMiB", text: "most memory of Sync in any case, MiB", value: peak, goal: 64})
-	if long := r.fastest(groupLong, verifyReadBack); long != nil {
-		same := r.find(func(l line) bool {
-			return l.Group == groupFull && l.kind == kindSync && l.Verify == long.Verify && l.TablesAtOnce == long.TablesAtOnce && l.Parts == long.Parts
+	return append(all, r.growth()...)
+}
+
+// growth is the memory of the long cases against that of the full window with
+// as many tables at once, which Sync does not cut into parts.
+func (r report) growth() []ratio {
+	var all []ratio
+	for _, long := range r.Cases {
+		if long.Group != groupLong {
+			continue
+		}
+		full := r.find(func(l line) bool {
+			return l.Group == groupFull && l.kind == long.kind && l.Verify == long.Verify && l.TablesAtOnce == long.TablesAtOnce
 		})
-		if same != nil {
-			all = append(all, ratio{name: "peakLongToFull", text: fmt.Sprintf("memory, window %d times as long", long.Rows/same.Rows),
-				value: long.PeakClientMiB / same.PeakClientMiB})
+		if full != nil {
+			all = append(all, ratio{name: fmt.Sprintf("peakLongToFull.%dx%d", long.TablesAtOnce, long.Parts),
+				text: fmt.Sprintf("%s: memory / %s's", long.Name, full.Name), value: long.PeakClientMiB / full.PeakClientMiB})
 		}
 	}
 	return all

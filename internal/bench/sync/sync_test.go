@@ -79,7 +79,7 @@ func smallRun(t *testing.T) config {
 func TestRun(t *testing.T) {
 	c := smallRun(t)
 	// The concurrencies in between would say nothing more.
-	c.only = regexp.MustCompile(`naive|^(read|write|sync-.*)-4|wide-sync-readback-1x1|wide-(read|write)|tick-sync-.*-1x1|tick-(read|write)$|long`)
+	c.only = regexp.MustCompile(`^naive|^(read|write|sync-.*)-4|tick-(naive|sync-readback-1x1)|wide-(write|sync-stream-1x1)|long-.*-4x4`)
 	measurements, err := run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -125,12 +125,12 @@ func TestRun(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"naive", "naive-chunked", "read-4", "write-4", "sync-readback-4x4", "sync-stream-4x4", "sync-none-4x4",
-		"tick-naive", "tick-read", "tick-sync-readback-1x1", "wide-write", "long-sync-readback-4x4"} {
+		"tick-naive", "tick-sync-readback-1x1", "wide-write", "wide-sync-stream-1x1", "long-sync-readback-4x4"} {
 		if !names[name] {
 			t.Errorf("no case %s", name)
 		}
 	}
-	if got.Ratios["peakClientMiB"] <= 0 || got.Ratios["readback.cpu/naive"] <= 0 {
+	if got.Ratios["peakClientMiB"] <= 0 || got.Ratios["readback.cpu/naive"] <= 0 || got.Ratios["peakLongToFull.4x4"] <= 0 {
 		t.Errorf("ratios: %v", got.Ratios)
 	}
 }

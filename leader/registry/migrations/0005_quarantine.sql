@@ -12,6 +12,7 @@ CREATE TABLE quarantine_kept (
 	window_from   INTEGER NOT NULL,
 	window_to     INTEGER NOT NULL,
 	store         TEXT    NOT NULL,
+	era           INTEGER NOT NULL DEFAULT 0,
 	hash          INTEGER NOT NULL,
 	reason        TEXT    NOT NULL,
 	point         TEXT    NOT NULL,

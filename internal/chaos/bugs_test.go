@@ -1,0 +1,121 @@
+package chaos
+
+import (
+	"context"
+
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// bug is one put back, for a control.
+type bug struct {
+	sync func(*world, syncing) syncing // copies in its own way
+	link func(*world)                  // stands in the links, each time they are made
+}
+
+// head is the mark that the end of the source's journal would be.
+func head(ctx context.Context, request influxsync.SyncRequest) (influxsync.Mark, error) {
+	store, err := influxsync.StoreID(ctx, request.Source)
+	if err != nil {
+		return request.Mark, err
+	}
+	entries, err := influxsync.ReadJournal(ctx, request.Source, request.Cluster, request.Table.Name, time.Time{}, 0)
+	if err != nil || len(entries) == 0 {
+		return request.Mark, err
+	}
+	last := entries[len(entries)-1]
+	return influxsync.Mark{Store: store, Time: last.Time, Hash: last.Hash, Era: request.Mark.Era}, nil
+}
+
+// markFirst moves the mark before it copies.
+func markFirst(c *centre, sync syncing) syncing {
+	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
+		mark, err := head(ctx, request)
+		if err == nil && mark.Store == request.Mark.Store && mark != request.Mark {
+			err = c.registry.Received(ctx, request.Cluster, request.Table.Name, registry.Receipt{Mark: mark}, nil)
+		}
+		if err != nil {
+			return influxsync.SyncResult{Mark: request.Mark}, err
+		}
+		return sync(ctx, request)
+	}
+}
+
+// ignoreDigests takes rows for the journal's that are not.
+func ignoreDigests(_ *world, sync syncing) syncing {
+	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
+		request.Verify = influxsync.VerifyNone
+		return sync(ctx, request)
+	}
+}
+
+// ignoreEras takes every journal for that of the mark: it goes on with what is
+// later.
+func ignoreEras(_ *world, sync syncing) syncing {
+	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
+		store, err := influxsync.StoreID(ctx, request.Source)
+		if err != nil {
+			return influxsync.SyncResult{Mark: request.Mark}, err
+		}
+		entries, err := influxsync.ReadJournal(ctx, request.Source, request.Cluster, request.Table.Name, time.Time{}, 0)
+		if err != nil {
+			return influxsync.SyncResult{Mark: request.Mark}, err
+		}
+		for _, e := range entries {
+			if request.Mark.Store != "" && !e.Time.After(request.Mark.Time) {
+				request.Mark.Store, request.Mark.Time, request.Mark.Hash = store, e.Time, e.Hash
+			}
+		}
+		return sync(ctx, request)
+	}
+}
+
+// loseQuarantine forgets the rows that are not taken.
+func loseQuarantine(_ *world, sync syncing) syncing {
+	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
+		result, err := sync(ctx, request)
+		result.Refused, result.Foreign = nil, nil
+		return result, err
+	}
+}
+
+// skipReadBack has the source answer what the sink is asked after a write.
+func skipReadBack(w *world) {
+	w.links[1].answer = func(request *http.Request, table int) (*http.Response, error, bool) {
+		if table < 0 || request.Method != http.MethodGet || !strings.Contains(request.URL.RawQuery, "SELECT") ||
+			strings.Contains(request.URL.RawQuery, "reach") {
+			return nil, nil, false
+		}
+		response, err := w.source.engine.Transport().RoundTrip(request)
+		return response, err, true
+	}
+}
+
+// boundOfControls is within how many schedules each bug must be found.
+const boundOfControls = 40
+
+// TestBugsAreFound puts bugs back.
+func TestBugsAreFound(t *testing.T) {
+	for name, b := range map[string]bug{
+		"mark before the write":                {sync: func(w *world, sync syncing) syncing { return markFirst(w.centre, sync) }},
+		"digests ignored":                      {sync: ignoreDigests},
+		"another journal taken for the mark's": {sync: ignoreEras},
+		"quarantine lost":                      {sync: loseQuarantine},
+		"no read-back":                         {link: skipReadBack},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sums := runAll(t, *firstSeed, boundOfControls, true, b)
+			if len(sums.wrong) == 0 {
+				t.Fatalf("not found in %d schedules", boundOfControls)
+			}
+			for seed, err := range sums.wrong {
+				t.Logf("found after %d schedules, in %d: %.300v", sums.ran, seed, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/gorilla/mux"
+)
+
+// Auditor compares the centre with ledger and follower: *audit.Auditor.
+type Auditor interface {
+	Audit(ctx context.Context, request audit.Request) (audit.Report, error)
+}
+
+// audit answers when the audit has ended, which may take minutes.
+func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
+	name := mux.Vars(r)["name"]
+	values, err := parameters(r, "window", "table", "repair")
+	if err != nil {
+		return err
+	}
+	request := audit.Request{Cluster: name, Table: values.Get("table")}
+	if request.Repair, err = flag(values, "repair"); err != nil {
+		return err
+	}
+	text := values.Get("window")
+	if text == "" {
+		text = "24h"
+	}
+	if request.Window, err = query.ParseWindow(text, s.deps.Clock.Now()); err != nil {
+		return err
+	}
+	if known, err := s.knows(r, name); err != nil || !known {
+		if err == nil {
+			err = noCluster(name)
+		}
+		return err
+	}
+	report, err := s.deps.Auditor.Audit(r.Context(), request)
+	if errors.Is(err, audit.ErrTable) {
+		return &query.InputError{Parameter: "table", Value: request.Table, Hint: "use a table that is pulled, such as pod or node"}
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
+}
