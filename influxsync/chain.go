@@ -86,6 +86,8 @@ func VerifyChain(entries []Entry, previousHash string) error {
 
 func (e Entry) follows(previous string) error {
 	switch {
+	case !e.Window.From.Before(e.Window.To):
+		return fmt.Errorf("entry of %s at %s is of the window %s, which is none: %w", e.Table, e.Time, e.Window, ErrChain)
 	case e.Previous != previous:
 		return fmt.Errorf("entry of %s at %s follows %q, not %q: %w", e.Table, e.Time, e.Previous, previous, ErrChain)
 	case e.Hash != e.hash():

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -74,7 +76,7 @@ func (c *copier) compareSink(ctx context.Context, p *part) error {
 }
 
 // compareRows looks for each row of a window in the sink, by reading both once
-// more: the memory of a copy does not grow with what it copies. Where a row of
+// more, so that only a window that does not agree is held. Where a row of
 // the sink has fields that the source's no longer has (a write adds fields and
 // takes none away), it is replaced. Rows of the sink beyond the source's are
 // told of, unless they are what a refused row did not overwrite; so are fields
@@ -114,8 +116,11 @@ func (c *copier) compareRows(ctx context.Context, p *part, w *copied) error {
 func (c *copier) windowRows(ctx context.Context, p *part, w *copied) (map[string]Point, error) {
 	rows := make(map[string]Point, w.accepted.rows)
 	var again tally
+	changed := fmt.Errorf("window %s: the source was written while it was copied: %w", w.entry.Window, ErrMismatch)
 	err := c.Source.rows(ctx, c.query(c.Table.Name, w.entry.Window, true), c.Table.Name, c.SinkTable, func(r *row) error {
-		again.add(r.hash)
+		if again.add(r.hash); again.rows > w.accepted.rows {
+			return changed
+		}
 		row := r.point(c.Table.Name)
 		rows[rowKey(row)] = row
 		return nil
@@ -124,7 +129,7 @@ func (c *copier) windowRows(ctx context.Context, p *part, w *copied) (map[string
 		return nil, err
 	}
 	if again != w.accepted {
-		return nil, fmt.Errorf("window %s: the source was written while it was copied: %w", w.entry.Window, ErrMismatch)
+		return nil, changed
 	}
 	for key := range p.stale {
 		delete(rows, key)
@@ -219,4 +224,13 @@ func (d *Database) deleteRow(ctx context.Context, row Point, tags []string) erro
 		return fmt.Errorf("delete row %s: %w", rowName(row), err)
 	}
 	return nil
+}
+
+// rowKey is what makes two rows one: tags and time.
+func rowKey(p Point) string {
+	var b strings.Builder
+	for _, tag := range p.Tags {
+		b.WriteString(tag.Key + "\x00" + tag.Value + "\x00")
+	}
+	return b.String() + p.Time.UTC().Format(time.RFC3339Nano)
 }

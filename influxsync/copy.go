@@ -3,7 +3,9 @@ package influxsync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -39,7 +41,7 @@ func (c *copier) copy(ctx context.Context, p *part) error {
 // stream reads and writes side by side, one request ahead.
 func (c *copier) stream(ctx context.Context, p *part) error {
 	write := func(ctx context.Context, lines []byte) error { return c.write(ctx, p, lines) }
-	return c.pump(ctx, write, func(ctx context.Context, send func(*row) error) error {
+	err := c.pump(ctx, write, func(ctx context.Context, send func(*row) error) error {
 		head, bit, foreign := 0, -1, false
 		return c.Source.rows(ctx, c.query(c.Table.Name, p.window, c.Shared), c.Table.Name, c.SinkTable, func(r *row) error {
 			if r.series.number != head {
@@ -47,7 +49,11 @@ func (c *copier) stream(ctx context.Context, p *part) error {
 				foreign = string(r.series.tag(schema.Cluster)) != c.Cluster
 				bit = p.number(r.series.tag(c.CountBy))
 			}
-			for _, w := range p.of(r.at) {
+			named := p.of(r.at)
+			if len(named) == 0 {
+				return fmt.Errorf("the source gives a row of %s, which was not asked for: %w", time.Unix(0, r.at).UTC().Format(time.RFC3339Nano), ErrMismatch)
+			}
+			for _, w := range named {
 				w.streamed.add(r.hash)
 				if !foreign {
 					w.accepted.add(r.hash)
@@ -59,9 +65,42 @@ func (c *copier) stream(ctx context.Context, p *part) error {
 				return nil
 			}
 			p.rows++
-			return send(r)
+			return c.sendOrSetApart(p, r, send)
 		})
 	})
+	if err != nil {
+		return err
+	}
+	p.setUnsendableApart()
+	return nil
+}
+
+// setUnsendableApart is for when nobody writes or reads the part any more.
+func (p *part) setUnsendableApart() {
+	for _, unsendable := range p.unsendable {
+		p.setApart(unsendable.row, unsendable.Refused)
+	}
+}
+
+// sendOrSetApart sets a row apart of which no line can be made: InfluxDB takes
+// a tag from others that it has no way to write again.
+func (c *copier) sendOrSetApart(p *part, r *row, send func(*row) error) error {
+	err := send(r)
+	var cannot errNoLine
+	if !errors.As(err, &cannot) {
+		return err
+	}
+	row := r.point(c.Table.Name)
+	p.unsendable = append(p.unsendable, unsendable{row, Refused{Line: unsendableLine(row), Hash: r.hash, Class: Malformed, Reason: err.Error()}})
+	return c.tooMany(1)
+}
+
+// tooMany counts rows that are set apart.
+func (c *copier) tooMany(more int) error {
+	if c.refusals.Add(int64(more)) > maxRefused && c.Limit > 1 {
+		return errManyRefused
+	}
+	return nil
 }
 
 func (p *part) stray(r *row, table string) {
@@ -99,10 +138,7 @@ func (c *copier) write(ctx context.Context, p *part, lines []byte) error {
 			return err
 		}
 	}
-	if c.refusals.Add(int64(len(refused))) > maxRefused && c.Limit > 1 {
-		return errManyRefused
-	}
-	return nil
+	return c.tooMany(len(refused))
 }
 
 // refuse sets a row apart that the sink does not take.
@@ -112,12 +148,19 @@ func (c *copier) refuse(p *part, line string, class Class, reason string) error 
 		return err
 	}
 	row.Table = c.Table.Name // as the source's row was hashed
-	refused := Refused{Line: line, Hash: row.Hash(), Class: class, Reason: reason}
+	p.setApart(row, Refused{Line: line, Hash: row.Hash(), Class: class, Reason: reason})
+	return nil
+}
+
+// setApart counts a refused row for its windows. It does not ask of: another
+// goroutine may read the part meanwhile.
+func (p *part) setApart(row Point, refused Refused) {
 	p.stale[rowKey(row)] = true
-	for _, w := range p.of(row.Time.UnixNano()) {
-		w.refused.add(refused.Hash)
-		refused.Window = w.entry.Window
+	for _, w := range p.windows {
+		if w.entry.Window.Contains(row.Time) {
+			w.refused.add(refused.Hash)
+			refused.Window = w.entry.Window
+		}
 	}
 	p.refused = append(p.refused, refused)
-	return nil
 }

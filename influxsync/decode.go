@@ -54,10 +54,18 @@ func (e errAnswer) Unwrap() error { return e.err }
 // 64 KiB, and a server that claims more would be believed with memory.
 const maxText = 1 << 20
 
+// maxElements bounds a list of an answer, which has chunkRows rows at most, and
+// maxColumns the columns of a series.
+const (
+	maxElements = 1 << 20
+	maxColumns  = 1 << 14
+)
+
 // answer reads the whole body.
 func (d *decoder) answer(body io.Reader) error {
 	d.r = msgp.NewReaderSize(body, 64<<10)
 	d.r.SetMaxStringLength(maxText)
+	d.r.SetMaxElements(maxElements)
 	d.names = make(map[string]string)
 	for documents := 0; ; documents++ {
 		_, err := d.r.NextType()
@@ -148,6 +156,9 @@ func (d *pointReader) readSeries() error {
 			if err := d.array(func() error {
 				column, err := d.name()
 				s.columns = append(s.columns, column)
+				if err == nil && len(s.columns) > maxColumns {
+					err = fmt.Errorf("a series of more than %d columns", maxColumns)
+				}
 				return err
 			}); err != nil {
 				return err

@@ -153,7 +153,10 @@ func (h *history) pull(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.request.Mark = influxsync.Mark{Store: store, Time: head.Time, Hash: head.Hash}
+		h.request.Mark = influxsync.Mark{Store: store, Time: head.Time, Hash: head.Hash, Era: h.request.Mark.Era}
+		if err := influxsync.RaiseReach(t.Context(), h.clean, h.request.Mark); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return ""
 }

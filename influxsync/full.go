@@ -2,6 +2,7 @@ package influxsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -29,7 +30,8 @@ const fullWindow = time.Hour
 // that differ; and compares those row by row (ErrMismatch), so that a sink with
 // rows of its own does not agree. What changed and left all of these as they
 // were is not seen: that is what a journal is for. Calling it again copies
-// nothing where nothing changed.
+// nothing where nothing changed. A table or a day that fails does not hold up
+// the others.
 func SyncFull(ctx context.Context, source, sink *Database, w schema.Window) (FullResult, error) {
 	var result FullResult
 	if w.From.IsZero() || w.To.IsZero() {
@@ -39,20 +41,25 @@ func SyncFull(ctx context.Context, source, sink *Database, w schema.Window) (Ful
 	if err != nil {
 		return result, fmt.Errorf("sync database %s: %w", source.name, err)
 	}
+	var failures []error
 	for _, name := range tables {
 		table, err := source.GetTable(ctx, name)
 		if err != nil {
-			return result, fmt.Errorf("sync table %s: %w", name, err)
+			failures = append(failures, fmt.Errorf("sync table %s: %w", name, err))
+			continue
 		}
 		f := &fullCopy{copier: copier{SyncRequest: SyncRequest{Source: source, Sink: sink, Table: table}, spare: make(chan []byte, 2)}, result: &result}
 		f.complete()
 		for _, day := range w.Split(shard) {
 			if err := f.day(ctx, day); err != nil {
-				return result, fmt.Errorf("sync table %s of %s: %w", name, day, err)
+				failures = append(failures, fmt.Errorf("sync table %s of %s: %w", name, day, err))
+			}
+			if ctx.Err() != nil {
+				return result, ctx.Err()
 			}
 		}
 	}
-	return result, nil
+	return result, errors.Join(failures...)
 }
 
 // fullCopy copies one table.
@@ -80,12 +87,11 @@ func (f *fullCopy) day(ctx context.Context, day schema.Window) error {
 		}
 	}
 	f.result.Copied += len(differing)
+	var failures []error
 	for _, p := range parts(differing, f.Span) {
-		if err := f.copyPart(ctx, p); err != nil {
-			return err
-		}
+		failures = append(failures, f.copyPart(ctx, p))
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 // fieldSum is what is compared of a field: the number of its values, and the
@@ -144,25 +150,31 @@ func (f *fullCopy) copyPart(ctx context.Context, p *part) error {
 	var streamed, returned tally
 	err := f.pump(ctx, write, func(ctx context.Context, send func(*row) error) error {
 		return f.Source.rows(ctx, f.query(f.Table.Name, p.window, false), f.Table.Name, f.SinkTable, func(r *row) error {
+			if len(p.of(r.at)) == 0 {
+				return fmt.Errorf("the source gives a row outside of %s: %w", p.window, ErrMismatch)
+			}
 			streamed.add(r.hash)
-			return send(r)
+			return f.sendOrSetApart(p, r, send)
 		})
 	})
 	if err != nil {
 		return err
 	}
+	p.setUnsendableApart()
+	for _, r := range p.refused {
+		streamed = streamed.less(tally{1, Digest(r.Hash)})
+	}
 	err = f.Sink.rows(ctx, f.query(f.SinkTable, p.window, false), f.Table.Name, f.SinkTable, func(r *row) error {
-		returned.add(r.hash)
+		if len(p.stale) == 0 || !p.stale[rowKey(r.point(""))] { // else it is what a refused row did not overwrite
+			returned.add(r.hash)
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	f.result.Rows += int(streamed.rows) - len(p.refused)
+	f.result.Rows += int(streamed.rows)
 	f.result.Refused = append(f.result.Refused, p.refused...)
-	for _, refused := range p.refused {
-		streamed = streamed.less(tally{1, Digest(refused.Hash)})
-	}
 	if streamed != returned {
 		return fmt.Errorf("source has %d rows of digest %x in %s, sink returns %d of %x: %w",
 			streamed.rows, uint64(streamed.digest), p.window, returned.rows, uint64(returned.digest), ErrMismatch)

@@ -237,7 +237,13 @@ func following(t time.Time) time.Time {
 func eachEntry(ctx context.Context, db *Database, cluster, table string, w schema.Window, limit int, each func(Entry) error) error {
 	query := Query{From: journalTable, Window: w, Limit: limit, Group: []string{schema.Cluster, tableTag},
 		Where: []Condition{{schema.Cluster, cluster}, {tableTag, table}}}
-	return db.Query(ctx, query, func(p Point) error { return each(entryOf(p)) })
+	return db.Query(ctx, query, func(p Point) error {
+		e := entryOf(p)
+		if e.Cluster != cluster || e.Table != table {
+			return fmt.Errorf("asked for the journal of %s of %s, the source gives an entry of %s of %s: %w", table, cluster, e.Table, e.Cluster, ErrChain)
+		}
+		return each(e)
+	})
 }
 
 // StoreID is the random id of the store that the database is, made when it has

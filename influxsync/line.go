@@ -233,6 +233,26 @@ func checkTagValue[T string | []byte](value T) error {
 	return nil
 }
 
+// unsendableLine shows a row of which no line can be made, whole, as a comment of
+// line protocol: nothing that is sent by mistake.
+func unsendableLine(p Point) string {
+	var b strings.Builder
+	b.WriteString("# " + rowName(p))
+	for _, field := range p.Fields {
+		switch v := field.Value; v.Type {
+		case schema.Integer:
+			fmt.Fprintf(&b, " %q=%di", field.Name, v.Int())
+		case schema.Float:
+			fmt.Fprintf(&b, " %q=%v", field.Name, v.Float())
+		case schema.Boolean:
+			fmt.Fprintf(&b, " %q=%v", field.Name, v.Bool())
+		default:
+			fmt.Fprintf(&b, " %q=%q", field.Name, v.Str())
+		}
+	}
+	return b.String()
+}
+
 // rowName names a row in an error.
 func rowName(p Point) string {
 	var b strings.Builder

@@ -3,6 +3,7 @@ package influxsync
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // LineRefusal is a line that the server does not take.
@@ -12,6 +13,9 @@ type LineRefusal struct {
 	Class  Class
 	Reason string // what the server said
 }
+
+// errUnsendable is a row that was kept without a line, as unsendableLine shows it.
+const errUnsendable = "InfluxDB has no line for this row: mend it at its source, whose next revision replaces it, or discard it"
 
 // LineOf is the row as one line of line protocol, without its newline. The
 // error says why InfluxDB cannot hold it.
@@ -32,23 +36,28 @@ func LineOf(p Point) (string, error) {
 func (d *Database) WriteLines(ctx context.Context, lines []string) ([]LineRefusal, error) {
 	var refused []LineRefusal
 	var batch [][]byte
-	first, size := 0, 0
+	var at []int // where the lines of the batch stand
+	size := 0
 	flush := func() error {
 		list, err := writeLines(ctx, batch, d.post)
 		for _, r := range list {
-			refused = append(refused, LineRefusal{Line: lines[first+r.index], Index: first + r.index, Class: r.class, Reason: r.reason})
+			refused = append(refused, LineRefusal{Line: lines[at[r.index]], Index: at[r.index], Class: r.class, Reason: r.reason})
 		}
-		first, size, batch = first+len(batch), 0, batch[:0]
+		batch, at, size = batch[:0], at[:0], 0
 		return err
 	}
 	for _, line := range lines {
-		if _, err := oneRow(line); err != nil {
+		if _, err := oneRow(line); err != nil && !strings.HasPrefix(line, "#") {
 			return nil, fmt.Errorf("write to %s: %w", d.name, err)
 		}
 	}
-	for _, line := range lines {
+	for i, line := range lines {
+		if strings.HasPrefix(line, "#") {
+			refused = append(refused, LineRefusal{Line: line, Index: i, Class: Malformed, Reason: errUnsendable})
+			continue
+		}
 		row, _ := oneRow(line) // looked at above
-		batch, size = append(batch, row), size+len(row)
+		batch, at, size = append(batch, row), append(at, i), size+len(row)
 		if size < batchBytes {
 			continue
 		}

@@ -77,18 +77,27 @@ type part struct {
 	foreign []Point
 	strays  int // foreign rows, the kept ones included
 	refused []Refused
-	stale   map[string]bool // keys of refused rows, of which the sink may hold an older version
+	// unsendable are rows that no line can hold, of the one who reads.
+	unsendable []unsendable
+	stale      map[string]bool // keys of refused rows, of which the sink may hold an older version
+}
+
+// unsendable is a row that no line can hold.
+type unsendable struct {
+	row Point
+	Refused
 }
 
 // parts cuts the windows where there is a gap, after limit, and at the end of a
-// UTC day: the engine writes the shards of one request in parallel.
+// UTC day: the engine writes the shards of one request in parallel. Windows that
+// overlap are in one part.
 func parts(windows []*copied, limit time.Duration) []*part {
 	var parts []*part
 	for _, w := range windows {
 		window := w.entry.Window
 		last := len(parts) - 1
-		if last < 0 || window.From.After(parts[last].window.To) || window.To.Sub(parts[last].window.From) > limit ||
-			!window.From.Truncate(shard).Equal(parts[last].window.From.Truncate(shard)) {
+		if last < 0 || !window.From.Before(parts[last].window.To) && (!window.From.Equal(parts[last].window.To) ||
+			window.To.Sub(parts[last].window.From) > limit || !window.From.Truncate(shard).Equal(parts[last].window.From.Truncate(shard))) {
 			parts = append(parts, &part{window: window, grain: int64(window.Length()), numbers: make(map[string]int), stale: make(map[string]bool)})
 			last++
 		}
@@ -110,7 +119,7 @@ func parts(windows []*copied, limit time.Duration) []*part {
 func (p *part) of(at int64) []*copied {
 	if p.grain > 0 {
 		i := (at - p.window.From.UnixNano()) / p.grain
-		if at < p.window.From.UnixNano() || int(i) >= len(p.windows) {
+		if at < p.window.From.UnixNano() || i < 0 || i >= int64(len(p.windows)) { // the difference may wrap
 			return nil
 		}
 		return p.windows[i : i+1]

@@ -3,7 +3,6 @@ package influxsync
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -119,13 +118,4 @@ func (c *copier) recycle(lines []byte) {
 	case c.spare <- lines:
 	default:
 	}
-}
-
-// rowKey is what makes two rows one: tags and time.
-func rowKey(p Point) string {
-	var b strings.Builder
-	for _, tag := range p.Tags {
-		b.WriteString(tag.Key + "\x00" + tag.Value + "\x00")
-	}
-	return b.String() + p.Time.UTC().Format(time.RFC3339Nano)
 }

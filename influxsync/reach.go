@@ -2,6 +2,7 @@ package influxsync
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -53,7 +54,10 @@ func (c *copier) writeReach(ctx context.Context, r reach) error {
 	if err != nil {
 		return err
 	}
-	return c.attempt(ctx, line)
+	if err := c.attempt(ctx, line); err != nil {
+		return fmt.Errorf("note how far the copy is to reach, in table %s (a row at time 0: the database must keep rows for ever): %w", reachTable, err)
+	}
+	return nil
 }
 
 // beginEra numbers a new era, before anything is written in it. Until a mark

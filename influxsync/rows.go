@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -58,7 +59,8 @@ type seriesHead struct {
 	tags    []tagPart     // by key, without empty values
 	columns []column      // without the time
 	order   []int         // of the columns, by their names
-	key     []byte        // of a line, with the sink's table
+	sink    string        // table of the lines
+	key     []byte        // of a line, with that table
 	digest  xxhash.Digest // over table and tags
 	checked error         // why no line can be made
 }
@@ -150,6 +152,9 @@ func (r *rowReader) readTags(h *seriesHead) error {
 		if h.texts, tag.value, err = r.text(h.texts); err != nil {
 			return err
 		}
+		if len(h.texts) > 2*models.MaxKeyLength {
+			return fmt.Errorf("a series with more than %d bytes of tags", 2*models.MaxKeyLength)
+		}
 		if tag.value.to > tag.value.from {
 			h.tags = append(h.tags, tag)
 		}
@@ -165,6 +170,9 @@ func (r *rowReader) readColumns(h *seriesHead) (timed bool, err error) {
 	n, err := r.r.ReadArrayHeader()
 	fields := 0
 	same := true
+	if n > maxColumns {
+		return false, fmt.Errorf("a series of %d columns", n)
+	}
 	for i := uint32(0); err == nil && i < n; i++ {
 		name, err := r.name()
 		if err != nil {
@@ -189,7 +197,12 @@ func (r *rowReader) readColumns(h *seriesHead) (timed bool, err error) {
 		for i := range h.columns {
 			h.order = append(h.order, i)
 		}
-		slices.SortStableFunc(h.order, func(a, b int) int { return bytes.Compare(h.columns[a].hashed[8:], h.columns[b].hashed[8:]) })
+		slices.SortStableFunc(h.order, func(a, b int) int { return strings.Compare(h.columns[a].name, h.columns[b].name) })
+		for i := range max(0, len(h.order)-1) {
+			if name := h.columns[h.order[i]].name; name == h.columns[h.order[i+1]].name {
+				return false, fmt.Errorf("column %q is there twice", name)
+			}
+		}
 	}
 	return timed, nil
 }
@@ -206,6 +219,7 @@ func (r *rowReader) begin(h *seriesHead) {
 	content := r.row.content[:0]
 	content = appendCounted(content, r.table)
 	content = binary.LittleEndian.AppendUint64(content, uint64(len(h.tags)))
+	h.sink = r.sink
 	h.key, h.checked = appendTable(h.key[:0], r.sink)
 	for i, tag := range h.tags {
 		key, value := h.text(tag.key), h.text(tag.value)
@@ -220,14 +234,6 @@ func (r *rowReader) begin(h *seriesHead) {
 	}
 	_, _ = h.digest.Write(content) // a hash takes all
 	r.row.content = content[:0]
-	for _, c := range h.columns {
-		if h.checked == nil {
-			h.checked = c.err
-		}
-		if h.checked == nil && len(h.key)+4+len(c.name) > models.MaxKeyLength {
-			h.checked = fmt.Errorf("key longer than %d bytes", models.MaxKeyLength)
-		}
-	}
 }
 
 func appendCounted[T string | []byte](b []byte, text T) []byte {
@@ -282,11 +288,24 @@ func (r *row) digest() {
 
 // appendLine appends the row's line with its newline.
 func (r *row) appendLine(line []byte) ([]byte, error) {
+	start := len(line)
+	line, err := r.line(line)
+	if err != nil {
+		return line[:start], fmt.Errorf("row %s: %w", rowName(r.point(r.series.sink)), errNoLine{err})
+	}
+	return line, nil
+}
+
+// errNoLine says why no line can hold a row.
+type errNoLine struct{ error }
+
+func (e errNoLine) Unwrap() error { return e.error }
+
+func (r *row) line(line []byte) ([]byte, error) {
 	h := r.series
 	if h.checked != nil {
-		return line, fmt.Errorf("row %s: %w", rowName(r.point("")), h.checked)
+		return line, h.checked
 	}
-	start := len(line)
 	line = append(line, h.key...)
 	separator := byte(' ')
 	for _, i := range h.order {
@@ -294,16 +313,23 @@ func (r *row) appendLine(line []byte) ([]byte, error) {
 		if c.null {
 			continue
 		}
+		field := &h.columns[i]
+		if field.err != nil {
+			return line, field.err
+		}
+		if len(h.key)+4+len(field.name) > models.MaxKeyLength {
+			return line, fmt.Errorf("key longer than %d bytes", models.MaxKeyLength)
+		}
 		line = append(line, separator)
 		separator = ','
-		line = append(line, h.columns[i].line...)
+		line = append(line, field.line...)
 		switch c.kind {
 		case schema.Integer:
 			line = append(strconv.AppendInt(line, int64(c.num), 10), 'i')
 		case schema.Float:
 			f := math.Float64frombits(c.num)
 			if math.IsNaN(f) || math.IsInf(f, 0) {
-				return line[:start], fmt.Errorf("row %s: field %s: %v has no representation", rowName(r.point("")), h.columns[i].name, f)
+				return line, fmt.Errorf("field %s: %v has no representation", field.name, f)
 			}
 			line = strconv.AppendFloat(line, f, 'g', -1, 64)
 		case schema.String:
@@ -313,10 +339,10 @@ func (r *row) appendLine(line []byte) ([]byte, error) {
 		}
 	}
 	if separator == ' ' {
-		return line[:start], fmt.Errorf("row %s: no fields", rowName(r.point("")))
+		return line, errors.New("no fields")
 	}
 	if r.at < models.MinNanoTime || r.at > models.MaxNanoTime {
-		return line[:start], fmt.Errorf("row %s: %w", rowName(r.point("")), models.ErrTimeOutOfRange)
+		return line, models.ErrTimeOutOfRange
 	}
 	line = append(line, ' ')
 	line = strconv.AppendInt(line, r.at, 10)

@@ -6,7 +6,8 @@
 // written with, that a row which InfluxDB cannot hold is refused before it is
 // sent, that an answer which ended early is an error, and that a mark only
 // moves past windows whose rows the sink was seen to hold. It keeps no state
-// on disk, never asks for the time and never retries: the caller's loop does.
+// on disk and never asks for the time. It tries nothing again but the writes of a
+// copy: everything else is the caller's loop.
 package influxsync
 
 import (

@@ -99,6 +99,9 @@ func clusterTable(o status.Overview) *table {
 		}
 		if c.LastError != nil {
 			failure = firstLine(c.LastError.Message)
+			if c.NextAttempt != nil && c.NextAttempt.After(o.Now) {
+				failure += " (again in " + humanSpan(c.NextAttempt.Sub(o.Now)) + ")"
+			}
 		}
 		t.add(c.Name, string(c.State), fmt.Sprint(c.Nodes), lag, settled, history, failure)
 	}

@@ -150,6 +150,10 @@ func storeConfig(c Config) tsdb.Config {
 	data.QueryLogEnabled = false
 	data.WALFsyncDelay = 0
 	data.MaxSeriesPerDatabase, data.MaxValuesPerTag = 0, 0
+	// The index's cache of the series of a tag's value loses those that are
+	// added while a query fills it, and queries by that value miss their rows
+	// until it is evicted or the store is opened again.
+	data.SeriesIDSetCacheSize = 0
 	data.CacheSnapshotMemorySize = toml.Size(c.CacheBytes)
 	data.CacheMaxMemorySize = toml.Size(max(256<<20, 4*c.CacheBytes)) // beyond it writes are refused
 	data.CacheSnapshotWriteColdDuration = toml.Duration(5 * time.Minute)

@@ -20,7 +20,8 @@ const maxCompleteness = 400 * 24 * time.Hour
 // atOnce is how much of a long window is compared at once: memory for a month.
 const atOnce = 31 * 24 * time.Hour
 
-// Totals are sums over the tables of minutes, in node-windows; Refused is in rows.
+// Totals are sums over the tables of minutes, in node-windows; Refused and
+// Unexplained are in rows.
 type Totals struct {
 	Expected int   `json:"expected"`
 	Received int   `json:"received"`
@@ -28,10 +29,13 @@ type Totals struct {
 	Rated    int   `json:"rated"`
 	Refused  int64 `json:"refused"` // of all tables
 	Missing  int   `json:"missing"` // Expected - Received
+	// Unexplained are rows of all tables that only the centre has, and that no
+	// change of the follower's store can have left there.
+	Unexplained int64 `json:"unexplained"`
 }
 
 func (t *Totals) add(part registry.Completeness) {
-	t.Refused += part.Refused
+	t.Refused, t.Unexplained = t.Refused+part.Refused, t.Unexplained+part.Unexplained
 	if part.ExpectedBy == "" { // a table of events
 		return
 	}
@@ -40,14 +44,15 @@ func (t *Totals) add(part registry.Completeness) {
 	t.Missing = t.Expected - t.Received
 }
 
-// Complete says whether nothing is missing and no row was refused.
-func (t Totals) Complete() bool { return t.Missing == 0 && t.Refused == 0 }
+// Complete says whether nothing is missing, no row was refused, and none may
+// count twice.
+func (t Totals) Complete() bool { return t.Missing == 0 && t.Refused == 0 && t.Unexplained == 0 }
 
 // Ratio is received by expected with four decimals, rounded down: "1.0000" is
 // complete and nothing else is. It is "" where nothing is expected.
 func (t Totals) Ratio() string {
 	switch {
-	case t.Expected == 0 && t.Refused == 0:
+	case t.Expected == 0 && t.Refused == 0 && t.Unexplained == 0:
 		return ""
 	case t.Complete():
 		return "1.0000"
@@ -66,7 +71,7 @@ type Completeness struct {
 	To       time.Time  `json:"to"`
 	Settled  *time.Time `json:"settled"`
 	Totals   `json:"totals"`
-	Complete bool                    `json:"complete"` // nothing is missing, no row was refused
+	Complete bool                    `json:"complete"` // nothing is missing, no row was refused, none may count twice
 	Eras     []registry.Era          `json:"eras,omitempty"`
 	Quarters []registry.Completeness `json:"quarters"` // by table and quarter, or folded day
 }

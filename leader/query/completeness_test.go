@@ -134,7 +134,9 @@ func TestRatio(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", totals, got, want)
 		}
 	}
-	if got := (Totals{Expected: 3, Received: 3, Refused: 1}).Ratio(); got != "0.9999" {
-		t.Errorf("with a row refused: %s", got)
+	for name, totals := range map[string]Totals{"a row refused": {Expected: 3, Received: 3, Refused: 1}, "a row that may count twice": {Expected: 3, Received: 3, Unexplained: 1}} {
+		if got := totals.Ratio(); got != "0.9999" || totals.Complete() {
+			t.Errorf("with %s: %s, complete %v", name, got, totals.Complete())
+		}
 	}
 }

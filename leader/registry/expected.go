@@ -3,6 +3,8 @@ package registry
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"slices"
 	"sort"
 	"time"
@@ -107,14 +109,16 @@ func expectationOf(by string, there []presence, numbers numbering) expectation {
 }
 
 // watched are the nodes that the cluster's own objects tell of, each from when
-// it joined until it left.
+// it joined until it left. A new store tells anew of every node that is there: of
+// which it does not, that left while there was none.
 func watched(ctx context.Context, q queryer, cluster string) ([]presence, error) {
 	newest := make(map[string]int) // by UID
 	var there []presence
+	var told []int64 // when each was last told of
 	err := each(ctx, q, func(scan func(...any) error) error {
 		var name, uid string
-		var from, to int64
-		if err := scan(&name, &uid, &from, &to); err != nil {
+		var at, from, to int64
+		if err := scan(&name, &uid, &at, &from, &to); err != nil {
 			return err
 		}
 		if to == 0 {
@@ -124,12 +128,60 @@ func watched(ctx context.Context, q queryer, cluster string) ([]presence, error)
 		if !known {
 			i = len(there)
 			newest[uid] = i
-			there = append(there, presence{span{from: from}, name})
+			there, told = append(there, presence{span{from: from}, name}), append(told, at)
 		}
-		there[i].from, there[i].to = min(there[i].from, from), to
+		there[i].from, there[i].to, told[i] = min(there[i].from, from), to, max(told[i], at)
 		return nil
-	}, "SELECT name, uid, valid_from, valid_to FROM kube_object WHERE cluster = ? AND kind = ? ORDER BY valid_from, time", cluster, kindNode)
-	return there, err
+	}, "SELECT name, uid, time, valid_from, valid_to FROM kube_object WHERE cluster = ? AND kind = ? ORDER BY valid_from, time", cluster, kindNode)
+	if err != nil || len(there) == 0 {
+		return there, err
+	}
+	anew, err := toldAnew(ctx, q, cluster)
+	if err != nil {
+		return nil, err
+	}
+	for i := range there {
+		if told[i] < anew && there[i].to > anew {
+			there[i].to = anew
+		}
+	}
+	return there, nil
+}
+
+// toldAnew is the start of the first window in which the cluster's present store
+// told of objects; always where it never had another one.
+func toldAnew(ctx context.Context, q queryer, cluster string) (int64, error) {
+	var store string
+	err := q.QueryRowContext(ctx, "SELECT store FROM era WHERE cluster = ? AND tbl = ? AND former_store NOT IN ('', store) ORDER BY began_at DESC LIMIT 1",
+		cluster, schema.Object.Name).Scan(&store)
+	if errors.Is(err, sql.ErrNoRows) {
+		return always, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var loose sql.NullInt64
+	err = q.QueryRowContext(ctx, "SELECT min(window_from) FROM ledger WHERE cluster = ? AND tbl = ? AND store = ?",
+		cluster, schema.Object.Name, store).Scan(&loose)
+	if err != nil {
+		return 0, err
+	}
+	first := int64(forever)
+	if loose.Valid {
+		first = loose.Int64
+	}
+	err = eachFolded(ctx, q, cluster, schema.Object.Name, span{from: 0, to: first}, func(_ int64, rows []ledgerRow) error {
+		for _, e := range rows {
+			if e.store == store {
+				first = min(first, e.from)
+			}
+		}
+		return nil
+	})
+	if first == forever {
+		first = always // it has told of nothing yet
+	}
+	return first, err
 }
 
 // described are the cluster's nodes in the fleet.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"testing"
 	"time"
@@ -239,5 +240,55 @@ func TestAuditedAndRated(t *testing.T) {
 		for _, d := range list {
 			done(t, r, d, "f")
 		}
+	}
+}
+
+// TestANewStoreTellsOfItsNodesAnew: a node that left while the follower's store
+// was lost is not missing for ever.
+func TestANewStoreTellsOfItsNodesAnew(t *testing.T) {
+	r, clk := open(t)
+	describe(t, r)
+	at := func(minute int) time.Time { return noon.Add(time.Duration(minute) * time.Minute) }
+	tell := func(store string, when time.Time, nodes ...string) {
+		t.Helper()
+		var points []influxsync.Point
+		for _, n := range nodes {
+			points = append(points, influxsync.NewPoint("object", map[string]string{"cluster": "alpha", "kind": "Node", "name": n, "uid": n},
+				map[string]influxsync.Value{"spec": influxsync.Str("{}"), "reason": influxsync.Str("added"),
+					"valid_from": influxsync.Int(noon.UnixNano()), "valid_to": influxsync.Int(0)}, when))
+		}
+		if err := r.PutObjects(t.Context(), points); err != nil {
+			t.Fatal(err)
+		}
+		w := influxsync.Confirmed{Entry: influxsync.Entry{Cluster: "alpha", Table: "object", Window: schema.WindowAt(when, schema.Minute), Revision: 1, Time: when}}
+		take(t, r, "object", store, []influxsync.Confirmed{w})
+	}
+	tell("s1", noon.Add(time.Second), "n1", "n2")
+	take(t, r, "node", "s1", minutesOf("node", 0, 20, "n1", "n2"))
+	clk.Set(at(31))
+	tell("s2", at(30).Add(time.Second), "n1")
+	take(t, r, "node", "s2", minutesOf("node", 30, 60, "n1"))
+	window := schema.Window{From: noon, To: at(60)}
+	clk.Set(at(63))
+	want := []string{"12:20-12:30 era"}
+	if diff := cmp.Diff(want, gapsOf(t, r, "node", window)); diff != "" {
+		t.Error(diff)
+	}
+	for _, table := range []string{"node", "object"} { // the same when the days are folded
+		if err := r.write(t.Context(), ordered, func(tx *sql.Tx) error {
+			_, _, err := fold(t.Context(), tx, "alpha", table, dayOf(nanos(noon)))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, gapsOf(t, r, "node", window)); diff != "" {
+		t.Error(diff)
+	}
+	clk.Set(at(65))
+	tell("s2", at(64), "n2") // it was there all the time, and is told of late
+	want = []string{"12:20-12:30 era", "12:30-13:00 n2 node-silent"}
+	if diff := cmp.Diff(want, gapsOf(t, r, "node", window)); diff != "" {
+		t.Error(diff)
 	}
 }

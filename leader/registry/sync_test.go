@@ -320,3 +320,38 @@ func TestKubeObjects(t *testing.T) {
 		t.Errorf("forgotten: %v", err)
 	}
 }
+
+// TestUnexplainedRowsAreAGap: rows that only the centre has are shown, where no
+// era of the follower's store explains them.
+func TestUnexplainedRowsAreAGap(t *testing.T) {
+	r, _ := open(t)
+	for i, unexplained := range []bool{false, true} {
+		at := noon.Add(time.Duration(i) * time.Minute)
+		w := entry(at, 1, 10)
+		w.Extra, w.Unexplained = 2, unexplained
+		if err := r.Received(t.Context(), "alpha", "pod", Receipt{Mark: influxsync.Mark{Store: "s", Time: at, Era: 1}, Windows: []influxsync.Confirmed{w}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parts, err := r.Completeness(t.Context(), "alpha", hours(0, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []Gap
+	extra := int64(0)
+	for _, part := range parts {
+		extra += part.Extra
+		for _, gap := range part.Missing {
+			if gap.Reason == GapUnexplained {
+				found = append(found, gap)
+			}
+		}
+	}
+	if len(found) != 1 || !found[0].From.Equal(noon.Add(time.Minute)) || found[0].Message != "2 rows" || extra != 4 {
+		t.Errorf("gaps %+v, %d extra rows; want the second minute's", found, extra)
+	}
+	ledger, err := r.Ledger(t.Context(), "alpha", "pod", hours(0, 1))
+	if err != nil || len(ledger) != 2 || ledger[0].Unexplained != 0 || ledger[1].Unexplained != 2 || ledger[1].Era != 1 {
+		t.Errorf("%+v, %v", ledger, err)
+	}
+}
