@@ -22,28 +22,6 @@ var (
 	tell      = flag.Bool("chaos.tell", false, "print each schedule's plan and the faults that struck")
 )
 
-// memoryDir is where files live in memory, if there is one with room.
-const (
-	memoryDir  = "/dev/shm"
-	memoryRoom = 2 << 30
-)
-
-// tempDir is a directory of the test's own: in memory if that can be, for each
-// schedule makes some hundred files.
-func tempDir(t *testing.T) string {
-	t.Helper()
-	var room syscall.Statfs_t
-	if err := syscall.Statfs(memoryDir, &room); err != nil || room.Bavail*uint64(room.Bsize) < memoryRoom {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(memoryDir, "accumulus-chaos-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // workers run schedules side by side.
 const workers = 2
 

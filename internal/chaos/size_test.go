@@ -1,6 +1,10 @@
 package chaos
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
 
 // TestSize: each schedule is as large as it has to be.
 func TestSize(t *testing.T) {
@@ -23,7 +27,7 @@ func TestSize(t *testing.T) {
 			}
 		}
 		end := p.window(p.windows).From
-		if len(p.tables) < 3 || len(rows) < leastRows || end.Sub(p.start) < 30*60e9 || end.Truncate(day).Equal(p.start.Truncate(day)) {
+		if len(p.tables) < 3 || len(rows) < leastRows || end.Sub(p.start) < 2*schema.Quarter || end.Truncate(day).Equal(p.start.Truncate(day)) {
 			t.Errorf("schedule %d: %d tables, %d rows, windows from %s to %s", seed, len(p.tables), len(rows), p.start, end)
 		}
 		if pulls < 2 {
