@@ -131,7 +131,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		described.State = status.Unreachable
 	case settled.IsZero():
 		described.State = status.Waiting
-	case now.Sub(settled) > lagging:
+	case now.Sub(settled) > lagging+time.Duration(cluster.PullInterval):
 		described.State = status.Lagging
 	}
 	return described, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/spf13/cobra"
@@ -82,6 +83,7 @@ func newClusterAdd(a *app) *cobra.Command {
 	flags.StringVar(&spec.ClientCertFile, "client-cert-file", "", "certificate that the leader shows, on its machine, PEM; with --client-key-file")
 	flags.StringVar(&spec.ClientKeyFile, "client-key-file", "", "its key, PEM")
 	flags.StringVar(&spec.HeaderFile, "header-file", "", `file on the leader's machine with lines "Name: value", sent with each request, for a proxy on the way`)
+	flags.DurationVar((*time.Duration)(&spec.PullInterval), "pull-interval", 0, "least time between two pulls: more minutes at once cost the follower less (0 = each tick)")
 	flags.BoolVar(&spec.Compress, "compress", false, "pack rows with gzip, for a slow link: it costs the follower CPU")
 	_ = command.MarkFlagRequired("url") // the flag was just added
 	return command

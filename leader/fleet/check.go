@@ -44,6 +44,9 @@ func (c Cluster) check(report reporter) {
 	if c.ClientKeyFile != "" && c.ClientCertFile == "" {
 		report("clientCertFile", "is empty, but clientKeyFile is given: give both or none")
 	}
+	if d := time.Duration(c.PullInterval); d < 0 || d > time.Hour {
+		report("pullInterval", "must lie between 0 and 1h")
+	}
 	if c.ClientCertFile != "" && strings.HasPrefix(c.URL, "http:") {
 		report("clientCertFile", "needs a url that begins with https")
 	}

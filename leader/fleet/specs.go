@@ -34,6 +34,9 @@ type Cluster struct {
 	HeaderFile     string `json:"headerFile,omitempty"` // lines "Name: value", sent with each request
 
 	Compress bool `json:"compress,omitempty"` // for a slow link: costs the follower CPU
+	// PullInterval is the least time between two pulls; 0 is each tick. Several
+	// minutes at once cost the follower much less than each by itself.
+	PullInterval Duration `json:"pullInterval,omitzero"`
 }
 
 // Idle policies of a box: how the energy of its idle nodes is shared.

@@ -20,7 +20,7 @@ type past struct {
 	doubtful bool  // it failed, or was a straggler
 	failures int   // one after another; a refusal counts as several
 	next     time.Time
-	spec     fleet.Cluster // with which it failed
+	spec     fleet.Cluster // with which it failed, or rests
 }
 
 // due says whether the cluster's turn has come at a moment. One that was changed
@@ -40,6 +40,9 @@ func (m *Manager) outcome(phase string, cluster fleet.Cluster, err error, stragg
 	p.doubtful = straggled || err != nil
 	if err == nil {
 		p.failures, p.next, p.spec = 0, time.Time{}, fleet.Cluster{}
+		if rest := time.Duration(cluster.PullInterval); phase == pulling && rest > 0 {
+			p.next, p.spec = now.Add(rest-m.config.Interval/2), cluster // slots are not exact
+		}
 	} else {
 		distance := m.config.Interval
 		p.failures++

@@ -399,3 +399,35 @@ func TestPlacesByRank(t *testing.T) {
 		t.Error("the place was lost")
 	}
 }
+
+// TestPullInterval: a cluster that is to be pulled every five minutes rests
+// after a pull that succeeded, and not after a push; what it pushes it gets at
+// each slot.
+func TestPullInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := loop(Config{})
+		cluster := fleet.Cluster{Name: "c", PullInterval: fleet.Duration(5 * time.Minute)}
+		due := func(phase string) bool {
+			well, _ := m.inTurn(phase, []fleet.Cluster{cluster})
+			return len(well) == 1
+		}
+		pulls := 0
+		for range 41 { // slots: 10 minutes
+			if due(pulling) {
+				pulls++
+				m.outcome(pulling, cluster, nil, false)
+			}
+			if !due(pushing) {
+				t.Fatal("its push rests, too")
+			}
+			m.outcome(pushing, cluster, nil, false)
+			if next := m.Contact("c").NextAttempt; !next.IsZero() {
+				t.Fatalf("it is said to fail until %s", next)
+			}
+			_ = m.clock.Sleep(t.Context(), m.config.Interval)
+		}
+		if pulls != 3 {
+			t.Errorf("%d pulls in 10 minutes, want one each 5 minutes and the first", pulls)
+		}
+	})
+}

@@ -28,7 +28,9 @@ func (m *Manager) Contact(cluster string) Contact {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	contact := m.known[cluster]
-	contact.NextAttempt = m.past[turn{pulling, cluster}].next
+	if past := m.past[turn{pulling, cluster}]; past.failures > 0 {
+		contact.NextAttempt = past.next
+	}
 	return contact
 }
 

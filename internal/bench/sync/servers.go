@@ -45,6 +45,7 @@ logging-enabled = false
 dir = %q
 wal-dir = %q
 index-version = "tsi1"
+series-id-set-cache-size = 0
 query-log-enabled = false
 cache-snapshot-write-cold-duration = "24h"
 [http]
