@@ -249,6 +249,16 @@ func (h *harness) reset(ctx context.Context, s stage) error {
 		if err := t.send(ctx, h.sink, sinkDB, s.before, s.from); err != nil {
 			return err
 		}
+		if s.from == 0 {
+			continue
+		}
+		// As Sync would have left it: otherwise the mark is of a sink that lost its rows.
+		e := s.journals[t.Name][s.from-1]
+		reach := influxsync.NewPoint("reach", map[string]string{schema.Cluster: cluster, "table": t.Name}, map[string]influxsync.Value{
+			"era": influxsync.Int(0), "store": influxsync.Str(h.stores[s.set.name]), "at": influxsync.Int(e.Time.UnixNano()), "hash": influxsync.Str(e.Hash)}, time.Unix(0, 0))
+		if err := h.sink.Database(sinkDB).Write(ctx, []influxsync.Point{reach}); err != nil {
+			return err
+		}
 	}
 	if err := h.settle(ctx); err != nil {
 		return err
