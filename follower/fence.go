@@ -96,16 +96,23 @@ func (f *fence) raise(ctx context.Context, number int64) error {
 	return nil
 }
 
-// fenceOf is the number that a request carries.
-func fenceOf(r *http.Request) (int64, error) {
+// fenceAhead is how far a number may lie ahead: numbers are times of start.
+const fenceAhead = 24 * time.Hour
+
+// fenceOf is the number that a request carries. One that no leader can have had
+// by now is refused: it would keep out every leader to come.
+func fenceOf(r *http.Request, now time.Time) (int64, error) {
 	const want = "send the leader's fence number, a decimal integer of at least 1, with each write"
 	given := r.Header.Values(schema.FenceHeader)
 	if len(given) != 1 {
 		return 0, fmt.Errorf("the header %s is given %d times: %s", schema.FenceHeader, len(given), want)
 	}
 	number, err := strconv.ParseInt(given[0], 10, 64)
-	if err != nil || number < 1 {
+	if err != nil || number < 1 || strconv.FormatInt(number, 10) != given[0] {
 		return 0, fmt.Errorf("the header %s is %q: %s", schema.FenceHeader, given[0], want)
+	}
+	if latest := now.Add(fenceAhead); number > latest.UnixNano() {
+		return 0, fmt.Errorf("the header %s is %d, a start at %s: look at the leader's clock", schema.FenceHeader, number, time.Unix(0, number).UTC().Format(time.RFC3339))
 	}
 	return number, nil
 }

@@ -194,7 +194,7 @@ func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "times are in nanoseconds")
 		return
 	}
-	number, err := fenceOf(r)
+	number, err := fenceOf(r, f.clock.Now())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return

@@ -114,6 +114,9 @@ func cpu() time.Duration {
 // what was settled, has lost nothing, and its ledger is right.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
+	if *schedules < 1 {
+		t.Fatalf("-chaos.n is %d: run one schedule at least", *schedules)
+	}
 	sums := runAll(t, *firstSeed, *schedules, false, variant{})
 	sums.report(t)
 }

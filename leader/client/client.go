@@ -78,7 +78,9 @@ func New(config Config) (*Client, error) {
 	if config.Timeout == 0 {
 		config.Timeout = 2 * time.Minute
 	}
-	return &Client{base: base, token: token, http: &http.Client{Transport: transport, Timeout: config.Timeout}}, nil
+	return &Client{base: base, token: token, http: &http.Client{Transport: transport, Timeout: config.Timeout,
+		// A redirect would make a GET of what was to change something.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
 func readToken(path string) (api.Secret, error) {
@@ -184,7 +186,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 		return nil, "", &UnreachableError{Server: c.base.String(), Err: fmt.Errorf("the answer broke off: %w", err)}
 	}
 	media, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")) // "" is as good as a broken one
-	if answer.StatusCode < 400 {
+	if answer.StatusCode < 300 {
 		return text, media, nil
 	}
 	failure := &Error{token: c.token != "", Problem: api.Problem{Status: answer.StatusCode, Title: answer.Status}}
@@ -255,8 +257,22 @@ func (c *Client) Boxes(ctx context.Context, window string) (query.BoxAnswer, err
 // Completeness asks what arrived of a cluster.
 func (c *Client) Completeness(ctx context.Context, cluster, window string) (query.Completeness, error) {
 	var answer query.Completeness
-	err := c.get(ctx, "/api/v1/clusters/"+url.PathEscape(cluster)+"/completeness", url.Values{"window": {window}}, &answer)
+	path, err := clusterPath(cluster)
+	if err != nil {
+		return answer, err
+	}
+	err = c.get(ctx, path+"/completeness", url.Values{"window": {window}}, &answer)
 	return answer, err
+}
+
+// clusterPath is where a cluster is. A name that could lead elsewhere is refused
+// before anything is asked.
+func clusterPath(name string) (string, error) {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r != '-' && r != '.' && (r < 'a' || r > 'z') && (r < '0' || r > '9') }) ||
+		strings.Trim(name, ".") == "" {
+		return "", fmt.Errorf("cluster %q: a name has small letters, digits, - and . only; `accumulus cluster list` shows those that there are", name)
+	}
+	return "/api/v1/clusters/" + name, nil
 }
 
 // Objects asks for the objects of a kind, "all" for every kind, and for one
@@ -294,13 +310,21 @@ func (c *Client) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	if err != nil {
 		return fmt.Errorf("write cluster %s: %w", name, err)
 	}
-	_, _, err = c.Do(ctx, http.MethodPut, "/api/v1/clusters/"+url.PathEscape(name), nil, body)
+	path, err := clusterPath(name)
+	if err != nil {
+		return err
+	}
+	_, _, err = c.Do(ctx, http.MethodPut, path, nil, body)
 	return err
 }
 
 // RemoveCluster removes a cluster; its history is kept.
 func (c *Client) RemoveCluster(ctx context.Context, name string) error {
-	_, _, err := c.Do(ctx, http.MethodDelete, "/api/v1/clusters/"+url.PathEscape(name), nil, nil)
+	path, err := clusterPath(name)
+	if err != nil {
+		return err
+	}
+	_, _, err = c.Do(ctx, http.MethodDelete, path, nil, nil)
 	return err
 }
 

@@ -1,10 +1,14 @@
 package client
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
 func TestTokenFileThatHoldsNone(t *testing.T) {
@@ -30,5 +34,29 @@ func TestTokenFileThatHoldsNone(t *testing.T) {
 		if err != nil && (!strings.Contains(err.Error(), path) || test.text != "" && strings.Contains(err.Error(), test.text)) {
 			t.Errorf("%s: %v: want the file's name and nothing of its content", name, err)
 		}
+	}
+}
+
+// TestClusterNamesLeadNowhereElse: a name that would be another address is
+// refused before anything is asked, and a redirect is no success.
+func TestClusterNamesLeadNowhereElse(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
+	}))
+	defer server.Close()
+	c, err := New(Config{Server: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", ".", "..", "x/../edge-a", "a?b", "a#b", "a%2fb", "Ä"} {
+		_, err := c.Completeness(t.Context(), name, "")
+		if add, remove := c.AddCluster(t.Context(), name, fleet.Cluster{}), c.RemoveCluster(t.Context(), name); err == nil || add == nil || remove == nil || asked > 0 {
+			t.Errorf("%q: %v, %v, %v, asked %d times", name, err, add, remove, asked)
+		}
+	}
+	if err := c.RemoveCluster(t.Context(), "edge-a"); err == nil || asked != 1 {
+		t.Errorf("a redirect: %v, asked %d times", err, asked)
 	}
 }

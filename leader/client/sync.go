@@ -38,7 +38,11 @@ func (c *Client) Discard(ctx context.Context, request api.DiscardRequest) (int64
 // waits for the end of it.
 func (c *Client) Audit(ctx context.Context, cluster string, values url.Values) (audit.Report, error) {
 	var answer audit.Report
-	err := c.post(ctx, "/api/v1/clusters/"+url.PathEscape(cluster)+"/audit", values, nil, &answer)
+	path, err := clusterPath(cluster)
+	if err != nil {
+		return answer, err
+	}
+	err = c.post(ctx, path+"/audit", values, nil, &answer)
 	return answer, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"sync"
 )
 
@@ -53,7 +52,7 @@ func (c *connections) current() (*http.Transport, error) {
 		if file.path == "" {
 			continue
 		}
-		text, err := os.ReadFile(file.path)
+		text, err := readFile(file.path)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", file.field, err)
 		}

@@ -72,21 +72,31 @@ func NewPool(clk clock.Clock) *Pool { return &Pool{clock: clk, known: make(map[s
 // Get is the connection to a cluster's follower. Errors: a file that cannot be
 // read, a URL that is none.
 func (p *Pool) Get(cluster fleet.Cluster) (*Follower, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	held, ok := p.known[cluster.Name]
-	if ok && held.spec == cluster {
+	if held, ok := p.held(cluster.Name); ok && held.spec == cluster {
 		return held.follower, nil
 	}
-	follower, err := p.connect(cluster)
+	follower, err := p.connect(cluster) // reads files: nobody else waits for it
 	if err != nil {
 		return nil, fmt.Errorf("reach the follower of %s: %w", cluster.Name, err)
 	}
-	if ok {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held, ok := p.known[cluster.Name]
+	switch {
+	case ok && held.spec == cluster: // somebody was faster
+		return held.follower, nil
+	case ok:
 		held.follower.http.CloseIdleConnections()
 	}
 	p.known[cluster.Name] = entry{cluster, follower}
 	return follower, nil
+}
+
+func (p *Pool) held(cluster string) (entry, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held, ok := p.known[cluster]
+	return held, ok
 }
 
 func (p *Pool) connect(cluster fleet.Cluster) (*Follower, error) {

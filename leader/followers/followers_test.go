@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,4 +349,24 @@ func TestStatusCancelled(t *testing.T) {
 			t.Error("it goes on")
 		}
 	})
+}
+
+// TestFilesThatAreNone: a pipe or a device in the place of a file is an error,
+// not a wait without end, and nobody waits for the cluster that has it.
+func TestFilesThatAreNone(t *testing.T) {
+	pool := NewPool(clock.NewManual(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)))
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, "/dev/zero", t.TempDir()} {
+		for name, cluster := range map[string]fleet.Cluster{
+			"tokenFile": {TokenFile: path}, "headerFile": {HeaderFile: path}, "caFile": {CAFile: path},
+		} {
+			cluster.Name, cluster.URL = name, "https://follower.example"
+			if _, err := pool.Get(cluster); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "no regular file") {
+				t.Errorf("%s %s: %v", name, path, err)
+			}
+		}
+	}
 }

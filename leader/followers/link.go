@@ -62,7 +62,7 @@ func (l *link) CloseIdleConnections() {
 func (l *link) dress(header http.Header) error {
 	header.Set("Date", l.clock.Now().Format(http.TimeFormat))
 	if l.token != "" {
-		token, err := os.ReadFile(l.token)
+		token, err := readFile(l.token)
 		if err != nil {
 			return fmt.Errorf("read tokenFile: %w", err)
 		}
@@ -71,7 +71,7 @@ func (l *link) dress(header http.Header) error {
 	if l.headers == "" {
 		return nil
 	}
-	text, err := os.ReadFile(l.headers)
+	text, err := readFile(l.headers)
 	if err != nil {
 		return fmt.Errorf("read headerFile: %w", err)
 	}
@@ -83,6 +83,22 @@ func (l *link) dress(header http.Header) error {
 		header.Add(field.name, field.value)
 	}
 	return nil
+}
+
+// maxFile bounds a file of a link, in bytes.
+const maxFile = 1 << 20
+
+// readFile reads a file of a link. One that is none but a pipe or a device would
+// hold up whoever reads it for ever, or never end.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is no regular file of at most %d bytes", path, maxFile)
+	}
+	return os.ReadFile(path)
 }
 
 type headerField struct{ name, value string }

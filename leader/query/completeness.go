@@ -212,6 +212,9 @@ func (c ClusterCompleteness) String() string {
 	if c.Refused > 0 {
 		text += fmt.Sprintf(", %d rows were refused", c.Refused)
 	}
+	if c.Unexplained > 0 {
+		text += fmt.Sprintf(", %d rows may count twice", c.Unexplained)
+	}
 	return text
 }
 

@@ -100,6 +100,11 @@ func TestExportTellsWhatIsMissing(t *testing.T) {
 	if !errors.As(err, &incomplete) || len(incomplete.Clusters) != 1 || incomplete.Clusters[0].Cluster != "edge-b" || len(incomplete.Gaps) != 3 {
 		t.Errorf("required: %v", err)
 	}
+	for _, period := range []string{"month", "2026-12", "2031-01"} { // it goes on, or has not begun
+		if _, err := f.Export(f.ctx, ExportRequest{Period: period, RequireComplete: true}); !errors.As(err, &incomplete) {
+			t.Errorf("required of %s: %v", period, err)
+		}
+	}
 	if _, err := f.Export(f.ctx, ExportRequest{Period: window(0, 14), RequireComplete: true}); err != nil {
 		t.Errorf("of a complete part: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -27,9 +28,16 @@ type IncompleteError struct {
 	Period   string
 	Clusters []ClusterCompleteness // the incomplete ones
 	Gaps     []Gap
+	// Ends is when the period ends, where that is later than Settled, up to which
+	// all clusters have told.
+	Ends, Settled time.Time
 }
 
 func (e *IncompleteError) Error() string {
+	if !e.Ends.IsZero() {
+		return fmt.Sprintf("the period %s ends at %s, and what is here is settled until %s: ask again when it has ended",
+			e.Period, e.Ends.Format(time.RFC3339), e.Settled.Format(time.RFC3339))
+	}
 	return fmt.Sprintf("the period %s is incomplete for %d clusters", e.Period, len(e.Clusters))
 }
 
@@ -99,6 +107,15 @@ func (e Export) WriteCSV(to io.Writer) error {
 	return out.Error()
 }
 
+// endOf is the end of a period, that of a month or day which goes on too: its
+// window is cut at what is settled.
+func endOf(period string, w schema.Window, settled time.Time) time.Time {
+	if whole, ok := calendar(strings.TrimSpace(period), settled.UTC()); ok {
+		return whole.To
+	}
+	return w.To
+}
+
 // Export rates a period. The lines of a customer's namespace in a cluster add
 // up to the cost of the same row of Usage (aggregate customer, cluster,
 // namespace), to the last digit. It is showback: nothing is closed by it.
@@ -118,6 +135,9 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	}
 	if request.RequireComplete && !export.Complete {
 		return Export{}, &IncompleteError{Period: request.Period, Clusters: export.Incomplete(), Gaps: export.Gaps}
+	}
+	if end := endOf(request.Period, w, settled); request.RequireComplete && end.After(settled) {
+		return Export{}, &IncompleteError{Period: request.Period, Ends: end, Settled: settled}
 	}
 	keys := []Key{Customer, Cluster, Namespace}
 	table, err := e.tally(ctx, Request{Aggregate: keys}, w)
