@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,24 +38,12 @@ func newFindings(registerer prometheus.Registerer) (*prometheus.GaugeVec, error)
 // runAudits audits, without repair, the UTC day before each scheduled moment,
 // until ctx ends.
 func (l *Leader) runAudits(ctx context.Context) error {
-	if l.config.Audits.Schedule == "" {
-		<-ctx.Done()
-		return nil
-	}
-	schedule, err := cron.ParseStandard(l.config.Audits.Schedule)
-	if err != nil {
-		return err
-	}
-	for {
-		next := schedule.Next(l.clock.Now())
-		if err := clock.At(ctx, l.clock, next); err != nil {
-			return nil // the end of ctx is the way to stop
-		}
-		today := next.UTC().Truncate(24 * time.Hour)
+	return l.onSchedule(ctx, l.config.Audits.Schedule, func(at time.Time) {
+		today := at.UTC().Truncate(24 * time.Hour)
 		if err := l.AuditAll(ctx, schema.Window{From: today.AddDate(0, 0, -1), To: today}); err != nil && ctx.Err() == nil {
 			l.log.Error("audits failed", "err", err)
 		}
-	}
+	})
 }
 
 // AuditAll audits a window of every cluster, one after the other, logs what does

@@ -36,11 +36,25 @@ func (c ExportConfig) Validate() error {
 // runExports writes the export of the month that the last minute before each
 // scheduled moment lies in, until ctx ends.
 func (l *Leader) runExports(ctx context.Context) error {
-	if l.config.Exports.Schedule == "" {
+	return l.onSchedule(ctx, l.config.Exports.Schedule, func(at time.Time) {
+		period := at.Add(-time.Minute).Format("2006-01")
+		path, err := l.WriteExport(ctx, period)
+		if err != nil {
+			l.log.Error("export failed", "period", period, "err", err)
+			return
+		}
+		l.log.Info("export written", "period", period, "path", path)
+	})
+}
+
+// onSchedule calls do at each moment of a cron schedule, until ctx ends; never
+// for "".
+func (l *Leader) onSchedule(ctx context.Context, spec string, do func(at time.Time)) error {
+	if spec == "" {
 		<-ctx.Done()
 		return nil
 	}
-	schedule, err := cron.ParseStandard(l.config.Exports.Schedule)
+	schedule, err := cron.ParseStandard(spec)
 	if err != nil {
 		return err
 	}
@@ -49,13 +63,7 @@ func (l *Leader) runExports(ctx context.Context) error {
 		if err := clock.At(ctx, l.clock, next); err != nil {
 			return nil // the end of ctx is the way to stop
 		}
-		period := next.Add(-time.Minute).Format("2006-01")
-		path, err := l.WriteExport(ctx, period)
-		if err != nil {
-			l.log.Error("export failed", "period", period, "err", err)
-			continue
-		}
-		l.log.Info("export written", "period", period, "path", path)
+		do(next)
 	}
 }
 

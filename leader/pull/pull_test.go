@@ -240,20 +240,36 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	if result := c.pull(f); result.Windows != 3 || c.mark(schema.NodeMinute) == (influxsync.Mark{}) {
 		t.Errorf("next pull: %+v", result)
 	}
-	// Control: a mark past what was copied loses the rows for good.
-	settle(f, "a", minutes(3, 4), "n1")
-	entries, err := influxsync.ReadJournal(t.Context(), f.Store.Database(schema.MinuteDB), "a", schema.NodeMinute.Name, time.Time{}, 0)
-	if err != nil {
-		t.Fatal(err)
+	ahead := func() influxsync.Mark {
+		entries, err := influxsync.ReadJournal(t.Context(), f.Store.Database(schema.MinuteDB), "a", schema.NodeMinute.Name, time.Time{}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := entries[len(entries)-1]
+		mark := influxsync.Mark{Store: c.mark(schema.NodeMinute).Store, Time: last.Time, Hash: last.Hash, Era: c.mark(schema.NodeMinute).Era}
+		if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, registry.Receipt{Mark: mark}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return mark
 	}
-	last := entries[len(entries)-1]
-	ahead := influxsync.Mark{Store: c.mark(schema.NodeMinute).Store, Time: last.Time, Hash: last.Hash}
-	if err := c.books.Received(t.Context(), "a", schema.NodeMinute.Name, registry.Receipt{Mark: ahead}, nil); err != nil {
+	// A mark past what the centre was meant to hold is noticed.
+	settle(f, "a", minutes(3, 4), "n1")
+	ahead()
+	c.pull(f)
+	if n := c.rows(schema.NodeMinute, "a"); n != 4 {
+		t.Errorf("%d rows with the mark ahead of the copy, want all 4", n)
+	}
+	// Control: where the centre says that it holds them, the rows are lost.
+	settle(f, "a", minutes(4, 5), "n1")
+	mark := ahead()
+	reach := influxsync.NewPoint("reach", map[string]string{schema.Cluster: "a", "table": schema.NodeMinute.Name}, map[string]influxsync.Value{
+		"era": influxsync.Int(mark.Era), "store": influxsync.Str(mark.Store), "at": influxsync.Int(mark.Time.UnixNano()), "hash": influxsync.Str(mark.Hash)}, time.Unix(0, 0))
+	if err := c.centre.Database(schema.MinuteDB).Write(t.Context(), []influxsync.Point{reach}); err != nil {
 		t.Fatal(err)
 	}
 	c.pull(f)
-	if n := c.rows(schema.NodeMinute, "a"); n != 3 {
-		t.Errorf("control: %d rows with the mark ahead of the copy, want the fourth lost", n)
+	if n := c.rows(schema.NodeMinute, "a"); n != 4 {
+		t.Errorf("control: %d rows with mark and reach ahead of the copy, want the fifth lost", n)
 	}
 }
 
