@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,18 @@ type syncing func(context.Context, influxsync.SyncRequest) (influxsync.SyncResul
 type turn struct {
 	weather
 	calls atomic.Int64 // of Sync
+
+	mu    sync.Mutex
+	marks map[int][]influxsync.Mark // by table: of each call, in their order
+}
+
+func newTurn(w weather) *turn { return &turn{weather: w, marks: make(map[int][]influxsync.Mark)} }
+
+// begins notes a call of Sync for a table, with the mark that it begins at.
+func (t *turn) begins(table int, mark influxsync.Mark) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.marks[table] = append(t.marks[table], mark)
 }
 
 // mostCalls are more than a pull can need.
@@ -34,7 +47,7 @@ var errEndless = errors.New("a pull without end")
 
 // bounded gives a call the bounds of the turn, and tells the links what it is
 // about. No time passes between two attempts.
-func bounded(p *plan, sync syncing, now func() *turn) syncing {
+func bounded(p *plan, copies syncing, now func() *turn) syncing {
 	return func(ctx context.Context, request influxsync.SyncRequest) (influxsync.SyncResult, error) {
 		w := now()
 		if w.calls.Add(1) > mostCalls {
@@ -43,7 +56,8 @@ func bounded(p *plan, sync syncing, now func() *turn) syncing {
 		request.Limit, request.Span, request.Parallel = w.limit, w.span, p.parallel
 		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 		about := slices.IndexFunc(p.tables, func(t *table) bool { return t.Name == request.Table.Name })
-		return sync(context.WithValue(ctx, aboutTable{}, about), request)
+		w.begins(about, request.Mark)
+		return copies(context.WithValue(ctx, aboutTable{}, about), request)
 	}
 }
 
@@ -59,7 +73,7 @@ type centre struct {
 }
 
 // open starts it. What it pulls passes the links.
-func (c *centre) open(ctx context.Context, sink *influxsync.Server, sync syncing) (err error) {
+func (c *centre) open(ctx context.Context, sink *influxsync.Server, copies syncing) (err error) {
 	if c.engine, c.server, err = openEngine(ctx, filepath.Join(c.dir, "store")); err != nil {
 		return err
 	}
@@ -71,7 +85,7 @@ func (c *centre) open(ctx context.Context, sink *influxsync.Server, sync syncing
 	for _, t := range c.plan.tables {
 		tables = append(tables, t.Table)
 	}
-	c.puller = pull.NewWith(c.registry, sink, pull.Options{Tables: tables, Sync: sync})
+	c.puller = pull.NewWith(c.registry, sink, pull.Options{Tables: tables, Sync: copies})
 	return nil
 }
 

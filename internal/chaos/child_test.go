@@ -207,7 +207,7 @@ func (c child) lead(ctx context.Context) error {
 		}
 	}
 	r := rand.New(rand.NewPCG(c.Seed, uint64(c.Life)))
-	now := &turn{}
+	now := newTurn(weather{})
 	centre := &centre{plan: p, dir: c.Dir, clock: clock.System()}
 	sync := syncing(influxsync.Sync)
 	if c.MarkFirst {
@@ -222,7 +222,7 @@ func (c child) lead(ctx context.Context) error {
 		return err
 	}
 	for pull := 1; ; pull++ {
-		now = &turn{weather: someWeather(r)}
+		now = newTurn(someWeather(r))
 		for i, rate := range []int{now.source, now.sink} {
 			links[i].begin(c.Life<<16+pull, min(rate, 120))
 		}

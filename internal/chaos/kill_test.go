@@ -198,7 +198,7 @@ func (s *stage) finish() error {
 }
 
 func (s *stage) world() *world {
-	return &world{ctx: s.Context(), plan: s.plan, dir: s.dir, clock: clock.NewManual(s.plan.start.Add(2 * day)), turn: &turn{}, losses: make(map[string]int)}
+	return &world{ctx: s.Context(), plan: s.plan, dir: s.dir, clock: clock.NewManual(s.plan.start.Add(2 * day)), turn: newTurn(weather{}), losses: make(map[string]int)}
 }
 
 // told are the follower's books as its journals tell, and how many steps they do

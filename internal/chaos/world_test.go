@@ -199,7 +199,7 @@ func (w *world) replace(dir string, known []*books) error {
 // marks say of it.
 func (w *world) pull(s step) error {
 	w.pulls++
-	w.turn = &turn{weather: s.weather}
+	w.turn = newTurn(s.weather)
 	w.links[0].begin(w.pulls, s.weather.source)
 	w.links[1].begin(w.pulls, s.weather.sink)
 	meanwhile := newMeanwhile(w, s.during)
@@ -242,8 +242,10 @@ func (w *world) check(were []before) error {
 			return err
 		}
 		w.models[i].again = w.models[i].again || w.links[1].lied(i)
-		if err := w.models[i].pulled(w.source.books[i], w.source.store(i), were[i], mark); err != nil {
-			return fmt.Errorf("pull %d, table %q: %w", w.pulls, t.Name, err)
+		for _, mark := range append(w.turn.marks[i], mark) {
+			if err := w.models[i].pulled(w.source.books[i], w.source.store(i), were[i], mark); err != nil {
+				return fmt.Errorf("pull %d, table %q: %w", w.pulls, t.Name, err)
+			}
 		}
 		held, err := w.centre.held(w.ctx, t)
 		if err != nil {
