@@ -26,7 +26,7 @@ func TestMoreEntriesThanAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for limit, fine := range map[int]bool{0: true, 4: true, 3: false} {
-		entries, err := ReadJournal(t.Context(), server.Database("minute"), "alpha", "pod", time.Time{}, limit)
+		entries, err := ReadJournal(t.Context(), server.Database("minute"), "", "", time.Time{}, limit)
 		if (err == nil) != fine || !fine && !strings.Contains(err.Error(), "more than") {
 			t.Errorf("limit %d: %d entries, %v", limit, len(entries), err)
 		}

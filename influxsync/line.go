@@ -233,6 +233,9 @@ func checkTagValue[T string | []byte](value T) error {
 	return nil
 }
 
+// unsendableMark begins what unsendableLine makes: a table's name in quotes.
+const unsendableMark = `# "`
+
 // unsendableLine shows a row of which no line can be made, whole, as a comment of
 // line protocol: nothing that is sent by mistake.
 func unsendableLine(p Point) string {

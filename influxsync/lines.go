@@ -47,12 +47,12 @@ func (d *Database) WriteLines(ctx context.Context, lines []string) ([]LineRefusa
 		return err
 	}
 	for _, line := range lines {
-		if _, err := oneRow(line); err != nil && !strings.HasPrefix(line, "#") {
+		if _, err := oneRow(line); err != nil && !strings.HasPrefix(line, unsendableMark) {
 			return nil, fmt.Errorf("write to %s: %w", d.name, err)
 		}
 	}
 	for i, line := range lines {
-		if strings.HasPrefix(line, "#") {
+		if strings.HasPrefix(line, unsendableMark) {
 			refused = append(refused, LineRefusal{Line: line, Index: i, Class: Malformed, Reason: errUnsendable})
 			continue
 		}

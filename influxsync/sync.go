@@ -292,8 +292,10 @@ func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
 	if err != nil {
 		return err
 	}
-	if err := s.raiseReach(ctx, store, s.last); err != nil {
-		return err
+	if s.sinkHolds() { // else the next Sync has to see that it does not, and copies all
+		if err := s.raiseReach(ctx, store, s.last); err != nil {
+			return err
+		}
 	}
 	named := make([]*copied, 0, len(wanted))
 	for key, w := range wanted {
@@ -315,7 +317,7 @@ func (s *syncer) follow(ctx context.Context, store string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if goesOn {
+	if goesOn = goesOn && s.sinkHolds(); goesOn {
 		s.result.Mark = Mark{Store: store, Time: mark.Time, Hash: mark.Hash}
 		if mark.Hash != "" {
 			// With the mark's entry, and one to know whether there are more.
@@ -346,8 +348,6 @@ func (s *syncer) goesOn(ctx context.Context, store string) (bool, error) {
 	switch {
 	case mark.Store != "" && mark.Store != store, mark.Era != reach.era:
 		return false, nil
-	case mark.Hash != "" && (reach.hash == "" || reach.at.Before(mark.Time)):
-		return false, nil // the sink was emptied, or is an older copy: it was noted before the mark was given out
 	case reach.hash == "" || reach.store == store && !reach.at.After(mark.Time):
 		return true, nil
 	case reach.store != store:
@@ -355,6 +355,13 @@ func (s *syncer) goesOn(ctx context.Context, store string) (bool, error) {
 	}
 	entries, err := s.read(ctx, reach.at.Add(-1), 1)
 	return len(entries) == 1 && entries[0].Time.Equal(reach.at) && entries[0].Hash == reach.hash, err
+}
+
+// sinkHolds says whether the sink may hold what the mark says. What is to be
+// reached is noted before a mark is given out: one that was emptied, or is an
+// older copy, has less.
+func (s *syncer) sinkHolds() bool {
+	return s.Mark.Hash == "" || s.reach.hash != "" && !s.reach.at.Before(s.Mark.Time)
 }
 
 func (s *syncer) limited(entries []Entry) []Entry {
