@@ -40,7 +40,7 @@ func (t *turn) begins(table int, mark influxsync.Mark) {
 }
 
 // mostCalls are more than a pull can need.
-const mostCalls = 5000
+const mostCalls = 1500
 
 // errEndless is a pull that does not come to its end.
 var errEndless = errors.New("a pull without end")

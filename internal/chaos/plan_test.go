@@ -104,7 +104,7 @@ func (p *plan) index(t time.Time) int { return int(t.Sub(p.start) / schema.Minut
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 0xC4A05))
 	midnight := time.Date(2026, 3, 1+r.IntN(300), 0, 0, 0, 0, time.UTC)
-	p := &plan{seed: seed, start: midnight.Add(-time.Duration(3+r.IntN(20)) * schema.Minute), windows: 31 + r.IntN(12), loose: r.IntN(4) == 0}
+	p := &plan{seed: seed, start: midnight.Add(-time.Duration(3+r.IntN(20)) * schema.Minute), windows: 29 + r.IntN(5), loose: r.IntN(4) == 0}
 	for p.rowCount() < leastRows {
 		p.tables = nil
 		p.windows += 2

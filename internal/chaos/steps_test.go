@@ -42,7 +42,7 @@ func (p *plan) makeSteps(r *rand.Rand) {
 			return
 		}
 		p.steps = append(p.steps, next(pick(r, left)))
-		if !chance(r, 95) {
+		if !chance(r, 90) {
 			continue
 		}
 		pulled := step{kind: pulling, pause: time.Second, weather: someWeather(r)}
