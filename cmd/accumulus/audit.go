@@ -95,7 +95,11 @@ func (a *app) showAudit(report audit.Report) error {
 		}
 	}
 	if report.Wrong() == 0 {
-		a.printf("\nAll agrees.")
+		text := "All agrees."
+		if report.Windows() == 0 {
+			text = "Nothing has come of this window: there was nothing to compare."
+		}
+		a.printf("\n%s", text)
 	}
 	a.printf("\n")
 	return nil

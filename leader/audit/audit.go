@@ -89,7 +89,11 @@ func (a *Auditor) Audit(ctx context.Context, request Request) (Report, error) {
 
 func (a *Auditor) table(ctx context.Context, request Request, table schema.Table) (Table, error) {
 	seen := Table{Table: table.Name, Findings: []Finding{}}
-	for _, part := range request.Window.Split(day) {
+	window, err := a.there(ctx, request, table)
+	if err != nil {
+		return seen, err
+	}
+	for _, part := range window.Split(day) {
 		err := a.parts.Gate.Alone(ctx, request.Cluster, func(ctx context.Context) error {
 			return a.day(ctx, request, table, part, &seen)
 		})
@@ -98,6 +102,30 @@ func (a *Auditor) table(ctx context.Context, request Request, table schema.Table
 		}
 	}
 	return seen, nil
+}
+
+// there is the part of the window in which there can be anything: each day costs
+// the follower a reading of its journal.
+func (a *Auditor) there(ctx context.Context, request Request, table schema.Table) (schema.Window, error) {
+	window := request.Window
+	received, any, err := a.parts.Registry.Extent(ctx, request.Cluster, table.Name)
+	if err != nil {
+		return window, err
+	}
+	last := a.clock.Now()
+	if received.To.After(last) { // the follower's clock is ahead
+		last = received.To
+	}
+	if window.To.After(last) {
+		window.To = last
+	}
+	if first := received.From.Add(-day); any && window.From.Before(first) { // what the ledger lacks is near to what it has
+		window.From = first
+	}
+	if !window.From.Before(window.To) {
+		window.From = window.To
+	}
+	return window, nil
 }
 
 // day looks at one day of a table, mends it, and looks again.

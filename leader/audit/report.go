@@ -74,6 +74,15 @@ type Report struct {
 	Tables  []Table   `json:"tables"`
 }
 
+// Windows is how many there were to compare.
+func (r Report) Windows() int {
+	n := 0
+	for _, table := range r.Tables {
+		n += table.Windows
+	}
+	return n
+}
+
 // Wrong is how many findings are to be looked at.
 func (r Report) Wrong() int {
 	wrong := 0
