@@ -63,7 +63,9 @@ func runAll(t *testing.T, first uint64, n int, stop bool, v variant) *tally {
 
 func (s *tally) add(t *testing.T, seed uint64, dir string, expected bool, v variant) {
 	p := newPlan(seed)
-	p.parallel = v.parallel
+	if p.parallel = v.parallel; p.parallel > 1 && p.loose {
+		return // where one part failed, others may have replaced rows by newer ones: the model does not follow that
+	}
 	if *tell {
 		t.Log(p)
 	}
@@ -122,7 +124,7 @@ func TestSchedules(t *testing.T) {
 }
 
 // sideBySide is how many schedules copy parts of a table side by side.
-const sideBySide = 30
+const sideBySide = 40
 
 // TestSideBySide: the same where parts of a table are copied side by side.
 func TestSideBySide(t *testing.T) {
