@@ -17,6 +17,7 @@ const (
 	maxStatement = 64 << 10 // bytes
 	maxDepth     = 10       // subqueries in one another
 	maxNames     = 1000     // tables and columns, over all statements
+	maxOperators = 200      // operators and functions, over all statements: each is worked out for each series
 	minInterval  = time.Second
 )
 
@@ -51,12 +52,14 @@ func readOnly(db, text string) error {
 // bounded refuses a text whose work is out of proportion to its length: one
 // that names the same things over and over, or cuts time into dust.
 func bounded(query *influxql.Query) error {
-	names := 0
+	names, operators := 0, 0
 	var wrong error
 	influxql.WalkFunc(query, func(node influxql.Node) {
 		switch n := node.(type) {
 		case *influxql.VarRef, *influxql.Measurement, *influxql.Wildcard:
 			names++
+		case *influxql.BinaryExpr, *influxql.Call:
+			operators++
 		case *influxql.SelectStatement:
 			if interval, err := n.GroupByInterval(); err != nil {
 				wrong = fmt.Errorf("parse query: %w", err)
@@ -67,6 +70,9 @@ func bounded(query *influxql.Query) error {
 	})
 	if names > maxNames {
 		return fmt.Errorf("the query names more than %d tables and columns", maxNames)
+	}
+	if operators > maxOperators {
+		return fmt.Errorf("the query has more than %d operators and functions: ask in several queries", maxOperators)
 	}
 	return wrong
 }
