@@ -13,12 +13,12 @@ import (
 // decoder reads a chunked answer in msgpack: one document after another, each
 // {"results":[{"series":[{"name","tags","columns","values"}]}]}.
 type decoder struct {
-	r      *msgp.Reader
-	series func() error // reads one series and hands over its rows
-	stop   error        // what the rows' taker returned
-	open   bool         // the last series goes on in the next document
-	names  map[string]string
-	name8  []byte // the name that is being read
+	r       *msgp.Reader
+	series  func() error // reads one series and hands over its rows
+	stop    error        // what the rows' taker returned
+	open    bool         // the last series goes on in the next document
+	names   map[string]string
+	scratch []byte // the name that is being read
 }
 
 // pointReader hands over rows as points.
@@ -273,11 +273,11 @@ func (d *pointReader) value() (Value, bool, error) {
 
 // name reads a name that comes again and again.
 func (d *decoder) name() (string, error) {
-	text, err := d.r.ReadStringAsBytes(d.name8)
+	text, err := d.r.ReadStringAsBytes(d.scratch)
 	if err != nil {
 		return "", err
 	}
-	d.name8 = text[:0]
+	d.scratch = text[:0]
 	if name, ok := d.names[string(text)]; ok {
 		return name, nil
 	}

@@ -46,11 +46,11 @@ type cell struct {
 	kind schema.Type
 	null bool
 	num  uint64
-	text part8 // of the row's texts
+	text stretch // of the row's texts
 }
 
-// part8 is a stretch of bytes.
-type part8 struct{ from, to int }
+// stretch is where a text begins and ends in a buffer.
+type stretch struct{ from, to int }
 
 // seriesHead is what the rows of a series have in common.
 type seriesHead struct {
@@ -65,7 +65,7 @@ type seriesHead struct {
 	checked error         // why no line can be made
 }
 
-type tagPart struct{ key, value part8 }
+type tagPart struct{ key, value stretch }
 
 // column is a field as it stands in a line and in what is hashed.
 type column struct {
@@ -75,7 +75,7 @@ type column struct {
 	err    error  // why no line can hold it
 }
 
-func (h *seriesHead) text(p part8) []byte { return h.texts[p.from:p.to] }
+func (h *seriesHead) text(p stretch) []byte { return h.texts[p.from:p.to] }
 
 // tag is the value of a tag, empty where the series does not have it.
 func (h *seriesHead) tag(key string) []byte {
@@ -366,24 +366,24 @@ func (r *row) point(table string) Point {
 }
 
 // text appends a string to texts.
-func (r *rowReader) text(texts []byte) ([]byte, part8, error) {
+func (r *rowReader) text(texts []byte) ([]byte, stretch, error) {
 	n, err := r.r.ReadStringHeader()
 	if err != nil {
-		return texts, part8{}, err
+		return texts, stretch{}, err
 	}
 	return r.bytes(texts, int(n))
 }
 
-func (r *rowReader) bytes(texts []byte, n int) ([]byte, part8, error) {
+func (r *rowReader) bytes(texts []byte, n int) ([]byte, stretch, error) {
 	if n > maxText {
-		return texts, part8{}, fmt.Errorf("a text of %d bytes", n)
+		return texts, stretch{}, fmt.Errorf("a text of %d bytes", n)
 	}
 	from := len(texts)
 	texts = slices.Grow(texts, n)[:from+n]
 	if _, err := r.r.R.ReadFull(texts[from:]); err != nil {
-		return texts[:from], part8{}, noEOF(err)
+		return texts[:from], stretch{}, noEOF(err)
 	}
-	return texts, part8{from, from + n}, nil
+	return texts, stretch{from, from + n}, nil
 }
 
 func noEOF(err error) error {

@@ -213,13 +213,7 @@ func (r *Registry) Discard(ctx context.Context, filter QuarantineFilter, reason,
 // in one transaction: as Received, but the mark stays.
 func (r *Registry) Repaired(ctx context.Context, cluster, table string, receipt Receipt, due []Due) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
-		if err := r.enter(ctx, tx, cluster, table, receipt.Mark, receipt.Windows); err != nil {
-			return err
-		}
-		if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
-			return err
-		}
-		return r.addDue(ctx, tx, due)
+		return r.take(ctx, tx, cluster, table, receipt, due)
 	})
 	if err != nil {
 		return fmt.Errorf("repaired %s %s: %w", cluster, table, err)

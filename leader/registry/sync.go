@@ -49,18 +49,23 @@ func (r *Registry) Received(ctx context.Context, cluster, table string, receipt 
 		if err := r.advance(ctx, tx, cluster, table, receipt); err != nil {
 			return err
 		}
-		if err := r.enter(ctx, tx, cluster, table, receipt.Mark, receipt.Windows); err != nil {
-			return err
-		}
-		if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
-			return err
-		}
-		return r.addDue(ctx, tx, due)
+		return r.take(ctx, tx, cluster, table, receipt, due)
 	})
 	if err != nil {
 		return fmt.Errorf("received %s %s: %w", cluster, table, err)
 	}
 	return nil
+}
+
+// take records what a step brought, but for its mark.
+func (r *Registry) take(ctx context.Context, tx *sql.Tx, cluster, table string, receipt Receipt, due []Due) error {
+	if err := r.enter(ctx, tx, cluster, table, receipt.Mark, receipt.Windows); err != nil {
+		return err
+	}
+	if err := r.keepRefused(ctx, tx, cluster, table, receipt); err != nil {
+		return err
+	}
+	return r.addDue(ctx, tx, due)
 }
 
 // advance stores the mark, and the era that begins with it.
