@@ -37,12 +37,13 @@ const ownNodes = `SELECT id, valid_from, valid_to, spec ->> '$.node' AS node,
 // the box's name in this cluster and three words of the hardware. A version of a
 // node is cut where its hardware begins or ceases to hold; neighbours that say
 // the same become one, such as two versions that differ in something that the
-// cluster may not know. A box that has no name yet is NULL.
+// cluster may not know. A box that has no name yet is NULL. (CROSS JOIN looks up
+// each node's hardware by name.)
 const knowledgeQuery = `
 WITH own AS MATERIALIZED (` + ownNodes + `),
 part AS MATERIALIZED (
 	SELECT own.id, h.valid_from, h.valid_to, h.spec
-	FROM own JOIN object h ON h.kind = 'Hardware' AND h.name = own.hardware AND h.superseded_at IS NULL
+	FROM own CROSS JOIN object h ON h.kind = 'Hardware' AND h.name = own.hardware AND h.superseded_at IS NULL
 		AND h.valid_from < own.valid_to AND h.valid_to > own.valid_from
 ),
 cut AS (
@@ -175,6 +176,33 @@ func nodeFacts(ctx context.Context, q queryer, query, cluster string) (rows []No
 		return nil
 	}, query, cluster)
 	return rows, unnamed, err
+}
+
+// touchedQuery selects the clusters that may know something else since an entry
+// of the audit: those whose nodes changed, and those with nodes of a type of
+// hardware that changed. No other kind stands in what a cluster may know.
+const touchedQuery = `
+SELECT DISTINCT version.value ->> '$.spec.cluster' AS cluster
+	FROM audit, json_each('[' || audit.before || ',' || audit.after || ']') line, json_each(line.value) version
+	WHERE audit.id > ?1 AND audit.kind = 'Node'
+UNION SELECT DISTINCT spec ->> '$.cluster' FROM object
+	WHERE kind = 'Node' AND superseded_at IS NULL
+	AND spec ->> '$.hardware' IN (SELECT name FROM audit WHERE id > ?1 AND kind = 'Hardware')
+ORDER BY cluster`
+
+// Touched are the clusters whose knowledge may differ since a revision.
+func (r *Registry) Touched(ctx context.Context, since int64) ([]string, error) {
+	var clusters []string
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		var cluster string
+		err := scan(&cluster)
+		clusters = append(clusters, cluster)
+		return err
+	}, touchedQuery, since)
+	if err != nil {
+		return nil, fmt.Errorf("clusters touched since revision %d: %w", since, err)
+	}
+	return clusters, nil
 }
 
 // Revision is a number that every change of the fleet makes higher.

@@ -178,3 +178,35 @@ func TestGeneration(t *testing.T) {
 		t.Errorf("generation %d, raised above %d", got, last+1000)
 	}
 }
+
+// TestTouched: whoever is told something else was touched.
+func TestTouched(t *testing.T) {
+	r, _ := open(t)
+	apply(t, r, append(small(), fleet.NewObject("gamma", fleet.Cluster{URL: "http://127.0.0.1:3"}), fleet.NewObject("arm", fleet.Hardware{}))...)
+	for _, test := range []struct {
+		object fleet.Object
+		want   []string
+	}{
+		{fleet.NewObject("box-1", fleet.Box{OverheadWatts: 12}), nil},
+		{fleet.NewObject("default", fleet.PriceList{Currency: "EUR"}), nil},
+		{fleet.NewObject("arm", fleet.Hardware{CPUType: "arm"}), nil},
+		{fleet.NewObject("xeon", fleet.Hardware{CPUType: "new"}).Since(noon.Add(-time.Hour)), []string{"alpha", "beta"}},
+		{fleet.NewObject("gamma.n1", fleet.Node{Cluster: "gamma", Node: "n1"}), []string{"gamma"}},
+		{fleet.NewObject("gamma.n1", fleet.Node{Cluster: "alpha", Node: "n2"}).Since(noon.Add(-time.Hour)), []string{"alpha", "gamma"}},
+		{fleet.NewObject("gamma.n1", fleet.Node{Cluster: "alpha", Node: "n2", Hardware: "arm"}).Since(noon.Add(-time.Hour)), []string{"alpha", "gamma"}},
+		{fleet.NewObject("arm", fleet.Hardware{CPUType: "arm8"}).Since(noon.Add(-time.Hour)), []string{"alpha"}},
+	} {
+		since, err := r.Revision(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, r, test.object)
+		got, err := r.Touched(t.Context(), since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.object, diff)
+		}
+	}
+}

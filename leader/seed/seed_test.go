@@ -37,7 +37,7 @@ func shared() []fleet.Object {
 	}
 }
 
-func open(t *testing.T) (*registry.Registry, *clock.Manual) {
+func open(t testing.TB) (*registry.Registry, *clock.Manual) {
 	t.Helper()
 	clk := clock.NewManual(noon)
 	r, err := registry.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), clk)
@@ -51,7 +51,7 @@ func open(t *testing.T) (*registry.Registry, *clock.Manual) {
 	return r, clk
 }
 
-func of(t *testing.T, r *registry.Registry, cluster string) Seed {
+func of(t testing.TB, r *registry.Registry, cluster string) Seed {
 	t.Helper()
 	s, err := Of(t.Context(), r, cluster)
 	if err != nil {

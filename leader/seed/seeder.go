@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -146,6 +147,15 @@ func (s *Seeder) State(cluster string) (State, bool) {
 	return State{}, false
 }
 
+// Again makes the next look ask a cluster, also when the fleet has not changed.
+func (s *Seeder) Again(cluster string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.clusters[cluster]; ok {
+		c.Applied, c.next = time.Time{}, time.Time{}
+	}
+}
+
 // look starts the clusters that have something to do and waits for none.
 func (s *Seeder) look(ctx context.Context) error {
 	revision, err := s.registry.Revision(ctx)
@@ -156,7 +166,11 @@ func (s *Seeder) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, failed := range s.due(names, revision) {
+	due, err := s.due(ctx, names, revision)
+	if err != nil {
+		return err
+	}
+	for name, failed := range due {
 		lane := s.healthy
 		if failed {
 			lane = s.ill
@@ -176,12 +190,13 @@ func (s *Seeder) look(ctx context.Context) error {
 
 // due are the clusters to look at now, and whether they failed the last time;
 // they are busy from now on. What is no longer named is forgotten.
-func (s *Seeder) due(names []string, revision int64) map[string]bool {
+func (s *Seeder) due(ctx context.Context, names []string, revision int64) (map[string]bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
 	named := make(map[string]bool)
 	due := make(map[string]bool)
+	since := make(map[int64][]string) // touched since a revision
 	for _, name := range names {
 		named[name] = true
 		c := s.clusters[name]
@@ -189,19 +204,31 @@ func (s *Seeder) due(names []string, revision int64) map[string]bool {
 			c = &state{}
 			s.clusters[name] = c
 		}
-		verify := now.Sub(c.Applied) >= s.config.Verify
-		if c.busy || now.Before(c.next) || c.revision == revision && c.Err == nil && !verify {
+		if c.busy || now.Before(c.next) {
 			continue
 		}
-		c.busy = true
-		due[name] = c.failures > 0
+		if _, asked := since[c.revision]; !asked && c.revision != revision {
+			touched, err := s.registry.Touched(ctx, c.revision)
+			if err != nil {
+				return nil, err
+			}
+			since[c.revision] = touched
+		}
+		if verify := now.Sub(c.Applied) >= s.config.Verify; verify || c.Err != nil || slices.Contains(since[c.revision], name) {
+			due[name] = c.failures > 0
+		} else {
+			c.revision = revision
+		}
+	}
+	for name := range due {
+		s.clusters[name].busy = true
 	}
 	for name, c := range s.clusters {
 		if !named[name] && !c.busy {
 			delete(s.clusters, name)
 		}
 	}
-	return due
+	return due, nil
 }
 
 // seed makes a cluster's ConfigMap say what the registry says.

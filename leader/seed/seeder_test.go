@@ -175,6 +175,12 @@ func TestSeederFollowsTheFleet(t *testing.T) {
 	clk.Advance(10 * time.Minute)
 	s.turn()
 	wrote("put right", patch, none)
+	if err := r.RaiseSeed(t.Context(), "alpha", 0); err != nil {
+		t.Fatal(err)
+	}
+	s.Again("alpha")
+	s.turn()
+	wrote("renewed", patch, none)
 	again := newRig(t, r, clk, s.key, c)
 	again.turn()
 	wrote("after a start of the leader", none, none)
