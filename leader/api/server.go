@@ -112,6 +112,7 @@ type Deps struct {
 	Kept     Kept
 	Replayer Replayer
 	Auditor  Auditor
+	Seeds    Seeds
 	Metrics  prometheus.Gatherer
 	Clock    clock.Clock
 }

@@ -20,10 +20,9 @@ import (
 
 // Config of a Seeder. Zero values take the defaults.
 type Config struct {
-	Namespace string        // of the followers, "accumulus"
-	Interval  time.Duration // between two looks at the fleet, 15 s
-	Verify    time.Duration // after which a cluster's ConfigMap is looked at, changed or not, 10 min
-	Timeout   time.Duration // of one cluster's API server, 20 s
+	Interval time.Duration // between two looks at the fleet, 15 s
+	Verify   time.Duration // after which a cluster's ConfigMap is looked at, changed or not, 10 min
+	Timeout  time.Duration // of one cluster's API server, 20 s
 }
 
 // Bounds of what runs at once: clusters whose API server did not answer the last
@@ -41,13 +40,16 @@ const maxBackoff = 5 * time.Minute
 type Clients interface {
 	// Clusters are their names.
 	Clusters(ctx context.Context) ([]string, error)
-	// Client speaks to the API server of one of them.
-	Client(ctx context.Context, cluster string) (kubernetes.Interface, error)
+	// Client speaks to the API server of one of them; its follower stands in the
+	// namespace.
+	Client(ctx context.Context, cluster string) (client kubernetes.Interface, namespace string, err error)
 }
 
-// Access gives the leader's own credentials for a cluster.
+// Access gives the leader's own credentials for a cluster, and the namespace of
+// its follower.
 type Access interface {
 	RESTConfig(ctx context.Context, cluster string) (*rest.Config, error)
+	Namespace(ctx context.Context, cluster string) (string, error)
 }
 
 // Remote are the Clients of what Access gives.
@@ -61,16 +63,20 @@ func (r Remote) Clusters(ctx context.Context) ([]string, error) { return r.List(
 
 // Client is a new one at each call; it shares its connections with others of the
 // same cluster.
-func (r Remote) Client(ctx context.Context, cluster string) (kubernetes.Interface, error) {
+func (r Remote) Client(ctx context.Context, cluster string) (kubernetes.Interface, string, error) {
 	config, err := r.Access.RESTConfig(ctx, cluster)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	namespace, err := r.Access.Namespace(ctx, cluster)
+	if err != nil {
+		return nil, "", err
 	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("client of %s: %w", cluster, err)
+		return nil, "", fmt.Errorf("client of %s: %w", cluster, err)
 	}
-	return client, nil
+	return client, namespace, nil
 }
 
 // State is how the seed of one cluster stands.
@@ -110,7 +116,6 @@ type state struct {
 
 // NewSeeder makes a seeder that does nothing yet.
 func NewSeeder(config Config, r *registry.Registry, key Key, clients Clients, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Seeder, error) {
-	config.Namespace = cmp.Or(config.Namespace, "accumulus")
 	config.Interval = cmp.Or(config.Interval, 15*time.Second)
 	config.Verify = cmp.Or(config.Verify, 10*time.Minute)
 	config.Timeout = cmp.Or(config.Timeout, 20*time.Second)
@@ -243,15 +248,15 @@ func (s *Seeder) seed(ctx context.Context, cluster string) (Signed, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
-	client, err := s.clients.Client(ctx, cluster)
+	client, namespace, err := s.clients.Client(ctx, cluster)
 	if err != nil {
 		return Signed{}, err
 	}
-	return s.put(ctx, client, of)
+	return s.put(ctx, client, namespace, of)
 }
 
-func (s *Seeder) put(ctx context.Context, client kubernetes.Interface, of Seed) (Signed, error) {
-	there, err := read(ctx, client, s.config.Namespace)
+func (s *Seeder) put(ctx context.Context, client kubernetes.Interface, namespace string, of Seed) (Signed, error) {
+	there, err := read(ctx, client, namespace)
 	if err != nil {
 		return Signed{}, fmt.Errorf("seed of %s: %w", of.Cluster, err)
 	}
@@ -264,7 +269,7 @@ func (s *Seeder) put(ctx context.Context, client kubernetes.Interface, of Seed) 
 	if err != nil {
 		return Signed{}, err
 	}
-	wrote, err := signed.apply(ctx, client, s.config.Namespace, there)
+	wrote, err := signed.apply(ctx, client, namespace, there)
 	if err != nil {
 		return Signed{}, err
 	}

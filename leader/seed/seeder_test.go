@@ -53,14 +53,14 @@ func (c *clusters) Clusters(context.Context) ([]string, error) {
 	return c.names, nil
 }
 
-func (c *clusters) Client(_ context.Context, cluster string) (kubernetes.Interface, error) {
+func (c *clusters) Client(_ context.Context, cluster string) (kubernetes.Interface, string, error) {
 	c.mu.Lock()
 	err, hangs := c.down[cluster], c.hangs[cluster]
 	c.mu.Unlock()
 	if hangs {
 		<-c.hang
 	}
-	return c.fakes[cluster], err
+	return c.fakes[cluster], namespace, err
 }
 
 // writes are the verbs of requests that change something, since the last call.
