@@ -113,8 +113,11 @@ type Deps struct {
 	Replayer Replayer
 	Auditor  Auditor
 	Seeds    Seeds
-	Metrics  prometheus.Gatherer
-	Clock    clock.Clock
+	// Credentials of clusters that are reached through their API server.
+	Credentials Credentials
+	Contexts    Contexts // nil where the leader has no kubeconfig
+	Metrics     prometheus.Gatherer
+	Clock       clock.Clock
 }
 
 // Server is the API.
