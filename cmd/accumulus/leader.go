@@ -29,6 +29,7 @@ type leaderOptions struct {
 	influxURL, influxTokenFile    string
 	exportSchedule, exportDir     string
 	auditSchedule                 string
+	seedKeyFile                   string
 	configFile, logLevel          string
 }
 
@@ -45,6 +46,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
 	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes, as PERIOD.csv (default: exports in the leader's directory)")
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
+	flags.StringVar(&o.seedKeyFile, "seed-key-file", "", "PEM file of the ed25519 key that signs what followers are told (default: seed.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -53,7 +55,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
-		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule}}
+		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule}, SeedKeyFile: o.seedKeyFile}
 	var wrong []error
 	if o.data != "" {
 		config.Dir = filepath.Join(o.data, "leader")

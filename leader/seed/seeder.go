@@ -33,7 +33,7 @@ const (
 )
 
 // maxBackoff is the longest pause after a cluster failed.
-const maxBackoff = 5 * time.Minute
+const maxBackoff = time.Minute
 
 // Clients gives the clients of the clusters whose follower is seeded by a
 // ConfigMap.

@@ -230,7 +230,7 @@ func TestSeederBearsTrouble(t *testing.T) {
 		s.turn()
 		tried += s.clusters["secret-beta"].failures - before
 	}
-	if tried < 12 || tried > 20 {
+	if tried < 50 || tried > 65 {
 		t.Errorf("tried %d times in an hour", tried)
 	}
 	c.mu.Lock()
