@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/tagger"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -28,7 +29,10 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
-	SeedDir string // directory of the seed's *.sql files; "" = none
+	SeedDir string // directory of the seed; "" = none
+	// SeedPublicKey is the leader's, base64: only what it signed is taken. "" takes
+	// seeds that nobody signed.
+	SeedPublicKey string
 
 	Interval       time.Duration // between two reads of the source; a slot of wall-clock time
 	SettleDeadline time.Duration // after its end a window settles with what is there
@@ -99,6 +103,14 @@ func (c Config) Validate() error {
 	}
 	if c.Interval > 0 && (c.Interval < time.Second || c.Interval > schema.Minute) {
 		wrong("scrape-interval: %s is not between 1s and 1m", c.Interval)
+	}
+	if c.SeedPublicKey != "" {
+		if _, err := tagger.ParsePublicKey(c.SeedPublicKey); err != nil {
+			wrong("seed-public-key: %w", err)
+		}
+		if c.SeedDir == "" {
+			wrong("seed-public-key: without seed there is nothing to verify")
+		}
 	}
 	if !c.From.Equal(c.From.Truncate(schema.Minute)) {
 		wrong("from: %s is no whole minute", c.From.Format(time.RFC3339Nano))

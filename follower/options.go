@@ -26,7 +26,7 @@ type Options struct {
 	KubeletInsecure                          bool
 	Labels                                   []string
 
-	Seed string
+	Seed, SeedPublicKey string
 
 	ScrapeInterval, SettleDeadline, FactsDeadline time.Duration
 
@@ -63,7 +63,8 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KubeletTokenFile, "kubelet-token-file", o.KubeletTokenFile, "file of the bearer token for kubelets (default --token-file)")
 	flags.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure, "do not verify the kubelets' certificates")
 	flags.StringSliceVar(&o.Labels, "labels", o.Labels, "globs of the pods' labels that are kept")
-	flags.StringVar(&o.Seed, "seed", o.Seed, "directory of *.sql files with the facts of the nodes")
+	flags.StringVar(&o.Seed, "seed", o.Seed, "directory of the facts of the nodes: seed.sql.gz with its signature, or *.sql files")
+	flags.StringVar(&o.SeedPublicKey, "seed-public-key", o.SeedPublicKey, "the leader's key, base64, as \"accumulus seed key\" prints it: only what it signed is taken (default: anything)")
 	flags.DurationVar(&o.ScrapeInterval, "scrape-interval", o.ScrapeInterval, "time between two reads of the source")
 	flags.DurationVar(&o.SettleDeadline, "settle-deadline", o.SettleDeadline, "after its end, a minute settles with what is there")
 	flags.DurationVar(&o.FactsDeadline, "facts-deadline", o.FactsDeadline, "after its end, missing facts of a row settle as unknown")
@@ -83,7 +84,7 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // Complete derives what was not given and lists all that is wrong.
 func (o *Options) Complete() (Config, error) {
-	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed,
+	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,
 		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, TLSSelfSigned: o.TLSSelfSigned, TLSNames: o.TLSNames, Insecure: o.Insecure,

@@ -31,6 +31,7 @@ type leaderOptions struct {
 	auditSchedule                 string
 	credentialsKey, kubeconfig    string
 	localCluster, namespace       string
+	seedKeyFile                   string
 	configFile, logLevel          string
 	tokens                        api.TokenFiles
 	initialFile                   string
@@ -55,6 +56,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
 	flags.StringVar(&o.localCluster, "local-cluster", "", "name of the cluster that the leader runs in as a pod: it is added with the leader's own service account")
+	flags.StringVar(&o.seedKeyFile, "seed-key-file", "", "PEM file of the ed25519 key that signs what followers are told (default: seed.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -65,7 +67,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
 		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
-		Tokens: o.tokens, InitialFile: o.initialFile}
+		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile}
 	var wrong []error
 	if o.data != "" {
 		config.Dir = filepath.Join(o.data, "leader")
