@@ -81,11 +81,16 @@ func sortRows(rows []Row, request Request) {
 	})
 }
 
-// Page cuts one page out of the sorted rows. A page is named by the number of
-// its first row: with a window that is written as FROM,TO the pages of one
-// answer fit together.
+// Page sorts the rows and cuts one page out of them; see Cut.
 func Page(rows []Row, request Request, defaultLimit int) ([]Row, string, error) {
 	sortRows(rows, request)
+	return Cut(rows, request, defaultLimit)
+}
+
+// Cut cuts one page out of sorted rows and names the next one, "" after the
+// last. A page is named by the number of its first row: with a window that is
+// written as FROM,TO the pages of one answer fit together.
+func Cut[R any](rows []R, request Request, defaultLimit int) ([]R, string, error) {
 	start := 0
 	if request.Page != "" {
 		n, err := strconv.Atoi(request.Page)

@@ -80,8 +80,8 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	answer := Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
-		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}
+	answer := Answer{Answer: usage.Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
+		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}}
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}

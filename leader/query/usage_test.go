@@ -222,7 +222,7 @@ func TestOpenQuartersAreReadFromMinutesAndProvisional(t *testing.T) {
 	if diff := cmp.Diff(printed(want), printed(got)); diff != "" {
 		t.Errorf("the open quarter was not read from its minutes:\n%s", diff)
 	}
-	open := []ClusterWindow{{schema.BoxCluster, at(15), at(30)}, {"edge-a", at(15), at(30)}, {"edge-b", at(15), at(30)}}
+	open := []ClusterWindow{{Cluster: schema.BoxCluster, From: at(15), To: at(30)}, {Cluster: "edge-a", From: at(15), To: at(30)}, {Cluster: "edge-b", From: at(15), To: at(30)}}
 	if diff := cmp.Diff(open, got.Provisional); diff != "" {
 		t.Errorf("provisional windows:\n%s", diff)
 	}

@@ -12,6 +12,9 @@ type (
 	Exact      = usage.Exact
 	Sums       = usage.Sums
 	InputError = usage.InputError
+
+	ClusterWindow  = usage.ClusterWindow
+	ClusterSettled = usage.ClusterSettled
 )
 
 // The keys that the leader's own facts are asked by.
