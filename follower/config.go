@@ -46,6 +46,11 @@ type Config struct {
 	Insecure    bool   // serve an address beyond loopback without TLS
 	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
 	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent
+
+	// Reviews lets in who the cluster knows, with what he may see in it: the
+	// follower asks the API server for TokenReviews and SubjectAccessReviews.
+	Reviews         bool
+	ReviewAudiences []string // of the tokens; nil = the API server's own
 }
 
 // Defaults of the settings.
@@ -95,6 +100,12 @@ func (c Config) Validate() error {
 	}
 	if c.Interval > 0 && (c.Interval < time.Second || c.Interval > schema.Minute) {
 		wrong("scrape-interval: %s is not between 1s and 1m", c.Interval)
+	}
+	if c.Reviews && c.Source == SourceHost {
+		wrong("reviews: the host source has no cluster that could review callers")
+	}
+	if len(c.ReviewAudiences) > 0 && !c.Reviews {
+		wrong("review-audience: it is of reviews, which are off")
 	}
 	if !c.From.Equal(c.From.Truncate(schema.Minute)) {
 		wrong("from: %s is no whole minute", c.From.Format(time.RFC3339Nano))

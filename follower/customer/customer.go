@@ -61,17 +61,16 @@ type Node struct {
 	Text string    // what is wrong, ""
 }
 
-// Trouble is a problem in words. OfNodes is one that names nodes, which only
-// those who see the whole cluster are shown.
+// Trouble is a problem in words. Whole is one that may name nodes or what runs
+// on them: only who sees the whole cluster is shown it.
 type Trouble struct {
 	Text, Hint string
-	OfNodes    bool
+	Whole      bool
 }
 
 // Config says whose side this is.
 type Config struct {
 	Cluster string
-	Secure  bool // the port speaks TLS: cookies are for it alone
 }
 
 // Deps are the parts that it stands on.

@@ -105,9 +105,10 @@ func sessionCookie(r *http.Request) *http.Cookie {
 	return nil
 }
 
-func (c *Customer) cookie(value string, age int) *http.Cookie {
+// cookieFor is the session's cookie for the browser that sent the request.
+func cookieFor(r *http.Request, value string, age int) *http.Cookie {
 	cookie := &http.Cookie{Name: plainCookie, Value: value, Path: "/", MaxAge: age, HttpOnly: true, SameSite: http.SameSiteStrictMode}
-	if c.config.Secure {
+	if r.TLS != nil {
 		cookie.Name, cookie.Secure = secureCookie, true
 	}
 	return cookie
@@ -136,14 +137,14 @@ func (c *Customer) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	http.SetCookie(w, c.cookie(value, int(sessionTime/time.Second)))
+	http.SetCookie(w, cookieFor(r, value, int(sessionTime/time.Second)))
 	return toPage(w)
 }
 
 // logout ends the session.
 func (c *Customer) logout(w http.ResponseWriter, r *http.Request) error {
 	c.sessions.end(r)
-	http.SetCookie(w, c.cookie("", -1))
+	http.SetCookie(w, cookieFor(r, "", -1))
 	return toPage(w)
 }
 

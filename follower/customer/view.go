@@ -61,14 +61,15 @@ func (v *view) health(h Health, all bool) {
 	v.now = h.Now
 	hidden := 0
 	for _, t := range h.Problems {
-		if t.OfNodes && !all {
+		if t.Whole && !all {
 			hidden++
 			continue
 		}
 		v.Troubles = append(v.Troubles, t)
 	}
 	if hidden > 0 {
-		v.Troubles = append(v.Troubles, Trouble{Text: "Some nodes cannot be read; what ran there is metered when they can be read again."})
+		v.Troubles = append(v.Troubles, Trouble{Text: "The metering of this cluster has a problem.",
+			Hint: "It may name nodes and other people's pods: who sees the whole cluster is told which. What is late is metered later."})
 	}
 	if !all {
 		return
