@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
@@ -38,6 +39,8 @@ type Follower struct {
 	tagger *tagger.Tagger
 	trust  trust
 	met    *metrics
+
+	customer *customer.Customer
 
 	viewers *semaphore.Weighted
 	packers *packers
@@ -111,6 +114,9 @@ func New(config Config, deps Deps) (*Follower, error) {
 		Interval: config.Interval}, deps.Clock, deps.Log, deps.Registry)
 	var err error
 	if f.met, err = newMetrics(deps.Registry); err != nil {
+		return nil, err
+	}
+	if f.customer, err = f.newCustomer(deps.Registry); err != nil {
 		return nil, err
 	}
 	return f, nil

@@ -37,6 +37,9 @@ type Options struct {
 	TLSNames                         []string
 	Insecure                         bool
 	LeaderTokenFile, ViewerTokenFile string
+
+	Reviews         bool
+	ReviewAudiences []string
 }
 
 // serviceAccount is where a pod finds its credentials.
@@ -78,6 +81,8 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.Insecure, "insecure-listen", o.Insecure, "serve an address beyond loopback without TLS")
 	flags.StringVar(&o.LeaderTokenFile, "leader-token-file", o.LeaderTokenFile, "file of the leader's token (default leader.token in the follower's directory, made at the first start)")
 	flags.StringVar(&o.ViewerTokenFile, "viewer-token-file", o.ViewerTokenFile, "file of the viewer's token (default viewer.token, likewise)")
+	flags.BoolVar(&o.Reviews, "reviews", o.Reviews, "kubelet source: let in who the cluster knows, with what he may see in it (needs create on tokenreviews and subjectaccessreviews)")
+	flags.StringSliceVar(&o.ReviewAudiences, "review-audience", o.ReviewAudiences, "audiences that a caller's token must be for, one of them (default the API server's own)")
 }
 
 var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -88,7 +93,8 @@ func (o *Options) Complete() (Config, error) {
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,
 		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, TLSSelfSigned: o.TLSSelfSigned, TLSNames: o.TLSNames, Insecure: o.Insecure,
-		LeaderToken: o.LeaderTokenFile, ViewerToken: o.ViewerTokenFile}
+		LeaderToken: o.LeaderTokenFile, ViewerToken: o.ViewerTokenFile,
+		Reviews: o.Reviews, ReviewAudiences: o.ReviewAudiences}
 	if c.Cluster == "" && c.Source == SourceHost {
 		c.Cluster = HostCluster
 	}
