@@ -57,7 +57,7 @@ type Follower struct {
 	fence         *fence
 
 	mu     sync.Mutex
-	tokens tokens
+	tokens *tokens // nil before Run
 	state  state
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -52,6 +53,7 @@ type Config struct {
 	API           api.Config        // its Tokens are made in Dir
 	Tick          time.Duration     // 15 s
 	MeterInterval time.Duration     // 10 s
+	Access        AccessConfig
 	Exports       ExportConfig
 	Audits        AuditConfig
 }
@@ -80,7 +82,9 @@ type Leader struct {
 	log      *slog.Logger
 	started  time.Time
 	registry *registry.Registry
-	engine   *embedded.Server // nil with an external store
+	id       string             // among other leaders
+	keys     *credentials.Store // of clusters
+	engine   *embedded.Server   // nil with an external store
 	store    *influxsync.Server
 	pool     *followers.Pool
 	worker   *work.Worker
@@ -149,8 +153,10 @@ func (l *Leader) openStores(ctx context.Context) error {
 	if l.registry, err = registry.Open(ctx, filepath.Join(l.config.Dir, "registry.db"), l.clock); err != nil {
 		return err
 	}
-	l.pool.Fence, err = l.registry.NextFence(ctx)
-	return err
+	if l.pool.Fence, err = l.registry.NextFence(ctx); err != nil {
+		return err
+	}
+	return l.openAccess(ctx)
 }
 
 func (l *Leader) build(metrics Gathering) error {
@@ -181,9 +187,13 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
 		return err
 	}
+	var contexts api.Contexts
+	if l.config.Access.Kubeconfig != "" {
+		contexts = l
+	}
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
-		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor,
+		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Credentials: l, Contexts: contexts,
 	}, l.log, metrics)
 	return err
 }

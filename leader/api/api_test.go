@@ -17,13 +17,14 @@ import (
 
 // examples are a body for each route that needs one.
 var examples = map[string]string{
-	"POST /accumulus/clusters/add/{name}": `{"url":"http://127.0.0.1:1"}`,
-	"PUT /accumulus/clusters/add/{name}":  `{"url":"http://127.0.0.1:1"}`,
-	"PUT /api/v1/clusters/{name}":         `{"url":"http://127.0.0.1:1"}`,
-	"POST /accumulus/clear":               `{"confirm":"all"}`,
-	"POST /api/v1/quarantine/replay":      `{"all":true}`,
-	"POST /api/v1/quarantine/discard":     `{"all":true,"reason":"test"}`,
-	"POST /api/v1/fleet":                  `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
+	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
+	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
+	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
+	"POST /accumulus/clear":                    `{"confirm":"all"}`,
+	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
+	"POST /api/v1/quarantine/replay":           `{"all":true}`,
+	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
+	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {

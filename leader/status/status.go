@@ -24,6 +24,7 @@ const (
 
 // Leader is the leader's own condition.
 type Leader struct {
+	ID           string     `json:"id,omitempty"` // what it is called in clusters
 	Version      string     `json:"version"`
 	Demo         bool       `json:"demo,omitempty"`
 	Running      bool       `json:"running"` // the loops: pull, process, push, meters
@@ -44,6 +45,8 @@ type Cluster struct {
 	Provider    string     `json:"provider,omitempty"`
 	Region      string     `json:"region,omitempty"`
 	URL         string     `json:"url,omitempty"` // of its follower
+	Via         string     `json:"via,omitempty"` // service-proxy: through its API server
+	Manage      string     `json:"manage,omitempty"`
 	State       State      `json:"state"`
 	Nodes       int        `json:"nodes"`
 	LastContact *time.Time `json:"lastContact"` // the last one that succeeded
@@ -92,6 +95,7 @@ const (
 	LoopsStopped         Code = "loops-stopped"
 	FollowerUnreachable  Code = "follower-unreachable"
 	FollowerUnauthorized Code = "follower-unauthorized"
+	AccessRefused        Code = "access-refused"
 	KubeletForbidden     Code = "kubelet-forbidden"
 	KubeletUnreachable   Code = "kubelet-unreachable"
 	SourceFailing        Code = "source-failing"
@@ -124,6 +128,7 @@ var hints = map[Code]string{
 	LoopsStopped:         "Start them: POST /accumulus/start, or restart the leader.",
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
+	AccessRefused:        "The leader has no valid credentials of the cluster's API server: `accumulus cluster add NAME --context CONTEXT` gives it new ones. Usage is metered meanwhile.",
 	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with get on `nodes/metrics`, and never on `nodes/proxy`.",
 	KubeletUnreachable:   "The follower cannot reach a kubelet (port 10250): look at the node, its firewall and its certificate.",
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",
