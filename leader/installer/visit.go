@@ -240,21 +240,38 @@ func oneLine(text string) string {
 	return text
 }
 
-// look is a visit of what somebody else installs.
+// look is a visit of what somebody else installs: he gets the seed, and is asked
+// whether he is ready.
 func (v *visit) look(ctx context.Context) error {
 	v.enter(registry.InstallGitOps)
 	v.one.Done = v.one.Generation
+	ctx, cancel := context.WithTimeout(ctx, v.config.Timeout)
+	defer cancel()
+	seed, digest, seedErr := v.seed(ctx)
+	if seed != nil && digest != v.one.SeedDigest {
+		cluster, err := v.reach(ctx)
+		if err == nil {
+			err = v.step(ctx, stepSeed)
+		}
+		if err == nil {
+			err = v.writeSeed(ctx, cluster, seed, digest)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := v.step(ctx, stepHealth); err != nil {
 		return err
 	}
-	if v.parts.Ready == nil {
-		return nil
+	if v.parts.Ready != nil {
+		if err := v.parts.Ready(ctx, v.one.Cluster); err != nil {
+			return &problem{class: classNotReady, err: fmt.Errorf("follower: %w", err),
+				hint: "The follower is installed by somebody else and does not answer as ready: look at its pod, and at the link from the leader."}
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, v.config.Timeout)
-	defer cancel()
-	if err := v.parts.Ready(ctx, v.one.Cluster); err != nil {
-		return &problem{class: classNotReady, err: fmt.Errorf("follower: %w", err),
-			hint: "The follower is installed by somebody else and does not answer as ready: look at its pod, and at the link from the leader."}
+	if seedErr != nil {
+		v.one.Step = stepSeed
+		return &problem{class: classSeed, err: seedErr}
 	}
 	return nil
 }
