@@ -40,9 +40,13 @@ type Config struct {
 	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
 	InfluxToken influxsync.Secret
 
-	Listen      string // host:port that Run serves; "" = nothing, the owner serves Handler
-	TLSCert     string // PEM files; both or none
-	TLSKey      string
+	Listen  string // host:port that Run serves; "" = nothing, the owner serves Handler
+	TLSCert string // PEM files; both or none
+	TLSKey  string
+	// TLSSelfSigned makes a certificate in memory, for TLSNames and loopback.
+	TLSSelfSigned bool
+	TLSNames      []string // DNS names and IP addresses
+
 	Insecure    bool   // serve an address beyond loopback without TLS
 	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
 	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent

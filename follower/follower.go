@@ -138,7 +138,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.shut()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	if listener != nil {
-		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.TLSCert != "")
+		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.encrypted())
 		group.Go(func() error { return f.serve(ctx, listener) })
 	}
 	group.Go(func() error { return f.loop(ctx) })

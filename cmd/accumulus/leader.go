@@ -30,6 +30,8 @@ type leaderOptions struct {
 	exportSchedule, exportDir     string
 	auditSchedule                 string
 	configFile, logLevel          string
+	tokens                        api.TokenFiles
+	initialFile                   string
 }
 
 func (o *leaderOptions) bind(flags *pflag.FlagSet) {
@@ -38,6 +40,9 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the server's certificate")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	flags.BoolVar(&o.insecure, "insecure-listen", false, "allow plain HTTP on an address that others can reach")
+	flags.StringVar(&o.tokens.Operator, "operator-token-file", "", "file of the operator's token (default operator.token in the leader's directory, made at the first start)")
+	flags.StringVar(&o.tokens.Viewer, "viewer-token-file", "", "file of the viewer's token (default viewer.token, likewise)")
+	flags.StringVar(&o.initialFile, "initial-file", "", "fleet file that is applied at the first start, while nobody has changed the fleet yet")
 	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")
 	flags.DurationVar(&o.meterInterval, "meter-interval", 10*time.Second, "between two readings of the electricity meters")
 	flags.StringVar(&o.influxURL, "influxdb-url", "", "external InfluxDB 1.x as the central store (default: embedded)")
@@ -53,7 +58,8 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
-		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule}}
+		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
+		Tokens: o.tokens, InitialFile: o.initialFile}
 	var wrong []error
 	if o.data != "" {
 		config.Dir = filepath.Join(o.data, "leader")

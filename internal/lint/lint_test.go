@@ -36,6 +36,7 @@ var internals = map[string][]string{
 	"internal/schema":    {},
 	"internal/lint":      {},
 	"internal/settings":  {},
+	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
