@@ -29,6 +29,8 @@ type leaderOptions struct {
 	influxURL, influxTokenFile    string
 	exportSchedule, exportDir     string
 	auditSchedule                 string
+	credentialsKey, kubeconfig    string
+	localCluster, namespace       string
 	configFile, logLevel          string
 	tokens                        api.TokenFiles
 	initialFile                   string
@@ -50,6 +52,9 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
 	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes, as PERIOD.csv (default: exports in the leader's directory)")
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
+	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
+	flags.StringVar(&o.localCluster, "local-cluster", "", "name of the cluster that the leader runs in as a pod: it is added with the leader's own service account")
 	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -58,6 +63,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
+		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
 		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
 		Tokens: o.tokens, InitialFile: o.initialFile}
 	var wrong []error
@@ -102,6 +108,7 @@ the environment over the file.`,
 			if err := fillSettings(cmd, a, options.configFile); err != nil {
 				return fmt.Errorf("configuration:\n%w", err)
 			}
+			options.namespace = a.getenv("POD_NAMESPACE")
 			config, level, err := options.complete()
 			if err != nil {
 				return fmt.Errorf("configuration:\n%w", err)
