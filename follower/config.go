@@ -44,12 +44,21 @@ type Config struct {
 	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
 	InfluxToken influxsync.Secret
 
-	Listen      string // host:port that Run serves; "" = nothing, the owner serves Handler
-	TLSCert     string // PEM files; both or none
-	TLSKey      string
+	Listen  string // host:port that Run serves; "" = nothing, the owner serves Handler
+	TLSCert string // PEM files; both or none
+	TLSKey  string
+	// TLSSelfSigned makes a certificate in memory, for TLSNames and loopback.
+	TLSSelfSigned bool
+	TLSNames      []string // DNS names and IP addresses
+
 	Insecure    bool   // serve an address beyond loopback without TLS
 	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
 	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent
+
+	// Reviews lets in who the cluster knows, with what he may see in it: the
+	// follower asks the API server for TokenReviews and SubjectAccessReviews.
+	Reviews         bool
+	ReviewAudiences []string // of the tokens; nil = the API server's own
 }
 
 // Defaults of the settings.
@@ -107,6 +116,12 @@ func (c Config) Validate() error {
 		if c.SeedDir == "" {
 			wrong("seed-public-key: without seed there is nothing to verify")
 		}
+	}
+	if c.Reviews && c.Source == SourceHost {
+		wrong("reviews: the host source has no cluster that could review callers")
+	}
+	if len(c.ReviewAudiences) > 0 && !c.Reviews {
+		wrong("review-audience: it is of reviews, which are off")
 	}
 	if !c.From.Equal(c.From.Truncate(schema.Minute)) {
 		wrong("from: %s is no whole minute", c.From.Format(time.RFC3339Nano))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
@@ -38,6 +39,8 @@ type Follower struct {
 	tagger *tagger.Tagger
 	trust  trust
 	met    *metrics
+
+	customer *customer.Customer
 
 	viewers *semaphore.Weighted
 	packers *packers
@@ -113,6 +116,9 @@ func New(config Config, deps Deps) (*Follower, error) {
 	if f.met, err = newMetrics(deps.Registry); err != nil {
 		return nil, err
 	}
+	if f.customer, err = f.newCustomer(deps.Registry); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -146,7 +152,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.shut()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	if listener != nil {
-		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.TLSCert != "")
+		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.encrypted())
 		group.Go(func() error { return f.serve(ctx, listener) })
 	}
 	group.Go(func() error { return f.loop(ctx) })

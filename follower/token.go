@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // role is what a bearer token may do.
@@ -174,14 +172,19 @@ func makeToken(path string) error {
 	return nil
 }
 
-// roleOf is the role of a request's bearer token.
+// roleOf is the role of a request, by the token that it carries.
 func (f *Follower) roleOf(r *http.Request) role {
-	given := r.Header.Get(schema.AuthorizationHeader)
-	if given == "" {
-		given = r.Header.Get("Authorization")
+	given := credentialOf(r)
+	role := f.roleWith(given.token)
+	if given.ofViewer && role == leader { // the user viewer is not let in by another's password
+		return nobody
 	}
-	scheme, token, _ := strings.Cut(given, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	return role
+}
+
+// roleWith is the role of who has a token.
+func (f *Follower) roleWith(token string) role {
+	if token == "" {
 		return nobody
 	}
 	f.mu.Lock()
@@ -190,7 +193,7 @@ func (f *Follower) roleOf(r *http.Request) role {
 	if known == nil {
 		return nobody
 	}
-	hash := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	hash := sha256.Sum256([]byte(token))
 	known.mu.Lock()
 	defer known.mu.Unlock()
 	known.refresh(f.log)

@@ -58,6 +58,9 @@ type Config struct {
 	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports       ExportConfig
 	Audits        AuditConfig
+
+	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
+	InitialFile string         // fleet file of the first start; "" is none
 }
 
 // Validate lists all that is wrong.
@@ -123,10 +126,13 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir); err != nil {
+	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir, config.Tokens); err != nil {
 		return nil, err
 	}
 	if err := l.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.applyInitial(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.build(metrics); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/spf13/cobra"
 )
@@ -19,6 +20,7 @@ type app struct {
 	out, errOut io.Writer
 	interactive bool // somebody can answer a question
 	getenv      func(string) string
+	clock       clock.Clock
 
 	server, tokenFile, caFile string
 	output, units             string

@@ -164,7 +164,9 @@ func resource(writer dynamic.Interface, object *unstructured.Unstructured) dynam
 	return of.Namespace(object.GetNamespace())
 }
 
-func named(object *unstructured.Unstructured) string { return object.GetKind() + " " + object.GetName() }
+func named(object *unstructured.Unstructured) string {
+	return object.GetKind() + " " + object.GetName()
+}
 
 // holds says whether an object that may not be written is there and has all
 // that it is to have.

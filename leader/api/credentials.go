@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/gorilla/mux"
 )
@@ -108,7 +109,7 @@ func (s *Server) addByName(w http.ResponseWriter, r *http.Request) error {
 	if request.Spec.URL != "" || s.deps.Contexts == nil {
 		return s.add(w, r, request.Spec)
 	}
-	if request.Adopt, err = flag(values, "adopt"); err != nil {
+	if request.Adopt, err = usage.ParseFlag(values, "adopt"); err != nil {
 		return err
 	}
 	name := mux.Vars(r)["name"]

@@ -15,6 +15,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -58,7 +59,7 @@ func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, 
 	if request.Window == "broken" {
 		return query.Answer{}, errors.New("query minute: connection lost")
 	}
-	return query.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}, nil
+	return query.Answer{Answer: usage.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}}, nil
 }
 
 func (l *leader) Boxes(context.Context, string) (query.BoxAnswer, error) {

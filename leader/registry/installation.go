@@ -44,6 +44,7 @@ type Installation struct {
 	Values     map[string]any `json:"values,omitempty"`  // over those that every cluster gets; no secrets
 	Adopt      bool           `json:"adopt,omitempty"`   // take over what somebody else installed
 	Force      bool           `json:"force,omitempty"`   // remove although the last pull, or the cluster, fails
+	GitOps     bool           `json:"gitops,omitempty"`  // what stands there is somebody else's, also when it is removed
 	Generation int64          `json:"generation"`
 
 	// How it is.
@@ -67,6 +68,7 @@ type Installation struct {
 	ValuesDigest  string    `json:"valuesDigest,omitempty"`
 	SeedDigest    string    `json:"seedDigest,omitempty"`
 	MadeNamespace bool      `json:"madeNamespace,omitempty"`
+	Pulled        time.Time `json:"pulled,omitzero"` // the last pull before a removal
 }
 
 // Upgrade states, of the whole and of a cluster in it.
