@@ -44,6 +44,38 @@ build: toolchain ## Build bin/accumulus and bin/accumulus-follower
 demo: build ## Run a leader and three followers on this machine
 	$(BIN)/accumulus demo $(DEMOFLAGS)
 
+# Images without Docker: static programs, and a command that lays them into OCI
+# archives. The same commit gives the same bytes.
+IMAGE_REPOSITORY ?= ghcr.io/accumulus-metering
+IMAGE_ARCHS ?= amd64 arm64
+IMAGE_TAG ?= $(subst +,-,$(VERSION))
+IMAGES := build/images
+STATIC := -tags 'sqlite_omit_load_extension netgo osusergo timetzdata' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"'
+CROSS_amd64 := x86_64-linux-gnu-gcc
+CROSS_arm64 := aarch64-linux-gnu-gcc
+compiler-of = $(if $(filter $1,$(shell $(GO) env GOHOSTARCH)),cc,$(CROSS_$1))
+
+.PHONY: images
+images: $(IMAGE_ARCHS:%=image-programs-%) ## OCI archives of leader and follower for amd64 and arm64, in build/images
+	@CGO_ENABLED=1 $(GO) run ./internal/images -repository '$(IMAGE_REPOSITORY)' -version '$(IMAGE_TAG)' \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -epoch "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		-arch "$$(echo $(IMAGE_ARCHS) | tr ' ' ,)" -bin $(IMAGES)/bin -out $(IMAGES) accumulus accumulus-follower
+
+.PHONY: $(IMAGE_ARCHS:%=image-programs-%)
+$(IMAGE_ARCHS:%=image-programs-%): image-programs-%: toolchain
+	@command -v $(call compiler-of,$*) >/dev/null || $(MAKE) --no-print-directory cross-$*
+	@mkdir -p $(IMAGES)/bin/$*
+	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower
+
+# A compiler for the other architecture, from the distribution.
+.PHONY: cross-amd64 cross-arm64
+cross-amd64 cross-arm64: cross-%:
+	@package=gcc-aarch64-linux-gnu libc=libc6-dev-arm64-cross; \
+	[ $* = arm64 ] || { package=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross; }; \
+	command -v apt-get >/dev/null || { echo "$(call compiler-of,$*) is missing: install it, or run make images IMAGE_ARCHS=$$($(GO) env GOARCH)"; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package $$libc
+
 # The servers of influxsync's tests, made only where one is missing. Nothing of
 # them is installed or started on this machine.
 INFLUXD_MODULE := influxsync/influxtest/influxd
@@ -110,16 +142,23 @@ kube-packages:
 
 E2E := build/e2e
 E2EFLAGS ?=
-STATIC := -tags 'sqlite_omit_load_extension netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static -X main.version=$(VERSION)'
+E2E_ARCH = $(shell $(GO) env GOARCH)
 
-# All that the lab and its tests run: nothing is built inside it.
+# All that the lab and its tests run, since nothing is built inside it: the
+# product's images, and those of the tests' own programs.
 .PHONY: e2e-programs
 e2e-programs: toolchain kube-binaries kube-packages
 	@mkdir -p $(E2E)/bin
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/cluster ./internal/kubetest/pause ./internal/kubetest/workload
-	@[ "$$(uname)" != Linux ] || CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(E2E)/bin/ ./cmd/accumulus-follower
+	@CGO_ENABLED=1 $(GO) build -o $(E2E)/bin/ ./internal/kubetest/cluster
 	@CGO_ENABLED=1 $(GO) test -c -o $(E2E)/bin/kube.test ./internal/e2e/kube
-	@$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images
+	@if [ "$$(uname)" = Linux ]; then \
+		set -e; \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/pause ./internal/kubetest/workload; \
+		$(MAKE) --no-print-directory image-programs-$(E2E_ARCH); \
+		$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images; \
+		CGO_ENABLED=1 $(GO) run ./internal/images -repository kubetest.local -version e2e -arch $(E2E_ARCH) -bin $(IMAGES)/bin -out $(E2E)/images accumulus accumulus-follower >/dev/null; \
+		rm -f $(E2E)/images/*-e2e-$(E2E_ARCH).tar; \
+	fi
 
 .PHONY: e2e-up
 e2e-up: e2e-programs ## Leave two Kubernetes clusters running, each with a real node (root)
