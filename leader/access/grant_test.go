@@ -193,13 +193,6 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%v, want it foreign", err)
 		}
 	})
-	t.Run("a token that expires", func(t *testing.T) {
-		expiring, err := Make(t.Context(), admin, clock.System(), Options{Leader: "leader-two", Install: true, TokenDuration: time.Hour})
-		if err != nil || expiring.Expires.IsZero() {
-			t.Fatalf("%v, %v", expiring.Expires, err)
-		}
-		asks(t, clientOf(t, account(t, expiring)), toMeter, true)
-	})
 	t.Run("revoked", func(t *testing.T) {
 		for range 2 {
 			if err := Revoke(t.Context(), admin); err != nil {
