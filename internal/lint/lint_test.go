@@ -46,8 +46,6 @@ var internals = map[string][]string{
 	"internal/kubetest/hyper":    {},
 	"internal/kubetest/pause":    {},
 	"internal/kubetest/workload": {},
-	// Both APIs' questions and answers; processors for the currencies' decimals.
-	"internal/usage": {"internal/schema", "processors"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }
