@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/accumulus-metering/accumulus/dashboards"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -229,6 +230,26 @@ func TestSchemaRefusesWrongValues(t *testing.T) {
 		_, err := render(t, release{name: "wrong", chart: tc.chart, values: tc.values})
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s with %q: %v, want an error about %s", tc.chart, tc.values, err, tc.want)
+		}
+	}
+}
+
+// TestInitialObjectsAreAFleetFile: as the leader reads it at its first start.
+func TestInitialObjectsAreAFleetFile(t *testing.T) {
+	for _, r := range releases(t) {
+		all, _ := objects(t, r)
+		for _, m := range each[*corev1.ConfigMap](all) {
+			text, ok := m.Data["fleet.yaml"]
+			if !ok {
+				continue
+			}
+			decoded, err := fleet.Decode([]byte(text))
+			if err != nil || len(decoded) == 0 {
+				t.Errorf("%s: %d objects, %v:\n%s", r.name, len(decoded), err, text)
+			}
+			if err := fleet.Validate(decoded, nil); err != nil {
+				t.Errorf("%s: %v", r.name, err)
+			}
 		}
 	}
 }
