@@ -2,6 +2,7 @@ package follower
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -103,7 +104,14 @@ func New(config Config, deps Deps) (*Follower, error) {
 		}
 	}
 	f.trust.local = f.input.Offset == nil
-	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
+	var key ed25519.PublicKey
+	if config.SeedPublicKey != "" {
+		var err error
+		if key, err = tagger.ParsePublicKey(config.SeedPublicKey); err != nil {
+			return nil, err
+		}
+	}
+	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, PublicKey: key, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
 		Interval: config.Interval}, deps.Clock, deps.Log, deps.Registry)
 	var err error
 	if f.met, err = newMetrics(deps.Registry); err != nil {
@@ -145,7 +153,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.shut()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	if listener != nil {
-		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.TLSCert != "")
+		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.encrypted())
 		group.Go(func() error { return f.serve(ctx, listener) })
 	}
 	group.Go(func() error { return f.loop(ctx) })
@@ -159,7 +167,7 @@ func (f *Follower) shut() error {
 	f.mu.Unlock()
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	return errors.Join(f.tagger.Close(), f.store.close())
+	return f.store.close()
 }
 
 // loop restores, then ticks in slots of wall-clock time.

@@ -40,6 +40,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/seed"
 	"github.com/accumulus-metering/accumulus/leader/work"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -54,8 +55,12 @@ type Config struct {
 	Tick          time.Duration     // 15 s
 	MeterInterval time.Duration     // 10 s
 	Access        AccessConfig
+	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports       ExportConfig
 	Audits        AuditConfig
+
+	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
+	InitialFile string         // fleet file of the first start; "" is none
 }
 
 // Validate lists all that is wrong.
@@ -94,6 +99,8 @@ type Leader struct {
 	auditor  *audit.Auditor
 	findings *prometheus.GaugeVec // of the last scheduled audit
 	api      *api.Server
+	seedKey  seed.Key
+	seeder   *seed.Seeder
 
 	mu      sync.Mutex
 	base    context.Context // of Run; nil before
@@ -119,10 +126,13 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir); err != nil {
+	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir, config.Tokens); err != nil {
 		return nil, err
 	}
 	if err := l.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.applyInitial(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.build(metrics); err != nil {
@@ -187,13 +197,16 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
 		return err
 	}
+	if err := l.openSeeds(metrics); err != nil {
+		return err
+	}
 	var contexts api.Contexts
 	if l.config.Access.Kubeconfig != "" {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
-		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Credentials: l, Contexts: contexts,
+		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 	}, l.log, metrics)
 	return err
 }

@@ -91,7 +91,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	}
 	described := status.Cluster{Name: cluster.Name, Customer: cluster.Customer, Provider: cluster.Provider, Region: cluster.Region,
 		URL: cluster.URL, Via: cluster.Via, Manage: cluster.Manage, Nodes: len(snapshot.NodesOfCluster(cluster.Name)), LastContact: moment(contact.Succeeded), Settled: moment(settled),
-		State: status.OK, Problems: problems(contact)}
+		State: status.OK, Problems: append(problems(contact), l.seedProblems(cluster.Name)...)}
 	if !settled.IsZero() {
 		lag := now.Sub(settled).Seconds()
 		described.LagSeconds = &lag
@@ -202,6 +202,8 @@ func problems(contact manager.Contact) []status.Problem {
 		add(status.ClockOff, follower.Clock.Reason)
 	}
 	switch {
+	case follower.Seed.Error != "" && follower.Seed.Loaded:
+		add(status.SeedRefused, follower.Seed.Error)
 	case follower.Seed.Error != "":
 		add(status.SeedMissing, follower.Seed.Error)
 	case !follower.Seed.Loaded:

@@ -329,7 +329,7 @@ func TestPageHoldsNoDataAndAllowsOnlyItself(t *testing.T) {
 
 func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "leader")
-	first, err := EnsureTokens(dir)
+	first, err := EnsureTokens(dir, TokenFiles{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,13 +341,13 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
-	if again, err := EnsureTokens(dir); err != nil || again != first {
+	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {
 		t.Errorf("second start: other tokens, %v", err)
 	}
 	if err := os.Chmod(filepath.Join(dir, ViewerFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureTokens(dir); err == nil || strings.Contains(err.Error(), string(first.Viewer)) {
+	if _, err := EnsureTokens(dir, TokenFiles{}); err == nil || strings.Contains(err.Error(), string(first.Viewer)) {
 		t.Errorf("a token that others can read: %v", err)
 	}
 	if text := first.Operator.String() + first.Operator.GoString(); text != "******" {

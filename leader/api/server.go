@@ -112,6 +112,7 @@ type Deps struct {
 	Kept     Kept
 	Replayer Replayer
 	Auditor  Auditor
+	Seeds    Seeds
 	// Credentials of clusters that are reached through their API server.
 	Credentials Credentials
 	Contexts    Contexts // nil where the leader has no kubeconfig

@@ -20,8 +20,8 @@ type Customer struct {
 
 // Cluster is one Kubernetes cluster (or host) with a follower.
 type Cluster struct {
-	Name      string `json:"-"`
-	Customer  string `json:"customer,omitempty"`
+	Name     string `json:"-"`
+	Customer string `json:"customer,omitempty"`
 	// Via says how the follower is reached: "" by URL, ViaServiceProxy through the
 	// cluster's API server, with credentials that the leader keeps.
 	Via       string `json:"via,omitempty"`

@@ -101,6 +101,8 @@ const (
 	SourceFailing        Code = "source-failing"
 	ClockOff             Code = "clock-off"
 	SeedMissing          Code = "seed-missing"
+	SeedRefused          Code = "seed-refused"
+	SeedNotGiven         Code = "seed-not-given"
 	UnknownNode          Code = "unknown-node"
 	RowsWaiting          Code = "rows-waiting"
 	NoWindowYet          Code = "no-window-yet"
@@ -134,6 +136,8 @@ var hints = map[Code]string{
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",
 	ClockOff:             "The follower's clock is more than 30 s off: start time synchronisation on its machine. Readings are kept, windows settle when the clock is right.",
 	SeedMissing:          "The follower has no facts about its nodes yet: the leader sends them once `accumulus apply` has named the cluster's nodes.",
+	SeedRefused:          "The follower goes on with the facts that it has, and takes no others until this is mended. If its ConfigMap was changed by hand, the leader puts it right within ten minutes; if the leader's key is another now, give the follower what `accumulus seed key` prints.",
+	SeedNotGiven:         "The leader cannot put the facts about the cluster's nodes into its ConfigMap; it tries again each minute. The follower goes on with those that it has.",
 	UnknownNode:          "Describe the node (kind Node with cluster, node, box and hardware) and run `accumulus apply`. Until then its rows settle as unknown after ten minutes.",
 	RowsWaiting:          "Windows wait for facts; they settle without them at the facts deadline and are corrected later.",
 	NoWindowYet:          "The first window comes when its minute has passed and every pod of it was read once more.",
