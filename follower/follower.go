@@ -41,6 +41,7 @@ type Follower struct {
 	met    *metrics
 
 	customer *customer.Customer
+	pushed   pushed
 
 	viewers *semaphore.Weighted
 	packers *packers

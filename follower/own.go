@@ -1,8 +1,11 @@
 package follower
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
@@ -11,6 +14,7 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -20,7 +24,7 @@ func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Custom
 	if names == nil {
 		names = answers.Plain{}
 	}
-	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, f.clock)
+	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
 		Token:  func(r *http.Request) string { return credentialOf(r).token },
 		Own:    func(token string) bool { return f.roleWith(token) >= viewer },
@@ -49,6 +53,60 @@ type ownStore struct{ f *Follower }
 
 // Database is one of them.
 func (s ownStore) Database(name string) *influxsync.Database { return s.f.store.Database(name) }
+
+// ownRevisions tell changes of the meter's tables by their journals, and of
+// results by the writes that came over the port.
+type ownRevisions struct{ f *Follower }
+
+// Revision is the sum of the revisions of the day's minutes, of a table that
+// has a journal, or how often results were written.
+func (r ownRevisions) Revision(db, table string, day schema.Window) uint64 {
+	if db == schema.ResultsDB {
+		return r.f.pushed.of(day)
+	}
+	var sum uint64
+	if journal, ok := r.f.journals[table]; ok {
+		for _, minute := range day.Split(schema.Minute) {
+			entry, _ := journal.Latest(minute)
+			sum += uint64(entry.Revision)
+		}
+	}
+	return sum
+}
+
+// pushed counts the writes of results by the days that they touch.
+type pushed struct {
+	mu     sync.Mutex
+	writes map[int64]uint64
+}
+
+// wrote counts a body of lines, each of which ends with its time.
+func (p *pushed) wrote(lines []byte) {
+	touched := make(map[int64]bool)
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSpace(line)
+		if at, err := strconv.ParseInt(string(line[bytes.LastIndexByte(line, ' ')+1:]), 10, 64); err == nil {
+			touched[dayOf(time.Unix(0, at))] = true
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.writes == nil {
+		p.writes = make(map[int64]uint64)
+	}
+	for day := range touched {
+		p.writes[day]++
+	}
+}
+
+func (p *pushed) of(day schema.Window) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.writes[dayOf(day.From)]
+}
+
+// dayOf numbers the days of UTC.
+func dayOf(t time.Time) int64 { return t.UTC().Truncate(24 * time.Hour).Unix() }
 
 // settled is the end of the newest settled minute, the zero time before the
 // first. The store is open.
