@@ -53,6 +53,9 @@ type Values struct {
 // Set records a quantity.
 func (v *Values) Set(q Quantity, value int64) { v.v[q], v.has = value, v.has|1<<q }
 
+// Drop takes a quantity back.
+func (v *Values) Drop(q Quantity) { v.v[q], v.has = 0, v.has&^(1<<q) }
+
 // Get is a quantity, and whether the source counted it.
 func (v Values) Get(q Quantity) (int64, bool) { return v.v[q], v.has&(1<<q) != 0 }
 
@@ -84,7 +87,17 @@ type NodeInfo struct {
 	AllocatableMilli     int64 // millicores
 	AllocatableMemoryKiB int64
 	Joined               time.Time
-	Left                 time.Time // zero while it is there
+	Left                 time.Time  // zero while it is there
+	Past                 []PastNode // what it had before, oldest first
+}
+
+// PastNode is what a node had until a change of its size, or until a boot.
+type PastNode struct {
+	Until                time.Time
+	BootID               string
+	CapacityMillicores   int64
+	AllocatableMilli     int64
+	AllocatableMemoryKiB int64
 }
 
 // PodInfo is what the watch knows of a pod.
@@ -97,11 +110,19 @@ type PodInfo struct {
 	Workload     string
 	OwnerKnown   bool // the owner chain has been followed to its top
 	Labels       map[string]string
-	Start        time.Time // status.startTime, or the container's own of the host source
+	Created      time.Time // of the pod's object; zero of the host source
+	Start        time.Time // when its first container started; zero: none has, and it is not billed
 	End          time.Time // zero while it runs; then when its last container stopped or it was deleted
 	ExitCode     int32
 	EndReason    string
 	Containers   []ContainerInfo
+	Past         []PastRequests // what its containers asked for before it was resized, oldest first
+}
+
+// PastRequests are a pod's containers as they were until a resize.
+type PastRequests struct {
+	Until      time.Time
+	Containers []ContainerInfo
 }
 
 // ContainerInfo is a container's part of a pod's requests and limits. Zero

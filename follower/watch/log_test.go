@@ -27,7 +27,7 @@ func stamp(after time.Duration) metav1.Time { return metav1.NewTime(noon.Add(aft
 func newTestLog(t *testing.T, labels ...string) (*Log, *clock.Manual) {
 	t.Helper()
 	clk := clock.NewManual(noon)
-	l, err := NewLog(labels, clk, slog.New(slog.DiscardHandler))
+	l, err := NewLog(Config{Labels: labels}, clk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,8 @@ func TestRealObjects(t *testing.T) {
 		t.Fatalf("pods %v", pods)
 	}
 	once := reading.PodInfo{UID: "34bf10cb-d2ef-42c9-8869-dbf98651c7d0", Namespace: "team-a", Name: "once-pz499", Node: "node1",
-		Labels: map[string]string{"app": "once"}, Start: time.Date(2026, 11, 23, 2, 50, 15, 0, time.UTC), End: pods[2].End, EndReason: "Completed",
+		Labels: map[string]string{"app": "once"}, Created: time.Date(2026, 11, 23, 2, 50, 15, 0, time.UTC),
+		Start: time.Date(2026, 11, 23, 2, 50, 17, 0, time.UTC), End: pods[2].End, EndReason: "Completed",
 		Containers: []reading.ContainerInfo{{Name: "once", RequestMillicores: 100, RequestMemoryBytes: 16 << 20, LimitMemoryBytes: 32 << 20}}}
 	if diff := cmp.Diff(once, pods[2]); diff != "" {
 		t.Errorf("finished pod, its Job unseen (-want +got):\n%s", diff)
@@ -319,7 +320,7 @@ func TestRequests(t *testing.T) {
 	}
 	pod.Spec.Resources = &corev1.ResourceRequirements{Requests: list("4", "1Gi"), Limits: list("8", "1Gi")}
 	got := requests(pod)
-	rest := ContainerSpec{Name: "__pod__", RequestMillicores: 4010 - 1350, RequestMemoryBytes: 1025<<20 - 250<<20, LimitMillicores: 8000, LimitMemoryBytes: 1 << 30}
+	rest := ContainerSpec{Name: "__pod__", RequestMillicores: 4010 - 1350, RequestMemoryBytes: 1025<<20 - 250<<20, LimitMillicores: 8010, LimitMemoryBytes: 1025 << 20}
 	if diff := cmp.Diff(rest, got[len(got)-1]); diff != "" {
 		t.Errorf("rest of a pod with requests of its own (-want +got):\n%s", diff)
 	}

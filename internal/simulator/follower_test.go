@@ -153,7 +153,7 @@ func TestEventsFeedALog(t *testing.T) {
 	s := newSimulator(t, Varying(start))
 	to := start.Add(125 * time.Minute)
 	clk := clock.NewManual(start)
-	log, err := watch.NewLog([]string{"*"}, clk, slog.New(slog.DiscardHandler))
+	log, err := watch.NewLog(watch.Config{Labels: []string{"*"}}, clk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
