@@ -51,7 +51,7 @@ type object struct {
 	space                      NamespaceSpec
 	names                      realNames // of a pod
 	volume                     string    // of a claim: its PersistentVolume
-	asked                      bool // a pod's controller was looked for and does not exist
+	asked                      bool      // a pod's controller was looked for and does not exist
 	text                       json.RawMessage
 	from                       time.Time // ValidFrom of the newest change
 	present                    bool      // the API server has it
