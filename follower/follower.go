@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
+	"github.com/accumulus-metering/accumulus/follower/volumes"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -54,6 +55,7 @@ type Follower struct {
 	factsRestored bool
 	journals      map[string]meter.Journal
 	meter         *meter.Meter
+	volumes       *volumes.Writer
 	fence         *fence
 
 	mu     sync.Mutex
@@ -235,6 +237,15 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 		}
 	}
 	if err := f.meter.Restore(ctx); err != nil {
+		return err
+	}
+	if f.volumes == nil {
+		stores := volumes.Stores{Raw: f.store.Database(schema.RawDB), Minute: minute}
+		if f.volumes, err = volumes.New(f.config.Cluster, stores, f.input.Log, f.clock, f.log, f.reg); err != nil {
+			return err
+		}
+	}
+	if err := f.volumes.Restore(ctx); err != nil {
 		return err
 	}
 	if f.input.Resume != nil {

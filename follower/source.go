@@ -75,7 +75,7 @@ func lastReadings(ctx context.Context, db *influxsync.Database, settled time.Tim
 	}
 	quantities := map[string]reading.Quantity{schema.CPU: reading.CPU, schema.NetworkReceive: reading.NetworkReceive,
 		schema.NetworkTransmit: reading.NetworkTransmit, schema.DiskRead: reading.DiskRead, schema.DiskWrite: reading.DiskWrite,
-		schema.MemoryWorkingSet: reading.Memory, schema.FilesystemUsed: reading.Filesystem}
+		schema.MemoryWorkingSet: reading.Memory, schema.FilesystemUsed: reading.Filesystem, schema.EphemeralUsed: reading.Ephemeral}
 	var last []reading.Reading
 	err := db.Query(ctx, newest, func(p influxsync.Point) error {
 		r := reading.Reading{Time: p.Time.Add(-time.Duration(p.Int(schema.ReadingShift))), Series: reading.Series{

@@ -121,7 +121,7 @@ func (f *Follower) read(ctx context.Context) {
 	bodies, err := f.input.Source.Read(limited)
 	if len(bodies) > 0 {
 		f.turn.Lock()
-		err = errors.Join(err, f.meter.Add(ctx, bodies))
+		err = errors.Join(err, f.meter.Add(ctx, bodies), f.volumes.Add(ctx, bodies))
 		f.turn.Unlock()
 	}
 	if ctx.Err() != nil {
@@ -158,7 +158,12 @@ func (f *Follower) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n > 0 {
+	status := f.meter.Status()
+	volumes, err := f.volumes.Settle(ctx, status.From, status.Mark)
+	if err != nil {
+		return err
+	}
+	if n += volumes; n > 0 {
 		f.log.Debug("windows settled", "windows", n)
 	}
 	f.input.Log.Forget(now.Add(-rawKept))

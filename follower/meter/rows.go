@@ -16,6 +16,9 @@ type usage struct {
 	amount
 	requests [4]int64 // core-µs requested, limit; KiB·s requested, limit
 	uptime   int64    // ns
+	// unmetered says that the node counts no memory: it is what was requested, and
+	// nothing of the window is covered.
+	unmetered bool
 }
 
 // build makes the rows of a node in the window at w: a pure function of the
@@ -38,7 +41,7 @@ func (m *Meter) build(n *node, w, now int64, rows rowSet) missing {
 	var pods amount
 	base := rowTags{cluster: m.cfg.Cluster, node: n.name, facts: tags.facts, time: at(w)}
 	for _, p := range n.sorted() {
-		u, ok := p.usage(win, interval)
+		u, ok := p.usage(win, interval, n.unmetered())
 		if !ok {
 			continue
 		}
@@ -79,6 +82,9 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 				own.counts |= 1 << q
 			}
 		}
+		if q == int(reading.Memory) && n.unmetered() { // the parts are requests, which may be more than all
+			own.q[q] = max(own.q[q], parts)
+		}
 		system.q[q] = own.q[q] - parts
 	}
 	system.counts, rest.counts = own.counts, own.counts
@@ -89,6 +95,11 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 		row.namespace, row.pod, row.uid = schema.UnattributedNamespace, schema.UnattributedNamespace, schema.UnattributedNamespace
 		rows.add(schema.PodMinute.Name, row.point(schema.PodMinute.Name, rest))
 	}
+}
+
+// unmetered says whether the node counts its pods' CPU and not their memory.
+func (n *node) unmetered() bool {
+	return n.kube != nil && n.kube.counts&(1<<reading.CPU) != 0 && n.kube.counts&(1<<reading.Memory) == 0
 }
 
 func (r rowSet) add(table string, p influxsync.Point) { r[table] = append(r[table], p) }
@@ -130,11 +141,14 @@ func orEver(t time.Time) int64 {
 }
 
 // usage is the pod's in the window, and whether it has a row there.
-func (p *pod) usage(win span, interval int64) (usage, bool) {
+func (p *pod) usage(win span, interval int64, unmetered bool) (usage, bool) {
 	u := usage{amount: p.amount(win, interval)}
 	life := p.alive()
 	u.uptime = win.overlap(life.from, life.to)
 	u.requests = p.requested(win)
+	if u.unmetered = unmetered && !u.has(int(reading.Memory)); u.unmetered {
+		u.q[reading.Memory], u.covered = u.requests[2], 0
+	}
 	shown := u.uptime > 0 || u.covered > 0 || u.q != [quantities]int64{}
 	for _, s := range p.containers {
 		shown = shown || s.amount(win, interval).q != [quantities]int64{}
@@ -214,6 +228,9 @@ func (p *pod) containerRows(row rowTags, of usage, win span, interval int64, row
 				rest.q[q] -= u.q[q]
 			}
 		}
+		if of.unmetered {
+			u.covered = 0
+		}
 		r := row
 		r.container = name
 		rows.add(schema.ContainerMinute.Name, r.point(schema.ContainerMinute.Name, u))
@@ -229,6 +246,9 @@ func (p *pod) containerRows(row rowTags, of usage, win span, interval int64, row
 			if u.uptime == 0 && u.q == [quantities]int64{} {
 				continue
 			}
+		}
+		if of.unmetered {
+			u.q[reading.Memory] = asked[c.Name][2]
 		}
 		add(c.Name, u)
 	}
@@ -284,6 +304,9 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 	f.int(schema.CPULimit, u.requests[1])
 	f.int(schema.CPURequest, u.requests[0])
 	f.disk(u.amount)
+	if !container && u.has(int(reading.Ephemeral)) {
+		f.int(schema.Ephemeral, u.q[reading.Ephemeral])
+	}
 	if container {
 		f.int(schema.Filesystem, u.q[reading.Filesystem])
 	}

@@ -38,6 +38,7 @@ const (
 	DiskWrite                       // B
 	Memory                          // working set, B (gauge)
 	Filesystem                      // used, B (gauge)
+	Ephemeral                       // a pod's use of its node's disk, B (gauge)
 	Quantities                      // how many there are
 )
 
@@ -76,6 +77,16 @@ type Body struct {
 	// NewestSample is the newest sample time in the body. Received less
 	// NewestSample is the shift that brings the node's clock to ours.
 	NewestSample time.Time
+	// Volumes are those of the claims that the node's pods mount; they come only
+	// with some of the bodies.
+	Volumes []Volume
+}
+
+// Volume is one sample of a mounted claim's volume.
+type Volume struct {
+	Namespace, Claim    string
+	Time                time.Time // on the follower's clock
+	UsedBytes, Capacity int64
 }
 
 // NodeInfo is what the watch knows of a node.
@@ -117,6 +128,7 @@ type PodInfo struct {
 	EndReason    string
 	Containers   []ContainerInfo
 	Past         []PastRequests // what its containers asked for before it was resized, oldest first
+	Claims       []string       // names of the volume claims that it mounts
 }
 
 // PastRequests are a pod's containers as they were until a resize.

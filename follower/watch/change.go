@@ -146,7 +146,7 @@ type JobInfo struct {
 func (s PodSpec) info(uid, namespace, name string) reading.PodInfo {
 	info := reading.PodInfo{UID: uid, Namespace: namespace, Name: name, Node: s.Node,
 		WorkloadKind: s.WorkloadKind, Workload: s.Workload, OwnerKnown: s.OwnerKnown, Labels: s.Labels, Created: s.Created,
-		Start: instant(s.Start), End: instant(s.End), ExitCode: s.ExitCode, EndReason: s.EndReason, Containers: infos(s.Containers)}
+		Start: instant(s.Start), End: instant(s.End), ExitCode: s.ExitCode, EndReason: s.EndReason, Containers: infos(s.Containers), Claims: s.Claims}
 	for _, past := range s.Past {
 		info.Past = append(info.Past, reading.PastRequests{Until: past.Until, Containers: infos(past.Containers)})
 	}
