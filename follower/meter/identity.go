@@ -172,6 +172,7 @@ func (m *Meter) observeNodes() {
 		lives[info.Name] = append(lives[info.Name], info)
 	}
 	m.hosts = make(map[string][]*node)
+	changed := make(map[*node]int64)
 	for name, infos := range lives {
 		newest := infos[len(infos)-1]
 		n := m.nodes[name]
@@ -180,6 +181,9 @@ func (m *Meter) observeNodes() {
 				continue
 			}
 			n = m.node(name)
+		}
+		if since := livesChanged(n.lives, infos); since != 0 && n.known {
+			changed[n] = since
 		}
 		n.info, n.lives, n.known = newest, infos, true
 		boots := make(map[string]bool)
@@ -194,6 +198,37 @@ func (m *Meter) observeNodes() {
 			m.hosts[boot] = append(m.hosts[boot], n)
 		}
 	}
+	for n, since := range changed {
+		m.touch(n, max(n.hold, since), m.mark, "late")
+	}
+	for _, siblings := range m.hosts { // what one leaves, the others have
+		for _, n := range siblings {
+			if since := changed[n]; since != 0 && len(siblings) > 1 {
+				for _, other := range siblings {
+					m.touch(other, max(other.hold, since), m.mark, "late")
+				}
+			}
+		}
+	}
+}
+
+// livesChanged is the first moment at which a node's lives are others than they
+// were known, 0 if at none.
+func livesChanged(old, lives []reading.NodeInfo) int64 {
+	since := int64(0)
+	for i, info := range lives {
+		if i >= len(old) || old[i].UID != info.UID {
+			since = minNonZero(since, max(1, unixNano(info.Joined)))
+			continue
+		}
+		if !old[i].Left.Equal(info.Left) {
+			since = minNonZero(since, minNonZero(unixNano(old[i].Left), unixNano(info.Left)))
+		}
+		if n := len(info.Past); n > len(old[i].Past) {
+			since = minNonZero(since, info.Past[len(old[i].Past)].Until.UnixNano())
+		}
+	}
+	return since
 }
 
 func (m *Meter) learn(n *node, p *pod, info reading.PodInfo) {
