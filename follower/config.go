@@ -28,6 +28,10 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
+	JobGroups    []string // labels whose value groups Jobs into a workload; nil = watch.DefaultJobGroups
+	Namespace    string   // of the metering itself: its objects are marked; "" = unknown
+	PseudonymKey string   // file of the key by which names are replaced; "" = they are not
+
 	SeedDir string // directory of the seed's *.sql files; "" = none
 
 	Interval       time.Duration // between two reads of the source; a slot of wall-clock time
@@ -77,6 +81,9 @@ func (c Config) Validate() error {
 	case SourceHost:
 		if c.Node == "" {
 			wrong("node: the host source needs a name for the machine")
+		}
+		if c.PseudonymKey != "" {
+			wrong("pseudonym-key-file: only the kubelet source can replace names")
 		}
 	case SourceKubelet:
 		if c.API.URL != "" && c.API.Kubeconfig != "" {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/host"
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -39,6 +41,9 @@ type Input struct {
 	Status func() []kubelet.NodeStatus
 	// Watch is how the watch goes.
 	Watch func() watch.Status
+	// Names are the pseudonyms that source and log give in place of names; nil:
+	// they give names.
+	Names *pseudonym.Table
 }
 
 // newInput makes the source that the configuration names.
@@ -54,7 +59,13 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	w, err := watch.New(watch.Config{Labels: c.Labels}, client, clk, log, registry)
+	options := watch.Config{Labels: c.Labels, JobGroups: c.JobGroups, Namespace: c.Namespace}
+	var names *pseudonym.Table
+	if c.PseudonymKey != "" {
+		names = pseudonym.New(pseudonym.Config{KeyFile: c.PseudonymKey, Path: filepath.Join(c.Dir, "names.db"), Own: c.Namespace})
+		options.Alias, c.Kubelet.Alias = names, names
+	}
+	w, err := watch.New(options, client, clk, log, registry)
 	if err != nil {
 		return Input{}, err
 	}
@@ -63,7 +74,7 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 		return Input{}, err
 	}
 	return Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
-		Status: source.Status, Watch: w.Status}, nil
+		Status: source.Status, Watch: w.Status, Names: names}, nil
 }
 
 // lastReadings are the newest readings of the series that were read not long

@@ -119,6 +119,9 @@ func (f *Follower) read(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, f.config.Interval)
 	defer cancel()
 	bodies, err := f.input.Source.Read(limited)
+	if saved := f.saveNames(ctx); saved != nil {
+		bodies, err = nil, errors.Join(err, saved) // a counter's next sample holds it all
+	}
 	if len(bodies) > 0 {
 		f.turn.Lock()
 		err = errors.Join(err, f.meter.Add(ctx, bodies), f.volumes.Add(ctx, bodies))
@@ -150,6 +153,9 @@ func (f *Follower) settle(ctx context.Context) error {
 		return nil
 	}
 	changes := f.input.Log.Pending()
+	if err := f.saveNames(ctx); err != nil {
+		return err
+	}
 	if err := f.facts.Observe(ctx, changes); err != nil {
 		return err
 	}
@@ -168,6 +174,14 @@ func (f *Follower) settle(ctx context.Context) error {
 	}
 	f.input.Log.Forget(now.Add(-rawKept))
 	return nil
+}
+
+// saveNames makes durable what the pseudonyms of the rows to come stand for.
+func (f *Follower) saveNames(ctx context.Context) error {
+	if f.input.Names == nil {
+		return nil
+	}
+	return f.input.Names.Save(ctx)
 }
 
 // trusted says whether windows may settle, and logs changes.
