@@ -22,6 +22,12 @@ func (s *Simulator) NodeInfos(cluster string, at time.Time) []reading.NodeInfo {
 		millicores, bytes := node.allocatable()
 		info := reading.NodeInfo{Name: node.Name, UID: string(a.uid("Node", "", node.Name)), BootID: s.bootID(cluster, node, at),
 			CapacityMillicores: int64(node.Cores) * 1000, AllocatableMilli: millicores, AllocatableMemoryKiB: bytes / 1024, Joined: node.Joined}
+		for _, boot := range node.Boots {
+			if !boot.After(at) {
+				info.Past = append(info.Past, reading.PastNode{Until: boot, BootID: s.bootID(cluster, node, boot.Add(-1)),
+					CapacityMillicores: info.CapacityMillicores, AllocatableMilli: millicores, AllocatableMemoryKiB: info.AllocatableMemoryKiB})
+			}
+		}
 		if !node.alive(at) {
 			info.Left = node.Left
 		}
