@@ -2,7 +2,9 @@ package follower
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/follower/customer"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -20,15 +23,34 @@ import (
 
 // newCustomer is what the cluster's own people see of the follower.
 func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Customer, error) {
-	names := f.input.Names
-	if names == nil {
-		names = answers.Plain{}
+	var names answers.Names = answers.Plain{}
+	if f.input.Names != nil {
+		names = ownNames{f.input.Names, f.log}
 	}
 	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
 		Token:  func(r *http.Request) string { return credentialOf(r).token },
 		Own:    func(token string) bool { return f.roleWith(token) >= viewer },
 		Health: f.health, Clock: f.clock, Log: f.log}, registry)
+}
+
+// ownNames turns pseudonyms back for the cluster's own people.
+type ownNames struct {
+	table *pseudonym.Table
+	log   *slog.Logger
+}
+
+// Resolve is the name that a pseudonym stands for. One that cannot be looked up
+// is shown as it is stored.
+func (n ownNames) Resolve(stored string) string {
+	name, known, err := n.table.Resolve(context.Background(), stored)
+	if err != nil {
+		n.log.Warn("a pseudonym is not resolved", "err", err)
+	}
+	if !known {
+		return stored
+	}
+	return name.Name
 }
 
 // reviewRate is how many reviews may be asked in a second: a caller who sees
