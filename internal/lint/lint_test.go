@@ -37,6 +37,7 @@ var internals = map[string][]string{
 	"internal/lint":      {},
 	"internal/settings":  {},
 	"internal/simulator": {"follower/reading", "internal/clock"},
+	"internal/stress":    {"internal/clock"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }
