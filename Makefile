@@ -44,6 +44,38 @@ build: toolchain ## Build bin/accumulus and bin/accumulus-follower
 demo: build ## Run a leader and three followers on this machine
 	$(BIN)/accumulus demo $(DEMOFLAGS)
 
+# Images without Docker: static programs, and a command that lays them into OCI
+# archives. The same commit gives the same bytes.
+IMAGE_REPOSITORY ?= ghcr.io/accumulus-metering
+IMAGE_ARCHS ?= amd64 arm64
+IMAGE_TAG ?= $(subst +,-,$(VERSION))
+IMAGES := build/images
+STATIC := -tags 'sqlite_omit_load_extension netgo osusergo timetzdata' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"'
+CROSS_amd64 := x86_64-linux-gnu-gcc
+CROSS_arm64 := aarch64-linux-gnu-gcc
+compiler-of = $(if $(filter $1,$(shell $(GO) env GOHOSTARCH)),cc,$(CROSS_$1))
+
+.PHONY: images
+images: $(IMAGE_ARCHS:%=image-programs-%) ## OCI archives of leader and follower for amd64 and arm64, in build/images
+	@CGO_ENABLED=1 $(GO) run ./internal/images -repository '$(IMAGE_REPOSITORY)' -version '$(IMAGE_TAG)' \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -epoch "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		-arch "$$(echo $(IMAGE_ARCHS) | tr ' ' ,)" -bin $(IMAGES)/bin -out $(IMAGES) accumulus accumulus-follower
+
+.PHONY: $(IMAGE_ARCHS:%=image-programs-%)
+$(IMAGE_ARCHS:%=image-programs-%): image-programs-%: toolchain
+	@command -v $(call compiler-of,$*) >/dev/null || $(MAKE) --no-print-directory cross-$*
+	@mkdir -p $(IMAGES)/bin/$*
+	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower
+
+# A compiler for the other architecture, from the distribution.
+.PHONY: cross-amd64 cross-arm64
+cross-amd64 cross-arm64: cross-%:
+	@package=gcc-aarch64-linux-gnu libc=libc6-dev-arm64-cross; \
+	[ $* = arm64 ] || { package=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross; }; \
+	command -v apt-get >/dev/null || { echo "$(call compiler-of,$*) is missing: install it, or run make images IMAGE_ARCHS=$$($(GO) env GOARCH)"; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package $$libc
+
 # The servers of influxsync's tests, made only where one is missing. Nothing of
 # them is installed or started on this machine.
 INFLUXD_MODULE := influxsync/influxtest/influxd

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/answers"
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/host"
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -39,6 +41,11 @@ type Input struct {
 	Status func() []kubelet.NodeStatus
 	// Watch is how the watch goes.
 	Watch func() watch.Status
+	// Reviewer tells the cluster's own people apart; nil: only the follower's
+	// own tokens are known.
+	Reviewer customer.Reviewer
+	// Names resolves stored names that are pseudonyms; nil: there are none.
+	Names answers.Names
 }
 
 // newInput makes the source that the configuration names.
@@ -62,8 +69,14 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	return Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
-		Status: source.Status, Watch: w.Status}, nil
+	input := Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
+		Status: source.Status, Watch: w.Status}
+	if c.Reviews {
+		if input.Reviewer, err = newReviewer(c, clk, registry); err != nil {
+			return Input{}, err
+		}
+	}
+	return input, nil
 }
 
 // lastReadings are the newest readings of the series that were read not long

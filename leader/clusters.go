@@ -57,7 +57,10 @@ func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
 	if errors.Is(err, registry.ErrNotFound) {
 		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return l.keys.Remove(ctx, name)
 }
 
 // Clear deletes the centre's copy of what was metered of a cluster, or of all

@@ -219,6 +219,7 @@ func TestOverviewProblems(t *testing.T) {
 		"unreachable":  {code: http.StatusBadGateway, want: status.FollowerUnreachable},
 		"kubelet 403":  {tell: map[string]any{"sources": []map[string]any{{"name": "n1", "error": "kubelet n1: 403 Forbidden"}}}, want: status.KubeletForbidden},
 		"clock":        {tell: map[string]any{"clock": map[string]any{"trusted": false, "reason": "40 s off"}}, want: status.ClockOff},
+		"seed refused": {tell: map[string]any{"seed": map[string]any{"loaded": true, "error": "not signed"}}, want: status.SeedRefused},
 		"seed":         {tell: map[string]any{"seed": map[string]any{"loaded": false}}, want: status.SeedMissing},
 		"unknown node": {tell: map[string]any{"unknownNodes": []string{"n7"}}, want: status.UnknownNode},
 		"wrong name":   {tell: map[string]any{"cluster": "other"}, want: status.FollowerUnreachable},

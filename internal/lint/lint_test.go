@@ -36,8 +36,11 @@ var internals = map[string][]string{
 	"internal/schema":    {},
 	"internal/lint":      {},
 	"internal/settings":  {},
+	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
 	"internal/stress":    {"internal/clock"},
+	// Both APIs' questions and answers; processors for the currencies' decimals.
+	"internal/usage": {"internal/schema", "processors"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }

@@ -57,9 +57,13 @@ func (s *Server) addCluster(w http.ResponseWriter, r *http.Request) error {
 	if url := values.Get("url"); url != "" {
 		spec.URL = url
 	}
-	if spec.URL == "" {
+	return s.add(w, r, spec)
+}
+
+func (s *Server) add(w http.ResponseWriter, r *http.Request, spec fleet.Cluster) error {
+	if spec.URL == "" && spec.Via == "" {
 		return &Hinted{Err: fmt.Errorf("add cluster: no url: %w", ErrInvalid),
-			Hint: `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter.`}
+			Hint: `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter; or {"via": "service-proxy"} for one that is reached through its API server. The context of a kubeconfig is taken where the leader has one (--kubeconfig).`}
 	}
 	name := mux.Vars(r)["name"]
 	if err := s.deps.Clusters.AddCluster(r.Context(), name, spec); err != nil {

@@ -112,8 +112,12 @@ type Deps struct {
 	Kept     Kept
 	Replayer Replayer
 	Auditor  Auditor
-	Metrics  prometheus.Gatherer
-	Clock    clock.Clock
+	Seeds    Seeds
+	// Credentials of clusters that are reached through their API server.
+	Credentials Credentials
+	Contexts    Contexts // nil where the leader has no kubeconfig
+	Metrics     prometheus.Gatherer
+	Clock       clock.Clock
 }
 
 // Server is the API.

@@ -1,6 +1,7 @@
-package query
+package usage
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -25,9 +26,9 @@ func ParseWindow(text string, settled time.Time) (schema.Window, error) {
 	case err != nil:
 		return schema.Window{}, err
 	case w.From.Year() < 1970 || w.To.Year() > 2200:
-		return schema.Window{}, inputError("window", text, "it must lie between the years 1970 and 2200")
+		return schema.Window{}, Wrong("window", text, "it must lie between the years 1970 and 2200")
 	case w.Length() > maxWindow:
-		return schema.Window{}, inputError("window", text, "ask for ten years at most")
+		return schema.Window{}, Wrong("window", text, "ask for ten years at most")
 	}
 	return w, nil
 }
@@ -38,12 +39,12 @@ func parseWindow(text string, settled time.Time) (schema.Window, error) {
 	if from, to, ok := strings.Cut(text, ","); ok {
 		return parseBounds(text, from, to)
 	}
-	if w, ok := calendar(text, settled); ok {
+	if w, ok := Calendar(text, settled); ok {
 		return until(w, settled), nil
 	}
 	length, ok := parseLength(text)
 	if !ok || length < schema.Minute || length%schema.Minute != 0 {
-		return schema.Window{}, inputError("window", text, windowHint)
+		return schema.Window{}, Wrong("window", text, windowHint)
 	}
 	return schema.Window{From: settled.Add(-length), To: settled}, nil
 }
@@ -51,24 +52,24 @@ func parseWindow(text string, settled time.Time) (schema.Window, error) {
 func parseBounds(text, from, to string) (schema.Window, error) {
 	start, err := time.Parse(time.RFC3339, strings.TrimSpace(from))
 	if err != nil {
-		return schema.Window{}, inputError("window", text, windowHint)
+		return schema.Window{}, Wrong("window", text, windowHint)
 	}
 	end, err := time.Parse(time.RFC3339, strings.TrimSpace(to))
 	if err != nil {
-		return schema.Window{}, inputError("window", text, windowHint)
+		return schema.Window{}, Wrong("window", text, windowHint)
 	}
 	w := schema.Window{From: start.UTC(), To: end.UTC()}
 	if !w.From.Before(w.To) {
-		return schema.Window{}, inputError("window", text, "the first time must lie before the second")
+		return schema.Window{}, Wrong("window", text, "the first time must lie before the second")
 	}
 	if !w.From.Equal(w.From.Truncate(schema.Minute)) || !w.To.Equal(w.To.Truncate(schema.Minute)) {
-		return schema.Window{}, inputError("window", text, "use whole minutes: usage is stored by the minute")
+		return schema.Window{}, Wrong("window", text, "use whole minutes: usage is stored by the minute")
 	}
 	return w, nil
 }
 
-// calendar are the words and months, in UTC.
-func calendar(text string, settled time.Time) (schema.Window, bool) {
+// Calendar is the window of one of the words and months, in UTC.
+func Calendar(text string, settled time.Time) (schema.Window, bool) {
 	day := time.Date(settled.Year(), settled.Month(), settled.Day(), 0, 0, 0, 0, time.UTC)
 	month := time.Date(settled.Year(), settled.Month(), 1, 0, 0, 0, 0, time.UTC)
 	switch text {
@@ -116,7 +117,47 @@ func ParseStep(text string) (time.Duration, error) {
 	}
 	step, ok := parseLength(text)
 	if !ok || step < schema.Minute || step%schema.Minute != 0 || 24*time.Hour%step != 0 {
-		return 0, inputError("step", text, "use a length that cuts a day evenly, such as 1m, 15m, 1h, 6h or 1d")
+		return 0, Wrong("step", text, "use a length that cuts a day evenly, such as 1m, 15m, 1h, 6h or 1d")
 	}
 	return step, nil
+}
+
+// CutAt cuts the window at the moments inside it, each rounded up to a minute:
+// a change inside a minute counts from the next minute on.
+func CutAt(w schema.Window, moments []time.Time) []schema.Window {
+	edges := []time.Time{w.From, w.To}
+	for _, t := range moments {
+		if t.IsZero() {
+			continue
+		}
+		edge := t.UTC().Truncate(schema.Minute)
+		if edge.Before(t) {
+			edge = edge.Add(schema.Minute)
+		}
+		if edge.After(w.From) && edge.Before(w.To) {
+			edges = append(edges, edge)
+		}
+	}
+	slices.SortFunc(edges, time.Time.Compare)
+	edges = slices.CompactFunc(edges, time.Time.Equal)
+	parts := make([]schema.Window, 0, len(edges)-1)
+	for i := 1; i < len(edges); i++ {
+		parts = append(parts, schema.Window{From: edges[i-1], To: edges[i]})
+	}
+	return parts
+}
+
+// Bucket is the step that holds t: [start, end) within the window.
+func Bucket(w schema.Window, step time.Duration, t time.Time) schema.Window {
+	if step == 0 {
+		return w
+	}
+	b := schema.WindowAt(t, step)
+	if b.From.Before(w.From) {
+		b.From = w.From
+	}
+	if b.To.After(w.To) {
+		b.To = w.To
+	}
+	return b
 }

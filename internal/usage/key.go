@@ -1,4 +1,4 @@
-package query
+package usage
 
 import (
 	"fmt"
@@ -36,19 +36,19 @@ var Keys = []Key{Cluster, Box, Node, Hardware, Namespace, Workload, Pod, Contain
 // Label is the key of a pod label.
 func Label(name string) Key { return Key(labelPrefix + name) }
 
-// label is the label's name, and whether k is a label.
-func (k Key) label() (string, bool) { return strings.CutPrefix(string(k), labelPrefix) }
+// LabelName is the label's name, and whether k is a label.
+func (k Key) LabelName() (string, bool) { return strings.CutPrefix(string(k), labelPrefix) }
 
 // ParseKey reads a key; "" and unknown ones are an *InputError.
 func ParseKey(text string) (Key, error) {
 	k := Key(strings.TrimSpace(text))
-	if name, ok := k.label(); ok && name != "" && isText(name) {
+	if name, ok := k.LabelName(); ok && name != "" && IsText(name) {
 		return k, nil
 	}
 	if slices.Contains(Keys, k) {
 		return k, nil
 	}
-	return "", inputError("aggregate", text, "use one or more of "+joinKeys(Keys)+", or label:NAME")
+	return "", Wrong("aggregate", text, "use one or more of "+KeyList(Keys)+", or label:NAME")
 }
 
 // ParseKeys reads a comma-separated list; each key once.
@@ -69,13 +69,14 @@ func ParseKeys(text string) ([]Key, error) {
 	return keys, nil
 }
 
-// isText says whether text is UTF-8 without the control characters that a name
+// IsText says whether text is UTF-8 without the control characters that a name
 // cannot have and a query could not be written with.
-func isText(text string) bool {
+func IsText(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-func joinKeys(keys []Key) string {
+// KeyList is the keys with commas between them.
+func KeyList(keys []Key) string {
 	names := make([]string, len(keys))
 	for i, k := range keys {
 		names[i] = string(k)
@@ -94,17 +95,17 @@ type Condition struct {
 func ParseCondition(text string) (Condition, error) {
 	name, values, ok := strings.Cut(text, "=")
 	if !ok {
-		return Condition{}, inputError("filter", text, "write it as key=value, for example namespace=shop")
+		return Condition{}, Wrong("filter", text, "write it as key=value, for example namespace=shop")
 	}
 	k, err := ParseKey(name)
 	if err != nil {
-		return Condition{}, inputError("filter", text, "the key is not one of "+joinKeys(Keys)+", label:NAME")
+		return Condition{}, Wrong("filter", text, "the key is not one of "+KeyList(Keys)+", label:NAME")
 	}
 	return Condition{Key: k, Values: strings.Split(values, ",")}, nil
 }
 
-// keeps says whether value passes.
-func (c Condition) keeps(value string) bool {
+// Keeps says whether value passes.
+func (c Condition) Keeps(value string) bool {
 	for _, pattern := range c.Values {
 		if matches(pattern, value) {
 			return true
@@ -135,6 +136,16 @@ func matches(pattern, value string) bool {
 	return strings.HasSuffix(rest, last)
 }
 
+// KeepsAll says whether the conditions on a key all keep the value.
+func KeepsAll(conditions []Condition, k Key, value string) bool {
+	for _, c := range conditions {
+		if c.Key == k && !c.Keeps(value) {
+			return false
+		}
+	}
+	return true
+}
+
 // InputError is a question that cannot be answered as it was put.
 type InputError struct {
 	Parameter, Value, Hint string
@@ -144,6 +155,7 @@ func (e *InputError) Error() string {
 	return fmt.Sprintf("%s %q is not understood", e.Parameter, e.Value)
 }
 
-func inputError(parameter, value, hint string) error {
+// Wrong is an *InputError.
+func Wrong(parameter, value, hint string) error {
 	return &InputError{Parameter: parameter, Value: value, Hint: hint}
 }

@@ -1,4 +1,4 @@
-package query
+package usage
 
 import (
 	"encoding/json"
@@ -87,8 +87,8 @@ func TestExact(t *testing.T) {
 		value Exact
 		want  string
 	}{
-		{coreSeconds(1_234_567), "1.234567"}, {coreSeconds(-500_000), "-0.5"}, {coreSeconds(0), "0"}, {coreSeconds(3_000_000), "3"},
-		{joules(5), "0.005"}, {Exact{}, "0"}, {byteSeconds(math.MaxInt64), "9444732965739290426368"},
+		{CoreSeconds(1_234_567), "1.234567"}, {CoreSeconds(-500_000), "-0.5"}, {CoreSeconds(0), "0"}, {CoreSeconds(3_000_000), "3"},
+		{Joules(5), "0.005"}, {Exact{}, "0"}, {ByteSeconds(math.MaxInt64), "9444732965739290426368"},
 	} {
 		text, err := json.Marshal(test.value)
 		if err != nil || string(text) != test.want {
@@ -110,7 +110,7 @@ func TestMoneyIsRoundedOnceAndTrimmed(t *testing.T) {
 		{big.NewRat(1, 3), "EUR", "0.333333333"}, {big.NewRat(2, 3), "EUR", "0.666666667"}, {big.NewRat(5, 2), "EUR", "2.50"},
 		{big.NewRat(5, 1), "JPY", "5"}, {big.NewRat(-1, 10_000_000_000), "EUR", "0.00"}, {big.NewRat(0, 1), "KWD", "0.000"},
 	} {
-		if got := decimal(test.amount, test.currency); got != test.want {
+		if got := Decimal(test.amount, test.currency); got != test.want {
 			t.Errorf("%s: got %s, want %s", test.amount, got, test.want)
 		}
 	}
@@ -125,12 +125,12 @@ func TestQuestionsThatNoNameCanAnswer(t *testing.T) {
 		{Aggregate: []Key{Label("a\x00b")}},
 	} {
 		var input *InputError
-		if err := request.check(); !errors.As(err, &input) || input.Hint == "" {
+		if err := request.Check(); !errors.As(err, &input) || input.Hint == "" {
 			t.Errorf("%+v: got %v, want an InputError with a hint", request, err)
 		}
 	}
 	fine := Request{Filter: []Condition{{Namespace, []string{"a' OR ''='"}}, {Label("Größe"), []string{`x"; DROP`}}}}
-	if err := fine.check(); err != nil {
+	if err := fine.Check(); err != nil {
 		t.Errorf("odd but possible: %v", err)
 	}
 }
