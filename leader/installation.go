@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/seed"
+	"github.com/accumulus-metering/accumulus/leader/status"
 )
 
 // InstallerConfig says what is installed into clusters.
@@ -34,6 +36,17 @@ func (l *Leader) buildInstaller(metrics Gathering) (err error) {
 		if config.Chart, err = fs.Sub(deploy.Charts, followerChart); err != nil {
 			return err
 		}
+	}
+	chart, err := helm.Load(config.Chart)
+	if err != nil {
+		return err
+	}
+	common, err := l.followerValues(context.Background(), "")
+	if err != nil {
+		return err
+	}
+	if _, err := helm.Render(chart, installer.Release, installer.Release, common.With(helm.Values{"cluster": "any"})); err != nil {
+		return fmt.Errorf("values of all followers: %w", err)
 	}
 	rhythm := config.Rhythm
 	rhythm.Leader = l.id
@@ -143,6 +156,27 @@ func (l *Leader) endCluster(ctx context.Context, name string) error {
 		return err
 	}
 	return l.keys.Remove(ctx, name)
+}
+
+// installProblem adds what is wrong with the follower's installation.
+func (l *Leader) installProblem(ctx context.Context, of *status.Cluster) error {
+	one, err := l.installer.Installation(ctx, of.Name)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch one.State {
+	case registry.InstallFailed, registry.InstallDegraded, registry.InstallRemoving:
+		if one.Message == "" {
+			return nil
+		}
+		problem := status.NewProblem(status.NotInstalled, fmt.Sprintf("%s at %s: %s", one.State, one.Step, one.Message))
+		problem.Hint, problem.Since = cmp.Or(one.Hint, problem.Hint), moment(one.Since)
+		of.Problems = append(of.Problems, problem)
+	}
+	return nil
 }
 
 // How long a removal is waited for, and how often it is looked at.

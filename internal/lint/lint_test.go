@@ -55,6 +55,9 @@ var internals = map[string][]string{
 // benchmark compares influxsync with InfluxDB's client.
 var speaksInfluxDB = map[string]bool{"follower": true, "internal/bench/sync": true}
 
+// installs is the only package of the product that imports Helm.
+const installs = "leader/helm"
+
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
 var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/e2e/kube": true, "internal/kubetest": true, "internal/kubetest/cluster": true, "internal/simulator": true}
@@ -149,6 +152,9 @@ func TestImportsRunOneWay(t *testing.T) {
 			}
 			if strings.HasPrefix(path, "github.com/influxdata/") && src.top() != "influxsync" && !speaksInfluxDB[src.dir()] {
 				t.Errorf("%s imports %s: only influxsync speaks InfluxDB", src.path, path)
+			}
+			if strings.HasPrefix(path, "helm.sh/") && src.dir() != installs {
+				t.Errorf("%s imports %s: only %s knows Helm", src.path, path, installs)
 			}
 		}
 	}

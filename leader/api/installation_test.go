@@ -81,7 +81,7 @@ func TestInstallationRoutes(t *testing.T) {
 		{"POST", "/api/v1/upgrades", `{"canary":["a"],"soak":"1h","waveSize":5}`, 202, "upgrade all {Version: Canary:[a] Canaries:0 WaveSize:5 Soak:3600000000000 MaxFailures:0} by operator", ""},
 		{"POST", "/api/v1/upgrades", `{"canaries":-1}`, 422, "", "waveSize"},
 		{"POST", "/api/v1/upgrades", `{"waveSize":99}`, 409, "", "/stop"},
-		{"POST", "/api/v1/upgrades", `{"soak":"often"}`, 400, "", ""},
+		{"POST", "/api/v1/upgrades", `{"soak":"often"}`, 422, "", ""},
 		{"POST", "/api/v1/upgrades/3/stop", "", 202, "stop 3 by operator", ""},
 		{"POST", "/api/v1/upgrades/3/resume", "", 202, "resume 3", ""},
 		{"POST", "/api/v1/upgrades/7/resume", "", 404, "", ""},

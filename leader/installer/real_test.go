@@ -254,11 +254,11 @@ func (s *stand) tokens(d direct) func(ctx context.Context, cluster string) error
 		if err != nil {
 			return err
 		}
+		if _, err := client.CoreV1().Secrets(cluster).Get(ctx, TokensSecret, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return err
+		}
 		_, err = client.CoreV1().Secrets(cluster).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: TokensSecret,
 			Labels: map[string]string{managedBy: FieldManager}}}, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			return nil
-		}
 		return err
 	}
 }
