@@ -40,6 +40,12 @@ var internals = map[string][]string{
 	"internal/simulator": {"follower/reading", "internal/clock"},
 	// Both APIs' questions and answers; processors for the currencies' decimals.
 	"internal/usage": {"internal/schema", "processors"},
+	// Test support, and the commands that it runs: test clusters and what is in them.
+	"internal/kubetest":          {"internal/clock"},
+	"internal/kubetest/cluster":  {"internal/kubetest"},
+	"internal/kubetest/hyper":    {},
+	"internal/kubetest/pause":    {},
+	"internal/kubetest/workload": {},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }
@@ -50,7 +56,7 @@ var speaksInfluxDB = map[string]bool{"follower": true, "internal/bench/sync": tr
 
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
-var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/simulator": true}
+var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/e2e/kube": true, "internal/kubetest": true, "internal/kubetest/cluster": true, "internal/simulator": true}
 
 type source struct {
 	path string // relative to the root, with slashes
