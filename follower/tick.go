@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -164,8 +166,7 @@ func (f *Follower) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	status := f.meter.Status()
-	volumes, err := f.volumes.Settle(ctx, status.From, status.Mark)
+	volumes, err := f.settleVolumes(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,6 +175,18 @@ func (f *Follower) settle(ctx context.Context) error {
 	}
 	f.input.Log.Forget(now.Add(-rawKept))
 	return nil
+}
+
+// settleVolumes settles the minutes of claims, once these were listed: a minute
+// is written once, so until then it waits.
+func (f *Follower) settleVolumes(ctx context.Context) (int, error) {
+	if f.input.Watch != nil {
+		if watched := f.input.Watch(); !watched.Synced || slices.Contains(watched.Unlisted, watch.KindClaim) {
+			return 0, nil
+		}
+	}
+	status := f.meter.Status()
+	return f.volumes.Settle(ctx, status.From, status.Mark)
 }
 
 // saveNames makes durable what the pseudonyms of the rows to come stand for.

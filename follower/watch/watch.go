@@ -113,6 +113,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	for _, kind := range []string{KindNode, KindPod, KindJob} {
 		w.synced(kind)
 	}
+	w.sync(further)
 	w.mu.Lock()
 	w.status.Synced = true
 	w.mu.Unlock()
