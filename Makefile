@@ -6,7 +6,9 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ifndef VERSION
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+endif
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := ./...
 FUZZTIME ?= 10s
@@ -48,7 +50,7 @@ demo: build ## Run a leader and three followers on this machine
 # archives. The same commit gives the same bytes.
 IMAGE_REPOSITORY ?= ghcr.io/accumulus-metering
 IMAGE_ARCHS ?= amd64 arm64
-IMAGE_TAG ?= $(subst +,-,$(VERSION))
+IMAGE_TAG ?= $(patsubst v%,%,$(subst +,-,$(VERSION)))
 IMAGES := build/images
 STATIC := -tags 'sqlite_omit_load_extension netgo osusergo timetzdata' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"'
 CROSS_amd64 := x86_64-linux-gnu-gcc
@@ -142,16 +144,23 @@ kube-packages:
 
 E2E := build/e2e
 E2EFLAGS ?=
-STATIC := -tags 'sqlite_omit_load_extension netgo osusergo' -ldflags '-s -w -linkmode external -extldflags -static -X main.version=$(VERSION)'
+E2E_ARCH = $(shell $(GO) env GOARCH)
 
-# All that the lab and its tests run: nothing is built inside it.
+# All that the lab and its tests run, since nothing is built inside it: the
+# product's images, and those of the tests' own programs.
 .PHONY: e2e-programs
 e2e-programs: toolchain kube-binaries kube-packages
 	@mkdir -p $(E2E)/bin
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/cluster ./internal/kubetest/pause ./internal/kubetest/workload
-	@[ "$$(uname)" != Linux ] || CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(E2E)/bin/ ./cmd/accumulus-follower
+	@CGO_ENABLED=1 $(GO) build -o $(E2E)/bin/ ./internal/kubetest/cluster
 	@CGO_ENABLED=1 $(GO) test -c -o $(E2E)/bin/kube.test ./internal/e2e/kube
-	@$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images
+	@if [ "$$(uname)" = Linux ]; then \
+		set -e; \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/pause ./internal/kubetest/workload; \
+		$(MAKE) --no-print-directory image-programs-$(E2E_ARCH); \
+		$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images; \
+		CGO_ENABLED=1 $(GO) run ./internal/images -repository kubetest.local -version e2e -arch $(E2E_ARCH) -bin $(IMAGES)/bin -out $(E2E)/images accumulus accumulus-follower >/dev/null; \
+		rm -f $(E2E)/images/*-e2e-$(E2E_ARCH).tar; \
+	fi
 
 .PHONY: e2e-up
 e2e-up: e2e-programs ## Leave two Kubernetes clusters running, each with a real node (root)

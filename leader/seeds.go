@@ -27,20 +27,20 @@ func (l *Leader) openSeeds(metrics prometheus.Registerer) (err error) {
 	return err
 }
 
-// seeded are the clusters to whose API server the leader has access, without
-// those from which it is being removed.
+// seeded are the clusters to whose API server the leader has access, but for
+// those from which the follower is being removed.
 func (l *Leader) seeded(ctx context.Context) ([]string, error) {
+	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+	if err != nil {
+		return nil, err
+	}
 	installations, err := l.registry.Installations(ctx)
 	if err != nil {
 		return nil, err
 	}
 	leaving := make(map[string]bool)
-	for _, one := range installations {
-		leaving[one.Cluster] = one.State == registry.InstallRemoving
-	}
-	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
-	if err != nil {
-		return nil, err
+	for _, i := range installations {
+		leaving[i.Cluster] = i.Wish == registry.WishRemove
 	}
 	var names []string
 	for _, cluster := range snapshot.Clusters() {

@@ -11,11 +11,13 @@ import (
 	"runtime"
 )
 
-// Images of every lab's nodes, which pods name with imagePullPolicy Never.
+// Images of every lab's nodes, which pods name with imagePullPolicy Never: what
+// the tests run, and the product's own as `make images` makes them.
 const (
 	PauseImage    = "kubetest.local/pause:1"
 	WorkloadImage = "kubetest.local/workload:1"
-	FollowerImage = "kubetest.local/accumulus-follower:1"
+	LeaderImage   = "kubetest.local/accumulus:e2e"
+	FollowerImage = "kubetest.local/accumulus-follower:e2e"
 )
 
 // Image writes an archive that `ctr images import` takes: an image of that

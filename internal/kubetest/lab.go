@@ -25,7 +25,7 @@ const LabVariable = "ACCUMULUS_TEST_LAB"
 // on 10.99.K.1:6443, its node J is 10.99.K.(10+J) with the pods
 // 10.244.(16K+J).0/24, and all of these reach each other.
 type Lab struct {
-	ID      string   // its control groups are below accumulus-ID, in every hierarchy
+	ID      string   // its control groups are below kubetest-ID, in every hierarchy
 	Dir     string   // absolute; all files of the lab
 	Program string   // path of command cluster, which is a node's first process
 	Images  []string // archives that every node imports
@@ -86,7 +86,7 @@ func ReadLab(dir string) (*Lab, error) {
 func (l *Lab) Write() error { return writeJSON(filepath.Join(l.Dir, "lab.json"), l) }
 
 // Cgroup is the lab's control group, relative to each hierarchy.
-func (l *Lab) Cgroup() string { return "accumulus-" + l.ID }
+func (l *Lab) Cgroup() string { return "kubetest-" + l.ID }
 
 // Kubeconfig is a file with a context of each standing cluster's name.
 func (l *Lab) Kubeconfig() string { return filepath.Join(l.Dir, "kubeconfig") }

@@ -38,6 +38,7 @@ var internals = map[string][]string{
 	"internal/settings":  {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
+	"internal/stress":    {"internal/clock"},
 	// Both APIs' questions and answers; processors for the currencies' decimals.
 	"internal/usage": {"internal/schema", "processors"},
 	// Test support, and the commands that it runs: test clusters and what is in them.

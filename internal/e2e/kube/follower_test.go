@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,14 +36,14 @@ type meter struct {
 	output *bytes.Buffer
 }
 
-// program is one that `make e2e` built beside this test.
+// program is one of the product's, as it is in its image.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	root, err := kubetest.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(root, "build", "e2e", "bin", name)
+	return filepath.Join(root, "build", "images", "bin", runtime.GOARCH, name)
 }
 
 // startMeter runs the follower with a service account's rights until the test

@@ -98,14 +98,12 @@ func newOutside(t *testing.T) outsider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Dir(rig.program)+"/", "./internal/kubetest/cluster", "./internal/kubetest/pause", "./internal/kubetest/workload")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if err := os.Mkdir(filepath.Dir(rig.program), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, output)
+	for _, program := range []struct{ name, cgo string }{{"cluster", "1"}, {"pause", "0"}, {"workload", "0"}} {
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(temp, "bin", program.name), "./internal/kubetest/"+program.name)
+		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED="+program.cgo)
+		if output, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
 	}
 	if output, err := exec.CommandContext(t.Context(), rig.program, "images", filepath.Dir(rig.program), rig.images).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
@@ -113,8 +111,7 @@ func newOutside(t *testing.T) outsider {
 	return rig
 }
 
-// cluster runs the command. What it starts outlives it, so that its output is a
-// file: a pipe would stay open.
+// cluster runs the command.
 func (o outsider) cluster(t *testing.T, action string, args ...string) {
 	t.Helper()
 	command := exec.Command(o.program, append([]string{action, "-dir", o.dir}, args...)...)
@@ -265,7 +262,7 @@ func (o outsider) machine(t *testing.T) map[string][]string {
 			return err
 		}
 		if err == nil && entry.IsDir() {
-			if strings.HasPrefix(entry.Name(), "accumulus-") {
+			if strings.HasPrefix(entry.Name(), "kubetest-") || strings.HasPrefix(entry.Name(), "accumulus-") { // labs, and tests of the host source
 				return filepath.SkipDir
 			}
 			all["control groups"] = append(all["control groups"], path)

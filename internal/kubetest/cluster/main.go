@@ -19,7 +19,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -115,7 +114,7 @@ func parse(args []string) (settings, error) {
 }
 
 // references of the images, by the name of the program that each holds.
-var references = map[string]string{"pause": kubetest.PauseImage, "workload": kubetest.WorkloadImage, "accumulus-follower": kubetest.FollowerImage}
+var references = map[string]string{"pause": kubetest.PauseImage, "workload": kubetest.WorkloadImage}
 
 // makeImages makes an archive of each program that is newer than its archive.
 func makeImages(args []string) error {
@@ -128,9 +127,6 @@ func makeImages(args []string) error {
 	for program, reference := range references {
 		binary, archive := filepath.Join(args[0], program), filepath.Join(args[1], program+".tar")
 		built, err := os.Stat(binary)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it is not built on this system
-		}
 		if err != nil {
 			return err
 		}

@@ -44,6 +44,11 @@ func live(file string) error {
 	if err := nodeMounts(config); err != nil {
 		return fmt.Errorf("make mounts: %w", err)
 	}
+	// A machine's own services are not in the root of its hierarchies either:
+	// what is not pods' is told apart.
+	if err := joinCgroups("system"); err != nil {
+		return err
+	}
 	if err := syscall.Sethostname([]byte(config.Name)); err != nil {
 		return err
 	}
