@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followers"
@@ -111,7 +112,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		return described, err
 	}
 	if refused > 0 {
-		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, fmt.Sprintf("%d rows name another cluster", refused)))
+		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, plural.Of(refused, "row names", "rows name")+" another cluster"))
 	}
 	if err := l.refusedRows(ctx, &described); err != nil {
 		return described, err
@@ -147,7 +148,7 @@ func (l *Leader) refusedRows(ctx context.Context, of *status.Cluster) error {
 	byTable := make(map[string]int64)
 	for _, c := range counts {
 		if c.Rows > 0 {
-			problem := status.NewProblem(status.RowsRefused, fmt.Sprintf("%d rows of %s: %s", c.Rows, c.Table, c.Class))
+			problem := status.NewProblem(status.RowsRefused, fmt.Sprintf("%s of %s: %s", plural.Of(c.Rows, "row", "rows"), c.Table, c.Class))
 			of.Problems = append(of.Problems, problem)
 		}
 		before := byTable[c.Table]
@@ -209,7 +210,7 @@ func problems(contact manager.Contact) []status.Problem {
 		add(status.UnknownNode, "unknown nodes: "+strings.Join(follower.UnknownNodes, ", "))
 	}
 	if follower.WaitingRows > 0 {
-		add(status.RowsWaiting, fmt.Sprintf("%d rows wait for facts", follower.WaitingRows))
+		add(status.RowsWaiting, plural.Of(follower.WaitingRows, "row waits", "rows wait")+" for facts")
 	}
 	return list
 }

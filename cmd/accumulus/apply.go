@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/spf13/cobra"
 )
 
@@ -55,7 +56,7 @@ func newApply(a *app) *cobra.Command {
 				return nil
 			}
 			if plan.Due > 0 {
-				a.printf("%d quarters are computed again\n", plan.Due)
+				a.printf("%s computed again\n", plural.Of(plan.Due, "quarter is", "quarters are"))
 			}
 			if err := a.confirm(yes, "Apply?"); err != nil {
 				return err

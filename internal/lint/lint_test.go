@@ -35,6 +35,7 @@ var internals = map[string][]string{
 	"internal/clock":     {},
 	"internal/schema":    {},
 	"internal/lint":      {},
+	"internal/plural":    {},
 	"internal/settings":  {},
 	"internal/simulator": {"follower/reading", "internal/clock"},
 	// A command of its own, which no other package imports.

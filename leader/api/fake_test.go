@@ -142,14 +142,17 @@ func (l *leader) Discard(_ context.Context, filter registry.QuarantineFilter, re
 
 func (l *leader) Replay(_ context.Context, filter registry.QuarantineFilter) (quarantine.Outcome, error) {
 	outcome := quarantine.Outcome{Accepted: 2, Refused: map[influxsync.Class]int64{influxsync.TypeConflict: 1}}
-	switch filter.Cluster {
-	case "busy":
+	if len(filter.IDs) == 0 {
+		return outcome, l.did("replay %+v", filter)
+	}
+	switch filter.IDs[0] {
+	case 503:
 		return outcome, &influxsync.StatusError{Status: 503, Message: "later"}
-	case "denied":
+	case 403:
 		return quarantine.Outcome{}, &influxsync.WriteError{Status: 403, Message: "no"}
-	case "foreign":
+	case 422:
 		return quarantine.Outcome{}, fmt.Errorf("replay: %w", quarantine.ErrForeign)
-	case "gone":
+	case 404:
 		return quarantine.Outcome{}, fmt.Errorf("row 9: %w", quarantine.ErrGone)
 	}
 	return outcome, l.did("replay %+v", filter)

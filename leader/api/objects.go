@@ -97,7 +97,8 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(found) == 0 {
 		return &Hinted{Err: fmt.Errorf("%s %q: %w", strings.ToLower(string(kind)), name, ErrNotFound),
-			Hint: "It may hold at another time: add at=TIME or history=true."}
+			Hint:    "It may hold at another time: add at=TIME or history=true.",
+			Command: "It may hold at another time: add --at TIME or --history."}
 	}
 	return writeObjects(w, r, found)
 }

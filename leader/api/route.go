@@ -49,7 +49,7 @@ func (s *Server) table() []Route {
 		{put, "/api/v1/clusters/{name}", Operator, "Add a cluster; its body is the spec", s.addCluster},
 		{remove, "/api/v1/clusters/{name}", Operator, "Pull to the last settled window, then remove; the history is kept", s.removeCluster},
 		{get, "/api/v1/clusters/{name}/completeness", Viewer, "Node-windows expected, received, audited and rated, and each gap with its reason; window=24h", s.completeness},
-		{post, "/api/v1/clusters/{name}/audit", Operator, "Compare the centre with ledger and follower; window=24h, table, repair=true copies again what is wrong", s.audit},
+		{post, "/api/v1/clusters/{name}/audit", Operator, "Compare the centre with ledger and follower; window=24h, table, repair=true copies again what is wrong; parameters only, no body", s.audit},
 		{get, "/api/v1/quarantine", Viewer, "Rows that were not taken; cluster, table, kind=foreign|refused, class, limit, page", s.quarantined},
 		{post, "/api/v1/quarantine/replay", Operator, `Write refused rows again; body {"cluster":"NAME"}, {"ids":[1]} or {"all":true}, or parameters`, s.replay},
 		{post, "/api/v1/quarantine/discard", Operator, `Give rows up, on record; as replay, with "reason"`, s.discard},

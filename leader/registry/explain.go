@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -50,9 +51,9 @@ func (c *comparison) weight(r run, piece span) int {
 func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error) {
 	switch {
 	case r.refused:
-		return GapQuarantined, fmt.Sprintf("%d rows are in quarantine", r.rows), nil
+		return GapQuarantined, plural.Of(r.rows, "row is in quarantine", "rows are in quarantine"), nil
 	case r.unexplained:
-		return GapUnexplained, fmt.Sprintf("%d rows", r.rows), nil
+		return GapUnexplained, plural.Of(r.rows, "row", "rows"), nil
 	case r.node >= 0 && r.disk:
 		return GapDiskBudget, "the journal says so", nil
 	case r.node >= 0:
