@@ -182,7 +182,7 @@ func (l *Leader) build(metrics Gathering) error {
 		return err
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor,
 	}, l.log, metrics)
 	return err

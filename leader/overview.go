@@ -18,11 +18,8 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/status"
 )
 
-// What counts as behind, and when a loop counts as hanging.
-const (
-	lagging = 5 * time.Minute
-	hanging = 20 // ticks
-)
+// hanging is when a loop counts as that, in ticks.
+const hanging = 20
 
 // Overview is how the leader and its clusters are, with each reason why data
 // are missing.
@@ -125,6 +122,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 			described.Problems = append(described.Problems, status.NewProblem(status.NoMeter, "box "+box.Name+" has no electricity meter"))
 		}
 	}
+	late, behind := l.behind(now, settled, cluster, contact)
 	switch {
 	case !l.running():
 		described.State = status.Stopped
@@ -132,8 +130,9 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		described.State = status.Unreachable
 	case settled.IsZero():
 		described.State = status.Waiting
-	case now.Sub(settled) > lagging+time.Duration(cluster.PullInterval):
+	case behind:
 		described.State = status.Lagging
+		described.Problems = append(described.Problems, late)
 	}
 	return described, nil
 }
@@ -164,8 +163,11 @@ func (l *Leader) refusedRows(ctx context.Context, of *status.Cluster) error {
 func problems(contact manager.Contact) []status.Problem {
 	list := []status.Problem{}
 	add := func(code status.Code, message string) { list = append(list, status.NewProblem(code, message)) }
+	var file *followers.FileError
 	switch err := contact.Err; {
 	case err == nil:
+	case errors.As(err, &file):
+		add(status.LinkFiles, file.Error())
 	case errors.Is(err, followers.ErrUnauthorized):
 		add(status.FollowerUnauthorized, err.Error())
 	case errors.Is(err, influxsync.ErrMismatch):

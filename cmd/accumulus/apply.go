@@ -51,6 +51,9 @@ func newApply(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, warning := range plan.Warnings {
+				_, _ = fmt.Fprintf(a.errOut, "Warning: %s; the cluster is not reached until that is mended\n", warning) // nowhere is left to tell
+			}
 			a.printf("%s", plan.Changes)
 			if plan.Changes.Empty() || dryRun {
 				return nil

@@ -166,6 +166,13 @@ func (l *leader) Audit(_ context.Context, request audit.Request) (audit.Report, 
 		l.did("audit %s %s %q repair %t", request.Cluster, request.Window, request.Table, request.Repair)
 }
 
+func (l *leader) Check(cluster fleet.Cluster) error {
+	if cluster.TokenFile != "" {
+		return fmt.Errorf("read tokenFile: open %s: no such file or directory", cluster.TokenFile)
+	}
+	return nil
+}
+
 func (l *leader) Live() error  { return l.live }
 func (l *leader) Ready() error { return l.ready }
 
@@ -183,7 +190,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Kept: l, Replayer: l, Auditor: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,9 @@ type Applied struct {
 	DryRun  bool       `json:"dryRun"`
 	Changes fleet.Diff `json:"changes"`
 	Due     int        `json:"due"` // processor units that are computed again
+	// Warnings are what does not keep the objects from being applied: files that
+	// a cluster names and that cannot be used yet.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // kindOf reads a kind as people write it: cluster, clusters, PriceList,
@@ -116,6 +119,21 @@ func writeObjects(w http.ResponseWriter, r *http.Request, objects []fleet.Object
 	return nil
 }
 
+// warnings are about the files of clusters: they may come later.
+func (s *Server) warnings(objects []fleet.Object) []string {
+	var warnings []string
+	for _, o := range objects {
+		cluster, ok := o.Spec.(fleet.Cluster)
+		if !ok || !o.ValidTo.IsZero() && !s.deps.Clock.Now().Before(o.ValidTo) {
+			continue
+		}
+		if err := s.deps.Links.Check(cluster); err != nil {
+			warnings = append(warnings, fmt.Sprintf("cluster %s: %v", o.Name(), err))
+		}
+	}
+	return warnings
+}
+
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	values, err := parameters(r, "dryRun")
 	if err != nil {
@@ -142,7 +160,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := Applied{DryRun: dryRun, Changes: applied.Diff, Due: len(applied.Due)}
+	answer := Applied{DryRun: dryRun, Changes: applied.Diff, Due: len(applied.Due), Warnings: s.warnings(objects)}
 	if answer.Changes == nil {
 		answer.Changes = fleet.Diff{}
 	}
