@@ -22,6 +22,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/followertest"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -294,6 +295,36 @@ func TestOverviewLag(t *testing.T) {
 	}
 	if problem, behind := l.behind(at(60), time.Time{}, fleet.Cluster{}, manager.Contact{}); behind {
 		t.Errorf("before the first window: %+v", problem)
+	}
+}
+
+// TestFillingIsNoGap: what the follower says of its history reaches the reasons of
+// the ledger, and goes when it is done.
+func TestFillingIsNoGap(t *testing.T) {
+	c := newCentre(t, Config{})
+	c.describe()
+	for _, table := range []schema.Table{schema.NodeMinute, schema.PodMinute} {
+		c.follower.Settle(table, schema.Window{From: at(25), To: at(30)}, followertest.Row(table, at(26), map[string]string{schema.Cluster: "a", schema.Node: "n1"}, nil))
+	}
+	for done, want := range map[int]registry.GapCode{15: registry.GapFilling, 25: registry.GapNotJournaled} {
+		c.clk.Advance(20 * time.Minute)
+		c.follower.Tell(map[string]any{"history": map[string]any{"from": at(0), "to": at(25), "done": at(done)}})
+		c.tick()
+		answer, err := c.query.Completeness(t.Context(), "a", "2026-11-23T10:16:00Z,2026-11-23T10:20:00Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := make(map[registry.GapCode]bool)
+		for _, part := range answer.Quarters {
+			for _, gap := range part.Missing {
+				if part.Table == schema.NodeMinute.Name {
+					found[gap.Reason] = true
+				}
+			}
+		}
+		if !found[want] {
+			t.Errorf("done up to %d: %v, want %s", done, found, want)
+		}
 	}
 }
 

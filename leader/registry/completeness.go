@@ -73,7 +73,7 @@ func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Wi
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	c := comparison{q: tx, cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
+	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
 	if err := r.prepare(ctx, &c, objects, boxes); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}

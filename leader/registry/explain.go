@@ -61,6 +61,8 @@ func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error)
 	case c.first.IsZero() || r.from >= nanos(c.last):
 		code, message := c.tail()
 		return code, message, nil
+	case !c.filling.From.IsZero() && r.from < nanos(c.filling.To) && r.to > nanos(c.filling.From):
+		return GapFilling, "it has come to " + c.filling.From.Format(time.RFC3339), nil
 	case r.to <= nanos(c.first):
 		return GapBeforeFirst, "it begins at " + c.first.Format(time.RFC3339), nil
 	}
