@@ -10,11 +10,3 @@ func SyncWithoutComparing(ctx context.Context, request SyncRequest) (SyncResult,
 
 // Statement is the InfluxQL of a query.
 func (q Query) Statement() (string, error) { return q.build() }
-
-// RaiseReach notes in the sink that the mark is reached, as no caller can: the
-// bug of a mark that is given out before its rows are there.
-func RaiseReach(ctx context.Context, request SyncRequest, mark Mark) error {
-	request.complete()
-	s := newSyncer(request, unequal)
-	return s.writeReach(ctx, reach{mark.Era, mark.Store, mark.Time, mark.Hash})
-}

@@ -262,9 +262,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	// Control: where the centre says that it holds them, the rows are lost.
 	settle(f, "a", minutes(4, 5), "n1")
 	mark := ahead()
-	reach := influxsync.NewPoint("reach", map[string]string{schema.Cluster: "a", "table": schema.NodeMinute.Name}, map[string]influxsync.Value{
-		"era": influxsync.Int(mark.Era), "store": influxsync.Str(mark.Store), "at": influxsync.Int(mark.Time.UnixNano()), "hash": influxsync.Str(mark.Hash)}, time.Unix(0, 0))
-	if err := c.centre.Database(schema.MinuteDB).Write(t.Context(), []influxsync.Point{reach}); err != nil {
+	if err := influxsync.NoteReach(t.Context(), c.centre.Database(schema.MinuteDB), "a", schema.NodeMinute.Name, mark); err != nil {
 		t.Fatal(err)
 	}
 	c.pull(f)
