@@ -223,7 +223,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	c := newCentre(t)
 	f := followertest.New(t, "a", c.clk)
 	settle(f, "a", minutes(0, 3), "n1")
-	c.link.what.Store(`SELECT * FROM "node"`) // what the sink is asked after the write
+	c.link.what.Store(`SELECT *::tag, *::field FROM "node"`) // what the sink is asked after the write
 	if _, err := c.Pull(t.Context(), "a", f.Store); err == nil {
 		t.Fatal("rows that the centre did not return count as pulled")
 	}
