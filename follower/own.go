@@ -1,30 +1,56 @@
 package follower
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/follower/customer"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // newCustomer is what the cluster's own people see of the follower.
 func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Customer, error) {
-	names := f.input.Names
-	if names == nil {
-		names = answers.Plain{}
+	var names answers.Names = answers.Plain{}
+	if f.input.Names != nil {
+		names = ownNames{f.input.Names, f.log}
 	}
-	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, f.clock)
+	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
 		Token:  func(r *http.Request) string { return credentialOf(r).token },
 		Own:    func(token string) bool { return f.roleWith(token) >= viewer },
 		Health: f.health, Clock: f.clock, Log: f.log}, registry)
+}
+
+// ownNames turns pseudonyms back for the cluster's own people.
+type ownNames struct {
+	table *pseudonym.Table
+	log   *slog.Logger
+}
+
+// Resolve is the name that a pseudonym stands for. One that cannot be looked up
+// is shown as it is stored.
+func (n ownNames) Resolve(stored string) string {
+	name, known, err := n.table.Resolve(context.Background(), stored)
+	if err != nil {
+		n.log.Warn("a pseudonym is not resolved", "err", err)
+	}
+	if !known {
+		return stored
+	}
+	return name.Name
 }
 
 // reviewRate is how many reviews may be asked in a second: a caller who sees
@@ -49,6 +75,60 @@ type ownStore struct{ f *Follower }
 
 // Database is one of them.
 func (s ownStore) Database(name string) *influxsync.Database { return s.f.store.Database(name) }
+
+// ownRevisions tell changes of the meter's tables by their journals, and of
+// results by the writes that came over the port.
+type ownRevisions struct{ f *Follower }
+
+// Revision is the sum of the revisions of the day's minutes, of a table that
+// has a journal, or how often results were written.
+func (r ownRevisions) Revision(db, table string, day schema.Window) uint64 {
+	if db == schema.ResultsDB {
+		return r.f.pushed.of(day)
+	}
+	var sum uint64
+	if journal, ok := r.f.journals[table]; ok {
+		for _, minute := range day.Split(schema.Minute) {
+			entry, _ := journal.Latest(minute)
+			sum += uint64(entry.Revision)
+		}
+	}
+	return sum
+}
+
+// pushed counts the writes of results by the days that they touch.
+type pushed struct {
+	mu     sync.Mutex
+	writes map[int64]uint64
+}
+
+// wrote counts a body of lines, each of which ends with its time.
+func (p *pushed) wrote(lines []byte) {
+	touched := make(map[int64]bool)
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSpace(line)
+		if at, err := strconv.ParseInt(string(line[bytes.LastIndexByte(line, ' ')+1:]), 10, 64); err == nil {
+			touched[dayOf(time.Unix(0, at))] = true
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.writes == nil {
+		p.writes = make(map[int64]uint64)
+	}
+	for day := range touched {
+		p.writes[day]++
+	}
+}
+
+func (p *pushed) of(day schema.Window) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.writes[dayOf(day.From)]
+}
+
+// dayOf numbers the days of UTC.
+func dayOf(t time.Time) int64 { return t.UTC().Truncate(24 * time.Hour).Unix() }
 
 // settled is the end of the newest settled minute, the zero time before the
 // first. The store is open.

@@ -235,6 +235,7 @@ func (f *Follower) writeResults(w http.ResponseWriter, r *http.Request, number i
 		// with its lines.
 		timed, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTime)
 		defer cancel()
+		defer f.pushed.wrote(body) // also where it fails: some of it may be there
 		if response, err = f.store.upstream.send(timed, "write", parameters, bytes.NewReader(body), ""); err != nil {
 			return err
 		}

@@ -119,9 +119,12 @@ func (f *Follower) read(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, f.config.Interval)
 	defer cancel()
 	bodies, err := f.input.Source.Read(limited)
+	if saved := f.saveNames(ctx); saved != nil {
+		bodies, err = nil, errors.Join(err, saved) // a counter's next sample holds it all
+	}
 	if len(bodies) > 0 {
 		f.turn.Lock()
-		err = errors.Join(err, f.meter.Add(ctx, bodies))
+		err = errors.Join(err, f.meter.Add(ctx, bodies), f.volumes.Add(ctx, bodies))
 		f.turn.Unlock()
 	}
 	if ctx.Err() != nil {
@@ -150,6 +153,9 @@ func (f *Follower) settle(ctx context.Context) error {
 		return nil
 	}
 	changes := f.input.Log.Pending()
+	if err := f.saveNames(ctx); err != nil {
+		return err
+	}
 	if err := f.facts.Observe(ctx, changes); err != nil {
 		return err
 	}
@@ -158,11 +164,24 @@ func (f *Follower) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n > 0 {
+	status := f.meter.Status()
+	volumes, err := f.volumes.Settle(ctx, status.From, status.Mark)
+	if err != nil {
+		return err
+	}
+	if n += volumes; n > 0 {
 		f.log.Debug("windows settled", "windows", n)
 	}
 	f.input.Log.Forget(now.Add(-rawKept))
 	return nil
+}
+
+// saveNames makes durable what the pseudonyms of the rows to come stand for.
+func (f *Follower) saveNames(ctx context.Context) error {
+	if f.input.Names == nil {
+		return nil
+	}
+	return f.input.Names.Save(ctx)
 }
 
 // trusted says whether windows may settle, and logs changes.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/seed"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,15 +27,24 @@ func (l *Leader) openSeeds(metrics prometheus.Registerer) (err error) {
 	return err
 }
 
-// seeded are the clusters to whose API server the leader has access.
+// seeded are the clusters to whose API server the leader has access, but for
+// those from which the follower is being removed.
 func (l *Leader) seeded(ctx context.Context) ([]string, error) {
 	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
 	if err != nil {
 		return nil, err
 	}
+	installations, err := l.registry.Installations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leaving := make(map[string]bool)
+	for _, i := range installations {
+		leaving[i.Cluster] = i.Wish == registry.WishRemove
+	}
 	var names []string
 	for _, cluster := range snapshot.Clusters() {
-		if cluster.Via == fleet.ViaServiceProxy {
+		if cluster.Via == fleet.ViaServiceProxy && !leaving[cluster.Name] {
 			names = append(names, cluster.Name)
 		}
 	}

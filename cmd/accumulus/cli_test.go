@@ -82,7 +82,8 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
-		"/api/v1/clusters/edge-a/audit": auditJSON}
+		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
+		"/api/v1/seed/key": `{"publicKey":"a2V5"}`}
 	_, _ = io.WriteString(w, answers[r.URL.Path])
 }
 

@@ -73,12 +73,15 @@ type Engine struct {
 	names   Names
 	settled func() time.Time
 	clock   clock.Clock
+
+	revisions Revisions
+	days      days
 }
 
 // New makes an engine. settled is the end of the newest settled minute, the
-// zero time before the first.
-func New(config Config, store Store, names Names, settled func() time.Time, clk clock.Clock) *Engine {
-	return &Engine{config: config.withDefaults(), store: store, names: names, settled: settled, clock: clk}
+// zero time before the first. Without revisions nothing is remembered.
+func New(config Config, store Store, names Names, settled func() time.Time, revisions Revisions, clk clock.Clock) *Engine {
+	return &Engine{config: config.withDefaults(), store: store, names: names, settled: settled, revisions: revisions, clock: clk}
 }
 
 // AsOf is up to when each part of an answer is known; null before the first.

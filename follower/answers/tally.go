@@ -114,13 +114,20 @@ func (t *tally) readAll(ctx context.Context) error {
 func (t *tally) presence(ctx context.Context) error {
 	q := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "sum", From: schema.NodeMinute.Name, Window: t.window,
 		Group: []string{schema.Node}, Every: t.request.Step}
-	err := t.engine.store.Database(schema.MinuteDB).Query(ctx, q, func(p influxsync.Point) error {
-		from := t.bucket(p).From.Unix()
-		t.alive[from] = max(t.alive[from], float64(p.Int(schema.Uptime)))
+	type stay struct {
+		node string
+		from int64
+	}
+	stays := make(map[stay]float64)
+	err := t.engine.sums(ctx, schema.MinuteDB, q, func(p influxsync.Point) error {
+		stays[stay{p.Tag(schema.Node), t.bucket(p).From.Unix()}] += float64(p.Int(schema.Uptime))
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read presence of nodes: %w", err)
+	}
+	for of, length := range stays {
+		t.alive[of.from] = max(t.alive[of.from], length)
 	}
 	return nil
 }
@@ -201,7 +208,7 @@ func (t *tally) read(ctx context.Context, cut schema.Window, from source) error 
 	if !ofNode {
 		q.Where = t.where()
 	}
-	err := t.engine.store.Database(from.db).Query(ctx, q, func(p influxsync.Point) error {
+	err := t.engine.sums(ctx, from.db, q, func(p influxsync.Point) error {
 		var sums usage.Sums
 		for _, quantity := range from.take {
 			sums[quantity] = p.Int(quantity.Field())

@@ -20,18 +20,18 @@ type view struct {
 	By                   grouping
 	Failure              *Problem
 
-	now      time.Time
-	AsOf     answers.AsOf
-	Troubles []Trouble
-	Nodes    []nodeLine
-	Covers   answers.Covers
-	From, To string
-	Notes    []string
-	Tiles    []tile
-	Lines    []line
-	More     int // lines that are not shown
-	Runs     []runLine
-	RunsMore int
+	now       time.Time
+	AsOf      answers.AsOf
+	Troubles  []Trouble
+	Nodes     []nodeLine
+	Covers    answers.Covers
+	From, To  string
+	Notes     []string
+	Tiles     []tile
+	Lines     []line
+	More      int // lines that are not shown
+	Runs      []runLine
+	RunsTotal int
 }
 
 type nodeLine struct{ Name, Last, Text string }
@@ -178,6 +178,9 @@ func (v *view) line(r usage.Row, weight, most float64) line {
 		CPU: usage.Number(coreHours(r)), Memory: usage.Number(gibHours(r)),
 		Received: usage.HumanBytes(r.NetworkReceiveBytes.Float()), Sent: usage.HumanBytes(r.NetworkTransmitBytes.Float()),
 		Energy: energyText(r.EnergyJoules), Cost: moneyText(r.Money()), Coverage: usage.Percent(r.Coverage)}
+	if r.PodSeconds.Float() == 0 && r.CPUCoreSeconds.Float() == 0 {
+		l.Coverage = "–" // energy or cost alone
+	}
 	if words, ok := special[l.First]; ok {
 		l.First, l.Title, l.Special = words[0], words[1], true
 	} else if len(v.By.keys) > 1 {
@@ -283,7 +286,7 @@ func (v *view) runs(page answers.Page[answers.Run]) {
 		v.Runs = append(v.Runs, runLine{r.Kind, r.Namespace, r.Name, humanUTC(r.End), usage.HumanSpan(r.End.Sub(r.Start)),
 			usage.Number(r.CPUCoreSeconds.Float()), usage.Number(r.MemoryByteSeconds.Float() / (1 << 30) / 3600), result})
 	}
-	v.RunsMore = page.Total - len(page.Rows)
+	v.RunsTotal = page.Total
 }
 
 // choice is a link of the page's navigation.

@@ -38,14 +38,15 @@ var internals = map[string][]string{
 	"internal/settings":  {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
+	"internal/stress":    {"internal/clock"},
+	// Both APIs' questions and answers; processors for the currencies' decimals.
+	"internal/usage": {"internal/schema", "processors"},
 	// Test support, and the commands that it runs: test clusters and what is in them.
 	"internal/kubetest":          {"internal/clock"},
 	"internal/kubetest/cluster":  {"internal/kubetest"},
 	"internal/kubetest/hyper":    {},
 	"internal/kubetest/pause":    {},
 	"internal/kubetest/workload": {},
-	// Both APIs' questions and answers; processors for the currencies' decimals.
-	"internal/usage": {"internal/schema", "processors"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
-	authv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,15 +35,12 @@ type Options struct {
 	Install bool   // the leader may install the follower
 	Adopt   bool   // take over from another leader
 	Server  string // URL of the API server as the leader reaches it; "" is the user's
-	// TokenDuration asks for a token that expires, in place of one that does not.
-	TokenDuration time.Duration
 }
 
 // Grant is what a leader gets to reach a cluster.
 type Grant struct {
 	Kubeconfig []byte // self-contained: server, CA, token
 	ClusterID  string // UID of the namespace kube-system
-	Expires    time.Time
 }
 
 // ForeignError is a cluster that another leader has access to.
@@ -93,18 +89,12 @@ func Make(ctx context.Context, user *rest.Config, clk clock.Clock, options Optio
 	if err := apply(ctx, writer, options); err != nil {
 		return Grant{}, err
 	}
-	grant := Grant{ClusterID: string(system.UID)}
-	var token string
-	if options.TokenDuration > 0 {
-		token, grant.Expires, err = request(ctx, client, options.TokenDuration)
-	} else {
-		token, err = await(ctx, client, clk)
-	}
+	token, err := await(ctx, client, clk)
 	if err != nil {
 		return Grant{}, err
 	}
-	grant.Kubeconfig, err = kubeconfig(user, options.Server, token)
-	return grant, err
+	text, err := kubeconfig(user, options.Server, token)
+	return Grant{Kubeconfig: text, ClusterID: string(system.UID)}, err
 }
 
 // said names what could not be done, and whether it is for want of rights.
@@ -207,17 +197,6 @@ func contains(have, want any) bool {
 	return have == want
 }
 
-// request asks for a token that expires.
-func request(ctx context.Context, client kubernetes.Interface, d time.Duration) (string, time.Time, error) {
-	seconds := int64(d / time.Second)
-	made, err := client.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, Account,
-		&authv1.TokenRequest{Spec: authv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
-	if err != nil {
-		return "", time.Time{}, said("create a token of ServiceAccount "+Account, err)
-	}
-	return made.Status.Token, made.Status.ExpirationTimestamp.Time, nil
-}
-
 // await waits until the cluster has filled in the token's Secret.
 func await(ctx context.Context, client kubernetes.Interface, clk clock.Clock) (string, error) {
 	end := clk.Now().Add(tokenTime)
@@ -230,7 +209,7 @@ func await(ctx context.Context, client kubernetes.Interface, clk clock.Clock) (s
 			return string(token), nil
 		}
 		if clk.Now().After(end) {
-			return "", fmt.Errorf("the cluster did not fill in the Secret %s within %s: are tokens in Secrets switched off there? --token-duration asks for one that expires", tokenSecret, tokenTime)
+			return "", fmt.Errorf("the cluster did not fill in the Secret %s within %s: does its controller manager run, and does it make tokens of the type kubernetes.io/service-account-token?", tokenSecret, tokenTime)
 		}
 		if err := clk.Sleep(ctx, tokenStep); err != nil {
 			return "", err

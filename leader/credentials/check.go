@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -201,8 +202,12 @@ func write(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo, namespace
 	if err != nil {
 		return nil, refused("it cannot be written again")
 	}
-	if _, err := clientcmd.RESTConfigFromKubeConfig(text); err != nil {
+	client, err := clientcmd.RESTConfigFromKubeConfig(text)
+	if err != nil {
 		return nil, refused("it is of no use: a part is missing or wrong")
+	}
+	if _, err := rest.TLSConfigFor(client); err != nil { // its text may repeat what it could not read
+		return nil, refused("its certificate-authority-data, client-certificate-data or client-key-data cannot be read")
 	}
 	return text, nil
 }

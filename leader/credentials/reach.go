@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -88,7 +89,8 @@ func (c *connection) to(tokens []string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("server of the kubeconfig: %w", err)
 	}
-	link := Link{Transport: c.link, Base: base.JoinPath(servicePath(c.namespace))}
+	base.Path = strings.TrimSuffix(base.Path, "/") + servicePath(c.namespace)
+	link := Link{Transport: c.link, Base: base}
 	if len(tokens) > 0 {
 		link.Token = tokens[0]
 	}

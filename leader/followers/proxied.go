@@ -55,7 +55,7 @@ func (e *ProxyError) hint() string {
 	case e.NoWay():
 		return "it cannot reach the follower's pod: let it through the firewall to port 8443 of the pods"
 	case e.Status == http.StatusServiceUnavailable:
-		return "no follower is ready: look at its pod"
+		return "no follower is ready: is it installed, and does its pod run?"
 	}
 	return "try again, or look at the API server"
 }

@@ -21,7 +21,7 @@ const (
 	VersionAnnotation = "accumulus.dev/seed-version"
 )
 
-// MaxConfigMap is what a ConfigMap may hold, keys and values together, in bytes.
+// MaxConfigMap is what the values of a ConfigMap may hold together, in bytes.
 const MaxConfigMap = 1 << 20
 
 // ErrTooLarge is a seed that does not fit into a ConfigMap.
@@ -29,7 +29,7 @@ var ErrTooLarge = errors.New("the seed does not fit into a ConfigMap")
 
 // fits says whether a ConfigMap holds the seed, and if not, what to do.
 func (s Signed) fits() error {
-	size := len(schema.SeedFile) + len(s.Packed) + len(schema.SeedSignatureFile) + len(s.Signature)
+	size := len(s.Packed) + len(s.Signature)
 	if size <= MaxConfigMap {
 		return nil
 	}

@@ -304,7 +304,7 @@ func TestSeederEnds(t *testing.T) {
 // to do.
 func TestTooLarge(t *testing.T) {
 	c := newClusters("alpha")
-	large := Signed{Cluster: "alpha", Version: "1", Packed: make([]byte, MaxConfigMap), Signature: make([]byte, 64)}
+	large := Signed{Cluster: "alpha", Version: "1", Packed: make([]byte, MaxConfigMap-63), Signature: make([]byte, 64)}
 	_, err := large.Apply(t.Context(), c.fakes["alpha"], namespace)
 	if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "accumulus seed alpha --out") {
 		t.Errorf("error %v", err)
