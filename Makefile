@@ -155,7 +155,7 @@ e2e-programs: toolchain kube-binaries kube-packages
 	@CGO_ENABLED=1 $(GO) test -c -o $(E2E)/bin/kube.test ./internal/e2e/kube
 	@if [ "$$(uname)" = Linux ]; then \
 		set -e; \
-		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/pause ./internal/kubetest/workload; \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/pause ./internal/kubetest/workload ./cmd/accumulus-stress; \
 		$(MAKE) --no-print-directory image-programs-$(E2E_ARCH); \
 		$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images; \
 		CGO_ENABLED=1 $(GO) run ./internal/images -repository kubetest.local -version e2e -arch $(E2E_ARCH) -bin $(IMAGES)/bin -out $(E2E)/images accumulus accumulus-follower >/dev/null; \
