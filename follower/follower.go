@@ -2,12 +2,14 @@ package follower
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
 	"github.com/accumulus-metering/accumulus/follower/pseudonym"
@@ -40,6 +42,9 @@ type Follower struct {
 	trust  trust
 	met    *metrics
 
+	customer *customer.Customer
+	pushed   pushed
+
 	viewers *semaphore.Weighted
 	packers *packers
 
@@ -60,7 +65,7 @@ type Follower struct {
 	fence         *fence
 
 	mu     sync.Mutex
-	tokens tokens
+	tokens *tokens // nil before Run
 	state  state
 }
 
@@ -102,10 +107,20 @@ func New(config Config, deps Deps) (*Follower, error) {
 		}
 	}
 	f.trust.local = f.input.Offset == nil
-	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
+	var key ed25519.PublicKey
+	if config.SeedPublicKey != "" {
+		var err error
+		if key, err = tagger.ParsePublicKey(config.SeedPublicKey); err != nil {
+			return nil, err
+		}
+	}
+	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, PublicKey: key, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
 		Interval: config.Interval}, deps.Clock, deps.Log, deps.Registry)
 	var err error
 	if f.met, err = newMetrics(deps.Registry); err != nil {
+		return nil, err
+	}
+	if f.customer, err = f.newCustomer(deps.Registry); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -151,7 +166,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.shut()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	if listener != nil {
-		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.TLSCert != "")
+		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.encrypted())
 		group.Go(func() error { return f.serve(ctx, listener) })
 	}
 	group.Go(func() error { return f.loop(ctx) })
@@ -165,7 +180,7 @@ func (f *Follower) shut() error {
 	f.mu.Unlock()
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	return errors.Join(f.tagger.Close(), f.store.close())
+	return f.store.close()
 }
 
 // loop restores, then ticks in slots of wall-clock time.

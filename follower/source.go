@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/host"
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/pseudonym"
@@ -41,6 +42,9 @@ type Input struct {
 	Status func() []kubelet.NodeStatus
 	// Watch is how the watch goes.
 	Watch func() watch.Status
+	// Reviewer tells the cluster's own people apart; nil: only the follower's
+	// own tokens are known.
+	Reviewer customer.Reviewer
 	// Names are the pseudonyms that source and log give in place of names; nil:
 	// they give names.
 	Names *pseudonym.Table
@@ -73,8 +77,14 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	return Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
-		Status: source.Status, Watch: w.Status, Names: names}, nil
+	input := Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
+		Status: source.Status, Watch: w.Status, Names: names}
+	if c.Reviews {
+		if input.Reviewer, err = newReviewer(c, clk, registry); err != nil {
+			return Input{}, err
+		}
+	}
+	return input, nil
 }
 
 // lastReadings are the newest readings of the series that were read not long

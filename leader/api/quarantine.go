@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -175,7 +176,7 @@ func (s *Server) filter(r *http.Request, body any, filter *registry.QuarantineFi
 	case len(values) > 0:
 		filter.Cluster, filter.Table, filter.Kind = values.Get("cluster"), values.Get("table"), values.Get("kind")
 		filter.Class = influxsync.Class(values.Get("class"))
-		if filter.All, err = flag(values, "all"); err != nil {
+		if filter.All, err = usage.ParseFlag(values, "all"); err != nil {
 			return err
 		}
 		if reason != nil {
