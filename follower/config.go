@@ -29,6 +29,10 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
+	JobGroups    []string // labels whose value groups Jobs into a workload; nil = watch.DefaultJobGroups
+	Namespace    string   // of the metering itself: its objects are marked; "" = unknown
+	PseudonymKey string   // file of the key by which names are replaced; "" = they are not
+
 	SeedDir string // directory of the seed; "" = none
 	// SeedPublicKey is the leader's, base64: only what it signed is taken. "" takes
 	// seeds that nobody signed.
@@ -90,6 +94,9 @@ func (c Config) Validate() error {
 	case SourceHost:
 		if c.Node == "" {
 			wrong("node: the host source needs a name for the machine")
+		}
+		if c.PseudonymKey != "" {
+			wrong("pseudonym-key-file: only the kubelet source can replace names")
 		}
 	case SourceKubelet:
 		if c.API.URL != "" && c.API.Kubeconfig != "" {

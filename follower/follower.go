@@ -12,7 +12,9 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
+	"github.com/accumulus-metering/accumulus/follower/volumes"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -59,6 +61,7 @@ type Follower struct {
 	factsRestored bool
 	journals      map[string]meter.Journal
 	meter         *meter.Meter
+	volumes       *volumes.Writer
 	fence         *fence
 
 	mu     sync.Mutex
@@ -127,6 +130,10 @@ func New(config Config, deps Deps) (*Follower, error) {
 // before the follower ran.
 func (f *Follower) Log() *watch.Log { return f.input.Log }
 
+// Names are the pseudonyms that stand in all that the follower stores, and what
+// they stand for: for the cluster's own eyes. It is nil where names are stored.
+func (f *Follower) Names() *pseudonym.Table { return f.input.Names }
+
 // Run opens the stores, serves the port, and meters until ctx ends, which is
 // no error. A store in this process that cannot be opened, a port in use, and a
 // directory in use are errors; an external store that does not answer is waited
@@ -134,6 +141,12 @@ func (f *Follower) Log() *watch.Log { return f.input.Log }
 func (f *Follower) Run(ctx context.Context) (err error) {
 	if err := f.openTokens(); err != nil {
 		return err
+	}
+	if f.input.Names != nil {
+		if err := f.input.Names.Open(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.input.Names.Close()) }()
 	}
 	listener, err := f.listen()
 	if err != nil {
@@ -250,6 +263,15 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 		}
 	}
 	if err := f.meter.Restore(ctx); err != nil {
+		return err
+	}
+	if f.volumes == nil {
+		stores := volumes.Stores{Raw: f.store.Database(schema.RawDB), Minute: minute}
+		if f.volumes, err = volumes.New(f.config.Cluster, stores, f.input.Log, f.clock, f.log, f.reg); err != nil {
+			return err
+		}
+	}
+	if err := f.volumes.Restore(ctx); err != nil {
 		return err
 	}
 	if f.input.Resume != nil {

@@ -24,7 +24,8 @@ type Options struct {
 	Kubeconfig, APIServer, CAFile, TokenFile string
 	KubeletCAFile, KubeletTokenFile          string
 	KubeletInsecure                          bool
-	Labels                                   []string
+	Labels, JobGroups                        []string
+	Namespace, PseudonymKeyFile              string
 
 	Seed, SeedPublicKey string
 
@@ -47,7 +48,7 @@ const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 // NewOptions are the defaults. Node is this machine's name in the host source.
 func NewOptions(node string) *Options {
-	return &Options{Data: "./accumulus-data", Source: SourceHost, Node: node, Labels: watch.DefaultLabels,
+	return &Options{Data: "./accumulus-data", Source: SourceHost, Node: node, Labels: watch.DefaultLabels, JobGroups: watch.DefaultJobGroups,
 		ScrapeInterval: DefaultInterval, SettleDeadline: DefaultSettleDeadline, FactsDeadline: DefaultFactsDeadline,
 		Listen: DefaultListen}
 }
@@ -66,6 +67,9 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KubeletTokenFile, "kubelet-token-file", o.KubeletTokenFile, "file of the bearer token for kubelets (default --token-file)")
 	flags.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure, "do not verify the kubelets' certificates")
 	flags.StringSliceVar(&o.Labels, "labels", o.Labels, "globs of the pods' labels that are kept")
+	flags.StringSliceVar(&o.JobGroups, "job-group-labels", o.JobGroups, "labels of Jobs and their pods whose value stands for the workload; the first that is there counts")
+	flags.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the metering itself: it is marked, so that a bill can leave it out")
+	flags.StringVar(&o.PseudonymKeyFile, "pseudonym-key-file", o.PseudonymKeyFile, "file of a secret key: names of namespaces, pods, workloads, containers, claims and values of labels are replaced by pseudonyms, which this cluster alone can resolve")
 	flags.StringVar(&o.Seed, "seed", o.Seed, "directory of the facts of the nodes: seed.sql.gz with its signature, or *.sql files")
 	flags.StringVar(&o.SeedPublicKey, "seed-public-key", o.SeedPublicKey, "the leader's key, base64, as \"accumulus seed key\" prints it: only what it signed is taken (default: anything)")
 	flags.DurationVar(&o.ScrapeInterval, "scrape-interval", o.ScrapeInterval, "time between two reads of the source")
@@ -90,6 +94,7 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 // Complete derives what was not given and lists all that is wrong.
 func (o *Options) Complete() (Config, error) {
 	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
+		JobGroups: o.JobGroups, Namespace: o.Namespace, PseudonymKey: o.PseudonymKeyFile,
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,
 		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, TLSSelfSigned: o.TLSSelfSigned, TLSNames: o.TLSNames, Insecure: o.Insecure,

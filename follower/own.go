@@ -2,14 +2,18 @@ package follower
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/follower/customer"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -20,15 +24,55 @@ import (
 
 // newCustomer is what the cluster's own people see of the follower.
 func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Customer, error) {
-	names := f.input.Names
-	if names == nil {
-		names = answers.Plain{}
+	var names answers.Names = answers.Plain{}
+	if f.input.Names != nil {
+		names = &ownNames{table: f.input.Names, log: f.log, known: make(map[string]string)}
 	}
 	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
 		Token:  func(r *http.Request) string { return credentialOf(r).token },
 		Own:    func(token string) bool { return f.roleWith(token) >= viewer },
 		Health: f.health, Clock: f.clock, Log: f.log}, registry)
+}
+
+// ownNames are the names behind the pseudonyms that the follower stores: the
+// cluster's own people are shown them, and rights are of them.
+type ownNames struct {
+	table *pseudonym.Table
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]string // what a pseudonym stands for never changes
+}
+
+// maxKnown bounds how many names are held in memory.
+const maxKnown = 20_000
+
+// Resolve is the name, or what is stored where the table has none for it.
+func (n *ownNames) Resolve(stored string) string {
+	if !strings.HasPrefix(stored, pseudonym.Prefix) {
+		return stored
+	}
+	n.mu.Lock()
+	name, ok := n.known[stored]
+	n.mu.Unlock()
+	if ok {
+		return name
+	}
+	found, ok, err := n.table.Resolve(context.Background(), stored) // of a local file
+	if err != nil {
+		n.log.Warn("a pseudonym cannot be resolved", "err", err)
+	}
+	if err != nil || !ok {
+		return stored
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known) >= maxKnown {
+		clear(n.known)
+	}
+	n.known[stored] = found.Name
+	return found.Name
 }
 
 // reviewRate is how many reviews may be asked in a second: a caller who sees

@@ -17,9 +17,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 )
@@ -76,6 +79,21 @@ func TestWatchWithClientset(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, w, "node and deletion", func() bool { return len(w.Nodes()) == 1 && !w.Pods()[1].End.IsZero() })
+}
+
+// TestFurtherKindsAreNotWaitedFor: pods are metered where claims are refused, and
+// the status says which kinds are.
+func TestFurtherKindsAreNotWaitedFor(t *testing.T) {
+	client := fake.NewSimpleClientset(newPod("u1", nil), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", UID: "s"}})
+	client.PrependReactor("list", "persistentvolumeclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(corev1.Resource("persistentvolumeclaims"), "", nil)
+	})
+	w := start(t, client)
+	eventually(t, w, "the first list", func() bool { return w.Status().Synced && len(w.Pods()) == 1 })
+	eventually(t, w, "the other kinds", func() bool { return slices.Equal(w.Status().Unlisted, []string{KindClaim}) })
+	if s := w.Status(); !strings.Contains(s.LastError, "forbidden") {
+		t.Errorf("status %+v", s)
+	}
 }
 
 // apiServer answers list and watch of one API server with real JSON.
