@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Customer, error) {
 	var names answers.Names = answers.Plain{}
 	if f.input.Names != nil {
-		names = ownNames{f.input.Names, f.log}
+		names = &ownNames{table: f.input.Names, log: f.log, known: make(map[string]string)}
 	}
 	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
@@ -34,23 +35,44 @@ func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Custom
 		Health: f.health, Clock: f.clock, Log: f.log}, registry)
 }
 
-// ownNames turns pseudonyms back for the cluster's own people.
+// ownNames are the names behind the pseudonyms that the follower stores: the
+// cluster's own people are shown them, and rights are of them.
 type ownNames struct {
 	table *pseudonym.Table
 	log   *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]string // what a pseudonym stands for never changes
 }
 
-// Resolve is the name that a pseudonym stands for. One that cannot be looked up
-// is shown as it is stored.
-func (n ownNames) Resolve(stored string) string {
-	name, known, err := n.table.Resolve(context.Background(), stored)
-	if err != nil {
-		n.log.Warn("a pseudonym is not resolved", "err", err)
-	}
-	if !known {
+// maxKnown bounds how many names are held in memory.
+const maxKnown = 20_000
+
+// Resolve is the name, or what is stored where the table has none for it.
+func (n *ownNames) Resolve(stored string) string {
+	if !strings.HasPrefix(stored, pseudonym.Prefix) {
 		return stored
 	}
-	return name.Name
+	n.mu.Lock()
+	name, ok := n.known[stored]
+	n.mu.Unlock()
+	if ok {
+		return name
+	}
+	found, ok, err := n.table.Resolve(context.Background(), stored) // of a local file
+	if err != nil {
+		n.log.Warn("a pseudonym cannot be resolved", "err", err)
+	}
+	if err != nil || !ok {
+		return stored
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known) >= maxKnown {
+		clear(n.known)
+	}
+	n.known[stored] = found.Name
+	return found.Name
 }
 
 // reviewRate is how many reviews may be asked in a second: a caller who sees

@@ -566,3 +566,21 @@ func TestHeadersOfThePage(t *testing.T) {
 		t.Errorf("policy %q, headers %v", policy, page.Header)
 	}
 }
+
+// checkOwnNames: the cluster's own people are shown the names behind the
+// pseudonyms, and ask by them; who asks the store is not.
+func (r *rig) checkOwnNames() {
+	r.Helper()
+	o := &ownRig{rig: r}
+	viewer := r.token("viewer")
+	for _, path := range []string{"/api/v1/usage?window=1h&aggregate=namespace,workload,pod,container", "/api/v1/runs?window=1h", "/?by=pod&window=1h",
+		"/api/v1/usage?window=1h&aggregate=pod&namespace=" + canary + "-*", "/api/v1/usage?window=1h&aggregate=label:app"} {
+		status, body := o.ask(viewer, path)
+		if status != http.StatusOK || !strings.Contains(body, canary) || strings.Contains(body, "anon-") {
+			r.Errorf("%s: %d: names are not resolved:\n%.2000s", path, status, body)
+		}
+	}
+	if _, body := o.ask(viewer, "/query?db=minute&q="+url.QueryEscape("SHOW TAG VALUES WITH KEY = pod")); !strings.Contains(body, "anon-") || strings.Contains(body, canary) {
+		r.Errorf("the store's own answer:\n%.1000s", body)
+	}
+}

@@ -173,6 +173,7 @@ func TestNamesStayInTheCluster(t *testing.T) {
 			}
 			if r.checkParts(); keyFile != "" {
 				r.checkResolved()
+				r.checkOwnNames()
 			}
 		})
 		leaks = append(leaks, filesWith(t, dir, canary)...)
