@@ -6,7 +6,9 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ifndef VERSION
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+endif
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := ./...
 FUZZTIME ?= 10s
@@ -48,7 +50,7 @@ demo: build ## Run a leader and three followers on this machine
 # archives. The same commit gives the same bytes.
 IMAGE_REPOSITORY ?= ghcr.io/accumulus-metering
 IMAGE_ARCHS ?= amd64 arm64
-IMAGE_TAG ?= $(subst +,-,$(VERSION))
+IMAGE_TAG ?= $(patsubst v%,%,$(subst +,-,$(VERSION)))
 IMAGES := build/images
 STATIC := -tags 'sqlite_omit_load_extension netgo osusergo timetzdata' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"'
 CROSS_amd64 := x86_64-linux-gnu-gcc

@@ -65,7 +65,14 @@ func (l *Leader) SetCredentials(ctx context.Context, name string, given api.Kube
 	if err := l.proxied(ctx, name); err != nil {
 		return err
 	}
-	return toAPI(l.keys.Put(ctx, name, credentials.Record{Kubeconfig: []byte(given.Kubeconfig), ClusterID: given.ClusterID}))
+	if err := l.keys.Put(ctx, name, credentials.Record{Kubeconfig: []byte(given.Kubeconfig), ClusterID: given.ClusterID}); err != nil {
+		return toAPI(err)
+	}
+	if err := l.installer.Again(ctx, name); err != nil && !errors.Is(err, registry.ErrNotFound) { // it is new, and found at the next look
+		return err
+	}
+	l.installer.Wake()
+	return nil
 }
 
 // proxied is an error where a cluster is none that credentials are for.

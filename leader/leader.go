@@ -33,6 +33,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/pull"
@@ -55,6 +56,7 @@ type Config struct {
 	Tick          time.Duration     // 15 s
 	MeterInterval time.Duration     // 10 s
 	Access        AccessConfig
+	Installer     InstallerConfig
 	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports       ExportConfig
 	Audits        AuditConfig
@@ -82,25 +84,26 @@ var databases = []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB, sche
 
 // Leader is an open leader.
 type Leader struct {
-	config   Config
-	clock    clock.Clock
-	log      *slog.Logger
-	started  time.Time
-	registry *registry.Registry
-	id       string             // among other leaders
-	keys     *credentials.Store // of clusters
-	engine   *embedded.Server   // nil with an external store
-	store    *influxsync.Server
-	pool     *followers.Pool
-	worker   *work.Worker
-	manager  *manager.Manager
-	meters   *meters.Loop
-	query    *query.Engine
-	auditor  *audit.Auditor
-	findings *prometheus.GaugeVec // of the last scheduled audit
-	api      *api.Server
-	seedKey  seed.Key
-	seeder   *seed.Seeder
+	config    Config
+	clock     clock.Clock
+	log       *slog.Logger
+	started   time.Time
+	registry  *registry.Registry
+	id        string             // among other leaders
+	keys      *credentials.Store // of clusters
+	engine    *embedded.Server   // nil with an external store
+	store     *influxsync.Server
+	pool      *followers.Pool
+	worker    *work.Worker
+	manager   *manager.Manager
+	meters    *meters.Loop
+	query     *query.Engine
+	auditor   *audit.Auditor
+	installer *installer.Installer
+	findings  *prometheus.GaugeVec // of the last scheduled audit
+	api       *api.Server
+	seedKey   seed.Key
+	seeder    *seed.Seeder
 
 	mu      sync.Mutex
 	base    context.Context // of Run; nil before
@@ -200,6 +203,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := l.openSeeds(metrics); err != nil {
 		return err
 	}
+	if err := l.buildInstaller(metrics); err != nil {
+		return err
+	}
 	var contexts api.Contexts
 	if l.config.Access.Kubeconfig != "" {
 		contexts = l
@@ -207,6 +213,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
+		Installations: l.installer, Upgrades: l.installer,
 	}, l.log, metrics)
 	return err
 }
@@ -232,6 +239,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
+	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		return l.StopLoops(context.WithoutCancel(ctx))

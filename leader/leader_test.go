@@ -163,13 +163,13 @@ func TestClusters(t *testing.T) {
 	if err := c.AddCluster(t.Context(), "a", fleet.Cluster{URL: c.url}); !errors.Is(err, api.ErrConflict) {
 		t.Errorf("a second cluster a: %v", err)
 	}
-	if err := c.RemoveCluster(t.Context(), "a"); err != nil {
+	if err := c.RemoveCluster(t.Context(), "a", false); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.sums()["quarter.usage."+schema.CPU]; got != 15*300e6 {
 		t.Errorf("usage of a removed cluster: %d, want what it had settled until then", got)
 	}
-	if err := c.RemoveCluster(t.Context(), "a"); !errors.Is(err, api.ErrNotFound) {
+	if err := c.RemoveCluster(t.Context(), "a", false); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 	if err := c.AddCluster(t.Context(), "b", fleet.Cluster{URL: "http://127.0.0.1:1"}); err != nil {

@@ -116,6 +116,9 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	if err := l.refusedRows(ctx, &described); err != nil {
 		return described, err
 	}
+	if err := l.installProblem(ctx, &described); err != nil {
+		return described, err
+	}
 	if settled.IsZero() && contact.Err == nil {
 		described.Problems = append(described.Problems, status.NewProblem(status.NoWindowYet, "no window has settled yet"))
 	}

@@ -113,7 +113,7 @@ With --url, a follower that runs already.`,
 }
 
 func newClusterRemove(a *app) *cobra.Command {
-	var yes bool
+	var yes, force bool
 	var user userContext
 	command := &cobra.Command{
 		Use:   "remove NAME",
@@ -131,7 +131,7 @@ func newClusterRemove(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.RemoveCluster(cmd.Context(), args[0]); err != nil {
+			if err := c.RemoveCluster(cmd.Context(), args[0], force); err != nil {
 				return err
 			}
 			a.printf("cluster %s was removed; its history is kept\n", args[0])
@@ -140,6 +140,7 @@ func newClusterRemove(a *app) *cobra.Command {
 	}
 	user.bind(command.Flags(), "context of your kubeconfig: delete the leader's account in that cluster, too")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	command.Flags().BoolVar(&force, "force", false, "remove it although its last pull fails, or the cluster cannot be reached: what was not pulled is lost, and what stands there stays")
 	return command
 }
 

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/yaml"
 )
 
 // leaderOptions are a leader's settings as a person gives them.
@@ -34,7 +36,7 @@ type leaderOptions struct {
 	seedKeyFile                   string
 	configFile, logLevel          string
 	tokens                        api.TokenFiles
-	initialFile                   string
+	initialFile, followerValues   string
 }
 
 func (o *leaderOptions) bind(flags *pflag.FlagSet) {
@@ -57,6 +59,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
 	flags.StringVar(&o.localCluster, "local-cluster", "", "name of the cluster that the leader runs in as a pod: it is added with the leader's own service account")
 	flags.StringVar(&o.seedKeyFile, "seed-key-file", "", "PEM file of the ed25519 key that signs what followers are told (default: seed.key in the leader's directory, made at the first start)")
+	flags.StringVar(&o.followerValues, "follower-values", "", "YAML file of values of the follower's chart, for the followers of all clusters that the leader installs")
 	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -85,6 +88,15 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 			wrong = append(wrong, fmt.Errorf("influxdb-token-file: %w", err))
 		}
 		config.StoreToken = influxsync.Secret(strings.TrimSpace(string(token)))
+	}
+	if o.followerValues != "" {
+		text, err := os.ReadFile(o.followerValues)
+		if err == nil {
+			err = yaml.UnmarshalStrict(text, &config.Installer.Values)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("follower-values: %w", err))
+		}
 	}
 	return config, level, errors.Join(append(wrong, config.Validate())...)
 }
@@ -143,6 +155,7 @@ func fillSettings(cmd *cobra.Command, a *app, path string) error {
 }
 
 func runLeader(ctx context.Context, config centre.Config, log *slog.Logger) (err error) {
+	klog.SetSlogLogger(log) // what the Kubernetes libraries have to say
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	l, err := centre.Open(ctx, config, clock.System(), log, metrics)

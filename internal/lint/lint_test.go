@@ -38,6 +38,7 @@ var internals = map[string][]string{
 	"internal/settings":  {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
+	"internal/stress":    {"internal/clock"},
 	// Both APIs' questions and answers; processors for the currencies' decimals.
 	"internal/usage": {"internal/schema", "processors"},
 	// Test support, and the commands that it runs: test clusters and what is in them.
@@ -46,8 +47,6 @@ var internals = map[string][]string{
 	"internal/kubetest/hyper":    {},
 	"internal/kubetest/pause":    {},
 	"internal/kubetest/workload": {},
-	// Both APIs' questions and answers; processors for the currencies' decimals.
-	"internal/usage": {"internal/schema", "processors"},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }
@@ -55,6 +54,9 @@ var internals = map[string][]string{
 // speaksInfluxDB are the directories that import InfluxDB's own modules. The
 // benchmark compares influxsync with InfluxDB's client.
 var speaksInfluxDB = map[string]bool{"follower": true, "internal/bench/sync": true}
+
+// installs is the only package of the product that imports Helm.
+const installs = "leader/helm"
 
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
@@ -150,6 +152,9 @@ func TestImportsRunOneWay(t *testing.T) {
 			}
 			if strings.HasPrefix(path, "github.com/influxdata/") && src.top() != "influxsync" && !speaksInfluxDB[src.dir()] {
 				t.Errorf("%s imports %s: only influxsync speaks InfluxDB", src.path, path)
+			}
+			if strings.HasPrefix(path, "helm.sh/") && src.dir() != installs {
+				t.Errorf("%s imports %s: only %s knows Helm", src.path, path, installs)
 			}
 		}
 	}

@@ -28,7 +28,8 @@ const (
 	EnergyOverhead
 	EnergyModelled
 	EnergyMeasured
-	NodeTime // a node's time alive, counted once for the node, under its system namespace
+	Filesystem // of containers: their writable layers and logs
+	NodeTime   // a node's time alive, counted once for the node, under its system namespace
 	quantities
 )
 
@@ -37,13 +38,13 @@ var fieldOf = [quantities]string{
 	CPURequest: schema.CPURequest, MemoryRequest: schema.MemoryRequest, Uptime: schema.Uptime,
 	Coverage: schema.Coverage, Interpolated: schema.Interpolated,
 	EnergyActive: schema.EnergyActive, EnergyIdle: schema.EnergyIdle, EnergyOverhead: schema.EnergyOverhead,
-	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, NodeTime: schema.Uptime,
+	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
 }
 
 // Quantities by the kind of table that has them.
 var (
 	OfPods       = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
-	OfContainers = []Quantity{CPU, Memory, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
+	OfContainers = []Quantity{CPU, Memory, Filesystem, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
 	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured}
 )
 

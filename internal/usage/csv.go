@@ -10,7 +10,7 @@ import (
 // csvColumns are the names of the API, in base units.
 var csvColumns = []string{"from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
 	"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
-	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional"}
+	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional", "filesystemByteSeconds"}
 
 // WriteCSV writes the rows for programs: a column for each key, then those of
 // the API. A row has a line for each currency; its quantities stand in the
@@ -54,7 +54,18 @@ func (r Row) lines(aggregate []Key) [][]string {
 			cells = append(cells, quantity.String())
 		}
 		lines = append(lines, append(cells, m.Cost, m.Currency, strconv.FormatFloat(r.Coverage, 'f', 4, 64), r.Interpolated.String(),
-			r.Quality, strconv.FormatBool(r.Provisional)))
+			r.Quality, strconv.FormatBool(r.Provisional), r.files(i == 0)))
 	}
 	return lines
+}
+
+// files are the containers' files, in the first of a row's lines.
+func (r Row) files(first bool) string {
+	if r.FilesystemByteSeconds == nil {
+		return ""
+	}
+	if !first {
+		return "0"
+	}
+	return r.FilesystemByteSeconds.String()
 }

@@ -22,8 +22,11 @@ type Row struct {
 	NetworkTransmitBytes     Exact `json:"networkTransmitBytes"`
 	CPURequestCoreSeconds    Exact `json:"cpuRequestCoreSeconds"`
 	MemoryRequestByteSeconds Exact `json:"memoryRequestByteSeconds"`
-	PodSeconds               Exact `json:"podSeconds"`  // time alive, summed over pods
-	NodeSeconds              Exact `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
+	// FilesystemByteSeconds are the files that containers wrote; only in rows by
+	// container.
+	FilesystemByteSeconds *Exact `json:"filesystemByteSeconds,omitempty"`
+	PodSeconds            Exact  `json:"podSeconds"`  // time alive, summed over pods
+	NodeSeconds           Exact  `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
 
 	EnergyJoules         Exact `json:"energyJoules"` // active + idle + overhead
 	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
@@ -87,7 +90,12 @@ func (t *Tally) Row() (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
-	return Row{Key: t.Key, From: t.Window.From, To: t.Window.To,
+	var files *Exact
+	if _, by := t.Key[string(Container)]; by {
+		f := ByteSeconds(s[Filesystem])
+		files = &f
+	}
+	return Row{Key: t.Key, FilesystemByteSeconds: files, From: t.Window.From, To: t.Window.To,
 		CPUCoreSeconds: CoreSeconds(s[CPU]), MemoryByteSeconds: ByteSeconds(s[Memory]),
 		NetworkReceiveBytes: Whole(s[NetworkReceive]), NetworkTransmitBytes: Whole(s[NetworkTransmit]),
 		CPURequestCoreSeconds: CoreSeconds(s[CPURequest]), MemoryRequestByteSeconds: ByteSeconds(s[MemoryRequest]),

@@ -28,7 +28,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -236,6 +236,7 @@ func TestChanges(t *testing.T) {
 		{"POST", "/accumulus/clusters/add/x?url=http://127.0.0.1:9", "", "add x http://127.0.0.1:9"},
 		{"PUT", "/api/v1/clusters/x", `{"url":"http://127.0.0.1:1"}`, "add x http://127.0.0.1:1"},
 		{"DELETE", "/accumulus/clusters/remove/x", "", "remove x"},
+		{"DELETE", "/api/v1/clusters/x?force=true", "", "remove x by force"},
 		{"POST", "/accumulus/clear", `{"cluster":"x","confirm":"x"}`, `clear "x"`},
 		{"POST", "/accumulus/clear", `{"confirm":"all"}`, `clear ""`},
 		{"POST", "/api/v1/fleet", box, "apply 1 by operator"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/gorilla/mux"
@@ -74,7 +75,15 @@ func (s *Server) add(w http.ResponseWriter, r *http.Request, spec fleet.Cluster)
 
 func (s *Server) removeCluster(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["name"]
-	if err := s.deps.Clusters.RemoveCluster(r.Context(), name); err != nil {
+	values, err := parameters(r, "force")
+	if err != nil {
+		return err
+	}
+	force, err := usage.ParseFlag(values, "force")
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Clusters.RemoveCluster(r.Context(), name, force); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, Done{"cluster " + name + " was removed; its history is kept"})

@@ -94,9 +94,12 @@ func (l *leader) AddCluster(_ context.Context, name string, spec fleet.Cluster) 
 	return l.did("add %s %s", name, spec.URL)
 }
 
-func (l *leader) RemoveCluster(_ context.Context, name string) error {
+func (l *leader) RemoveCluster(_ context.Context, name string, force bool) error {
 	if name == "nowhere" {
 		return fmt.Errorf("remove cluster %s: %w", name, ErrNotFound)
+	}
+	if force {
+		return l.did("remove %s by force", name)
 	}
 	return l.did("remove %s", name)
 }
@@ -196,7 +199,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

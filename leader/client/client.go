@@ -319,16 +319,6 @@ func (c *Client) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	return err
 }
 
-// RemoveCluster removes a cluster; its history is kept.
-func (c *Client) RemoveCluster(ctx context.Context, name string) error {
-	path, err := clusterPath(name)
-	if err != nil {
-		return err
-	}
-	_, _, err = c.Do(ctx, http.MethodDelete, path, nil, nil)
-	return err
-}
-
 // Export asks for a period's cost in a format, csv or json, as it is.
 func (c *Client) Export(ctx context.Context, period, format string) ([]byte, error) {
 	text, _, err := c.Do(ctx, http.MethodGet, "/api/v1/export", url.Values{"period": {period}, "format": {format}}, nil)

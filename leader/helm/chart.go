@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 
@@ -96,6 +97,24 @@ func (v Values) Digest() (string, error) {
 	}
 	sum := sha256.Sum256(text)
 	return short(sum[:]), nil
+}
+
+// With are the values with others over them: maps are merged, all else is
+// replaced. Neither is changed.
+func (v Values) With(above map[string]any) Values { return over(v, above) }
+
+func over(below, above map[string]any) map[string]any {
+	merged := make(map[string]any, len(below)+len(above))
+	maps.Copy(merged, below)
+	for key, value := range above {
+		upper, ok := value.(map[string]any)
+		lower, also := merged[key].(map[string]any)
+		if ok && also {
+			value = over(lower, upper)
+		}
+		merged[key] = value
+	}
+	return merged
 }
 
 // copied are values of their own, with the types that JSON has: Helm changes

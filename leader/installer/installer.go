@@ -24,7 +24,7 @@ const (
 	TokensSecret = "accumulus-follower-tokens"
 	SeedMap      = "accumulus-follower-seed"
 	LeaseName    = "accumulus-pusher"
-	FieldManager = "accumulus-leader"
+	FieldManager = "accumulus-leader" // of what the leader makes itself, and its label
 )
 
 // Config is the rhythm and the identity. Zero durations take the defaults.
@@ -95,9 +95,9 @@ type Parts struct {
 	Values func(ctx context.Context, cluster string) (helm.Values, error)
 	// Tokens makes the Secret of tokens where it is not there. The namespace is.
 	Tokens func(ctx context.Context, cluster string) error
-	// Seed is the binary data of the seed's ConfigMap, nil where there is none yet.
-	// It is asked at each visit, so it must be cheap when nothing has changed.
-	Seed func(ctx context.Context, cluster string) (map[string][]byte, error)
+	// Seed brings what the follower may know to the cluster, so that it is there
+	// when the follower starts. Failing is no obstacle: who keeps the seeds goes on.
+	Seed func(ctx context.Context, cluster string) error
 	// Ready asks the cluster's follower whether it is ready.
 	Ready func(ctx context.Context, cluster string) error
 	// LastPull pulls what the follower has settled.

@@ -201,7 +201,6 @@ type rig struct {
 	clusters map[string]*cluster
 	ready    map[string]error
 	pull     error
-	seedData map[string][]byte
 	ended    []string
 	pulls    int
 	keyless  bool
@@ -230,8 +229,7 @@ func newRig(t *testing.T) *rig {
 			t.Error(err)
 		}
 	})
-	r := &rig{t: t, clk: clk, books: books, fuse: &fuse{left: -1}, clusters: make(map[string]*cluster), ready: make(map[string]error),
-		seedData: map[string][]byte{"seed.sql.gz": []byte("seed")}}
+	r := &rig{t: t, clk: clk, books: books, fuse: &fuse{left: -1}, clusters: make(map[string]*cluster), ready: make(map[string]error)}
 	r.start("")
 	return r
 }
@@ -243,7 +241,7 @@ func (r *rig) start(version string) {
 	r.metrics = prometheus.NewRegistry()
 	made, err := New(Config{Leader: me}, Parts{Store: burning{r.books, r.fuse}, Credentials: r, Chart: os.DirFS("../helm/testdata/follower"),
 		Tokens: r.makeTokens,
-		Seed:   func(context.Context, string) (map[string][]byte, error) { return r.seedData, nil },
+		Seed:   r.bringSeed,
 		Ready: func(_ context.Context, name string) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -282,6 +280,15 @@ func (r *rig) makeTokens(ctx context.Context, name string) error {
 	}
 	_, err := secrets.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: TokensSecret,
 		Labels: map[string]string{managedBy: FieldManager}}}, metav1.CreateOptions{})
+	return err
+}
+
+func (r *rig) bringSeed(ctx context.Context, name string) error {
+	maps := r.cluster(name).kube.CoreV1().ConfigMaps(space)
+	if _, err := maps.Get(ctx, SeedMap, metav1.GetOptions{}); err == nil {
+		return nil
+	}
+	_, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: SeedMap, Labels: map[string]string{managedBy: FieldManager}}}, metav1.CreateOptions{})
 	return err
 }
 

@@ -2,19 +2,14 @@ package installer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/accumulus-metering/accumulus/leader/helm"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	applycore "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // install brings a cluster to what is wanted, as far as it is not, and looks
@@ -26,9 +21,8 @@ func (v *visit) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seed, digest, seedErr := v.seed(ctx)
-	if v.needed() || digest != v.one.SeedDigest {
-		if err := v.apply(ctx, cluster, seed, digest); err != nil {
+	if v.needed() {
+		if err := v.apply(ctx, cluster); err != nil {
 			return err
 		}
 	}
@@ -36,10 +30,6 @@ func (v *visit) install(ctx context.Context) error {
 		return err
 	}
 	v.enter(registry.InstallReady)
-	if seedErr != nil {
-		v.one.Step = stepSeed
-		return &problem{class: classSeed, err: seedErr}
-	}
 	v.outdated()
 	return nil
 }
@@ -60,7 +50,7 @@ func (v *visit) outdated() {
 }
 
 // apply makes the objects in the cluster what is wanted, under its Lease.
-func (v *visit) apply(ctx context.Context, cluster access, seed map[string][]byte, digest string) error {
+func (v *visit) apply(ctx context.Context, cluster access) error {
 	if v.one.Done != v.one.Generation || v.one.Installed == "" {
 		v.enter(registry.InstallInstalling)
 	}
@@ -93,12 +83,7 @@ func (v *visit) apply(ctx context.Context, cluster access, seed map[string][]byt
 	if err := v.step(ctx, stepSeed); err != nil {
 		return err
 	}
-	if err := v.writeSeed(ctx, cluster, seed, digest); err != nil {
-		return err
-	}
-	if !v.needed() {
-		return nil
-	}
+	v.seed(ctx)
 	if err := v.step(ctx, stepRelease); err != nil {
 		return err
 	}
@@ -165,37 +150,14 @@ func (v *visit) tokens(ctx context.Context) error {
 	return nil
 }
 
-// seed is what the ConfigMap of the seed is to hold, and its digest: "" of none.
-// A seed that cannot be made leaves the one that is there.
-func (v *visit) seed(ctx context.Context) (map[string][]byte, string, error) {
+// seed brings what the follower may know.
+func (v *visit) seed(ctx context.Context) {
 	if v.parts.Seed == nil {
-		return nil, v.one.SeedDigest, nil
+		return
 	}
-	data, err := v.parts.Seed(ctx, v.one.Cluster)
-	if err != nil || data == nil {
-		return nil, v.one.SeedDigest, err
+	if err := v.parts.Seed(ctx, v.one.Cluster); err != nil && ctx.Err() == nil {
+		v.log.Warn("follower is installed before its seed", "cluster", v.one.Cluster, "err", err)
 	}
-	sum := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		fmt.Fprintf(sum, "%s %d ", key, len(data[key]))
-		sum.Write(data[key])
-	}
-	return data, hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// writeSeed applies the ConfigMap: what others write into it beside our keys
-// stays theirs, and one that was deleted comes back with the next comparison.
-func (v *visit) writeSeed(ctx context.Context, cluster access, data map[string][]byte, digest string) error {
-	if data == nil {
-		return nil
-	}
-	object := applycore.ConfigMap(SeedMap, v.namespace).WithLabels(v.labels()).WithBinaryData(data)
-	_, err := cluster.kube.CoreV1().ConfigMaps(v.namespace).Apply(ctx, object, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	if err != nil {
-		return fmt.Errorf("apply ConfigMap %s: %w", SeedMap, err)
-	}
-	v.one.SeedDigest = digest
-	return nil
 }
 
 // release is Helm's part. A version that this leader does not have is left as it

@@ -49,7 +49,6 @@ const (
 	classCredentials fault.Class = "credentials"
 	classPull        fault.Class = "last-pull"
 	classNotReady    fault.Class = "not-ready"
-	classSeed        fault.Class = "seed"
 )
 
 var hints = map[fault.Class]string{
@@ -59,7 +58,6 @@ var hints = map[fault.Class]string{
 	classCredentials: "The leader cannot use its credentials of this cluster: run `accumulus cluster add NAME --context CONTEXT` again.",
 	classPull:        "What the follower has settled could not be pulled, and removing it would lose that. Mend the link; it is tried again by itself. To remove it and give that up: `accumulus cluster remove NAME --force`.",
 	classNotReady:    "The follower's pod is not ready yet; `kubectl -n NAMESPACE describe pods` in that cluster says more.",
-	classSeed:        "What the cluster may know of its nodes and boxes could not be written there; the follower keeps what it has.",
 }
 
 // classify is the class of an error and what to do.
@@ -95,7 +93,7 @@ func classify(err error) (fault.Class, string) {
 // passes says whether a repetition may help without anybody having done anything.
 func passes(class fault.Class) bool {
 	switch class {
-	case classPull, classNotReady, classSeed:
+	case classPull, classNotReady:
 		return true
 	}
 	return class.Passes()
@@ -160,6 +158,9 @@ func (v *visit) record(ctx context.Context) error {
 		}
 		if stored.Generation != v.one.Generation {
 			now.Next, now.Attempts, now.Generation = stored.Next, 0, stored.Generation
+			if now.State == registry.InstallFailed { // at something that is not wanted so any more
+				now.State, now.Since, now.Class, now.Message, now.Hint = stored.State, stored.Since, "", "", ""
+			}
 			if stored.State == registry.InstallRemoving && stored.Wish == registry.WishRemove {
 				now.State, now.Since = stored.State, stored.Since
 			}
@@ -240,38 +241,21 @@ func oneLine(text string) string {
 	return text
 }
 
-// look is a visit of what somebody else installs: he gets the seed, and is asked
-// whether he is ready.
+// look is a visit of what somebody else installs.
 func (v *visit) look(ctx context.Context) error {
 	v.enter(registry.InstallGitOps)
 	v.one.Done = v.one.Generation
-	ctx, cancel := context.WithTimeout(ctx, v.config.Timeout)
-	defer cancel()
-	seed, digest, seedErr := v.seed(ctx)
-	if seed != nil && digest != v.one.SeedDigest {
-		cluster, err := v.reach(ctx)
-		if err == nil {
-			err = v.step(ctx, stepSeed)
-		}
-		if err == nil {
-			err = v.writeSeed(ctx, cluster, seed, digest)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	if err := v.step(ctx, stepHealth); err != nil {
 		return err
 	}
-	if v.parts.Ready != nil {
-		if err := v.parts.Ready(ctx, v.one.Cluster); err != nil {
-			return &problem{class: classNotReady, err: fmt.Errorf("follower: %w", err),
-				hint: "The follower is installed by somebody else and does not answer as ready: look at its pod, and at the link from the leader."}
-		}
+	if v.parts.Ready == nil {
+		return nil
 	}
-	if seedErr != nil {
-		v.one.Step = stepSeed
-		return &problem{class: classSeed, err: seedErr}
+	ctx, cancel := context.WithTimeout(ctx, v.config.Timeout)
+	defer cancel()
+	if err := v.parts.Ready(ctx, v.one.Cluster); err != nil {
+		return &problem{class: classNotReady, err: fmt.Errorf("follower: %w", err),
+			hint: "The follower is installed by somebody else and does not answer as ready: look at its pod, and at the link from the leader."}
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -32,12 +31,8 @@ type Wanted struct {
 // of the chart; one that is there keeps its version until it is upgraded. Errors:
 // helm.ErrValues.
 func (i *Installer) Want(ctx context.Context, cluster string, wanted Wanted) (registry.Installation, error) {
-	if wanted.Values != nil && !wanted.GitOps {
-		values, err := i.values(ctx, registry.Installation{Cluster: cluster, Values: wanted.Values})
-		if err == nil {
-			_, err = helm.Render(i.chart, Release, Release, values)
-		}
-		if err != nil {
+	if !wanted.GitOps {
+		if err := i.checkValues(ctx, cluster, wanted.Values); err != nil {
 			return registry.Installation{}, err
 		}
 	}
@@ -56,6 +51,19 @@ func (i *Installer) Want(ctx context.Context, cluster string, wanted Wanted) (re
 		}
 		return nil
 	})
+}
+
+// checkValues is helm.ErrValues for values that the chart does not take; nil
+// takes them as they were.
+func (i *Installer) checkValues(ctx context.Context, cluster string, given map[string]any) error {
+	if given == nil {
+		return nil
+	}
+	values, err := i.values(ctx, registry.Installation{Cluster: cluster, Values: given})
+	if err == nil {
+		_, err = helm.Render(i.chart, Release, Release, values)
+	}
+	return err
 }
 
 // Again makes the next visit be at once and whole: something that it needs, such
@@ -112,6 +120,9 @@ func (i *Installer) change(ctx context.Context, cluster string, change func(*reg
 		}
 		one.Generation++
 		one.Attempts, one.Next = 0, i.clock.Now()
+		if one.State == registry.InstallFailed { // that was before
+			one.State, one.Since, one.Class, one.Message, one.Hint = registry.InstallPending, one.Next, "", "", ""
+		}
 		return nil
 	})
 	if err == nil {
@@ -124,20 +135,28 @@ func (i *Installer) change(ctx context.Context, cluster string, change func(*reg
 type Change struct {
 	Version string // of the chart; "" is the leader's own
 	Adopt   bool   // take over what somebody else installed there
+	// Values go over those that every cluster gets; nil keeps what was said before.
+	Values map[string]any
 }
 
 // Upgrade brings a cluster to a version of the chart, at once. Errors:
-// registry.ErrNotFound, ErrNotManaged, ErrVersion.
+// registry.ErrNotFound, ErrNotManaged, ErrVersion, helm.ErrValues.
 func (i *Installer) Upgrade(ctx context.Context, cluster string, asked Change) (registry.Installation, error) {
 	version := cmp.Or(asked.Version, i.chart.Version)
 	if version != i.chart.Version {
 		return registry.Installation{}, fmt.Errorf("version %s, it has %s: %w", version, i.chart.Version, ErrVersion)
+	}
+	if err := i.checkValues(ctx, cluster, asked.Values); err != nil {
+		return registry.Installation{}, err
 	}
 	return i.change(ctx, cluster, func(one *registry.Installation) error {
 		if err := managed(*one); err != nil {
 			return err
 		}
 		one.Version, one.Adopt = version, asked.Adopt
+		if asked.Values != nil {
+			one.Values = asked.Values
+		}
 		return nil
 	})
 }
@@ -196,29 +215,16 @@ func (i *Installer) due(ctx context.Context) ([]registry.Installation, error) {
 
 // values are all that a cluster's release gets.
 func (i *Installer) values(ctx context.Context, one registry.Installation) (helm.Values, error) {
-	values := helm.Values{"cluster": one.Cluster}
+	var values helm.Values
 	if i.parts.Values != nil {
 		common, err := i.parts.Values(ctx, one.Cluster)
 		if err != nil {
 			return nil, fmt.Errorf("values of %s: %w", one.Cluster, err)
 		}
-		maps.Copy(values, common)
+		values = common
 	}
-	return over(values, one.Values), nil
-}
-
-// over lays values over others: maps are merged, all else is replaced.
-func over(below, above map[string]any) map[string]any {
-	merged := maps.Clone(below)
-	for key, value := range above {
-		upper, ok := value.(map[string]any)
-		lower, also := merged[key].(map[string]any)
-		if ok && also {
-			value = over(lower, upper)
-		}
-		merged[key] = value
-	}
-	return merged
+	// The name is last: nobody's values make a follower meter for another cluster.
+	return values.With(one.Values).With(helm.Values{"cluster": one.Cluster}), nil
 }
 
 // later is when the next attempt is after so many that failed one after another:

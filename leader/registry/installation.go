@@ -66,7 +66,6 @@ type Installation struct {
 	Done          int64     `json:"done"`                // the generation that was carried out; 0 is none
 	ChartDigest   string    `json:"chartDigest,omitempty"`
 	ValuesDigest  string    `json:"valuesDigest,omitempty"`
-	SeedDigest    string    `json:"seedDigest,omitempty"`
 	MadeNamespace bool      `json:"madeNamespace,omitempty"`
 	Pulled        time.Time `json:"pulled,omitzero"` // the last pull before a removal
 }

@@ -96,6 +96,7 @@ const (
 	FollowerUnreachable  Code = "follower-unreachable"
 	FollowerUnauthorized Code = "follower-unauthorized"
 	AccessRefused        Code = "access-refused"
+	NotInstalled         Code = "not-installed"
 	KubeletForbidden     Code = "kubelet-forbidden"
 	KubeletUnreachable   Code = "kubelet-unreachable"
 	SourceFailing        Code = "source-failing"
@@ -131,6 +132,7 @@ var hints = map[Code]string{
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
 	AccessRefused:        "The leader has no valid credentials of the cluster's API server: `accumulus cluster add NAME --context CONTEXT` gives it new ones. Usage is metered meanwhile.",
+	NotInstalled:         "The leader could not install the follower, or what it installed is not ready: `accumulus cluster status NAME` says what to do. It is tried again by itself.",
 	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with get on `nodes/metrics`, and never on `nodes/proxy`.",
 	KubeletUnreachable:   "The follower cannot reach a kubelet (port 10250): look at the node, its firewall and its certificate.",
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",

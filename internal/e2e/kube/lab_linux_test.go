@@ -262,7 +262,7 @@ func (o outsider) machine(t *testing.T) map[string][]string {
 			return err
 		}
 		if err == nil && entry.IsDir() {
-			if strings.HasPrefix(entry.Name(), "kubetest-") {
+			if strings.HasPrefix(entry.Name(), "kubetest-") || strings.HasPrefix(entry.Name(), "accumulus-") { // labs, and tests of the host source
 				return filepath.SkipDir
 			}
 			all["control groups"] = append(all["control groups"], path)

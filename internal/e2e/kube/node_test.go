@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,6 +33,7 @@ func TestClusters(t *testing.T) {
 			s.job(t, "once", "-for", "100ms")
 			t.Run("service proxy", func(t *testing.T) { proxied(t, s) })
 			t.Run("pod network", func(t *testing.T) { reached(t, s) })
+			t.Run("services", func(t *testing.T) { served(t, s) })
 			t.Run("kubelet", func(t *testing.T) { asked(t, s, cluster) })
 			t.Run("control groups", func(t *testing.T) { grouped(t, s, cluster.Nodes[0]) })
 		})
@@ -60,6 +63,17 @@ func reached(t *testing.T, s space) {
 			t.Errorf("%s answers %d %q, want %q", pod.Name, status, answer, want)
 		}
 	}
+}
+
+// served has pods ask at the addresses of services: a service's of the test, and
+// the API server's, which is where a follower in a pod finds it.
+func served(t *testing.T, s space) {
+	web, err := s.CoreV1().Services(s.name).Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.job(t, "asks-web", "-get", "http://"+web.Spec.ClusterIP+"/")
+	s.job(t, "asks-api", "-get", "https://10.96.0.1/version")
 }
 
 // asked asks the kubelet as a follower does.
@@ -92,8 +106,34 @@ func asked(t *testing.T, s space, cluster *kubetest.Standing) {
 	if _, status := get(t, client, base+"/stats/summary", ""); status != http.StatusUnauthorized {
 		t.Errorf("without a token: status %d", status)
 	}
+	whole(t, client, base, token, cluster.Nodes[0])
 	cadvisor, _ := get(t, client, base+"/metrics/cadvisor", token)
 	contains(t, "cadvisor", cadvisor, `container="work"`, `namespace="`+s.name+`"`)
+}
+
+// whole holds what the kubelet says of the whole node against the node's own
+// control group: the machine and its other nodes use more.
+func whole(t *testing.T, client *http.Client, base, token string, node kubetest.Node) {
+	body, _ := get(t, client, base+"/stats/summary", token)
+	var summary struct {
+		Node struct {
+			CPU struct{ UsageCoreNanoSeconds uint64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &summary); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join("/sys/fs/cgroup/cpuacct", node.Cgroup, "cpuacct.usage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := summary.Node.CPU.UsageCoreNanoSeconds; told == 0 || told > own {
+		t.Errorf("the kubelet tells of %d ns, the node used %d ns", told, own)
+	}
 }
 
 // grouped finds the pods' control groups where the lab says they are.
