@@ -68,7 +68,7 @@ type Config struct {
 // Defaults of the settings.
 const (
 	DefaultInterval       = 15 * time.Second
-	DefaultSettleDeadline = 2 * time.Minute
+	DefaultSettleDeadline = schema.SettleDeadline
 	DefaultFactsDeadline  = 10 * time.Minute
 	DefaultListen         = "127.0.0.1:8081"
 	HostCluster           = "local" // cluster of the host source

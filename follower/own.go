@@ -2,11 +2,13 @@ package follower
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +27,7 @@ import (
 func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Customer, error) {
 	var names answers.Names = answers.Plain{}
 	if f.input.Names != nil {
-		names = ownNames{f.input.Names, f.log}
+		names = &ownNames{table: f.input.Names, log: f.log, known: make(map[string]string)}
 	}
 	engine := answers.New(answers.Config{Cluster: f.config.Cluster}, ownStore{f}, names, f.settled, ownRevisions{f}, f.clock)
 	return customer.New(customer.Config{Cluster: f.config.Cluster}, customer.Deps{Answers: engine, Reviewer: f.input.Reviewer,
@@ -34,23 +36,44 @@ func (f *Follower) newCustomer(registry prometheus.Registerer) (*customer.Custom
 		Health: f.health, Clock: f.clock, Log: f.log}, registry)
 }
 
-// ownNames turns pseudonyms back for the cluster's own people.
+// ownNames are the names behind the pseudonyms that the follower stores: the
+// cluster's own people are shown them, and rights are of them.
 type ownNames struct {
 	table *pseudonym.Table
 	log   *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]string // what a pseudonym stands for never changes
 }
 
-// Resolve is the name that a pseudonym stands for. One that cannot be looked up
-// is shown as it is stored.
-func (n ownNames) Resolve(stored string) string {
-	name, known, err := n.table.Resolve(context.Background(), stored)
-	if err != nil {
-		n.log.Warn("a pseudonym is not resolved", "err", err)
-	}
-	if !known {
+// maxKnown bounds how many names are held in memory.
+const maxKnown = 20_000
+
+// Resolve is the name, or what is stored where the table has none for it.
+func (n *ownNames) Resolve(stored string) string {
+	if !strings.HasPrefix(stored, pseudonym.Prefix) {
 		return stored
 	}
-	return name.Name
+	n.mu.Lock()
+	name, ok := n.known[stored]
+	n.mu.Unlock()
+	if ok {
+		return name
+	}
+	found, ok, err := n.table.Resolve(context.Background(), stored) // of a local file
+	if err != nil {
+		n.log.Warn("a pseudonym cannot be resolved", "err", err)
+	}
+	if err != nil || !ok {
+		return stored
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known) >= maxKnown {
+		clear(n.known)
+	}
+	n.known[stored] = found.Name
+	return found.Name
 }
 
 // reviewRate is how many reviews may be asked in a second: a caller who sees
@@ -156,23 +179,18 @@ func (f *Follower) health() customer.Health {
 	}
 	add(s.StoreError != "", "Readings are kept and stored when it works again, as far as they reach.", "The store has a problem: %s.", s.StoreError)
 	add(!s.Clock.Trusted, "Readings are kept; minutes settle when the clock can be trusted.", "The clock cannot be trusted: %s.", s.Clock.Reason)
-	add(s.Watch != nil && (!s.Watch.Synced || s.Watch.LastError != ""), "", "The API server is not followed: %s.", watchProblem(s.Watch))
-	if s.Mark != nil && s.Now.Sub(*s.Mark) > late {
-		text := s.Waiting
-		if text == "" {
-			text = "it is being worked on"
-		}
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: "The next minute has not settled: " + text + ".",
-			Hint: "It settles by itself when the readings are there, or at its deadline."})
-	}
+	add(watchProblem(s.Watch, s.Now) != "", "What is known of pods and nodes stays in use.", "The API server is not followed: %s.", watchProblem(s.Watch, s.Now))
+	add(s.Mark != nil && s.Now.Sub(*s.Mark) > late, "It settles by itself when the readings are there, or at its deadline.",
+		"The next minute has not settled: %s.", cmp.Or(s.Waiting, "it is being worked on"))
 	add(s.Seed.Error != "", "The one before it stays in use.", "The newest facts of the nodes cannot be used: %s.", s.Seed.Error)
-	if len(s.UnknownNodes) > 0 {
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: fmt.Sprintf("The facts of %d nodes are not known: %s.", len(s.UnknownNodes), listed(s.UnknownNodes)),
-			Hint: "Usage is metered all the same; their hardware and energy are unknown until the provider describes them."})
+	add(len(s.UnknownNodes) > 0, "Usage is metered all the same; their hardware and energy are unknown until the provider describes them.",
+		"Nodes whose facts are not known: %s.", listed(s.UnknownNodes))
+	for _, nodes := range s.SharedHosts {
+		add(true, "Their capacity is counted once.", "These nodes are one machine: %s.", listed(nodes))
 	}
 	unread := 0
 	for _, source := range s.Sources {
-		node := customer.Node{Name: source.Name, Text: source.Error}
+		node := customer.Node{Name: source.Name, Error: source.Error, Problems: source.Problems}
 		if source.LastSuccess != nil {
 			node.Last = *source.LastSuccess
 		}
@@ -181,21 +199,24 @@ func (f *Follower) health() customer.Health {
 		}
 		h.Nodes = append(h.Nodes, node)
 	}
-	if unread > 0 {
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: fmt.Sprintf("%d of %d nodes cannot be read.", unread, len(s.Sources)),
-			Hint: "What ran there meanwhile is metered from its counters when they can be read again."})
-	}
+	add(unread > 0, "What ran there meanwhile is metered from its counters when they can be read again.", "%d of %d nodes cannot be read.", unread, len(s.Sources))
 	return h
 }
 
-func watchProblem(w *WatchStatus) string {
+// watchProblem is what is wrong with the watch, "" where nothing is. The status
+// keeps the last error for good: it counts while it is new, or lists are missing.
+func watchProblem(w *WatchStatus, now time.Time) string {
 	switch {
 	case w == nil:
 		return ""
-	case w.LastError != "":
+	case w.LastError != "" && (!w.Synced || len(w.Unlisted) > 0 || w.LastErrorAt != nil && now.Sub(*w.LastErrorAt) < late):
 		return w.LastError
+	case !w.Synced:
+		return "the first list of pods and nodes is not here yet"
+	case len(w.Unlisted) > 0:
+		return "not listed yet: " + listed(w.Unlisted)
 	}
-	return "the first list of pods and nodes is not here yet"
+	return ""
 }
 
 // listed are the first names of a list.

@@ -195,13 +195,8 @@ func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
 	if !f.usable(w) {
 		return
 	}
-	asked := r.URL.Query()
-	if db := asked.Get("db"); db != schema.ResultsDB || len(asked["db"]) != 1 {
-		refuse(w, http.StatusForbidden, "only the database results is written over this port")
-		return
-	}
-	if precision := asked.Get("precision"); precision != "" && precision != "ns" && precision != "n" {
-		refuse(w, http.StatusBadRequest, "times are in nanoseconds")
+	if status, why := writable(r.URL.RawQuery); why != "" {
+		refuse(w, status, why)
 		return
 	}
 	number, err := fenceOf(r, f.clock.Now())
@@ -225,6 +220,33 @@ func (f *Follower) write(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.writeResults(w, r, number, body)
+}
+
+// writable says why a write with these parameters is refused, and with which
+// status; "" is no reason. What it does not know would not be obeyed.
+func writable(raw string) (int, string) {
+	asked, err := url.ParseQuery(raw)
+	if err != nil {
+		return http.StatusBadRequest, "parse parameters: " + err.Error()
+	}
+	if db := asked.Get("db"); db != schema.ResultsDB || len(asked["db"]) != 1 {
+		return http.StatusForbidden, "only the database results is written over this port"
+	}
+	for name, values := range asked {
+		switch {
+		case name != "db" && name != "precision" && name != "rp" && name != "consistency":
+			return http.StatusBadRequest, fmt.Sprintf("parameter %q is not known: db and precision are", name)
+		case len(values) > 1:
+			return http.StatusBadRequest, "parameter " + name + " is given twice"
+		}
+	}
+	if asked.Get("rp") != "" {
+		return http.StatusBadRequest, "rows go into the database's default retention policy: leave rp out"
+	}
+	if precision := asked.Get("precision"); precision != "" && precision != "ns" && precision != "n" {
+		return http.StatusBadRequest, "times are in nanoseconds"
+	}
+	return 0, "" // consistency is of several servers, and here is one
 }
 
 func (f *Follower) writeResults(w http.ResponseWriter, r *http.Request, number int64, body []byte) {

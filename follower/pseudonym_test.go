@@ -2,6 +2,7 @@ package follower
 
 import (
 	"bytes"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -167,8 +168,12 @@ func TestNamesStayInTheCluster(t *testing.T) {
 		var leaks []string
 		runCluster(t, canaries(began), began, dir, keyFile, func(r *rig) {
 			leaks = r.leaks(dir)
+			if status, err := json.Marshal(r.Status()); err != nil || bytes.Contains(status, []byte(canary)) {
+				leaks = append(leaks, "status")
+			}
 			if r.checkParts(); keyFile != "" {
 				r.checkResolved()
+				r.checkOwnNames()
 			}
 		})
 		leaks = append(leaks, filesWith(t, dir, canary)...)
@@ -227,11 +232,6 @@ func TestVolumesOfACluster(t *testing.T) {
 	cluster.Nodes[0].MemoryOff = true
 	runCluster(t, fleet, began, t.TempDir(), "", func(r *rig) {
 		r.checkVolumes(cluster)
-		memory, rows := r.sum("pod", map[string]string{schema.Node: "n1", schema.Namespace: "team-a"})
-		_ = memory
-		if rows == 0 {
-			r.Error("no rows of the node that counts no memory")
-		}
 		said := 0
 		for _, source := range r.Status().Sources {
 			said += len(source.Problems)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -18,12 +19,12 @@ func (e linkError) Unwrap() error { return e.error }
 // Row says whether a row is refused for what it is, while others of its
 // request are stored: it belongs into a quarantine.
 func (c Class) Row() bool {
-	switch c {
-	case TypeConflict, Retention, Malformed, SeriesLimit, TooLarge:
-		return true
-	}
-	return false
+	return slices.Contains(RowClasses, c)
 }
+
+// RowClasses are the classes of rows that are refused for what they are: those
+// of a quarantine.
+var RowClasses = []Class{TypeConflict, Retention, Malformed, SeriesLimit, TooLarge}
 
 // Passes says whether the same write is worth another attempt later, with
 // nobody changing anything but, where the disk is full, its room.

@@ -57,7 +57,7 @@ func (c *copier) agrees(e Entry, w *copied) bool {
 
 // compareSink reads the windows back from the sink.
 func (c *copier) compareSink(ctx context.Context, p *part) error {
-	err := c.Sink.rows(ctx, c.query(c.SinkTable, p.window, true), c.Table.Name, c.SinkTable, func(r *row) error {
+	err := c.Sink.rows(ctx, c.brief(c.query(c.SinkTable, p.window, true)), c.Table.Name, c.SinkTable, func(r *row) error {
 		for _, w := range p.of(r.at) {
 			w.returned.add(r.hash)
 		}

@@ -14,7 +14,8 @@ import (
 type copier struct {
 	SyncRequest
 	differ func(want, got tally) bool
-	last   Entry // the newest entry that this call follows
+	flat   columnKinds // of the table, where short windows may be asked for flat
+	last   Entry       // the newest entry that this call follows
 	reach  reach
 	spare  chan []byte
 	// refusals counts the refused rows of all parts.
@@ -43,7 +44,7 @@ func (c *copier) stream(ctx context.Context, p *part) error {
 	write := func(ctx context.Context, lines []byte) error { return c.write(ctx, p, lines) }
 	err := c.pump(ctx, write, func(ctx context.Context, send func(*row) error) error {
 		head, bit, foreign := 0, -1, false
-		return c.Source.rows(ctx, c.query(c.Table.Name, p.window, c.Shared), c.Table.Name, c.SinkTable, func(r *row) error {
+		return c.Source.rows(ctx, c.brief(c.query(c.Table.Name, p.window, c.Shared)), c.Table.Name, c.SinkTable, func(r *row) error {
 			if r.series.number != head {
 				head = r.series.number
 				foreign = string(r.series.tag(schema.Cluster)) != c.Cluster
@@ -112,10 +113,18 @@ func (p *part) stray(r *row, table string) {
 
 // query asks for the rows of a window, of this cluster only where others are
 // in the table too.
-func (c *copier) query(table string, w schema.Window, shared bool) Query {
-	q := Query{From: table, Window: w}
+func (c *copier) query(table string, w schema.Window, shared bool) rowQuery {
+	q := rowQuery{Query: Query{From: table, Window: w}}
 	if shared {
 		q.Where = []Condition{{schema.Cluster, c.Cluster}}
+	}
+	return q
+}
+
+// brief asks for a short window flat, where that can be understood.
+func (c *copier) brief(q rowQuery) rowQuery {
+	if q.Window.Length() < flatSpan {
+		q.kinds = c.flat
 	}
 	return q
 }

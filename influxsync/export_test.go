@@ -1,6 +1,12 @@
 package influxsync
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
 
 // SyncWithoutComparing is Sync with the bug that its tests must find: rows and
 // digests are not looked at.
@@ -11,10 +17,22 @@ func SyncWithoutComparing(ctx context.Context, request SyncRequest) (SyncResult,
 // Statement is the InfluxQL of a query.
 func (q Query) Statement() (string, error) { return q.build() }
 
-// RaiseReach notes in the sink that the mark is reached, as no caller can: the
-// bug of a mark that is given out before its rows are there.
-func RaiseReach(ctx context.Context, request SyncRequest, mark Mark) error {
-	request.complete()
-	s := newSyncer(request, unequal)
-	return s.writeReach(ctx, reach{mark.Era, mark.Store, mark.Time, mark.Hash})
+// RowLines are the lines of a table's rows in the window with their hashes,
+// sorted, as the copying path reads them: flat, or grouped.
+func RowLines(ctx context.Context, d *Database, t schema.Table, w schema.Window, flat bool) ([]string, error) {
+	q := rowQuery{Query: Query{From: t.Name, Window: w}}
+	if flat {
+		q.kinds = flatKinds(t)
+	}
+	var lines []string
+	err := d.rows(ctx, q, t.Name, t.Name, func(r *row) error {
+		line, err := r.appendLine(nil)
+		lines = append(lines, fmt.Sprintf("%x %s", r.hash, line))
+		return err
+	})
+	slices.Sort(lines)
+	return lines, err
 }
+
+// ErrNotFlat is errNotFlat.
+var ErrNotFlat = errNotFlat

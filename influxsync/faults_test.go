@@ -154,7 +154,7 @@ func (h *history) pull(t *testing.T) string {
 			t.Fatal(err)
 		}
 		h.request.Mark = influxsync.Mark{Store: store, Time: head.Time, Hash: head.Hash, Era: h.request.Mark.Era}
-		if err := influxsync.RaiseReach(t.Context(), h.clean, h.request.Mark); err != nil {
+		if err := influxsync.NoteReach(t.Context(), h.clean.Sink, h.clean.Cluster, h.clean.Table.Name, h.request.Mark); err != nil {
 			t.Fatal(err)
 		}
 	}

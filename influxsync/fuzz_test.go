@@ -176,9 +176,10 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// rowsOf are the rows of an answer as the copying path sees them.
-func rowsOf(data []byte) (rows []Point, hashes []uint64, lines []string, err error) {
-	reader := &rowReader{table: "t", sink: "sink"}
+// rowsOf are the rows of an answer as the copying path sees them, of a flat one
+// where kinds say what its columns are.
+func rowsOf(data []byte, kinds columnKinds) (rows []Point, hashes []uint64, lines []string, err error) {
+	reader := &rowReader{table: "t", sink: "sink", flat: kinds}
 	reader.each = func(r *row) error {
 		rows, hashes = append(rows, r.point("t")), append(hashes, r.hash)
 		line, err := r.appendLine(nil)
@@ -196,9 +197,11 @@ func rowsOf(data []byte) (rows []Point, hashes []uint64, lines []string, err err
 // their hashes, and writes their lines; no foreign bytes make it panic.
 func FuzzRows(f *testing.F) {
 	f.Add(sample())
+	f.Add(flatSample(3))
 	f.Add([]byte("\x81\xa7results\x91\x81\xa6series\x91\x83\xa4name\xa1t\xa7columns\x92\xa4time\xa1v\xa6values\x91\x92\x01\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, hashes, lines, err := rowsOf(data)
+		flat(t, data)
+		got, hashes, lines, err := rowsOf(data, nil)
 		want, wantErr := decodeAll(data)
 		if err != nil {
 			return // this path wants a time in each row, and bounds texts
@@ -221,6 +224,99 @@ func FuzzRows(f *testing.F) {
 			}
 		}
 	})
+}
+
+// sampleKinds are the columns of flatSample, and some of sample.
+var sampleKinds = columnKinds{"cluster": true, "pod": true, "a": true, "cpu": false, "memory": false, "z": false, "f": false, "i": false, "s": true}
+
+// flat looks at an answer as if it were a flat one: a row has the hash and the
+// line of its point, and each of its columns where it belongs.
+func flat(t *testing.T, data []byte) {
+	rows, hashes, lines, _ := rowsOf(data, sampleKinds)
+	for i, p := range rows {
+		if !unique(p) {
+			continue
+		}
+		if p.Hash() != hashes[i] {
+			t.Errorf("flat row %d is %+v, hash %x; want %x", i, p, hashes[i], p.Hash())
+		}
+		for _, tag := range p.Tags {
+			if isTag, known := sampleKinds[tag.Key]; tag.Value == "" || known && !isTag {
+				t.Errorf("flat row %d has tag %+v", i, tag)
+			}
+		}
+		for _, field := range p.Fields {
+			if sampleKinds[field.Name] || field.Value.Type == schema.String {
+				t.Errorf("flat row %d has field %+v", i, field)
+			}
+		}
+		p.Table = "sink"
+		line, err := appendLine(nil, p)
+		if err == nil && string(line) != lines[i] || err != nil && lines[i] != "" {
+			t.Errorf("flat row %d: line %q, want %q, %v", i, lines[i], line, err)
+		}
+	}
+}
+
+// flatSample is a flat answer of rows of two pods by turns; every third has
+// neither pod nor memory.
+func flatSample(rows int) []byte {
+	b := msgp.AppendString(msgp.AppendMapHeader(nil, 1), "results")
+	b = msgp.AppendString(msgp.AppendMapHeader(msgp.AppendArrayHeader(b, 1), 1), "series")
+	b = msgp.AppendMapHeader(msgp.AppendArrayHeader(b, 1), 3)
+	b = msgp.AppendString(msgp.AppendString(b, "name"), "pod")
+	b = msgp.AppendArrayHeader(msgp.AppendString(b, "columns"), 5)
+	for _, name := range []string{"time", "pod", "cluster", "cpu", "memory"} {
+		b = msgp.AppendString(b, name)
+	}
+	b = msgp.AppendArrayHeader(msgp.AppendString(b, "values"), uint32(rows))
+	for i := range rows {
+		b = msgp.AppendInt64(msgp.AppendArrayHeader(b, 5), int64(i))
+		if i%3 == 2 {
+			b = msgp.AppendNil(msgp.AppendInt(msgp.AppendString(msgp.AppendString(b, ""), "edge"), i))
+			continue
+		}
+		b = msgp.AppendString(msgp.AppendString(b, "service-6d4cf56db6-"+string(rune('a'+i%2))), "edge")
+		b = msgp.AppendFloat64(msgp.AppendInt(b, i), 0.5)
+	}
+	return b
+}
+
+func TestFlatRows(t *testing.T) {
+	rows, _, lines, err := rowsOf(flatSample(4), sampleKinds)
+	want := []string{"sink,cluster=edge,pod=service-6d4cf56db6-a cpu=0i,memory=0.5 0\n", "sink,cluster=edge,pod=service-6d4cf56db6-b cpu=1i,memory=0.5 1\n",
+		"sink,cluster=edge cpu=2i 2\n", "sink,cluster=edge,pod=service-6d4cf56db6-b cpu=3i,memory=0.5 3\n"}
+	if err != nil || !slices.Equal(lines, want) {
+		t.Errorf("%q, %v; want %q", lines, err, want)
+	}
+	flat(t, flatSample(4))
+	if p := rows[2]; len(p.Tags) != 1 || len(p.Fields) != 1 {
+		t.Errorf("%+v", p)
+	}
+	for name, kinds := range map[string]columnKinds{
+		"a column that is not known":  {"cluster": true, "pod": true, "cpu": false},
+		"a text in a field's place":   {"cluster": false, "pod": true, "cpu": false, "memory": false},
+		"a number in the tag's place": {"cluster": true, "pod": true, "cpu": true, "memory": false},
+	} {
+		if rows, _, _, err := rowsOf(flatSample(4), kinds); len(rows) > 0 || !errors.Is(err, errNotFlat) {
+			t.Errorf("%s: %v, %v", name, rows, err)
+		}
+	}
+	for name, table := range map[string]schema.Table{
+		"no fields":          {Tags: []string{"a"}},
+		"a text":             {Tags: []string{"a"}, Fields: []schema.Field{{Name: "s", Type: schema.String}}},
+		"a tag and a field":  {Tags: []string{"a"}, Fields: []schema.Field{{Name: "a"}}},
+		"what a second x is": {Tags: []string{"x"}, Fields: []schema.Field{{Name: "x_1"}}},
+	} {
+		if kinds := flatKinds(table); kinds != nil {
+			t.Errorf("%s: %v", name, kinds)
+		}
+	}
+	for _, table := range schema.Pulled {
+		if got, want := flatKinds(table) != nil, table.DB == schema.MinuteDB; got != want {
+			t.Errorf("%s is asked for flat: %t", table.Name, got)
+		}
+	}
 }
 
 // unique says whether no tag and no field of the row is there twice, which no
@@ -262,11 +358,21 @@ func wide(series int) []byte {
 
 // TestRowsAllocateNothing: neither a row nor a series costs an allocation.
 func TestRowsAllocateNothing(t *testing.T) {
+	for name, kinds := range map[string]columnKinds{"grouped": nil, "flat": sampleKinds} {
+		answer := wide
+		if kinds != nil {
+			answer = flatSample
+		}
+		allocateNothing(t, name, answer, kinds)
+	}
+}
+
+func allocateNothing(t *testing.T, name string, answer func(int) []byte, kinds columnKinds) {
 	allocations := func(series int) float64 {
-		data := wide(series)
+		data := answer(series)
 		line := make([]byte, 0, 1<<10)
 		return testing.AllocsPerRun(3, func() {
-			reader := &rowReader{table: "pod", sink: "pod"}
+			reader := &rowReader{table: "pod", sink: "pod", flat: kinds}
 			reader.each = func(r *row) (err error) {
 				line, err = r.appendLine(line[:0])
 				return err
@@ -277,7 +383,7 @@ func TestRowsAllocateNothing(t *testing.T) {
 		})
 	}
 	if few, many := allocations(10), allocations(10_000); many > few+2 {
-		t.Errorf("%.0f allocations for 10,000 series, %.0f for 10", many, few)
+		t.Errorf("%s: %.0f allocations for 10,000 series, %.0f for 10", name, many, few)
 	}
 }
 

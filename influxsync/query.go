@@ -38,6 +38,8 @@ type Query struct {
 	// epoch; parts without rows are left out.
 	Every      time.Duration
 	Descending bool
+	// flat selects tags and fields as columns, in the place of Select.
+	flat bool
 	// Limit is of rows per group; 0 is none.
 	Limit int
 }
@@ -89,6 +91,8 @@ func (q Query) fields(b *builder) error {
 		return fmt.Errorf("an aggregate needs its fields named")
 	case q.Aggregate != "" && !slices.Contains(aggregates, q.Aggregate):
 		return fmt.Errorf("unknown aggregate %q", q.Aggregate)
+	case q.flat:
+		b.text("*::tag, *::field")
 	case len(q.Select) == 0:
 		b.text("*")
 	}

@@ -44,18 +44,32 @@ func (c *copier) raiseReach(ctx context.Context, store string, e Entry) error {
 
 func (c *copier) writeReach(ctx context.Context, r reach) error {
 	c.reach = r
-	at := int64(0)
-	if r.hash != "" {
-		at = r.at.UnixNano()
-	}
-	line, err := appendLine(nil, NewPoint(reachTable,
-		map[string]string{schema.Cluster: c.Cluster, tableTag: c.SinkTable},
-		map[string]Value{"era": Int(r.era), "store": Str(r.store), "at": Int(at), "hash": Str(r.hash)}, time.Unix(0, 0)))
+	line, err := appendLine(nil, r.point(c.Cluster, c.SinkTable))
 	if err != nil {
 		return err
 	}
 	if err := c.attempt(ctx, line); err != nil {
 		return fmt.Errorf("note how far the copy is to reach, in table %s (a row at time 0: the database must keep rows for ever): %w", reachTable, err)
+	}
+	return nil
+}
+
+func (r reach) point(cluster, table string) Point {
+	at := int64(0)
+	if r.hash != "" {
+		at = r.at.UnixNano()
+	}
+	return NewPoint(reachTable, map[string]string{schema.Cluster: cluster, tableTag: table},
+		map[string]Value{"era": Int(r.era), "store": Str(r.store), "at": Int(at), "hash": Str(r.hash)}, time.Unix(0, 0))
+}
+
+// NoteReach notes in the sink that a copy of the cluster's journal may have gone
+// as far as the mark, as Sync does by itself before it writes. It is for who
+// fills a sink's table by other means and has Sync go on from there; where the
+// rows are not there, they are lost to the sync.
+func NoteReach(ctx context.Context, sink *Database, cluster, table string, mark Mark) error {
+	if err := sink.Write(ctx, []Point{reach{mark.Era, mark.Store, mark.Time, mark.Hash}.point(cluster, table)}); err != nil {
+		return fmt.Errorf("note the reach of %s %s: %w", cluster, table, err)
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 )
 
-// rowReader reads the rows of an answer (SELECT * … GROUP BY *) as hashes and
-// lines of line protocol. After the first rows it allocates nothing: the head
+// rowReader reads the rows of an answer (SELECT * … GROUP BY *, or a flat one) as
+// hashes and lines of line protocol. After the first rows it allocates nothing: the head
 // of a series and the cells of a row are kept in the same memory again and
 // again, and what is the same for all rows of a series is made once for it.
 type rowReader struct {
@@ -29,6 +29,7 @@ type rowReader struct {
 	each  func(*row) error
 	row   row
 	heads int // of series, for who counts by them
+	flat  columnKinds
 }
 
 // row is one row while each runs; the next one overwrites it.
@@ -58,7 +59,10 @@ type seriesHead struct {
 	texts   []byte
 	tags    []tagPart     // by key, without empty values
 	columns []column      // without the time
-	order   []int         // of the columns, by their names
+	order   []int         // of the columns that are fields, by their names
+	tagged  []int         // of the columns that are tags, by their names: of a flat answer
+	begun   bool          // key and digest are made
+	former  formerTags    // of a flat answer, to see whether a row has others
 	sink    string        // table of the lines
 	key     []byte        // of a line, with that table
 	digest  xxhash.Digest // over table and tags
@@ -87,15 +91,18 @@ func (h *seriesHead) tag(key string) []byte {
 	return nil
 }
 
-// rows reads the rows of the window whole, like TimeQuery. They are hashed as
-// rows of the table hashed, and their lines are rows of the table sink.
-func (d *Database) rows(ctx context.Context, q Query, hashed, sink string, each func(*row) error) error {
-	q.Group = []string{"*"}
+// rows reads the rows of the window whole, like TimeQuery, or flat where q says
+// so. They are hashed as rows of the table hashed, and their lines are rows of
+// the table sink.
+func (d *Database) rows(ctx context.Context, q rowQuery, hashed, sink string, each func(*row) error) error {
+	if q.flat = q.kinds != nil; !q.flat {
+		q.Group = []string{"*"}
+	}
 	statement, err := q.build()
 	if err != nil {
 		return fmt.Errorf("query %s: %w", d.name, err)
 	}
-	reader := &rowReader{table: hashed, sink: sink, each: each}
+	reader := &rowReader{table: hashed, sink: sink, each: each, flat: q.kinds}
 	if err := d.server.read(ctx, d.name, statement, reader.start()); err != nil {
 		return fmt.Errorf("query %s: %w", d.name, err)
 	}
@@ -112,7 +119,7 @@ func (r *rowReader) start() *decoder {
 func (r *rowReader) readSeries() error {
 	h := r.row.series
 	r.heads++
-	h.number, h.texts, h.tags, h.checked = r.heads, h.texts[:0], h.tags[:0], nil
+	h.number, h.texts, h.tags, h.checked, h.begun = r.heads, h.texts[:0], h.tags[:0], nil, false
 	timed := false
 	return r.object(func(key string) (err error) {
 		switch key {
@@ -128,7 +135,9 @@ func (r *rowReader) readSeries() error {
 			if !timed {
 				return errors.New("rows without a time")
 			}
-			r.begin(h)
+			if r.flat == nil {
+				r.begin(h)
+			}
 			n, err := r.r.ReadArrayHeader()
 			for ; err == nil && n > 0; n-- {
 				err = r.readRow(h)
@@ -142,6 +151,11 @@ func (r *rowReader) readSeries() error {
 	})
 }
 
+// maxTags bounds the tags of a series, in bytes.
+const maxTags = 2 * models.MaxKeyLength
+
+var errManyTags = fmt.Errorf("a series with more than %d bytes of tags", maxTags)
+
 func (r *rowReader) readTags(h *seriesHead) error {
 	n, err := r.r.ReadMapHeader()
 	for ; err == nil && n > 0; n-- {
@@ -152,8 +166,8 @@ func (r *rowReader) readTags(h *seriesHead) error {
 		if h.texts, tag.value, err = r.text(h.texts); err != nil {
 			return err
 		}
-		if len(h.texts) > 2*models.MaxKeyLength {
-			return fmt.Errorf("a series with more than %d bytes of tags", 2*models.MaxKeyLength)
+		if len(h.texts) > maxTags {
+			return errManyTags
 		}
 		if tag.value.to > tag.value.from {
 			h.tags = append(h.tags, tag)
@@ -202,6 +216,9 @@ func (r *rowReader) readColumns(h *seriesHead) (timed bool, err error) {
 			if name := h.columns[h.order[i]].name; name == h.columns[h.order[i+1]].name {
 				return false, fmt.Errorf("column %q is there twice", name)
 			}
+		}
+		if r.flat != nil {
+			return timed, r.flat.part(h)
 		}
 	}
 	return timed, nil
@@ -259,6 +276,11 @@ func (r *rowReader) readRow(h *seriesHead) error {
 			return err
 		}
 		row.cells = append(row.cells, c)
+	}
+	if r.flat != nil {
+		if err := r.tagsOfRow(h); err != nil {
+			return err
+		}
 	}
 	row.digest()
 	if r.stop = r.each(row); r.stop != nil {

@@ -140,10 +140,14 @@ func unequal(want, got tally) bool { return want != got }
 
 func syncWith(ctx context.Context, request SyncRequest, differ func(want, got tally) bool) (SyncResult, error) {
 	request.complete()
+	flat := flatKinds(request.Table)
 	for {
 		s := newSyncer(request, differ)
+		s.flat = flat
 		err := s.run(ctx)
 		switch {
+		case errors.Is(err, errNotFlat):
+			flat = nil
 		case errors.Is(err, errManyRefused):
 			request.Limit /= 2
 		case err != nil:

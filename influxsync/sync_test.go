@@ -95,7 +95,8 @@ func equalTables(t testing.TB, source, sink *influxsync.Database, table string) 
 	return cmp.Diff(held(t, source, table), held(t, sink, table), cmp.AllowUnexported(influxsync.Value{}))
 }
 
-var podTable = schema.Table{Name: "pod", DB: schema.MinuteDB, Grain: schema.Minute}
+var podTable = schema.Table{Name: "pod", DB: schema.MinuteDB, Grain: schema.Minute, Tags: []string{schema.Cluster, schema.Pod},
+	Fields: []schema.Field{{Name: schema.CPU}, {Name: schema.Memory}}}
 
 func TestSyncCopiesWhatTheJournalNames(t *testing.T) {
 	servers(t, func(t *testing.T, s *influxsync.Server) {

@@ -19,7 +19,9 @@ const lastPull = time.Minute
 // byOperator is who changes come from: the API knows roles, not people.
 const byOperator = "operator"
 
-// AddCluster adds a cluster that is not there yet.
+// AddCluster adds a cluster that is not there yet. Errors: api.ErrConflict,
+// fleet.Problems, and api.ErrInvalid for a file that it names and that cannot be
+// used: without it the follower can't be reached.
 func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster) error {
 	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
 	if err != nil {
@@ -28,8 +30,15 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	if _, exists := snapshot.Cluster(name); exists {
 		return fmt.Errorf("cluster %s is there already: %w", name, api.ErrConflict)
 	}
-	object := fleet.Object{APIVersion: fleet.APIVersion, Kind: fleet.KindCluster, Metadata: fleet.Metadata{Name: name}, Spec: spec}
-	_, err = l.registry.Apply(ctx, []fleet.Object{object}, byOperator)
+	objects := []fleet.Object{fleet.NewObject(name, spec)}
+	if _, err := l.registry.Plan(ctx, objects); err != nil {
+		return err
+	}
+	if err := l.pool.Check(spec); err != nil {
+		return &api.Hinted{Err: fmt.Errorf("add cluster %s: nothing was changed: %w: %w", name, api.ErrInvalid, err),
+			Hint: "The files are on the leader's machine. Where one is to come later, `accumulus apply` takes the cluster all the same."}
+	}
+	_, err = l.registry.Apply(ctx, objects, byOperator)
 	return err
 }
 

@@ -20,7 +20,9 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followertest"
+	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -172,7 +174,19 @@ func TestClusters(t *testing.T) {
 	if err := c.RemoveCluster(t.Context(), "a", false); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
-	if err := c.AddCluster(t.Context(), "b", fleet.Cluster{URL: "http://127.0.0.1:1"}); err != nil {
+	token := filepath.Join(t.TempDir(), "token")
+	b := fleet.Cluster{URL: "http://127.0.0.1:1", TokenFile: token}
+	if err := c.AddCluster(t.Context(), "b", b); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), token) {
+		t.Errorf("add with a token that is not there: %v", err)
+	}
+	var problems fleet.Problems
+	if err := c.AddCluster(t.Context(), "b", fleet.Cluster{URL: "odd", TokenFile: token}); !errors.As(err, &problems) {
+		t.Errorf("add with a URL that is none: %v", err)
+	}
+	if err := os.WriteFile(token, []byte("t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddCluster(t.Context(), "b", b); err != nil {
 		t.Errorf("add: %v", err)
 	}
 }
@@ -242,6 +256,76 @@ func TestOverviewProblems(t *testing.T) {
 	c.tick()
 	if got := c.codes(); !slices.Equal(got, []status.Code{status.LoopsStopped}) {
 		t.Errorf("after recovery: %v", got)
+	}
+}
+
+// TestOverviewFiles: a file that an applied cluster names and that is not there
+// is told as that, not as a follower that is not running.
+func TestOverviewFiles(t *testing.T) {
+	c := newCentre(t, Config{})
+	c.describe()
+	c.apply(fleet.NewObject("a", fleet.Cluster{URL: c.url, TokenFile: filepath.Join(t.TempDir(), "token")}))
+	c.tick()
+	if got := c.codes(); !slices.Contains(got, status.LinkFiles) || slices.Contains(got, status.FollowerUnreachable) {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestOverviewLag: a cluster is behind when its newest minute is older than
+// settling, a tick and its own pull interval make it.
+func TestOverviewLag(t *testing.T) {
+	l := &Leader{config: Config{Tick: 15 * time.Second}}
+	mark := at(4)
+	for name, test := range map[string]struct {
+		lag, interval time.Duration
+		contact       manager.Contact
+		want          string
+	}{
+		"as it must be":           {lag: 3*time.Minute + 30*time.Second},
+		"three and a half":        {lag: 3*time.Minute + 31*time.Second, want: "usual is up to 3m30s"},
+		"pulled each ten minutes": {lag: 13 * time.Minute, interval: 10 * time.Minute},
+		"and not even that":       {lag: 14 * time.Minute, interval: 10 * time.Minute, want: "the newest minute is 14m0s old"},
+		"the copy":                {lag: 5 * time.Minute, contact: manager.Contact{Follower: manager.FollowerStatus{Mark: &mark}}, want: "settled up to 2026-11-23T10:04:00Z: the copy"},
+		"the follower":            {lag: 5 * time.Minute, contact: manager.Contact{Follower: manager.FollowerStatus{Waiting: "kubelet n1"}}, want: "the follower waits: kubelet n1"},
+	} {
+		cluster := fleet.Cluster{PullInterval: fleet.Duration(test.interval)}
+		problem, behind := l.behind(start.Add(test.lag), start, cluster, test.contact)
+		if behind != (test.want != "") || behind && (problem.Code != status.SyncLag || !strings.Contains(problem.Message, test.want)) {
+			t.Errorf("%s: %t %+v, want %q", name, behind, problem, test.want)
+		}
+	}
+	if problem, behind := l.behind(at(60), time.Time{}, fleet.Cluster{}, manager.Contact{}); behind {
+		t.Errorf("before the first window: %+v", problem)
+	}
+}
+
+// TestFillingIsNoGap: what the follower says of its history reaches the reasons of
+// the ledger, and goes when it is done.
+func TestFillingIsNoGap(t *testing.T) {
+	c := newCentre(t, Config{})
+	c.describe()
+	for _, table := range []schema.Table{schema.NodeMinute, schema.PodMinute} {
+		c.follower.Settle(table, schema.Window{From: at(25), To: at(30)}, followertest.Row(table, at(26), map[string]string{schema.Cluster: "a", schema.Node: "n1"}, nil))
+	}
+	for done, want := range map[int]registry.GapCode{15: registry.GapFilling, 25: registry.GapNotJournaled} {
+		c.clk.Advance(20 * time.Minute)
+		c.follower.Tell(map[string]any{"history": map[string]any{"from": at(0), "to": at(25), "done": at(done)}})
+		c.tick()
+		answer, err := c.query.Completeness(t.Context(), "a", "2026-11-23T10:16:00Z,2026-11-23T10:20:00Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := make(map[registry.GapCode]bool)
+		for _, part := range answer.Quarters {
+			for _, gap := range part.Missing {
+				if part.Table == schema.NodeMinute.Name {
+					found[gap.Reason] = true
+				}
+			}
+		}
+		if !found[want] {
+			t.Errorf("done up to %d: %v, want %s", done, found, want)
+		}
 	}
 }
 

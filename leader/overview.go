@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followers"
@@ -17,11 +18,8 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/status"
 )
 
-// What counts as behind, and when a loop counts as hanging.
-const (
-	lagging = 5 * time.Minute
-	hanging = 20 // ticks
-)
+// hanging is when a loop counts as that, in ticks.
+const hanging = 20
 
 // Overview is how the leader and its clusters are, with each reason why data
 // are missing.
@@ -111,7 +109,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		return described, err
 	}
 	if refused > 0 {
-		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, fmt.Sprintf("%d rows name another cluster", refused)))
+		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, plural.Of(refused, "row names", "rows name")+" another cluster"))
 	}
 	if err := l.refusedRows(ctx, &described); err != nil {
 		return described, err
@@ -127,6 +125,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 			described.Problems = append(described.Problems, status.NewProblem(status.NoMeter, "box "+box.Name+" has no electricity meter"))
 		}
 	}
+	late, behind := l.behind(now, settled, cluster, contact)
 	switch {
 	case !l.running():
 		described.State = status.Stopped
@@ -134,8 +133,9 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		described.State = status.Unreachable
 	case settled.IsZero():
 		described.State = status.Waiting
-	case now.Sub(settled) > lagging+time.Duration(cluster.PullInterval):
+	case behind:
 		described.State = status.Lagging
+		described.Problems = append(described.Problems, late)
 	}
 	return described, nil
 }
@@ -150,7 +150,7 @@ func (l *Leader) refusedRows(ctx context.Context, of *status.Cluster) error {
 	byTable := make(map[string]int64)
 	for _, c := range counts {
 		if c.Rows > 0 {
-			problem := status.NewProblem(status.RowsRefused, fmt.Sprintf("%d rows of %s: %s", c.Rows, c.Table, c.Class))
+			problem := status.NewProblem(status.RowsRefused, fmt.Sprintf("%s of %s: %s", plural.Of(c.Rows, "row", "rows"), c.Table, c.Class))
 			of.Problems = append(of.Problems, problem)
 		}
 		before := byTable[c.Table]
@@ -166,10 +166,13 @@ func (l *Leader) refusedRows(ctx context.Context, of *status.Cluster) error {
 func problems(contact manager.Contact) []status.Problem {
 	list := []status.Problem{}
 	add := func(code status.Code, message string) { list = append(list, status.NewProblem(code, message)) }
+	var file *followers.FileError
 	switch err := contact.Err; {
 	case err == nil:
 	case accessRefused(err):
 		add(status.AccessRefused, err.Error())
+	case errors.As(err, &file):
+		add(status.LinkFiles, file.Error())
 	case errors.Is(err, followers.ErrUnauthorized):
 		add(status.FollowerUnauthorized, err.Error())
 	case errors.Is(err, influxsync.ErrMismatch):
@@ -216,7 +219,7 @@ func problems(contact manager.Contact) []status.Problem {
 		add(status.UnknownNode, "unknown nodes: "+strings.Join(follower.UnknownNodes, ", "))
 	}
 	if follower.WaitingRows > 0 {
-		add(status.RowsWaiting, fmt.Sprintf("%d rows wait for facts", follower.WaitingRows))
+		add(status.RowsWaiting, plural.Of(follower.WaitingRows, "row waits", "rows wait")+" for facts")
 	}
 	return list
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/spf13/cobra"
 )
 
@@ -50,12 +51,15 @@ func newApply(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, warning := range plan.Warnings {
+				_, _ = fmt.Fprintf(a.errOut, "Warning: %s; the cluster is not reached until that is mended\n", warning) // nowhere is left to tell
+			}
 			a.printf("%s", plan.Changes)
 			if plan.Changes.Empty() || dryRun {
 				return nil
 			}
 			if plan.Due > 0 {
-				a.printf("%d quarters are computed again\n", plan.Due)
+				a.printf("%s computed again\n", plural.Of(plan.Due, "quarter is", "quarters are"))
 			}
 			if err := a.confirm(yes, "Apply?"); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/spf13/cobra"
 )
@@ -48,7 +49,7 @@ The exit code is 0 if all agrees, and 1 if something does not.`,
 				err = a.showAudit(report)
 			}
 			if err == nil && report.Wrong() > 0 {
-				err = fmt.Errorf("%w: %d findings", errDisagrees, report.Wrong())
+				err = fmt.Errorf("%w: %s", errDisagrees, plural.Of(report.Wrong(), "finding", "findings"))
 			}
 			return err
 		},

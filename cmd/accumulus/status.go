@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/spf13/cobra"
 )
@@ -42,7 +43,7 @@ func (a *app) showStatus(o status.Overview) error {
 	if o.Leader.LastTick != nil {
 		tick = "last tick " + humanSpan(o.Now.Sub(*o.Leader.LastTick)) + " ago"
 	}
-	a.printf("Leader %s at %s: %s, %s, %d units of work due\n\n", o.Leader.Version, a.server, running, tick, o.Leader.DueWork)
+	a.printf("Leader %s at %s: %s, %s, %s of work due\n\n", o.Leader.Version, a.server, running, tick, plural.Of(o.Leader.DueWork, "unit", "units"))
 	if len(o.Clusters) > 0 {
 		if err := clusterTable(o).write(a.out); err != nil {
 			return err

@@ -9,11 +9,16 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
+	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/spf13/cobra"
 )
+
+// errRefusedAgain is a replay of which rows stay in the quarantine.
+var errRefusedAgain = errors.New("the store refused rows again; they stay in the quarantine")
 
 // patience is how long the leader may work on a request of this file.
 const patience = 2 * time.Hour
@@ -34,6 +39,8 @@ type selection struct {
 	filter registry.QuarantineFilter
 	class  string
 	ids    []int64
+	// changed says whether a flag was given.
+	changed func(flag string) bool
 }
 
 func (s *selection) bind(command *cobra.Command) {
@@ -45,6 +52,7 @@ func (s *selection) bind(command *cobra.Command) {
 
 func (s *selection) bindChange(command *cobra.Command) {
 	s.bind(command)
+	s.changed = command.Flags().Changed
 	command.Flags().Int64SliceVar(&s.ids, "id", nil, "these rows, by the id that accumulus sync quarantine shows")
 	command.Flags().BoolVar(&s.filter.All, "all", false, "all rows of all clusters")
 }
@@ -53,6 +61,11 @@ func (s *selection) bindChange(command *cobra.Command) {
 // saying so.
 func (s *selection) complete() (registry.QuarantineFilter, error) {
 	s.filter.Class, s.filter.IDs = influxsync.Class(s.class), s.ids
+	for flag, value := range map[string]string{"cluster": s.filter.Cluster, "table": s.filter.Table, "class": s.class} {
+		if s.changed(flag) && value == "" { // an empty variable of a shell would take more rows than were meant
+			return s.filter, fmt.Errorf("--%s has no value: give it one, or leave it out", flag)
+		}
+	}
 	if err := s.filter.Validate(); err != nil {
 		return s.filter, fmt.Errorf("%w: add --cluster, --table, --class, --id or --all", err)
 	}
@@ -159,7 +172,7 @@ func (a *app) showQuarantine(list api.QuarantineList) error {
 		a.printf("No row was refused.\n")
 		return nil
 	}
-	a.printf("%d rows are kept, %d were discarded\n\n", kept, discarded)
+	a.printf("%s kept, %s discarded\n\n", plural.Of(kept, "row is", "rows are"), plural.Of(discarded, "was", "were"))
 	if err := t.write(a.out); err != nil {
 		return err
 	}
@@ -194,7 +207,8 @@ func newSyncReplay(a *app) *cobra.Command {
 		Short: "Write refused rows again, when what was the matter has been mended",
 		Long: `Writes refused rows into the central store again. Those that it takes and gives
 back leave the quarantine, and their quarters are computed again; the others stay,
-with what is the matter now. It may be repeated.`,
+with what is the matter now. It may be repeated. The exit code is 0 if the store
+took all rows, and 1 if it refused some again.`,
 		Example: `  accumulus sync replay --cluster edge-a
   accumulus sync replay --class type-conflict
   accumulus sync replay --id 17,18`,
@@ -213,21 +227,38 @@ with what is the matter now. It may be repeated.`,
 				return err
 			}
 			if a.output == asJSON {
-				return a.printJSON(outcome)
+				err = a.printJSON(outcome)
+			} else {
+				a.showReplay(outcome)
 			}
-			a.printf("%d rows were taken\n", outcome.Accepted)
-			classes := make(map[influxsync.Class]bool)
-			for _, class := range sortedClasses(outcome.Refused) {
-				a.printf("%d rows were refused again: %s\n", outcome.Refused[class], class)
-				classes[class] = true
+			var again int64
+			for _, n := range outcome.Refused {
+				again += n
 			}
-			a.printClassHints(classes)
-			return nil
+			if err == nil && again > 0 {
+				err = fmt.Errorf("%w: %s", errRefusedAgain, plural.Of(again, "row", "rows"))
+			}
+			return err
 		},
 	}
 	selected.bindChange(command)
 	a.outputFlag(command, asTable, asJSON)
 	return command
+}
+
+// showReplay says what came of a replay, and what can be done about the rest.
+func (a *app) showReplay(outcome quarantine.Outcome) {
+	if outcome.Accepted == 0 && len(outcome.Refused) == 0 {
+		a.printf("There was no row to replay.\n")
+		return
+	}
+	a.printf("%s taken\n", plural.Of(outcome.Accepted, "row was", "rows were"))
+	classes := make(map[influxsync.Class]bool)
+	for _, class := range sortedClasses(outcome.Refused) {
+		a.printf("%s refused again: %s\n", plural.Of(outcome.Refused[class], "row was", "rows were"), class)
+		classes[class] = true
+	}
+	a.printClassHints(classes)
 }
 
 func sortedClasses(counts map[influxsync.Class]int64) []influxsync.Class {
@@ -270,7 +301,7 @@ are not replayed any more, and their windows stay incomplete in the ledger.`,
 			if err != nil {
 				return err
 			}
-			a.printf("%d rows were given up; they stay on record\n", rows)
+			a.printf("%s given up; %s on record\n", plural.Of(rows, "row was", "rows were"), map[bool]string{true: "it stays", false: "they stay"}[rows == 1])
 			return nil
 		},
 	}

@@ -59,8 +59,10 @@ func TestQuarantineChangesAskForWhatWasSaid(t *testing.T) {
 		code  int
 		says  string
 	}{
-		"replay ids":        {"", "sync replay --id 1,2 --id 3", []string{`POST /api/v1/quarantine/replay {"ids":[1,2,3]} `}, 0, "2 rows were taken"},
-		"replay all":        {"", "sync replay --all", []string{`POST /api/v1/quarantine/replay {"all":true} `}, 0, "refused again: type-conflict"},
+		"replay ids":        {"", "sync replay --id 1,2 --id 3", []string{`POST /api/v1/quarantine/replay {"ids":[1,2,3]} `}, 1, "2 rows were taken"},
+		"replay all":        {"", "sync replay --all", []string{`POST /api/v1/quarantine/replay {"all":true} `}, 1, "Error: the store refused rows again; they stay in the quarantine: 1 row"},
+		"replay as JSON":    {"", "sync replay --all -o json", []string{`POST /api/v1/quarantine/replay {"all":true} `}, 1, `"accepted": 2`},
+		"replay, no value":  {"", "sync replay --cluster= --table pod", nil, 1, "--cluster has no value"},
 		"replay nothing":    {"", "sync replay", nil, 1, "--all"},
 		"discard":           {"", "sync discard --cluster edge-a --class retention --reason too\u00a0old --yes", []string{strings.Replace(discard, "too old", "too\u00a0old", 1)}, 0, "3 rows"},
 		"discard, asked":    {"y\n", "sync discard --cluster edge-a --class retention --reason x", []string{strings.Replace(discard, "too old", "x", 1)}, 0, "cluster edge-a, class retention?"},

@@ -278,7 +278,7 @@ func (t *tally) value(w who, k usage.Key) string {
 		return w.container
 	}
 	if name, ok := k.LabelName(); ok {
-		return w.labels[name]
+		return t.engine.names.Resolve(w.labels[name])
 	}
 	return ""
 }

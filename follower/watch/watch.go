@@ -15,6 +15,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,9 +229,18 @@ func (w *Watch) lookUp(ctx context.Context) {
 		case apierrors.IsNotFound(err) || errors.Is(err, errOtherUID):
 			w.absent(missing.uid)
 		case ctx.Err() == nil:
-			w.failed(fmt.Errorf("get %s %s/%s: %w", missing.kind, missing.namespace, missing.name, err))
+			w.failed(w.lookUpError(missing, err))
 		}
 	}
+}
+
+// lookUpError is shown by the status, which leaves the cluster: with an Aliaser
+// it has no name, and nothing of the answer, which repeats it.
+func (w *Watch) lookUpError(missing lookup, err error) error {
+	if w.alias != nil {
+		return fmt.Errorf("get %s of UID %s: %s", missing.kind, missing.uid, cmp.Or(string(apierrors.ReasonForError(err)), "no answer"))
+	}
+	return fmt.Errorf("get %s %s/%s: %w", missing.kind, missing.namespace, missing.name, err)
 }
 
 // errOtherUID: another object has the name now.

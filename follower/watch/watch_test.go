@@ -30,7 +30,12 @@ import (
 // start runs a watch until the test ends.
 func start(t *testing.T, client kubernetes.Interface) *Watch {
 	t.Helper()
-	w, err := New(Config{}, client, clock.System(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return startWith(t, Config{}, client)
+}
+
+func startWith(t *testing.T, config Config, client kubernetes.Interface) *Watch {
+	t.Helper()
+	w, err := New(config, client, clock.System(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +98,30 @@ func TestFurtherKindsAreNotWaitedFor(t *testing.T) {
 	eventually(t, w, "the other kinds", func() bool { return slices.Equal(w.Status().Unlisted, []string{KindClaim}) })
 	if s := w.Status(); !strings.Contains(s.LastError, "forbidden") {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// hidden calls everything the same.
+type hidden struct{}
+
+func (hidden) Alias(kind, _, _ string) string { return "hidden" }
+
+// TestStatusTellsNoName: an owner that the API server does not give is named by
+// its UID where names stay here; in the control by its name.
+func TestStatusTellsNoName(t *testing.T) {
+	for _, alias := range []Aliaser{hidden{}, nil} {
+		client := fake.NewSimpleClientset(newPod("u1", owned("ReplicaSet", "apps/v1", "secret-5d9c", "r")))
+		client.PrependReactor("get", "replicasets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, apierrors.NewForbidden(corev1.Resource("replicasets"), "secret-5d9c", nil)
+		})
+		w := startWith(t, Config{Alias: alias}, client)
+		eventually(t, w, "the refusal", func() bool { return w.Status().LastError != "" })
+		if got := w.Status().LastError; strings.Contains(got, "secret") == (alias != nil) || !strings.Contains(strings.ToLower(got), "forbidden") {
+			t.Errorf("with %v: %s", alias, got)
+		}
+		if got := w.unresolved(); len(got) != 1 || got[0].name != "secret-5d9c" {
+			t.Errorf("the API server is asked for %+v", got)
+		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -81,13 +80,8 @@ func ignoreEras(w *world, sync syncing) syncing {
 			}
 		}
 		if mark := request.Mark; mark.Store != "" {
-			at := int64(0)
-			if mark.Hash != "" {
-				at = mark.Time.UnixNano()
-			}
-			row := influxsync.NewPoint("reach", map[string]string{schema.Cluster: cluster, "table": request.Table.Name}, map[string]influxsync.Value{
-				"era": influxsync.Int(mark.Era), "store": influxsync.Str(store), "at": influxsync.Int(at), "hash": influxsync.Str(mark.Hash)}, time.Unix(0, 0))
-			if err := w.centre.server.Database(request.Table.DB).Write(ctx, []influxsync.Point{row}); err != nil {
+			noted := influxsync.Mark{Era: mark.Era, Store: store, Time: mark.Time, Hash: mark.Hash}
+			if err := influxsync.NoteReach(ctx, w.centre.server.Database(request.Table.DB), cluster, request.Table.Name, noted); err != nil {
 				return influxsync.SyncResult{Mark: request.Mark}, err
 			}
 		}

@@ -147,8 +147,13 @@ func (p *plan) makeTable(r *rand.Rand, known schema.Table) *table {
 	t := &table{Table: schema.Table{Name: known.Name, DB: known.DB, Grain: schema.Minute, Tags: []string{schema.Cluster}}, exact: known.Grain > 0}
 	t.exact = t.exact && known.Name != schema.Run.Name
 	names := shuffled(r, fieldNames)
+	textless := r.IntN(2) == 0 // then a short window is asked for flat
 	for i := range 3 + r.IntN(4) {
-		t.Fields = append(t.Fields, schema.Field{Name: names[i], Type: schema.Type(r.IntN(4)), Optional: true})
+		kind := schema.Type(r.IntN(4))
+		if textless && kind == schema.String {
+			kind = schema.Integer
+		}
+		t.Fields = append(t.Fields, schema.Field{Name: names[i], Type: kind, Optional: true})
 	}
 	tags := shuffled(r, tagNames)[:1+r.IntN(3)]
 	if r.IntN(3) == 0 {

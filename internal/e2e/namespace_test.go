@@ -84,7 +84,7 @@ func seededLeader(t *testing.T, user *rest.Config) *leader.Leader {
 	if _, err := l.Registry().Apply(t.Context(), objects, "test"); err != nil {
 		t.Fatal(err)
 	}
-	grant, err := access.Make(t.Context(), user, clock.System(), access.Options{Leader: "this-one", TokenDuration: time.Hour})
+	grant, err := access.Make(t.Context(), user, clock.System(), access.Options{Leader: "this-one"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -211,6 +212,34 @@ func (c *Cluster) Stop() {
 
 // KillNode ends a node as a loss of its power does: everything on it at once.
 func (c *Cluster) KillNode(i int) { c.nodes[i].kill() }
+
+// KillService ends one program of a node, which the node's first process starts
+// again: kubelet, kube-proxy or containerd. Pods go on.
+func (c *Cluster) KillService(i int, name Component) error {
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	parent := fmt.Sprint(c.nodes[i].command.Process.Pid)
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (NAME) STATE PARENT ...
+		before, after, _ := strings.Cut(string(content), ") ")
+		pid, comm, _ := strings.Cut(before, " (")
+		if fields := strings.Fields(after); comm != string(name) || len(fields) < 2 || fields[1] != parent {
+			continue
+		}
+		number, err := strconv.Atoi(pid)
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(number, syscall.SIGKILL)
+	}
+	return fmt.Errorf("%s does not run on node %s", name, c.Standing.Nodes[i].Name)
+}
 
 // snapshotter is containerd's overlay where the directory's file system can
 // hold one, and copies elsewhere (a directory that is itself on an overlay).

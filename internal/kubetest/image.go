@@ -16,6 +16,7 @@ import (
 const (
 	PauseImage    = "kubetest.local/pause:1"
 	WorkloadImage = "kubetest.local/workload:1"
+	StressImage   = "kubetest.local/accumulus-stress:e2e"
 	LeaderImage   = "kubetest.local/accumulus:e2e"
 	FollowerImage = "kubetest.local/accumulus-follower:e2e"
 )

@@ -35,6 +35,7 @@ var internals = map[string][]string{
 	"internal/clock":     {},
 	"internal/schema":    {},
 	"internal/lint":      {},
+	"internal/plural":    {},
 	"internal/settings":  {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},

@@ -16,6 +16,10 @@ const (
 	Quarter = 15 * time.Minute
 )
 
+// SettleDeadline is after its end: a minute settles then at the latest, with what
+// is there.
+const SettleDeadline = 2 * time.Minute
+
 // Window is half-open, [From, To), in UTC.
 type Window struct {
 	From, To time.Time

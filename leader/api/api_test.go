@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -249,6 +250,18 @@ func TestChanges(t *testing.T) {
 	answer := call(s, "POST", "/api/v1/fleet?dryRun=true", operatorToken, box)
 	if body := text(t, answer); !strings.Contains(body, `"added"`) || !strings.Contains(body, `"dryRun": true`) || l.changed() != nil {
 		t.Errorf("dry run: %s", body)
+	}
+}
+
+// TestApplyWarnsOfFiles: they may be there later, so it applies all the same.
+func TestApplyWarnsOfFiles(t *testing.T) {
+	s, l := newServer(t, false)
+	cluster := "apiVersion: accumulus.dev/v1\nkind: Cluster\nmetadata: {name: c}\n%sspec: {url: 'http://127.0.0.1:9', tokenFile: /mnt/token}\n"
+	for ends, warns := range map[string]bool{"": true, "validTo: 2027-01-01T00:00:00Z\n": true, "validFrom: 2026-01-01T00:00:00Z\nvalidTo: 2026-02-01T00:00:00Z\n": false} {
+		answer := text(t, call(s, "POST", "/api/v1/fleet", operatorToken, fmt.Sprintf(cluster, ends)))
+		if strings.Contains(answer, `"cluster c: read tokenFile: open /mnt/token`) != warns || len(l.changed()) != 1 {
+			t.Errorf("%q: %s", ends, answer)
+		}
 	}
 }
 

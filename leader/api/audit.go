@@ -7,7 +7,6 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
-	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/gorilla/mux"
 )
 
@@ -16,11 +15,15 @@ type Auditor interface {
 	Audit(ctx context.Context, request audit.Request) (audit.Report, error)
 }
 
-// audit answers when the audit has ended, which may take minutes.
+// audit answers when the audit has ended, which may take minutes. All is said in
+// the parameters: a body is refused, for what stands in it would not be obeyed.
 func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["name"]
 	values, err := parameters(r, "window", "table", "repair")
 	if err != nil {
+		return err
+	}
+	if err := noBody(r); err != nil {
 		return err
 	}
 	request := audit.Request{Cluster: name, Table: values.Get("table")}
@@ -42,7 +45,7 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
 	}
 	report, err := s.deps.Auditor.Audit(r.Context(), request)
 	if errors.Is(err, audit.ErrTable) {
-		return &query.InputError{Parameter: "table", Value: request.Table, Hint: "use a table that is pulled, such as pod or node"}
+		return noTable(request.Table)
 	}
 	if err != nil {
 		return err

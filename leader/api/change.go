@@ -10,6 +10,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/gorilla/mux"
 )
@@ -64,7 +65,8 @@ func (s *Server) addCluster(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) add(w http.ResponseWriter, r *http.Request, spec fleet.Cluster) error {
 	if spec.URL == "" && spec.Via == "" {
 		return &Hinted{Err: fmt.Errorf("add cluster: no url: %w", ErrInvalid),
-			Hint: `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter; or {"via": "service-proxy"} for one that is reached through its API server. The context of a kubeconfig is taken where the leader has one (--kubeconfig).`}
+			Hint:    `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter; or {"via": "service-proxy"} for one that is reached through its API server. The context of a kubeconfig is taken where the leader has one (--kubeconfig).`,
+			Command: "Say where its follower is with --url, or reach its API server with --context."}
 	}
 	name := mux.Vars(r)["name"]
 	if err := s.deps.Clusters.AddCluster(r.Context(), name, spec); err != nil {
@@ -124,4 +126,15 @@ func readJSON(r *http.Request, into any) error {
 		return nil
 	}
 	return &Hinted{Err: fmt.Errorf("read body: %w: %w", ErrInvalid, err), Hint: "Send one JSON object."}
+}
+
+// noBody refuses a body where all is said in the parameters.
+func noBody(r *http.Request) error {
+	switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
+	case n > 0:
+		return &query.InputError{Parameter: "body", Value: "…", Hint: "say it in parameters, such as ?window=24h&table=pod&repair=true: this endpoint reads no body"}
+	case err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("read body: %w", err)
+	}
+	return nil
 }

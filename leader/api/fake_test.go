@@ -147,14 +147,17 @@ func (l *leader) Discard(_ context.Context, filter registry.QuarantineFilter, re
 
 func (l *leader) Replay(_ context.Context, filter registry.QuarantineFilter) (quarantine.Outcome, error) {
 	outcome := quarantine.Outcome{Accepted: 2, Refused: map[influxsync.Class]int64{influxsync.TypeConflict: 1}}
-	switch filter.Cluster {
-	case "busy":
+	if len(filter.IDs) == 0 {
+		return outcome, l.did("replay %+v", filter)
+	}
+	switch filter.IDs[0] {
+	case 503:
 		return outcome, &influxsync.StatusError{Status: 503, Message: "later"}
-	case "denied":
+	case 403:
 		return quarantine.Outcome{}, &influxsync.WriteError{Status: 403, Message: "no"}
-	case "foreign":
+	case 422:
 		return quarantine.Outcome{}, fmt.Errorf("replay: %w", quarantine.ErrForeign)
-	case "gone":
+	case 404:
 		return quarantine.Outcome{}, fmt.Errorf("row 9: %w", quarantine.ErrGone)
 	}
 	return outcome, l.did("replay %+v", filter)
@@ -182,6 +185,13 @@ func (l *leader) RenewSeed(ctx context.Context, cluster string) (seed.Signed, er
 	return signed, errors.Join(err, l.did("renew %s", cluster))
 }
 
+func (l *leader) Check(cluster fleet.Cluster) error {
+	if cluster.TokenFile != "" {
+		return fmt.Errorf("read tokenFile: open %s: no such file or directory", cluster.TokenFile)
+	}
+	return nil
+}
+
 func (l *leader) Live() error  { return l.live }
 func (l *leader) Ready() error { return l.ready }
 
@@ -199,7 +209,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

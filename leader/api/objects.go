@@ -22,6 +22,9 @@ type Applied struct {
 	DryRun  bool       `json:"dryRun"`
 	Changes fleet.Diff `json:"changes"`
 	Due     int        `json:"due"` // processor units that are computed again
+	// Warnings are what does not keep the objects from being applied: files that
+	// a cluster names and that cannot be used yet.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // kindOf reads a kind as people write it: cluster, clusters, PriceList,
@@ -98,7 +101,8 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(found) == 0 {
 		return &Hinted{Err: fmt.Errorf("%s %q: %w", strings.ToLower(string(kind)), name, ErrNotFound),
-			Hint: "It may hold at another time: add at=TIME or history=true."}
+			Hint:    "It may hold at another time: add at=TIME or history=true.",
+			Command: "It may hold at another time: add --at TIME or --history."}
 	}
 	return writeObjects(w, r, found)
 }
@@ -114,6 +118,21 @@ func writeObjects(w http.ResponseWriter, r *http.Request, objects []fleet.Object
 	w.Header().Set("Content-Type", "application/yaml")
 	_, _ = w.Write(text) // the caller is gone: nobody is left to tell
 	return nil
+}
+
+// warnings are about the files of clusters: they may come later.
+func (s *Server) warnings(objects []fleet.Object) []string {
+	var warnings []string
+	for _, o := range objects {
+		cluster, ok := o.Spec.(fleet.Cluster)
+		if !ok || !o.ValidTo.IsZero() && !s.deps.Clock.Now().Before(o.ValidTo) {
+			continue
+		}
+		if err := s.deps.Links.Check(cluster); err != nil {
+			warnings = append(warnings, fmt.Sprintf("cluster %s: %v", o.Name(), err))
+		}
+	}
+	return warnings
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
@@ -142,7 +161,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := Applied{DryRun: dryRun, Changes: applied.Diff, Due: len(applied.Due)}
+	answer := Applied{DryRun: dryRun, Changes: applied.Diff, Due: len(applied.Due), Warnings: s.warnings(objects)}
 	if answer.Changes == nil {
 		answer.Changes = fleet.Diff{}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -17,6 +18,7 @@ type Problem struct {
 	Status   int      `json:"status"`
 	Detail   string   `json:"detail,omitempty"`
 	Hint     string   `json:"hint,omitempty"`
+	Command  string   `json:"command,omitempty"` // the hint for who uses the command line, where it is another
 	Instance string   `json:"instance,omitempty"`
 	Errors   []string `json:"errors,omitempty"` // when more than one thing is wrong
 	// Gaps are why a period is incomplete that must be complete.
@@ -35,6 +37,8 @@ var (
 type Hinted struct {
 	Err  error
 	Hint string
+	// Command is the hint for the command line, where it is another; "" = Hint.
+	Command string
 }
 
 func (h *Hinted) Error() string { return h.Err.Error() }
@@ -59,6 +63,7 @@ func problemOf(err error) Problem {
 	case errors.As(err, &incomplete):
 		problem.Status, problem.Gaps = http.StatusConflict, incomplete.Gaps
 		problem.Hint = "Wait until it is here, mend what gaps names, or ask without requireComplete; `accumulus cluster status NAME` says what each reason means."
+		problem.Command = strings.Replace(problem.Hint, "requireComplete", "--require-complete", 1)
 		for _, c := range incomplete.Clusters {
 			problem.Errors = append(problem.Errors, c.String())
 		}
@@ -81,7 +86,7 @@ func problemOf(err error) Problem {
 	}
 	var hinted *Hinted
 	if errors.As(err, &hinted) {
-		problem.Hint = hinted.Hint
+		problem.Hint, problem.Command = hinted.Hint, hinted.Command
 	}
 	problem.Title = http.StatusText(problem.Status)
 	return problem

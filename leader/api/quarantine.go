@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -63,8 +66,8 @@ func (s *Server) quarantined(w http.ResponseWriter, r *http.Request) error {
 	}
 	filter := registry.QuarantineFilter{Cluster: values.Get("cluster"), Table: values.Get("table"), Kind: values.Get("kind"),
 		Class: influxsync.Class(values.Get("class"))}
-	if filter.Kind != "" && filter.Kind != registry.Foreign && filter.Kind != registry.Refused {
-		return &query.InputError{Parameter: "kind", Value: filter.Kind, Hint: "use " + registry.Foreign + " or " + registry.Refused}
+	if err := s.known(r, filter); err != nil {
+		return err
 	}
 	limit, err := number(values, "limit", rowsOfPage, mostRows)
 	if err != nil {
@@ -108,7 +111,7 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request) error {
 	}
 	outcome, err := s.deps.Replayer.Replay(r.Context(), filter)
 	if err != nil && (outcome.Accepted > 0 || len(outcome.Refused) > 0) {
-		err = fmt.Errorf("%d rows were taken before it failed: %w", outcome.Accepted, err)
+		err = fmt.Errorf("%s taken before it failed: %w", plural.Of(outcome.Accepted, "row was", "rows were"), err)
 	}
 	if err != nil {
 		return replayProblem(err)
@@ -123,7 +126,7 @@ func replayProblem(err error) error {
 	case errors.Is(err, registry.ErrNoFilter):
 		return noFilter(err)
 	case errors.Is(err, quarantine.ErrGone):
-		return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err), Hint: "GET /api/v1/quarantine lists the rows that are kept."}
+		return gone(err)
 	case errors.Is(err, quarantine.ErrForeign):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	case class.Passes():
@@ -136,7 +139,8 @@ func replayProblem(err error) error {
 
 func noFilter(err error) error {
 	return &Hinted{Err: fmt.Errorf("%w: nothing was changed: %w", ErrInvalid, err),
-		Hint: `Send {"cluster": "NAME"}, {"ids": [1, 2]} or {"all": true}, or the same as parameters: ?cluster=NAME, ?ids=1,2, ?all=true.`}
+		Hint:    `Send {"cluster": "NAME"}, {"ids": [1, 2]} or {"all": true}, or the same as parameters: ?cluster=NAME, ?ids=1,2, ?all=true.`,
+		Command: "Add --cluster, --table, --class, --id or --all."}
 }
 
 func (s *Server) discard(w http.ResponseWriter, r *http.Request) error {
@@ -147,6 +151,9 @@ func (s *Server) discard(w http.ResponseWriter, r *http.Request) error {
 	if strings.TrimSpace(request.Reason) == "" {
 		return &Hinted{Err: fmt.Errorf("discard: no reason, nothing was changed: %w", ErrInvalid), Hint: "Say why: the reason is kept with the rows."}
 	}
+	if err := s.absent(r, request.QuarantineFilter); err != nil {
+		return err
+	}
 	rows, err := s.deps.Kept.Discard(r.Context(), request.QuarantineFilter, request.Reason, Operator.String())
 	if errors.Is(err, registry.ErrNoFilter) {
 		return noFilter(err)
@@ -155,6 +162,26 @@ func (s *Server) discard(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, Discarded{rows})
+}
+
+// absent refuses ids of rows that are not there.
+func (s *Server) absent(r *http.Request, filter registry.QuarantineFilter) error {
+	if len(filter.IDs) == 0 {
+		return nil
+	}
+	rows, err := s.deps.Kept.Quarantined(r.Context(), filter, 0, len(filter.IDs))
+	if err != nil {
+		return err
+	}
+	if missing := filter.Missing(rows); len(missing) > 0 {
+		return gone(fmt.Errorf("discard: %s: nothing was changed", quarantine.Absent(missing)))
+	}
+	return nil
+}
+
+func gone(err error) error {
+	return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err), Hint: "GET /api/v1/quarantine lists the rows that are kept.",
+		Command: "`accumulus sync quarantine` lists the rows that are kept."}
 }
 
 // filter reads which rows are meant, from the body or from the parameters; both
@@ -174,6 +201,9 @@ func (s *Server) filter(r *http.Request, body any, filter *registry.QuarantineFi
 	case err == nil && len(values) > 0:
 		return &query.InputError{Parameter: "parameters", Value: r.URL.RawQuery, Hint: "say it in the body or in the parameters, not in both"}
 	case len(values) > 0:
+		if err := filled(values); err != nil {
+			return err
+		}
 		filter.Cluster, filter.Table, filter.Kind = values.Get("cluster"), values.Get("table"), values.Get("kind")
 		filter.Class = influxsync.Class(values.Get("class"))
 		if filter.All, err = usage.ParseFlag(values, "all"); err != nil {
@@ -186,11 +216,63 @@ func (s *Server) filter(r *http.Request, body any, filter *registry.QuarantineFi
 			return err
 		}
 	}
-	if filter.Kind != "" && !slices.Contains([]string{registry.Foreign, registry.Refused}, filter.Kind) {
-		return &query.InputError{Parameter: "kind", Value: filter.Kind, Hint: "use " + registry.Foreign + " or " + registry.Refused}
-	}
-	if err := filter.Validate(); err != nil {
+	switch err := filter.Validate(); {
+	case errors.Is(err, registry.ErrNoIDs):
+		return noIDs()
+	case err != nil:
 		return noFilter(err)
+	}
+	return s.known(r, *filter)
+}
+
+func noIDs() error {
+	return &query.InputError{Parameter: "ids", Value: "", Hint: "name at least one, or leave ids out: then the rest of the filter says which rows"}
+}
+
+// known refuses a filter that can select nothing, for it names what there is
+// not: a typing mistake is no row less to look after.
+func (s *Server) known(r *http.Request, filter registry.QuarantineFilter) error {
+	if kinds := []string{registry.Foreign, registry.Refused}; filter.Kind != "" && !slices.Contains(kinds, filter.Kind) {
+		return &query.InputError{Parameter: "kind", Value: filter.Kind, Hint: "use " + strings.Join(kinds, " or ")}
+	}
+	if filter.Class != "" && !filter.Class.Row() {
+		names := make([]string, len(influxsync.RowClasses))
+		for i, class := range influxsync.RowClasses {
+			names[i] = string(class)
+		}
+		return &query.InputError{Parameter: "class", Value: string(filter.Class), Hint: "use one of " + strings.Join(names, ", ")}
+	}
+	if filter.Table != "" && !slices.ContainsFunc(schema.Pulled, func(t schema.Table) bool { return t.Name == filter.Table }) {
+		return noTable(filter.Table)
+	}
+	if filter.Cluster == "" {
+		return nil
+	}
+	if known, err := s.knows(r, filter.Cluster); err != nil || known {
+		return err
+	}
+	return noCluster(filter.Cluster)
+}
+
+func noTable(name string) error {
+	names := make([]string, len(schema.Pulled))
+	for i, table := range schema.Pulled {
+		names[i] = table.Name
+	}
+	return &query.InputError{Parameter: "table", Value: name, Hint: "use one of " + strings.Join(names, ", ")}
+}
+
+// filled refuses a parameter without a value, which would select more rows than
+// were meant.
+func filled(values url.Values) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case values.Get(name) != "":
+		case name == "ids":
+			return noIDs()
+		default:
+			return &query.InputError{Parameter: name, Value: "", Hint: "give it a value, or leave it out"}
+		}
 	}
 	return nil
 }

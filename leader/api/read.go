@@ -91,7 +91,8 @@ func (s *Server) cluster(w http.ResponseWriter, r *http.Request) error {
 }
 
 func noCluster(name string) error {
-	return &Hinted{Err: fmt.Errorf("cluster %q: %w", name, ErrNotFound), Hint: "GET /api/v1/clusters lists the clusters."}
+	return &Hinted{Err: fmt.Errorf("cluster %q: %w", name, ErrNotFound), Hint: "GET /api/v1/clusters lists the clusters.",
+		Command: "`accumulus cluster list` shows the clusters."}
 }
 
 func (s *Server) completeness(w http.ResponseWriter, r *http.Request) error {

@@ -58,7 +58,7 @@ func (s *Server) table() []Route {
 		{post, "/api/v1/upgrades/{id}/stop", Operator, "Begin no further cluster of an upgrade", s.stopUpgrade},
 		{post, "/api/v1/upgrades/{id}/resume", Operator, "Go on with an upgrade that was stopped; clusters that failed are tried again", s.resumeUpgrade},
 		{get, "/api/v1/clusters/{name}/completeness", Viewer, "Node-windows expected, received, audited and rated, and each gap with its reason; window=24h", s.completeness},
-		{post, "/api/v1/clusters/{name}/audit", Operator, "Compare the centre with ledger and follower; window=24h, table, repair=true copies again what is wrong", s.audit},
+		{post, "/api/v1/clusters/{name}/audit", Operator, "Compare the centre with ledger and follower; window=24h, table, repair=true copies again what is wrong; parameters only, no body", s.audit},
 		{get, "/api/v1/clusters/{name}/seed", Viewer, "What the cluster's follower may know of the fleet, packed and signed", s.seed},
 		{post, "/api/v1/clusters/{name}/seed/renew", Operator, "The same with a higher generation, for a registry that was restored from a copy", s.renewSeed},
 		{get, "/api/v1/seed/key", Viewer, "The public key by which followers know the leader's seeds", s.seedKey},

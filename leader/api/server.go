@@ -95,6 +95,11 @@ type Objects interface {
 	Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error)
 }
 
+// Links looks at the files that a cluster names: *followers.Pool.
+type Links interface {
+	Check(cluster fleet.Cluster) error
+}
+
 // Health answers the probes.
 type Health interface {
 	Live() error  // a loop hangs
@@ -109,6 +114,7 @@ type Deps struct {
 	Clusters Clusters
 	Eraser   Eraser
 	Objects  Objects
+	Links    Links
 	Health   Health
 	Kept     Kept
 	Replayer Replayer

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -174,7 +175,7 @@ func (p *part) looseRows(loose map[time.Time]int64) []Finding {
 	var findings []Finding
 	for from, rows := range loose {
 		window := schema.WindowAt(from, schema.Minute)
-		kind, message := RowsExtra, fmt.Sprintf("the centre has %d rows in a window that the ledger does not have", rows)
+		kind, message := RowsExtra, fmt.Sprintf("the centre has %s in a window that the ledger does not have", inRows(rows))
 		if p.journal != nil {
 			if _, ok := p.journal.ahead[window]; ok {
 				kind, message = NotPulled, "the centre has rows of a window whose pull was not confirmed"
@@ -217,7 +218,7 @@ func (p *part) compareWindow(ctx context.Context, i int, got tally) (_ Finding, 
 		rest.add(hash)
 	}
 	if under > 0 && (rest == want || rest == own) {
-		return p.finding(Explained, e.Window, want.rows, got.rows, fmt.Sprintf("%d rows are older values of rows that the store refused", under)), true, nil
+		return p.finding(Explained, e.Window, want.rows, got.rows, plural.Of(under, "row is an older value of one that the store refused", "rows are older values of rows that the store refused")), true, nil
 	}
 	return p.judge(ctx, e, want, rest, hashes)
 }
@@ -244,26 +245,30 @@ func (p *part) judge(ctx context.Context, e registry.LedgerEntry, want, got tall
 	}
 	switch {
 	case extra < 0:
-		return told(RowsMissing, fmt.Sprintf("the centre has %d rows, the ledger %d", got.rows, want.rows))
+		return told(RowsMissing, fmt.Sprintf("the centre has %s, the ledger %d", inRows(got.rows), want.rows))
 	case extra > explained:
-		return told(RowsExtra, fmt.Sprintf("the centre has %d rows, the ledger %d, and an earlier era explains %d more", got.rows, want.rows, explained))
+		return told(RowsExtra, fmt.Sprintf("the centre has %s, the ledger %d, and an earlier era explains %d more", inRows(got.rows), want.rows, explained))
 	case extra < explained:
-		return told(RowsMissing, fmt.Sprintf("the centre has %d rows, the ledger %d and %d more of an earlier era", got.rows, want.rows, explained))
+		return told(RowsMissing, fmt.Sprintf("the centre has %s, the ledger %d and %d more of an earlier era", inRows(got.rows), want.rows, explained))
 	case extra == 0:
-		return told(RowsDiffer, fmt.Sprintf("the centre's %d rows have digest %x, the ledger's %x", got.rows, uint64(got.digest), uint64(want.digest)))
+		return told(RowsDiffer, fmt.Sprintf("the centre's %s digest %x, the ledger's %x", plural.Of(got.rows, "row has", "rows have"), uint64(got.digest), uint64(want.digest)))
 	}
 	if !p.current(e) {
-		return told(Explained, fmt.Sprintf("%d rows are of an earlier era; the others were counted and not compared, for the follower has them no more or cannot be reached", extra))
+		return told(Explained, fmt.Sprintf("%s of an earlier era; the others were counted and not compared, for the follower has them no more or cannot be reached", areRows(extra)))
 	}
 	missing, err := p.missing(ctx, e, hashes)
 	switch {
 	case err != nil:
-		return told(Explained, fmt.Sprintf("%d rows are of an earlier era; the others were counted and not compared: %v", extra, err))
+		return told(Explained, fmt.Sprintf("%s of an earlier era; the others were counted and not compared: %v", areRows(extra), err))
 	case missing > 0:
-		return told(RowsDiffer, fmt.Sprintf("%d rows of the follower are not in the centre, beside %d of an earlier era", missing, extra))
+		return told(RowsDiffer, fmt.Sprintf("%s not in the centre, beside %d of an earlier era", plural.Of(missing, "row of the follower is", "rows of the follower are"), extra))
 	}
-	return told(Explained, fmt.Sprintf("%d rows are of an earlier era; the others are the follower's", extra))
+	return told(Explained, areRows(extra)+" of an earlier era; the others are the follower's")
 }
+
+func inRows(n int64) string { return plural.Of(n, "row", "rows") }
+
+func areRows(n int64) string { return plural.Of(n, "row is", "rows are") }
 
 // missing is how many rows of a window the follower has and the centre has not.
 func (p *part) missing(ctx context.Context, e registry.LedgerEntry, hashes map[uint64]bool) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -85,8 +86,8 @@ func (p *part) compareSource() []Finding {
 	case j.store != p.mark.Store:
 		return []Finding{{Kind: OtherStore, Message: fmt.Sprintf("the follower's store is %s, pulled was %s", orNone(j.store), p.mark.Store)}}
 	case p.mark.Hash != "" && !j.marked:
-		return []Finding{{Kind: ChainBroken, Message: fmt.Sprintf("the follower's journal has %d entries and not that of the mark, at %s: its end was lost, or it was changed",
-			j.entries, p.mark.Time.Format(time.RFC3339Nano))}}
+		return []Finding{{Kind: ChainBroken, Message: fmt.Sprintf("the follower's journal has %s and not that of the mark, at %s: its end was lost, or it was changed",
+			plural.Of(j.entries, "entry", "entries"), p.mark.Time.Format(time.RFC3339Nano))}}
 	}
 	var findings []Finding
 	known := make(map[schema.Window]bool)
@@ -99,7 +100,7 @@ func (p *part) compareSource() []Finding {
 	for window, e := range j.behind {
 		if !known[window] {
 			findings = append(findings, p.finding(WindowLost, window, e.Rows, 0,
-				fmt.Sprintf("the follower's journal has revision %d with %d rows, the ledger has nothing", e.Revision, e.Rows)))
+				fmt.Sprintf("the follower's journal has revision %d with %s, the ledger has nothing", e.Revision, inRows(e.Rows))))
 		}
 	}
 	return findings
@@ -130,11 +131,11 @@ func (p *part) compareEntry(i int) (Finding, bool) {
 	case !named:
 		return told(NotAtSource, "the follower's journal does not name it")
 	case behind.Revision > e.Revision:
-		return told(RevisionLost, "the follower's journal has revision %d with %d rows behind the mark, the ledger revision %d with %d",
-			behind.Revision, behind.Rows, e.Revision, e.Rows)
+		return told(RevisionLost, "the follower's journal has revision %d with %s behind the mark, the ledger revision %d with %d",
+			behind.Revision, inRows(behind.Rows), e.Revision, e.Rows)
 	case behind.Revision == e.Revision && (behind.Rows != e.Rows || behind.Digest != e.Digest):
-		return told(RevisionLost, "revision %d has %d rows, digest %x in the follower's journal, and %d rows, digest %x in the ledger",
-			e.Revision, behind.Rows, uint64(behind.Digest), e.Rows, uint64(e.Digest))
+		return told(RevisionLost, "revision %d has %s, digest %x in the follower's journal, and %s, digest %x in the ledger",
+			e.Revision, inRows(behind.Rows), uint64(behind.Digest), inRows(e.Rows), uint64(e.Digest))
 	case behind.Revision < e.Revision:
 		return told(NotAtSource, "the follower's journal ends at revision %d, the ledger has %d", behind.Revision, e.Revision)
 	}

@@ -5,6 +5,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -129,7 +130,7 @@ func Hint(err error) string {
 		if answered.Problem.Status == http.StatusUnauthorized && !answered.token {
 			return "No token was sent: run this where " + DefaultTokenFile + " is, or name the file with --token-file."
 		}
-		return answered.Problem.Hint
+		return cmp.Or(answered.Problem.Command, answered.Problem.Hint)
 	}
 	var unreachable *UnreachableError
 	if errors.As(err, &unreachable) {

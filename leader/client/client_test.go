@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
@@ -58,5 +59,18 @@ func TestClusterNamesLeadNowhereElse(t *testing.T) {
 	}
 	if err := c.RemoveCluster(t.Context(), "edge-a", false); err == nil || asked != 1 {
 		t.Errorf("a redirect: %v, asked %d times", err, asked)
+	}
+}
+
+// TestHintsAreOfTheCommandLine: where the API says what to send, the command
+// line says what to type.
+func TestHintsAreOfTheCommandLine(t *testing.T) {
+	for want, problem := range map[string]api.Problem{
+		"Add --all.":  {Hint: "Send {}.", Command: "Add --all."},
+		"Try --help.": {Hint: "Try --help."},
+	} {
+		if got := Hint(&Error{Problem: problem}); got != want {
+			t.Errorf("%+v: %q, want %q", problem, got, want)
+		}
 	}
 }

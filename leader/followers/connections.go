@@ -46,7 +46,16 @@ func (c *connections) CloseIdleConnections() {
 	}
 }
 
+// current is the transport for the files as they are now. Errors: *FileError.
 func (c *connections) current() (*http.Transport, error) {
+	transport, err := c.fromFiles()
+	if err != nil {
+		return nil, &FileError{err}
+	}
+	return transport, nil
+}
+
+func (c *connections) fromFiles() (*http.Transport, error) {
 	var read [3]string
 	for i, file := range []struct{ field, path string }{{"caFile", c.ca}, {"clientCertFile", c.certificate}, {"clientKeyFile", c.key}} {
 		if file.path == "" {

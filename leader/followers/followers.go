@@ -35,6 +35,16 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
 }
 
+// FileError is a file of a cluster's link that cannot be read, or does not hold
+// what it is for. Its text names the file and nothing that is in it.
+type FileError struct{ Err error }
+
+// Error is what is wrong with the file.
+func (e *FileError) Error() string { return e.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // maxStatus bounds a follower's status, in bytes.
 const maxStatus = 4 << 20
 
@@ -72,8 +82,8 @@ type entry struct {
 // a follower learns its own clock's offset.
 func NewPool(clk clock.Clock) *Pool { return &Pool{clock: clk, known: make(map[string]entry)} }
 
-// Get is the connection to a cluster's follower. Errors: a file that cannot be
-// read, a URL that is none.
+// Get is the connection to a cluster's follower. Errors: *FileError, a URL that is
+// none.
 func (p *Pool) Get(cluster fleet.Cluster) (*Follower, error) {
 	if held, ok := p.held(cluster.Name); ok && held.spec == cluster {
 		return held.follower, nil
@@ -102,18 +112,35 @@ func (p *Pool) held(cluster string) (entry, bool) {
 	return held, ok
 }
 
-func (p *Pool) connect(cluster fleet.Cluster) (*Follower, error) {
-	transport := &link{clock: p.clock, fence: p.Fence, token: cluster.TokenFile, headers: cluster.HeaderFile, base: p.Transport}
-	address := cluster.URL
+// Check says what is wrong with the files that a cluster names, without
+// connecting: a *FileError, or nil. One that is reached through its API server
+// names none.
+func (p *Pool) Check(cluster fleet.Cluster) error {
+	if cluster.Via == fleet.ViaServiceProxy {
+		return nil
+	}
+	return p.link(cluster).check()
+}
+
+func (p *Pool) link(cluster fleet.Cluster) *link {
+	l := &link{clock: p.clock, fence: p.Fence, token: cluster.TokenFile, headers: cluster.HeaderFile, base: p.Transport}
 	switch {
 	case cluster.Via == fleet.ViaServiceProxy:
-		if p.Credentials == nil {
+		l.base = &proxied{p.Credentials, cluster.Name}
+	case p.Transport == nil:
+		l.base = &connections{ca: cluster.CAFile, certificate: cluster.ClientCertFile, key: cluster.ClientKeyFile}
+	}
+	return l
+}
+
+func (p *Pool) connect(cluster fleet.Cluster) (*Follower, error) {
+	address := cluster.URL
+	if cluster.Via == fleet.ViaServiceProxy {
+		if address = proxiedURL; p.Credentials == nil {
 			return nil, errors.New("this leader keeps no credentials of clusters")
 		}
-		address, transport.base = proxiedURL, &proxied{p.Credentials, cluster.Name}
-	case p.Transport == nil:
-		transport.base = &connections{ca: cluster.CAFile, certificate: cluster.ClientCertFile, key: cluster.ClientKeyFile}
 	}
+	transport := p.link(cluster)
 	if err := transport.check(); err != nil {
 		return nil, err
 	}

@@ -364,9 +364,59 @@ func TestFilesThatAreNone(t *testing.T) {
 			"tokenFile": {TokenFile: path}, "headerFile": {HeaderFile: path}, "caFile": {CAFile: path},
 		} {
 			cluster.Name, cluster.URL = name, "https://follower.example"
+			var file *FileError
+			if err := pool.Check(cluster); !errors.As(err, &file) {
+				t.Errorf("%s %s: checked: %v", name, path, err)
+			}
 			if _, err := pool.Get(cluster); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "no regular file") {
 				t.Errorf("%s %s: %v", name, path, err)
 			}
 		}
+	}
+}
+
+// TestFilesThatHoldOtherThings: what is wrong with a file is said before anybody
+// is asked, and while requests run; nothing of what is in it is told.
+func TestFilesThatHoldOtherThings(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	pool := NewPool(clock.NewManual(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)))
+	for name, cluster := range map[string]fleet.Cluster{
+		"tokenFile: absent":     {TokenFile: file("x") + "-gone"},
+		"tokenFile: empty":      {TokenFile: file("\n")},
+		"tokenFile: two words":  {TokenFile: file("secret-1 secret-2")},
+		"caFile: no PEM":        {CAFile: file("secret-1")},
+		"headerFile: no header": {HeaderFile: file("secret-1")},
+		"clientCertFile: odd":   {ClientCertFile: file("secret-1"), ClientKeyFile: file("secret-2")},
+	} {
+		field, _, _ := strings.Cut(name, ":")
+		var wrong *FileError
+		err := pool.Check(cluster)
+		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), field) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	good := fleet.Cluster{URL: "http://127.0.0.1:1", TokenFile: file("secret-1\n"), HeaderFile: file("X-Key: secret-2\n")}
+	if err := pool.Check(good); err != nil {
+		t.Error(err)
+	}
+	follower, err := pool.Get(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(good.TokenFile); err != nil {
+		t.Fatal(err)
+	}
+	var wrong *FileError
+	if err := follower.Status(t.Context(), nil); !errors.As(err, &wrong) {
+		t.Errorf("status: %v", err)
+	}
+	if err := follower.Store.Ping(t.Context()); !errors.As(err, &wrong) {
+		t.Errorf("store: %v", err)
 	}
 }

@@ -59,14 +59,26 @@ func (l *link) CloseIdleConnections() {
 	}
 }
 
+// dress sets the headers. Its errors are *FileError.
 func (l *link) dress(header http.Header) error {
+	if err := l.fromFiles(header); err != nil {
+		return &FileError{err}
+	}
+	return nil
+}
+
+func (l *link) fromFiles(header http.Header) error {
 	header.Set("Date", l.clock.Now().Format(http.TimeFormat))
 	if l.token != "" {
-		token, err := readFile(l.token)
+		text, err := readFile(l.token)
 		if err != nil {
 			return fmt.Errorf("read tokenFile: %w", err)
 		}
-		header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+		token := strings.TrimSpace(string(text))
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("tokenFile %s holds no token, which is one word on one line", l.token)
+		}
+		header.Set("Authorization", "Bearer "+token)
 	}
 	if l.headers == "" {
 		return nil

@@ -1,6 +1,10 @@
 package manager
 
-import "time"
+import (
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+)
 
 // FollowerStatus is what a follower tells of itself at GET /api/v1/status, as
 // far as the leader makes use of it.
@@ -17,6 +21,18 @@ type FollowerStatus struct {
 	Clock        FollowerClock    `json:"clock"`
 	History      *FollowerHistory `json:"history"`
 	StoreError   string           `json:"storeError"`
+}
+
+// rest is what of its history the follower has yet to fill; empty for nothing.
+func (s FollowerStatus) rest() schema.Window {
+	if s.History == nil {
+		return schema.Window{}
+	}
+	from := s.History.Done
+	if from.Before(s.History.From) {
+		from = s.History.From
+	}
+	return schema.Window{From: from.UTC(), To: s.History.To.UTC()}
 }
 
 // FollowerSource is how one node, or the host, was read.

@@ -33,9 +33,12 @@ func linkState(follower FollowerStatus, err error) (state, message string) {
 func blame(err error) registry.GapCode {
 	status := statusOf(err)
 	var proxy *followers.ProxyError
+	var file *followers.FileError
 	switch {
 	case errors.As(err, &proxy):
 		return ofProxy(proxy)
+	case errors.As(err, &file):
+		return registry.GapLinkDown
 	case errors.Is(err, followers.ErrUnauthorized) || status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return registry.GapUnauthorized
 	case errors.Is(err, ErrOpening) || errors.Is(err, syscall.ECONNREFUSED) || status == http.StatusBadGateway || status == http.StatusServiceUnavailable:

@@ -46,6 +46,9 @@ func TestBlame(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release) // before its server is closed
 	pool := followers.NewPool(clock.System())
+	if _, err := pool.Get(fleet.Cluster{Name: "x", URL: closed, TokenFile: "/nowhere/token"}); blame(err) != registry.GapLinkDown {
+		t.Errorf("a file that is not there: %s, %v", blame(err), err)
+	}
 	for name, test := range map[string]struct {
 		url  string
 		want registry.GapCode

@@ -325,6 +325,9 @@ func (m *Manager) record(timed context.Context, cluster string, result pull.Resu
 	}
 	m.known[cluster] = contact
 	m.mu.Unlock()
+	if err == nil {
+		m.parts.Registry.SetFilling(cluster, followerStatus.rest())
+	}
 	m.metrics.pulled.WithLabelValues(cluster).Add(float64(result.Windows))
 	m.metrics.rows.WithLabelValues(cluster).Add(float64(result.Rows))
 	if result.Quarantined > 0 || len(result.Eras) > 0 {

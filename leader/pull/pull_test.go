@@ -223,7 +223,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	c := newCentre(t)
 	f := followertest.New(t, "a", c.clk)
 	settle(f, "a", minutes(0, 3), "n1")
-	c.link.what.Store(`SELECT * FROM "node"`) // what the sink is asked after the write
+	c.link.what.Store(`SELECT *::tag, *::field FROM "node"`) // what the sink is asked after the write
 	if _, err := c.Pull(t.Context(), "a", f.Store); err == nil {
 		t.Fatal("rows that the centre did not return count as pulled")
 	}
@@ -262,9 +262,7 @@ func TestMarkAfterConfirmation(t *testing.T) {
 	// Control: where the centre says that it holds them, the rows are lost.
 	settle(f, "a", minutes(4, 5), "n1")
 	mark := ahead()
-	reach := influxsync.NewPoint("reach", map[string]string{schema.Cluster: "a", "table": schema.NodeMinute.Name}, map[string]influxsync.Value{
-		"era": influxsync.Int(mark.Era), "store": influxsync.Str(mark.Store), "at": influxsync.Int(mark.Time.UnixNano()), "hash": influxsync.Str(mark.Hash)}, time.Unix(0, 0))
-	if err := c.centre.Database(schema.MinuteDB).Write(t.Context(), []influxsync.Point{reach}); err != nil {
+	if err := influxsync.NoteReach(t.Context(), c.centre.Database(schema.MinuteDB), "a", schema.NodeMinute.Name, mark); err != nil {
 		t.Fatal(err)
 	}
 	c.pull(f)

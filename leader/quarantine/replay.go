@@ -98,9 +98,7 @@ func (r *Replayer) check(ctx context.Context, filter registry.QuarantineFilter) 
 	if err != nil {
 		return err
 	}
-	missing := slices.Clone(filter.IDs)
 	for _, row := range rows {
-		missing = slices.DeleteFunc(missing, func(id int64) bool { return id == row.ID })
 		switch {
 		case row.Kind == registry.Foreign:
 			return fmt.Errorf("row %d: %w", row.ID, ErrForeign)
@@ -110,10 +108,21 @@ func (r *Replayer) check(ctx context.Context, filter registry.QuarantineFilter) 
 			return fmt.Errorf("row %d: its window came again from another store or in another era, which has the newer value: %w", row.ID, ErrGone)
 		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("row %d is not there, or does not meet the rest of the filter: %w", missing[0], ErrGone)
+	if missing := filter.Missing(rows); len(missing) > 0 {
+		return fmt.Errorf("%s: %w", Absent(missing), ErrGone)
 	}
 	return nil
+}
+
+// Absent says which rows are not there; of many, the first.
+func Absent(ids []int64) string {
+	const most = 20
+	more := ""
+	if len(ids) > most {
+		more = fmt.Sprintf(" and %d more", len(ids)-most)
+		ids = ids[:most]
+	}
+	return fmt.Sprintf("no rows %v%s, or they do not meet the rest of the filter", ids, more)
 }
 
 // table replays the rows of one class of one cluster's table.

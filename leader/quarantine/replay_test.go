@@ -291,7 +291,8 @@ func TestReplayOfWhatCannotBe(t *testing.T) {
 		{registry.QuarantineFilter{Kind: registry.Foreign}, ErrForeign, "discard"},
 		{registry.QuarantineFilter{IDs: []int64{rows[0].ID}}, ErrForeign, "follower's configuration"},
 		{registry.QuarantineFilter{IDs: []int64{rows[1].ID}}, ErrGone, "was discarded"},
-		{registry.QuarantineFilter{IDs: []int64{rows[2].ID, 99}}, ErrGone, "99"},
+		{registry.QuarantineFilter{IDs: []int64{rows[2].ID, 99, 98}}, ErrGone, "no rows [98 99]"},
+		{registry.QuarantineFilter{Cluster: "a", IDs: []int64{}}, registry.ErrNoIDs, "empty"},
 		{registry.QuarantineFilter{Cluster: "b", IDs: []int64{rows[2].ID}}, ErrGone, "rest of the filter"},
 	} {
 		if _, err := b.Replay(t.Context(), c.filter); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -211,10 +212,10 @@ type ClusterCompleteness struct {
 func (c ClusterCompleteness) String() string {
 	text := fmt.Sprintf("%s: %d of %d node-windows are here", c.Cluster, c.Received, c.Expected)
 	if c.Refused > 0 {
-		text += fmt.Sprintf(", %d rows were refused", c.Refused)
+		text += ", " + plural.Of(c.Refused, "row was refused", "rows were refused")
 	}
 	if c.Unexplained > 0 {
-		text += fmt.Sprintf(", %d rows may count twice", c.Unexplained)
+		text += ", " + plural.Of(c.Unexplained, "row may count twice", "rows may count twice")
 	}
 	return text
 }

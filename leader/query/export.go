@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -39,7 +40,7 @@ func (e *IncompleteError) Error() string {
 		return fmt.Sprintf("the period %s ends at %s, and what is here is settled until %s: ask again when it has ended",
 			e.Period, e.Ends.Format(time.RFC3339), e.Settled.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("the period %s is incomplete for %d clusters", e.Period, len(e.Clusters))
+	return fmt.Sprintf("the period %s is incomplete for %s", e.Period, plural.Of(len(e.Clusters), "cluster", "clusters"))
 }
 
 // Line is one line of an export: what a customer's namespace in one cluster

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // BeatEvery is how often a leader that runs says so.
@@ -79,4 +81,26 @@ func (r *Registry) Eras(ctx context.Context, cluster string) ([]Era, error) {
 		return nil, fmt.Errorf("eras of %s: %w", cluster, err)
 	}
 	return eras, nil
+}
+
+// SetFilling notes what a cluster's follower has yet to fill of its history, an
+// empty window for nothing: what lacks there comes by itself. It is how things
+// are, said again at each contact, and not on record.
+func (r *Registry) SetFilling(cluster string, rest schema.Window) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !rest.From.Before(rest.To) {
+		delete(r.filling, cluster)
+		return
+	}
+	if r.filling == nil {
+		r.filling = make(map[string]schema.Window)
+	}
+	r.filling[cluster] = rest
+}
+
+func (r *Registry) fillingOf(cluster string) schema.Window {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.filling[cluster]
 }

@@ -17,6 +17,7 @@ type comparison struct {
 	expected expectation
 	numbers  numbering
 	link     link
+	filling  schema.Window // what the follower has yet to fill of its history
 	rated    map[int64]bool
 	// uniform are the parts of the table of nodes in which each window came of
 	// the same nodes.

@@ -18,9 +18,8 @@ const (
 )
 
 // settleTime is how old a window must be before it counts as missing: the
-// follower settles it two minutes after its end at the latest, and a tick later
-// it is here.
-const settleTime = 3 * time.Minute
+// follower has settled it, and a tick later it is here.
+const settleTime = schema.SettleDeadline + time.Minute
 
 // Completeness is one table of one cluster in one quarter or day: what must
 // exist, and what has come of it. Expected, Received, Audited and Rated count
@@ -74,7 +73,7 @@ func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Wi
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	c := comparison{q: tx, cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
+	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
 	if err := r.prepare(ctx, &c, objects, boxes); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}

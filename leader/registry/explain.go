@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -50,9 +51,9 @@ func (c *comparison) weight(r run, piece span) int {
 func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error) {
 	switch {
 	case r.refused:
-		return GapQuarantined, fmt.Sprintf("%d rows are in quarantine", r.rows), nil
+		return GapQuarantined, plural.Of(r.rows, "row is in quarantine", "rows are in quarantine"), nil
 	case r.unexplained:
-		return GapUnexplained, fmt.Sprintf("%d rows", r.rows), nil
+		return GapUnexplained, plural.Of(r.rows, "row", "rows"), nil
 	case r.node >= 0 && r.disk:
 		return GapDiskBudget, "the journal says so", nil
 	case r.node >= 0:
@@ -60,6 +61,8 @@ func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error)
 	case c.first.IsZero() || r.from >= nanos(c.last):
 		code, message := c.tail()
 		return code, message, nil
+	case !c.filling.From.IsZero() && r.from < nanos(c.filling.To) && r.to > nanos(c.filling.From):
+		return GapFilling, "it has come to " + c.filling.From.Format(time.RFC3339), nil
 	case r.to <= nanos(c.first):
 		return GapBeforeFirst, "it begins at " + c.first.Format(time.RFC3339), nil
 	}

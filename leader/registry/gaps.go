@@ -18,6 +18,7 @@ const (
 	GapQuarantined  GapCode = "quarantined"
 	GapUnexplained  GapCode = "unexplained-rows"
 	GapBeforeFirst  GapCode = "before-first"
+	GapFilling      GapCode = "filling"
 	GapNotJournaled GapCode = "not-journalled"
 )
 
@@ -38,6 +39,7 @@ var GapCodes = []struct {
 	{GapQuarantined, "the centre's store refused rows; they are kept and can be replayed"},
 	{GapUnexplained, "the centre holds rows that the follower does not, and no change of its store explains them: they may count twice"},
 	{GapBeforeFirst, "before the first window that the follower settled: it was not there yet"},
+	{GapFilling, "the follower is filling its history and has not come so far; it comes by itself"},
 	{GapNotJournaled, "the follower settled later windows and never this one"},
 }
 

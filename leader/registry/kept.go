@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 // ErrNoFilter is a change of quarantined rows that does not say which.
 var ErrNoFilter = errors.New("say which rows: a cluster, a table, a class, ids, or all")
+
+// ErrNoIDs is a change of quarantined rows by a list of ids without an id.
+var ErrNoIDs = errors.New("the list of ids is empty: it would take all rows of the rest of the filter")
 
 // QuarantineFilter selects quarantined rows. Empty parts select every row; All
 // says that this is meant.
@@ -27,12 +31,27 @@ type QuarantineFilter struct {
 	All     bool             `json:"all,omitempty"`
 }
 
-// Validate refuses a filter that selects everything without saying so.
+// Validate refuses a filter that selects more than it says: everything
+// (ErrNoFilter), or more than the ids of an empty list (ErrNoIDs).
 func (f QuarantineFilter) Validate() error {
+	if f.IDs != nil && len(f.IDs) == 0 {
+		return ErrNoIDs
+	}
 	if f.Cluster == "" && f.Table == "" && f.Kind == "" && f.Class == "" && len(f.IDs) == 0 && !f.All {
 		return ErrNoFilter
 	}
 	return nil
+}
+
+// Missing are the ids of the filter that none of the rows has, each once.
+func (f QuarantineFilter) Missing(rows []Quarantined) []int64 {
+	have := make(map[int64]bool)
+	for _, row := range rows {
+		have[row.ID] = true
+	}
+	missing := slices.DeleteFunc(slices.Clone(f.IDs), func(id int64) bool { return have[id] })
+	slices.Sort(missing)
+	return slices.Compact(missing)
 }
 
 // where is the filter as a condition of SQL with its arguments.

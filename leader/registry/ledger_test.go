@@ -73,6 +73,23 @@ func TestReasons(t *testing.T) {
 			state(t, r, StateUnknown, at(21))
 			state(t, r, StateOK, at(26))
 		}, []string{"12:20-12:25 not-journalled"}},
+		"a history that is being filled": {func(r *Registry) {
+			take(t, r, "node", "s", minutesOf("node", 0, 20, "n1"))
+			take(t, r, "node", "s", minutesOf("node", 40, 50, "n1"))
+			r.SetFilling("alpha", schema.Window{From: at(20), To: at(40)})
+			state(t, r, GapLinkDown, at(51)) // the newest lack for another reason
+		}, []string{"12:20-12:30 filling", "12:30-12:40 filling", "12:50-13:00 link-down"}},
+		"a history of which nothing is here yet": {func(r *Registry) {
+			take(t, r, "node", "s", minutesOf("node", 40, 60, "n1"))
+			r.SetFilling("alpha", schema.Window{From: at(10), To: at(40)})
+			r.SetFilling("beta", schema.Window{From: at(40), To: at(60)})
+		}, []string{"12:00-12:15 filling", "12:15-12:30 filling", "12:30-12:40 filling"}},
+		"a history that was filled, but for a hole": {func(r *Registry) {
+			take(t, r, "node", "s", minutesOf("node", 0, 20, "n1"))
+			take(t, r, "node", "s", minutesOf("node", 25, 60, "n1"))
+			r.SetFilling("alpha", schema.Window{From: at(20), To: at(40)})
+			r.SetFilling("alpha", schema.Window{From: at(40), To: at(40)})
+		}, []string{"12:20-12:25 not-journalled"}},
 		"another store": {func(r *Registry) {
 			take(t, r, "node", "s1", minutesOf("node", 0, 20, "n1"))
 			take(t, r, "node", "s2", minutesOf("node", 25, 60, "n1"))

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 )
@@ -53,6 +54,8 @@ type Registry struct {
 	mu         sync.Mutex
 	generation uint64         // of the objects
 	objects    []fleet.Object // of that generation; nil until read
+
+	filling map[string]schema.Window // by cluster; not kept over a restart
 }
 
 // Open opens or makes the file at path and brings its schema up to date.

@@ -97,6 +97,8 @@ const (
 	FollowerUnauthorized Code = "follower-unauthorized"
 	AccessRefused        Code = "access-refused"
 	NotInstalled         Code = "not-installed"
+	LinkFiles            Code = "link-files"
+	SyncLag              Code = "sync-lag"
 	KubeletForbidden     Code = "kubelet-forbidden"
 	KubeletUnreachable   Code = "kubelet-unreachable"
 	SourceFailing        Code = "source-failing"
@@ -128,11 +130,13 @@ type Problem struct {
 }
 
 var hints = map[Code]string{
-	LoopsStopped:         "Start them: POST /accumulus/start, or restart the leader.",
+	LoopsStopped:         "They were stopped through the leader's API: start them there (POST /accumulus/start), or restart the leader.",
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
 	AccessRefused:        "The leader has no valid credentials of the cluster's API server: `accumulus cluster add NAME --context CONTEXT` gives it new ones. Usage is metered meanwhile.",
 	NotInstalled:         "The leader could not install the follower, or what it installed is not ready: `accumulus cluster status NAME` says what to do. It is tried again by itself.",
+	LinkFiles:            "The leader reads this file on its own machine, at each request: put it there, or name another in the Cluster object (`accumulus get cluster NAME -o yaml`, then `accumulus apply`). No restart is needed.",
+	SyncLag:              "A minute settles two minutes after its end at the latest and is here a tick later. If the follower waits, its nodes' kubelets or its clock keep it; if the copy is behind, it catches up by itself after an outage, else the link or the leader's machine is too slow.",
 	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with get on `nodes/metrics`, and never on `nodes/proxy`.",
 	KubeletUnreachable:   "The follower cannot reach a kubelet (port 10250): look at the node, its firewall and its certificate.",
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",

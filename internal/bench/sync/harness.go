@@ -254,9 +254,8 @@ func (h *harness) reset(ctx context.Context, s stage) error {
 		}
 		// As Sync would have left it: otherwise the mark is of a sink that lost its rows.
 		e := s.journals[t.Name][s.from-1]
-		reach := influxsync.NewPoint("reach", map[string]string{schema.Cluster: cluster, "table": t.Name}, map[string]influxsync.Value{
-			"era": influxsync.Int(0), "store": influxsync.Str(h.stores[s.set.name]), "at": influxsync.Int(e.Time.UnixNano()), "hash": influxsync.Str(e.Hash)}, time.Unix(0, 0))
-		if err := h.sink.Database(sinkDB).Write(ctx, []influxsync.Point{reach}); err != nil {
+		mark := influxsync.Mark{Store: h.stores[s.set.name], Time: e.Time, Hash: e.Hash}
+		if err := influxsync.NoteReach(ctx, h.sink.Database(sinkDB), cluster, t.Name, mark); err != nil {
 			return err
 		}
 	}

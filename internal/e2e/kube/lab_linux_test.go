@@ -303,7 +303,7 @@ func settings(t *testing.T) []string {
 }
 
 // A test that starts a cluster of its own in the lab has it beside the standing
-// ones, and can take a node's power away.
+// ones, and can take a node's power away, or its kubelet, which comes back.
 func TestOwnCluster(t *testing.T) {
 	lab := kubetest.Inside(t)
 	c := lab.NewCluster(t, "own", 2)
@@ -313,12 +313,22 @@ func TestOwnCluster(t *testing.T) {
 	}
 	s := space{client, "default"}
 	s.deploy(t, "spread", 2)
+	healthy := func(ctx context.Context, node int) error {
+		answer, err := s.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", c.Nodes[node].Name, "proxy/healthz").DoRaw(ctx)
+		if err == nil && string(answer) != "ok" {
+			err = fmt.Errorf("it answers %q", answer)
+		}
+		return err
+	}
 	c.KillNode(1)
-	if answer, err := s.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", c.Nodes[1].Name, "proxy/healthz").DoRaw(t.Context()); err == nil {
-		t.Errorf("a node without power answers %q", answer)
+	if healthy(t.Context(), 1) == nil {
+		t.Error("a node without power is healthy")
 	}
-	answer, err := s.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", c.Nodes[0].Name, "proxy/healthz").DoRaw(t.Context())
-	if err != nil || string(answer) != "ok" {
-		t.Errorf("the other node answers %q, %v", answer, err)
+	if err := healthy(t.Context(), 0); err != nil {
+		t.Errorf("the other node: %v", err)
 	}
+	if err := c.KillService(0, kubetest.Kubelet); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the kubelet again", func(ctx context.Context) error { return healthy(ctx, 0) })
 }

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -114,7 +115,7 @@ func parse(args []string) (settings, error) {
 }
 
 // references of the images, by the name of the program that each holds.
-var references = map[string]string{"pause": kubetest.PauseImage, "workload": kubetest.WorkloadImage}
+var references = map[string]string{"pause": kubetest.PauseImage, "workload": kubetest.WorkloadImage, "accumulus-stress": kubetest.StressImage}
 
 // makeImages makes an archive of each program that is newer than its archive.
 func makeImages(args []string) error {
@@ -127,6 +128,9 @@ func makeImages(args []string) error {
 	for program, reference := range references {
 		binary, archive := filepath.Join(args[0], program), filepath.Join(args[1], program+".tar")
 		built, err := os.Stat(binary)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not every lab runs each of them
+		}
 		if err != nil {
 			return err
 		}
