@@ -19,6 +19,7 @@ import (
 // resize by its time, a claim by its size and use; a pod whose image never comes
 // asks for nothing.
 func TestLivesOnRealNode(t *testing.T) {
+	t.Parallel() // a minute of a claim settles three minutes after its end
 	cluster := kubetest.Inside(t).Cluster(t, "alpha")
 	s := newSpace(t, cluster)
 	uid := s.mounts(t, cluster.Nodes[0].Name)
