@@ -6,7 +6,9 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ifndef VERSION
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+endif
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := ./...
 FUZZTIME ?= 10s
@@ -44,6 +46,38 @@ build: toolchain ## Build bin/accumulus and bin/accumulus-follower
 demo: build ## Run a leader and three followers on this machine
 	$(BIN)/accumulus demo $(DEMOFLAGS)
 
+# Images without Docker: static programs, and a command that lays them into OCI
+# archives. The same commit gives the same bytes.
+IMAGE_REPOSITORY ?= ghcr.io/accumulus-metering
+IMAGE_ARCHS ?= amd64 arm64
+IMAGE_TAG ?= $(patsubst v%,%,$(subst +,-,$(VERSION)))
+IMAGES := build/images
+STATIC := -tags 'sqlite_omit_load_extension netgo osusergo timetzdata' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--build-id=none"'
+CROSS_amd64 := x86_64-linux-gnu-gcc
+CROSS_arm64 := aarch64-linux-gnu-gcc
+compiler-of = $(if $(filter $1,$(shell $(GO) env GOHOSTARCH)),cc,$(CROSS_$1))
+
+.PHONY: images
+images: $(IMAGE_ARCHS:%=image-programs-%) ## OCI archives of leader, follower and stress program for amd64 and arm64, in build/images
+	@CGO_ENABLED=1 $(GO) run ./internal/images -repository '$(IMAGE_REPOSITORY)' -version '$(IMAGE_TAG)' \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -epoch "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		-arch "$$(echo $(IMAGE_ARCHS) | tr ' ' ,)" -bin $(IMAGES)/bin -out $(IMAGES) accumulus accumulus-follower accumulus-stress
+
+.PHONY: $(IMAGE_ARCHS:%=image-programs-%)
+$(IMAGE_ARCHS:%=image-programs-%): image-programs-%: toolchain
+	@command -v $(call compiler-of,$*) >/dev/null || $(MAKE) --no-print-directory cross-$*
+	@mkdir -p $(IMAGES)/bin/$*
+	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower ./cmd/accumulus-stress
+
+# A compiler for the other architecture, from the distribution.
+.PHONY: cross-amd64 cross-arm64
+cross-amd64 cross-arm64: cross-%:
+	@package=gcc-aarch64-linux-gnu libc=libc6-dev-arm64-cross; \
+	[ $* = arm64 ] || { package=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross; }; \
+	command -v apt-get >/dev/null || { echo "$(call compiler-of,$*) is missing: install it, or run make images IMAGE_ARCHS=$$($(GO) env GOARCH)"; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package $$libc
+
 # The servers of influxsync's tests, made only where one is missing. Nothing of
 # them is installed or started on this machine.
 INFLUXD_MODULE := influxsync/influxtest/influxd
@@ -80,9 +114,71 @@ influxd-package:
 	fi; \
 	cd .. && rm -rf influxd-package && echo "build/influxd-1.6 is InfluxDB $$version of this distribution"
 
+# etcd and Kubernetes for the tests, as one binary from a nested module.
+KUBE_VERSION := 1.37.2
+
+.PHONY: kube-binaries
+kube-binaries: toolchain ## Build etcd and Kubernetes of the tests into build/ (once)
+	@GO='$(GO)' internal/kubetest/hyper/build.sh $(KUBE_VERSION) build/kube-$(KUBE_VERSION)
+
+# What real nodes run of the distribution. Nothing is started by installing it.
+KUBE_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 util-linux
+
+.PHONY: kube-packages
+kube-packages:
+	@missing() { \
+		for program in containerd ctr runc nft ip nsenter; do command -v $$program || [ -x /usr/sbin/$$program ] || echo "no $$program" >&2; done >/dev/null; \
+		for dir in /usr/lib/cni /opt/cni/bin /usr/libexec/cni; do [ ! -x $$dir/bridge ] || return 0; done; echo "no CNI plugins" >&2; \
+	}; \
+	[ "$$(uname)" = Linux ] || exit 0; \
+	[ -n "$$(missing 2>&1)" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Nodes of test clusters lack:"; missing 2>&1; echo "Install $(KUBE_PACKAGES) (or what your distribution calls them): this machine has no apt"; exit 0; \
+	fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+		echo "Nodes of test clusters need root, and lack:"; missing 2>&1; echo "As root, make kube-packages installs $(KUBE_PACKAGES)"; exit 0; \
+	fi; \
+	echo "Installing $(KUBE_PACKAGES) for the nodes of test clusters"; \
+	$(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install -y --no-install-recommends $(KUBE_PACKAGES) >/dev/null || \
+		echo "Not all of it could be installed: make e2e says what is missing"
+
+E2E := build/e2e
+E2EFLAGS ?=
+E2E_ARCH = $(shell $(GO) env GOARCH)
+
+# All that the lab and its tests run, since nothing is built inside it: the
+# product's images, and those of the tests' own programs.
+.PHONY: e2e-programs
+e2e-programs: toolchain kube-binaries kube-packages
+	@mkdir -p $(E2E)/bin
+	@CGO_ENABLED=1 $(GO) build -o $(E2E)/bin/ ./internal/kubetest/cluster
+	@CGO_ENABLED=1 $(GO) test -c -o $(E2E)/bin/kube.test ./internal/e2e/kube
+	@if [ "$$(uname)" = Linux ]; then \
+		set -e; \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(E2E)/bin/ ./internal/kubetest/pause ./internal/kubetest/workload ./cmd/accumulus-stress; \
+		$(MAKE) --no-print-directory image-programs-$(E2E_ARCH); \
+		$(E2E)/bin/cluster images $(E2E)/bin $(E2E)/images; \
+		CGO_ENABLED=1 $(GO) run ./internal/images -repository kubetest.local -version e2e -arch $(E2E_ARCH) -bin $(IMAGES)/bin -out $(E2E)/images accumulus accumulus-follower >/dev/null; \
+		rm -f $(E2E)/images/*-e2e-$(E2E_ARCH).tar; \
+	fi
+
+.PHONY: e2e-up
+e2e-up: e2e-programs ## Leave two Kubernetes clusters running, each with a real node (root)
+	@$(E2E)/bin/cluster up -images $(E2E)/images
+
+.PHONY: e2e
+e2e: e2e-programs ## Run the tests on real nodes, in the lab that is up or in one of its own (root)
+	@cd internal/e2e/kube && $(CURDIR)/$(E2E)/bin/cluster run -images $(CURDIR)/$(E2E)/images -- \
+		$(CURDIR)/$(E2E)/bin/kube.test -test.timeout 30m $(E2EFLAGS)
+
+.PHONY: e2e-down
+e2e-down: ## End the clusters of e2e-up
+	@[ ! -x $(E2E)/bin/cluster ] || $(E2E)/bin/cluster down
+
 .PHONY: test
-test: toolchain servers ## Run all tests
+test: toolchain servers kube-binaries kube-packages ## Run all tests, those on real nodes last
 	CGO_ENABLED=1 $(GO) test -timeout 60m $(PACKAGES)
+	@$(MAKE) --no-print-directory e2e
 
 .PHONY: chaos
 chaos: toolchain ## Run N random schedules of the sync from SEED on; TELL=1 tells all of each

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/tagger"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -28,7 +29,14 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
-	SeedDir string // directory of the seed's *.sql files; "" = none
+	JobGroups    []string // labels whose value groups Jobs into a workload; nil = watch.DefaultJobGroups
+	Namespace    string   // of the metering itself: its objects are marked; "" = unknown
+	PseudonymKey string   // file of the key by which names are replaced; "" = they are not
+
+	SeedDir string // directory of the seed; "" = none
+	// SeedPublicKey is the leader's, base64: only what it signed is taken. "" takes
+	// seeds that nobody signed.
+	SeedPublicKey string
 
 	Interval       time.Duration // between two reads of the source; a slot of wall-clock time
 	SettleDeadline time.Duration // after its end a window settles with what is there
@@ -40,12 +48,21 @@ type Config struct {
 	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
 	InfluxToken influxsync.Secret
 
-	Listen      string // host:port that Run serves; "" = nothing, the owner serves Handler
-	TLSCert     string // PEM files; both or none
-	TLSKey      string
+	Listen  string // host:port that Run serves; "" = nothing, the owner serves Handler
+	TLSCert string // PEM files; both or none
+	TLSKey  string
+	// TLSSelfSigned makes a certificate in memory, for TLSNames and loopback.
+	TLSSelfSigned bool
+	TLSNames      []string // DNS names and IP addresses
+
 	Insecure    bool   // serve an address beyond loopback without TLS
 	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
 	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent
+
+	// Reviews lets in who the cluster knows, with what he may see in it: the
+	// follower asks the API server for TokenReviews and SubjectAccessReviews.
+	Reviews         bool
+	ReviewAudiences []string // of the tokens; nil = the API server's own
 }
 
 // Defaults of the settings.
@@ -78,6 +95,9 @@ func (c Config) Validate() error {
 		if c.Node == "" {
 			wrong("node: the host source needs a name for the machine")
 		}
+		if c.PseudonymKey != "" {
+			wrong("pseudonym-key-file: only the kubelet source can replace names")
+		}
 	case SourceKubelet:
 		if c.API.URL != "" && c.API.Kubeconfig != "" {
 			wrong("api-server and kubeconfig: give one of them")
@@ -95,6 +115,20 @@ func (c Config) Validate() error {
 	}
 	if c.Interval > 0 && (c.Interval < time.Second || c.Interval > schema.Minute) {
 		wrong("scrape-interval: %s is not between 1s and 1m", c.Interval)
+	}
+	if c.SeedPublicKey != "" {
+		if _, err := tagger.ParsePublicKey(c.SeedPublicKey); err != nil {
+			wrong("seed-public-key: %w", err)
+		}
+		if c.SeedDir == "" {
+			wrong("seed-public-key: without seed there is nothing to verify")
+		}
+	}
+	if c.Reviews && c.Source == SourceHost {
+		wrong("reviews: the host source has no cluster that could review callers")
+	}
+	if len(c.ReviewAudiences) > 0 && !c.Reviews {
+		wrong("review-audience: it is of reviews, which are off")
 	}
 	if !c.From.Equal(c.From.Truncate(schema.Minute)) {
 		wrong("from: %s is no whole minute", c.From.Format(time.RFC3339Nano))

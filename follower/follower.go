@@ -2,15 +2,19 @@ package follower
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
+	"github.com/accumulus-metering/accumulus/follower/volumes"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -38,6 +42,9 @@ type Follower struct {
 	trust  trust
 	met    *metrics
 
+	customer *customer.Customer
+	pushed   pushed
+
 	viewers *semaphore.Weighted
 	packers *packers
 
@@ -54,10 +61,11 @@ type Follower struct {
 	factsRestored bool
 	journals      map[string]meter.Journal
 	meter         *meter.Meter
+	volumes       *volumes.Writer
 	fence         *fence
 
 	mu     sync.Mutex
-	tokens tokens
+	tokens *tokens // nil before Run
 	state  state
 }
 
@@ -99,10 +107,20 @@ func New(config Config, deps Deps) (*Follower, error) {
 		}
 	}
 	f.trust.local = f.input.Offset == nil
-	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
+	var key ed25519.PublicKey
+	if config.SeedPublicKey != "" {
+		var err error
+		if key, err = tagger.ParsePublicKey(config.SeedPublicKey); err != nil {
+			return nil, err
+		}
+	}
+	f.tagger = tagger.New(tagger.Config{Dir: config.SeedDir, PublicKey: key, Path: filepath.Join(config.Dir, "facts.db"), Cluster: config.Cluster,
 		Interval: config.Interval}, deps.Clock, deps.Log, deps.Registry)
 	var err error
 	if f.met, err = newMetrics(deps.Registry); err != nil {
+		return nil, err
+	}
+	if f.customer, err = f.newCustomer(deps.Registry); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -112,6 +130,10 @@ func New(config Config, deps Deps) (*Follower, error) {
 // before the follower ran.
 func (f *Follower) Log() *watch.Log { return f.input.Log }
 
+// Names are the pseudonyms that stand in all that the follower stores, and what
+// they stand for: for the cluster's own eyes. It is nil where names are stored.
+func (f *Follower) Names() *pseudonym.Table { return f.input.Names }
+
 // Run opens the stores, serves the port, and meters until ctx ends, which is
 // no error. A store in this process that cannot be opened, a port in use, and a
 // directory in use are errors; an external store that does not answer is waited
@@ -119,6 +141,12 @@ func (f *Follower) Log() *watch.Log { return f.input.Log }
 func (f *Follower) Run(ctx context.Context) (err error) {
 	if err := f.openTokens(); err != nil {
 		return err
+	}
+	if f.input.Names != nil {
+		if err := f.input.Names.Open(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.input.Names.Close()) }()
 	}
 	listener, err := f.listen()
 	if err != nil {
@@ -138,7 +166,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.shut()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	if listener != nil {
-		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.TLSCert != "")
+		f.log.Info("serving", "address", listener.Addr().String(), "tls", f.config.encrypted())
 		group.Go(func() error { return f.serve(ctx, listener) })
 	}
 	group.Go(func() error { return f.loop(ctx) })
@@ -152,7 +180,7 @@ func (f *Follower) shut() error {
 	f.mu.Unlock()
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	return errors.Join(f.tagger.Close(), f.store.close())
+	return f.store.close()
 }
 
 // loop restores, then ticks in slots of wall-clock time.
@@ -235,6 +263,15 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 		}
 	}
 	if err := f.meter.Restore(ctx); err != nil {
+		return err
+	}
+	if f.volumes == nil {
+		stores := volumes.Stores{Raw: f.store.Database(schema.RawDB), Minute: minute}
+		if f.volumes, err = volumes.New(f.config.Cluster, stores, f.input.Log, f.clock, f.log, f.reg); err != nil {
+			return err
+		}
+	}
+	if err := f.volumes.Restore(ctx); err != nil {
 		return err
 	}
 	if f.input.Resume != nil {

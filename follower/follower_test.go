@@ -269,7 +269,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("readyz before the first slot: %d", got)
 	}
 	r.tickTo(clk.Now().Add(DefaultInterval))
-	for path, want := range map[string]int{"/healthz": 200, "/livez": 200, "/readyz": 200, "/metrics": 200, "/api/v1/status": 401, "/query": 401, "/ping": 401, "/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/livez": 200, "/readyz": 200, "/metrics": 200, "/api/v1/status": 401, "/query": 401, "/ping": 401, "/": 401, "/api/v1/usage": 401, "/other": 404} {
 		if got := get(path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"time"
 )
 
@@ -16,6 +17,17 @@ func (c Config) validateListen() []error {
 	var errs []error
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls-cert and tls-key: give both or none"))
+	}
+	if c.TLSSelfSigned && (c.TLSCert != "" || c.TLSKey != "") {
+		errs = append(errs, errors.New("tls-self-signed: not with tls-cert and tls-key; give one of them"))
+	}
+	if len(c.TLSNames) > 0 && !c.TLSSelfSigned {
+		errs = append(errs, errors.New("tls-names: these are of the certificate that tls-self-signed makes"))
+	}
+	for _, name := range c.TLSNames {
+		if net.ParseIP(name) == nil && !dnsName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("tls-names: %q is neither a DNS name nor an IP address", name))
+		}
 	}
 	if c.Listen == "" {
 		return errs
@@ -27,11 +39,17 @@ func (c Config) validateListen() []error {
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
 		return errs
 	}
-	if c.TLSCert == "" && !c.Insecure {
-		errs = append(errs, fmt.Errorf("listen: %s is not a loopback address: give tls-cert and tls-key, or insecure-listen to send tokens and data in the clear", c.Listen))
+	if !c.encrypted() && !c.Insecure {
+		errs = append(errs, fmt.Errorf("listen: %s is not a loopback address: give tls-cert and tls-key, or tls-self-signed, or insecure-listen to send tokens and data in the clear", c.Listen))
 	}
 	return errs
 }
+
+// dnsName is a host's name, or one with a wildcard in front.
+var dnsName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+
+// encrypted is a port that speaks TLS.
+func (c Config) encrypted() bool { return c.TLSCert != "" || c.TLSSelfSigned }
 
 // How long a client may take.
 const (
@@ -50,14 +68,33 @@ func (f *Follower) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if f.config.TLSCert == "" {
+	if !f.config.encrypted() {
 		return listener, nil
 	}
-	certificate, err := tls.LoadX509KeyPair(f.config.TLSCert, f.config.TLSKey)
+	config, err := f.tlsConfig()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen: %w", err), listener.Close())
 	}
-	return tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}), nil
+	return tls.NewListener(listener, config), nil
+}
+
+// tlsConfig has the certificate of the files, or one that is made here.
+func (f *Follower) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.config.TLSSelfSigned {
+		made, err := newSelfSigned(f.config.TLSNames, f.clock, f.log)
+		if err != nil {
+			return nil, err
+		}
+		config.GetCertificate = made.certificate
+		return config, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(f.config.TLSCert, f.config.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	config.Certificates = []tls.Certificate{certificate}
+	return config, nil
 }
 
 // serve answers on the listener until ctx ends.

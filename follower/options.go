@@ -24,17 +24,23 @@ type Options struct {
 	Kubeconfig, APIServer, CAFile, TokenFile string
 	KubeletCAFile, KubeletTokenFile          string
 	KubeletInsecure                          bool
-	Labels                                   []string
+	Labels, JobGroups                        []string
+	Namespace, PseudonymKeyFile              string
 
-	Seed string
+	Seed, SeedPublicKey string
 
 	ScrapeInterval, SettleDeadline, FactsDeadline time.Duration
 
 	InfluxURL, InfluxTokenFile string
 
 	Listen, TLSCert, TLSKey          string
+	TLSSelfSigned                    bool
+	TLSNames                         []string
 	Insecure                         bool
 	LeaderTokenFile, ViewerTokenFile string
+
+	Reviews         bool
+	ReviewAudiences []string
 }
 
 // serviceAccount is where a pod finds its credentials.
@@ -42,7 +48,7 @@ const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 // NewOptions are the defaults. Node is this machine's name in the host source.
 func NewOptions(node string) *Options {
-	return &Options{Data: "./accumulus-data", Source: SourceHost, Node: node, Labels: watch.DefaultLabels,
+	return &Options{Data: "./accumulus-data", Source: SourceHost, Node: node, Labels: watch.DefaultLabels, JobGroups: watch.DefaultJobGroups,
 		ScrapeInterval: DefaultInterval, SettleDeadline: DefaultSettleDeadline, FactsDeadline: DefaultFactsDeadline,
 		Listen: DefaultListen}
 }
@@ -61,7 +67,11 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KubeletTokenFile, "kubelet-token-file", o.KubeletTokenFile, "file of the bearer token for kubelets (default --token-file)")
 	flags.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure, "do not verify the kubelets' certificates")
 	flags.StringSliceVar(&o.Labels, "labels", o.Labels, "globs of the pods' labels that are kept")
-	flags.StringVar(&o.Seed, "seed", o.Seed, "directory of *.sql files with the facts of the nodes")
+	flags.StringSliceVar(&o.JobGroups, "job-group-labels", o.JobGroups, "labels of Jobs and their pods whose value stands for the workload; the first that is there counts")
+	flags.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the metering itself: it is marked, so that a bill can leave it out")
+	flags.StringVar(&o.PseudonymKeyFile, "pseudonym-key-file", o.PseudonymKeyFile, "file of a secret key: names of namespaces, pods, workloads, containers, claims and values of labels are replaced by pseudonyms, which this cluster alone can resolve")
+	flags.StringVar(&o.Seed, "seed", o.Seed, "directory of the facts of the nodes: seed.sql.gz with its signature, or *.sql files")
+	flags.StringVar(&o.SeedPublicKey, "seed-public-key", o.SeedPublicKey, "the leader's key, base64, as \"accumulus seed key\" prints it: only what it signed is taken (default: anything)")
 	flags.DurationVar(&o.ScrapeInterval, "scrape-interval", o.ScrapeInterval, "time between two reads of the source")
 	flags.DurationVar(&o.SettleDeadline, "settle-deadline", o.SettleDeadline, "after its end, a minute settles with what is there")
 	flags.DurationVar(&o.FactsDeadline, "facts-deadline", o.FactsDeadline, "after its end, missing facts of a row settle as unknown")
@@ -70,20 +80,26 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Listen, "listen", o.Listen, "host:port of health, status and the leader's queries")
 	flags.StringVar(&o.TLSCert, "tls-cert", o.TLSCert, "PEM file of the port's certificate; needed beyond loopback")
 	flags.StringVar(&o.TLSKey, "tls-key", o.TLSKey, "PEM file of its key")
+	flags.BoolVar(&o.TLSSelfSigned, "tls-self-signed", o.TLSSelfSigned, "make the port's certificate in memory at each start: for the proxy of an API server, which verifies none")
+	flags.StringSliceVar(&o.TLSNames, "tls-names", o.TLSNames, "DNS names and IP addresses of the certificate of --tls-self-signed, besides loopback")
 	flags.BoolVar(&o.Insecure, "insecure-listen", o.Insecure, "serve an address beyond loopback without TLS")
 	flags.StringVar(&o.LeaderTokenFile, "leader-token-file", o.LeaderTokenFile, "file of the leader's token (default leader.token in the follower's directory, made at the first start)")
 	flags.StringVar(&o.ViewerTokenFile, "viewer-token-file", o.ViewerTokenFile, "file of the viewer's token (default viewer.token, likewise)")
+	flags.BoolVar(&o.Reviews, "reviews", o.Reviews, "kubelet source: let in who the cluster knows, with what he may see in it (needs create on tokenreviews and subjectaccessreviews)")
+	flags.StringSliceVar(&o.ReviewAudiences, "review-audience", o.ReviewAudiences, "audiences that a caller's token must be for, one of them (default the API server's own)")
 }
 
 var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // Complete derives what was not given and lists all that is wrong.
 func (o *Options) Complete() (Config, error) {
-	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed,
+	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
+		JobGroups: o.JobGroups, Namespace: o.Namespace, PseudonymKey: o.PseudonymKeyFile,
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,
-		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, Insecure: o.Insecure,
-		LeaderToken: o.LeaderTokenFile, ViewerToken: o.ViewerTokenFile}
+		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, TLSSelfSigned: o.TLSSelfSigned, TLSNames: o.TLSNames, Insecure: o.Insecure,
+		LeaderToken: o.LeaderTokenFile, ViewerToken: o.ViewerTokenFile,
+		Reviews: o.Reviews, ReviewAudiences: o.ReviewAudiences}
 	if c.Cluster == "" && c.Source == SourceHost {
 		c.Cluster = HostCluster
 	}

@@ -35,10 +35,12 @@ const (
 //	GET  /healthz /livez /readyz    no token
 //	GET  /metrics                   no token: counts without names of pods
 //	GET  /api/v1/status             viewer or leader
+//	GET  /, /api/v1/usage …         the cluster's own people: package customer
 //	GET, POST /query                viewer or leader; see readOnly
 //	POST /write?db=results          leader, with its fence number; see fence
 //	GET, HEAD /ping                 viewer or leader
 //
+// The user "viewer" of InfluxDB's clients is a viewer too; see credentialOf.
 // Where something on the way keeps the header Authorization for itself, as the
 // proxy of an API server does, Accumulus-Authorization stands for it. Bodies of
 // writes may be packed with gzip, and answers of queries are for who accepts it.
@@ -52,11 +54,19 @@ func (f *Follower) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", f.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(f.reg, promhttp.HandlerOpts{}))
 	mux.Handle("GET /api/v1/status", f.need(viewer, f.serveStatus))
-	mux.Handle("GET /ping", f.need(viewer, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	mux.Handle("GET /ping", f.need(viewer, ping))
 	mux.Handle("GET /query", f.need(viewer, f.query))
 	mux.Handle("POST /query", f.need(viewer, f.query))
 	mux.Handle("POST /write", f.need(leader, f.write))
+	f.customer.Mount(mux)
 	return mux
+}
+
+// ping answers as the InfluxDB does whose language the port speaks: clients
+// look at the version.
+func ping(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Influxdb-Version", "1.8.10")
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
@@ -247,6 +257,7 @@ func (f *Follower) writeResults(w http.ResponseWriter, r *http.Request, number i
 		// with its lines.
 		timed, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTime)
 		defer cancel()
+		defer f.pushed.wrote(body) // also where it fails: some of it may be there
 		if response, err = f.store.upstream.send(timed, "write", parameters, bytes.NewReader(body), ""); err != nil {
 			return err
 		}

@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +77,9 @@ func TestReadOnly(t *testing.T) {
 		{"minute", "SHOW FIELD KEYS FROM raw..raw", false},
 		{"minute", "SHOW SERIES CARDINALITY", false},
 		{"minute", "SHOW TAG VALUES EXACT CARDINALITY WITH KEY = node", false},
-		{"minute", "SHOW RETENTION POLICIES", false},
+		{"minute", "SHOW RETENTION POLICIES", true},
+		{"minute", "SHOW RETENTION POLICIES ON minute", true},
+		{"minute", "SHOW RETENTION POLICIES ON raw", false},
 		{"minute", "SHOW CONTINUOUS QUERIES", false},
 		{"minute", "SHOW SHARDS", false},
 		{"minute", "SHOW DIAGNOSTICS", false},
@@ -245,31 +245,6 @@ func TestLeaderOverThePort(t *testing.T) {
 	r.stop()
 	if r.Handler() == nil || r.Status().Open {
 		t.Error("open after it stopped")
-	}
-}
-
-func TestTokens(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "deep", "x.token")
-	made, err := openToken("", path)
-	if err != nil || len(made) < 40 {
-		t.Fatalf("token %q, %v", made, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if again, err := openToken("", path); err != nil || again != made {
-		t.Errorf("read again: %q, %v", again, err)
-	}
-	if _, err := openToken(filepath.Join(dir, "absent"), path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a configured file that is absent: %v", err)
-	}
-	short := filepath.Join(dir, "short")
-	if err := os.WriteFile(short, []byte("\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openToken(short, path); err == nil {
-		t.Error("an empty token was taken")
 	}
 }
 

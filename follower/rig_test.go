@@ -122,7 +122,7 @@ func writeSeed(t *testing.T, dir string) {
 // start runs a follower on the directory, until stop.
 func start(t *testing.T, dir string, clk *clock.Manual, change func(*Config, *Input)) *rig {
 	t.Helper()
-	log, err := watch.NewLog(nil, clk, discard())
+	log, err := watch.NewLog(watch.Config{}, clk, discard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/host"
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
+	"github.com/accumulus-metering/accumulus/follower/pseudonym"
 	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -39,6 +42,12 @@ type Input struct {
 	Status func() []kubelet.NodeStatus
 	// Watch is how the watch goes.
 	Watch func() watch.Status
+	// Reviewer tells the cluster's own people apart; nil: only the follower's
+	// own tokens are known.
+	Reviewer customer.Reviewer
+	// Names are the pseudonyms that source and log give in place of names; nil:
+	// they give names.
+	Names *pseudonym.Table
 }
 
 // newInput makes the source that the configuration names.
@@ -54,7 +63,13 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	w, err := watch.New(watch.Config{Labels: c.Labels}, client, clk, log, registry)
+	options := watch.Config{Labels: c.Labels, JobGroups: c.JobGroups, Namespace: c.Namespace}
+	var names *pseudonym.Table
+	if c.PseudonymKey != "" {
+		names = pseudonym.New(pseudonym.Config{KeyFile: c.PseudonymKey, Path: filepath.Join(c.Dir, "names.db"), Own: c.Namespace})
+		options.Alias, c.Kubelet.Alias = names, names
+	}
+	w, err := watch.New(options, client, clk, log, registry)
 	if err != nil {
 		return Input{}, err
 	}
@@ -62,8 +77,14 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	return Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
-		Status: source.Status, Watch: w.Status}, nil
+	input := Input{Source: source, Log: w.Log, Run: w.Run, Resume: source.RestoreReadings, Offset: client.Offset,
+		Status: source.Status, Watch: w.Status, Names: names}
+	if c.Reviews {
+		if input.Reviewer, err = newReviewer(c, clk, registry); err != nil {
+			return Input{}, err
+		}
+	}
+	return input, nil
 }
 
 // lastReadings are the newest readings of the series that were read not long
@@ -75,7 +96,7 @@ func lastReadings(ctx context.Context, db *influxsync.Database, settled time.Tim
 	}
 	quantities := map[string]reading.Quantity{schema.CPU: reading.CPU, schema.NetworkReceive: reading.NetworkReceive,
 		schema.NetworkTransmit: reading.NetworkTransmit, schema.DiskRead: reading.DiskRead, schema.DiskWrite: reading.DiskWrite,
-		schema.MemoryWorkingSet: reading.Memory, schema.FilesystemUsed: reading.Filesystem}
+		schema.MemoryWorkingSet: reading.Memory, schema.FilesystemUsed: reading.Filesystem, schema.EphemeralUsed: reading.Ephemeral}
 	var last []reading.Reading
 	err := db.Query(ctx, newest, func(p influxsync.Point) error {
 		r := reading.Reading{Time: p.Time.Add(-time.Duration(p.Int(schema.ReadingShift))), Series: reading.Series{

@@ -101,8 +101,10 @@ func allowed(db string, statement influxql.Statement, depth int) error {
 		on, sources = s.Database, s.Sources
 	case *influxql.ShowSeriesStatement:
 		on, sources = s.Database, s.Sources
+	case *influxql.ShowRetentionPoliciesStatement: // which Grafana's editor asks for
+		on = s.Database
 	default:
-		return fmt.Errorf("only SELECT and SHOW of databases, measurements, tag keys, tag values, field keys and series are allowed")
+		return fmt.Errorf("only SELECT and SHOW of databases, retention policies, measurements, tag keys, tag values, field keys and series are allowed")
 	}
 	if db == "" || on != "" && on != db {
 		return fmt.Errorf("a statement stays in the database of its request (db=), one of %q", readable)

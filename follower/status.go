@@ -38,6 +38,14 @@ type Status struct {
 	History *HistoryStatus `json:"history,omitempty"`
 	Nodes   []NodeStatus   `json:"nodes"`
 
+	// Namespace is the metering's own; "" if it was not told.
+	Namespace string `json:"namespace,omitempty"`
+	// Pseudonyms says that names are replaced in all that is stored here.
+	Pseudonyms bool `json:"pseudonyms,omitempty"`
+	// SharedHosts are nodes that are containers on one host: its capacity is
+	// counted once, in equal parts.
+	SharedHosts [][]string `json:"sharedHosts,omitempty"`
+
 	// Fence is the highest number that a leader has written with; 0 before the
 	// first. It is text: it has more digits than some readers of JSON keep.
 	Fence int64 `json:"fence,string"`
@@ -53,6 +61,8 @@ type SourceStatus struct {
 	LastAttempt *time.Time `json:"lastAttempt,omitempty"`
 	Error       string     `json:"error,omitempty"`
 	ErrorSince  *time.Time `json:"errorSince,omitempty"`
+	// Problems are what of the node is not metered although it was read.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // ClockStatus says whether windows may settle by the follower's clock.
@@ -66,6 +76,7 @@ type ClockStatus struct {
 // WatchStatus is how the watch of the API server goes.
 type WatchStatus struct {
 	Synced      bool       `json:"synced"`
+	Unlisted    []string   `json:"unlisted,omitempty"` // kinds of objects that could not be listed yet
 	LastError   string     `json:"lastError,omitempty"`
 	LastErrorAt *time.Time `json:"lastErrorAt,omitempty"`
 }
@@ -95,7 +106,7 @@ func (f *Follower) Status() Status {
 	now := f.clock.Now()
 	s := Status{Cluster: f.config.Cluster, Now: now, Started: state.started, Open: state.open,
 		NextWindow: schema.WindowAt(now, schema.Minute).To, UnknownNodes: []string{}, Nodes: []NodeStatus{},
-		Seed: f.tagger.Status(), History: state.history,
+		Seed: f.tagger.Status(), History: state.history, Namespace: f.config.Namespace, Pseudonyms: f.input.Names != nil,
 		Clock:      ClockStatus{Trusted: state.distrust == "", Reason: state.distrust},
 		StoreError: state.storeErr.text, StoreErrorAt: moment(state.storeErr.since)}
 	if offset, by, known := f.trust.state(); known {
@@ -104,7 +115,7 @@ func (f *Follower) Status() Status {
 	}
 	if f.input.Watch != nil {
 		w := f.input.Watch()
-		s.Watch = &WatchStatus{Synced: w.Synced, LastError: w.LastError, LastErrorAt: moment(w.LastErrorAt)}
+		s.Watch = &WatchStatus{Synced: w.Synced, Unlisted: w.Unlisted, LastError: w.LastError, LastErrorAt: moment(w.LastErrorAt)}
 	}
 	s.Sources = f.sources(state)
 	if state.open {
@@ -124,6 +135,7 @@ func (s *Status) meter(m meter.Status) {
 	if !m.Next.IsZero() {
 		s.NextWindow = m.Next.Add(schema.Minute)
 	}
+	s.SharedHosts = m.SharedHosts
 	for _, n := range m.Nodes {
 		s.Nodes = append(s.Nodes, NodeStatus{Name: n.Name, LastReading: moment(n.LastReading), BalanceCoreMicroseconds: n.Balance,
 			ClockShiftSeconds: n.Shift.Seconds(), KnownFacts: n.KnownFacts})
@@ -138,6 +150,12 @@ func (f *Follower) sources(state state) []SourceStatus {
 			s := SourceStatus{Name: n.Node, LastSuccess: moment(n.LastSuccess), LastAttempt: moment(n.LastAttempt)}
 			if n.Err != nil {
 				s.Error = n.Err.Error()
+			}
+			if n.MemoryOff {
+				s.Problems = append(s.Problems, "the node counts no memory of its pods, they are billed what they request: boot it with its memory control group on (no cgroup_disable=memory)")
+			}
+			if n.SummaryErr != nil {
+				s.Problems = append(s.Problems, "volumes and ephemeral storage: "+n.SummaryErr.Error())
 			}
 			list = append(list, s)
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/facts"
 	"github.com/accumulus-metering/accumulus/follower/meter"
+	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -119,9 +121,12 @@ func (f *Follower) read(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, f.config.Interval)
 	defer cancel()
 	bodies, err := f.input.Source.Read(limited)
+	if saved := f.saveNames(ctx); saved != nil {
+		bodies, err = nil, errors.Join(err, saved) // a counter's next sample holds it all
+	}
 	if len(bodies) > 0 {
 		f.turn.Lock()
-		err = errors.Join(err, f.meter.Add(ctx, bodies))
+		err = errors.Join(err, f.meter.Add(ctx, bodies), f.volumes.Add(ctx, bodies))
 		f.turn.Unlock()
 	}
 	if ctx.Err() != nil {
@@ -150,6 +155,9 @@ func (f *Follower) settle(ctx context.Context) error {
 		return nil
 	}
 	changes := f.input.Log.Pending()
+	if err := f.saveNames(ctx); err != nil {
+		return err
+	}
 	if err := f.facts.Observe(ctx, changes); err != nil {
 		return err
 	}
@@ -158,11 +166,35 @@ func (f *Follower) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n > 0 {
+	volumes, err := f.settleVolumes(ctx)
+	if err != nil {
+		return err
+	}
+	if n += volumes; n > 0 {
 		f.log.Debug("windows settled", "windows", n)
 	}
 	f.input.Log.Forget(now.Add(-rawKept))
 	return nil
+}
+
+// settleVolumes settles the minutes of claims, once these were listed: a minute
+// is written once, so until then it waits.
+func (f *Follower) settleVolumes(ctx context.Context) (int, error) {
+	if f.input.Watch != nil {
+		if watched := f.input.Watch(); !watched.Synced || slices.Contains(watched.Unlisted, watch.KindClaim) {
+			return 0, nil
+		}
+	}
+	status := f.meter.Status()
+	return f.volumes.Settle(ctx, status.From, status.Mark)
+}
+
+// saveNames makes durable what the pseudonyms of the rows to come stand for.
+func (f *Follower) saveNames(ctx context.Context) error {
+	if f.input.Names == nil {
+		return nil
+	}
+	return f.input.Names.Save(ctx)
 }
 
 // trusted says whether windows may settle, and logs changes.

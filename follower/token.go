@@ -1,18 +1,20 @@
 package follower
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/accumulus-metering/accumulus/internal/schema"
+	"sync"
 )
 
 // role is what a bearer token may do.
@@ -24,97 +26,181 @@ const (
 	leader      // the same, and writing results
 )
 
-// tokens are the hashes of both tokens.
-type tokens struct{ leader, viewer [sha256.Size]byte }
+// tokens are those of both roles. A file is read again when it has changed, so
+// that a token can be replaced without a restart and without a moment in which
+// neither the old nor the new one is taken: the leader's file may hold both.
+type tokens struct {
+	mu             sync.Mutex
+	leader, viewer tokenFile
+}
+
+// tokenFile is a file of tokens, one a line.
+type tokenFile struct {
+	path   string
+	most   int         // tokens at a time
+	info   os.FileInfo // of the file that was looked at last
+	hashes [][sha256.Size]byte
+}
 
 // openTokens reads the tokens, or makes those that are not there.
 func (f *Follower) openTokens() error {
-	leaderToken, err := openToken(f.config.LeaderToken, f.config.LeaderTokenFile())
-	if err != nil {
-		return err
+	made := &tokens{leader: tokenFile{path: f.config.LeaderTokenFile(), most: 2}, viewer: tokenFile{path: f.config.ViewerTokenFile(), most: 1}}
+	for _, file := range []struct {
+		*tokenFile
+		own bool
+	}{{&made.leader, f.config.LeaderToken == ""}, {&made.viewer, f.config.ViewerToken == ""}} {
+		if _, err := os.Stat(file.path); file.own && errors.Is(err, os.ErrNotExist) {
+			if err := makeToken(file.path); err != nil {
+				return err
+			}
+		}
+		if err := file.read(); err != nil {
+			return err
+		}
 	}
-	viewerToken, err := openToken(f.config.ViewerToken, filepath.Join(f.config.Dir, "viewer.token"))
-	if err != nil {
-		return err
-	}
-	if leaderToken == viewerToken {
-		return errors.New("leader's and viewer's token are the same")
+	if made.leader.shares(made.viewer) {
+		return errSameToken
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tokens = tokens{leader: sha256.Sum256([]byte(leaderToken)), viewer: sha256.Sum256([]byte(viewerToken))}
+	f.tokens = made
 	return nil
 }
 
+var errSameToken = errors.New("leader's and viewer's token are the same")
+
 // LeaderTokenFile is where the leader's token stands.
 func (c Config) LeaderTokenFile() string {
-	if c.LeaderToken != "" {
-		return c.LeaderToken
-	}
-	return filepath.Join(c.Dir, "leader.token")
+	return cmp.Or(c.LeaderToken, filepath.Join(c.Dir, "leader.token"))
 }
 
-func openToken(configured, own string) (string, error) {
-	path := configured
-	if path == "" {
-		path = own
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && configured == "" {
-		return makeToken(path)
-	}
+// ViewerTokenFile is where the viewer's token stands.
+func (c Config) ViewerTokenFile() string {
+	return cmp.Or(c.ViewerToken, filepath.Join(c.Dir, "viewer.token"))
+}
+
+// read reads the file.
+func (t *tokenFile) read() error {
+	info, err := os.Stat(t.path)
 	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
+		return fmt.Errorf("read token: %w", err)
 	}
-	token := strings.TrimSpace(string(text))
-	if len(token) < 16 {
-		return "", fmt.Errorf("read token: %s holds fewer than 16 characters", path)
+	t.info = info // before the content: what changes in between is read the next time
+	text, err := os.ReadFile(t.path)
+	if err != nil {
+		return fmt.Errorf("read token: %w", err)
 	}
-	return token, nil
+	var hashes [][sha256.Size]byte
+	for line := range strings.Lines(string(text)) {
+		token := strings.TrimSpace(line)
+		switch {
+		case token == "":
+			continue
+		case len(token) < 16:
+			return fmt.Errorf("read token: %s holds one of fewer than 16 characters", t.path)
+		}
+		hashes = append(hashes, sha256.Sum256([]byte(token)))
+	}
+	if len(hashes) == 0 {
+		return fmt.Errorf("read token: %s holds none", t.path)
+	}
+	if len(hashes) > t.most {
+		return fmt.Errorf("read token: %s holds %d tokens, at most %d are taken", t.path, len(hashes), t.most)
+	}
+	t.hashes = hashes
+	return nil
+}
+
+// changed says whether the file is another one than at the last look.
+func (t *tokenFile) changed() bool {
+	info, err := os.Stat(t.path)
+	return err == nil && (!os.SameFile(info, t.info) || !info.ModTime().Equal(t.info.ModTime()) || info.Size() != t.info.Size())
+}
+
+// has compares with every token, in constant time each.
+func (t *tokenFile) has(hash [sha256.Size]byte) bool {
+	found := 0
+	for _, known := range t.hashes {
+		found |= subtle.ConstantTimeCompare(hash[:], known[:])
+	}
+	return found == 1
+}
+
+func (t *tokenFile) shares(other tokenFile) bool { return slices.ContainsFunc(t.hashes, other.has) }
+
+// refresh takes over files that have changed. Of one that cannot be taken the old
+// tokens stay, so that a slip does not lock the leader out.
+func (t *tokens) refresh(log *slog.Logger) {
+	for _, one := range []struct {
+		file, other *tokenFile
+	}{{&t.leader, &t.viewer}, {&t.viewer, &t.leader}} {
+		if !one.file.changed() {
+			continue
+		}
+		next := *one.file
+		err := next.read()
+		if err == nil && next.shares(*one.other) {
+			err = errSameToken
+		}
+		if err != nil {
+			log.Warn("a changed token file is not taken", "file", next.path, "err", err)
+			next.hashes = one.file.hashes
+		} else {
+			log.Info("tokens were read again", "file", next.path, "tokens", len(next.hashes))
+		}
+		*one.file = next
+	}
 }
 
 // makeToken writes a random token that only its owner can read, whole or not
 // at all.
-func makeToken(path string) (string, error) {
+func makeToken(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("make token: %w", err)
+		return fmt.Errorf("make token: %w", err)
 	}
 	random := make([]byte, 32)
 	if _, err := rand.Read(random); err != nil {
-		return "", fmt.Errorf("make token: %w", err)
+		return fmt.Errorf("make token: %w", err)
 	}
 	token := base64.RawURLEncoding.EncodeToString(random)
 	if err := os.WriteFile(path+".new", []byte(token+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("make token: %w", err)
+		return fmt.Errorf("make token: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return "", fmt.Errorf("make token: %w", err)
+		return fmt.Errorf("make token: %w", err)
 	}
-	return token, nil
+	return nil
 }
 
-// roleOf is the role of a request's bearer token. Hashes are compared in
-// constant time.
+// roleOf is the role of a request, by the token that it carries.
 func (f *Follower) roleOf(r *http.Request) role {
-	given := r.Header.Get(schema.AuthorizationHeader)
-	if given == "" {
-		given = r.Header.Get("Authorization")
+	given := credentialOf(r)
+	role := f.roleWith(given.token)
+	if given.ofViewer && role == leader { // the user viewer is not let in by another's password
+		return nobody
 	}
-	scheme, token, _ := strings.Cut(given, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	return role
+}
+
+// roleWith is the role of who has a token.
+func (f *Follower) roleWith(token string) role {
+	if token == "" {
 		return nobody
 	}
 	f.mu.Lock()
 	known := f.tokens
 	f.mu.Unlock()
-	if known == (tokens{}) {
+	if known == nil {
 		return nobody
 	}
-	hash := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	hash := sha256.Sum256([]byte(token))
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	known.refresh(f.log)
 	switch {
-	case subtle.ConstantTimeCompare(hash[:], known.leader[:]) == 1:
+	case known.leader.has(hash):
 		return leader
-	case subtle.ConstantTimeCompare(hash[:], known.viewer[:]) == 1:
+	case known.viewer.has(hash):
 		return viewer
 	}
 	return nobody

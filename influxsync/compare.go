@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,9 +190,8 @@ func (c *copier) replace(ctx context.Context, p *part, rows []Point) (bool, erro
 	var lines []byte
 	for i, row := range rows {
 		row.Table = c.SinkTable
-		var denied *StatusError
 		err := c.Sink.deleteRow(ctx, row, table.Tags)
-		if i == 0 && errors.As(err, &denied) && denied.Status/100 == 4 {
+		if i == 0 && neverDeletes(err) {
 			return false, nil
 		}
 		if err == nil {
@@ -202,6 +202,21 @@ func (c *copier) replace(ctx context.Context, p *part, rows []Point) (bool, erro
 		}
 	}
 	return true, c.write(ctx, p, lines)
+}
+
+// neverDeletes says whether an answer to DELETE is of a server that lets nobody
+// delete, and not of one that has too much to do (429), waited too long (408) or
+// does not know us any more (401): those may delete next time.
+func neverDeletes(err error) bool {
+	var answered *StatusError
+	if !errors.As(err, &answered) {
+		return false
+	}
+	switch answered.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return true
+	}
+	return false
 }
 
 // deleteRow deletes one row. Every tag that the table knows is named, since a

@@ -133,6 +133,55 @@ func TestTrapMergedFields(t *testing.T) {
 	})
 }
 
+// undeletable answers every DELETE with a status.
+type undeletable struct {
+	next   http.RoundTripper
+	status int
+}
+
+func (u *undeletable) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPost && r.URL.Path == "/query" {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(r.URL.Query().Get("q"), "DELETE") || strings.Contains(string(body), "DELETE") {
+			return says(u.status, "no"), nil
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return u.next.RoundTrip(r)
+}
+
+// TestTrapMergedFieldsLater: a sink that does not delete just now keeps the mark
+// where it is, for the next call to mend the row; one that never deletes gets
+// the row confirmed, and told of as beyond the source's.
+func TestTrapMergedFieldsLater(t *testing.T) {
+	targets(t, func(t *testing.T, x target) {
+		source, sink := create(t, x.Server, "source"), create(t, x.Server, "sink")
+		w := newWriter(t, source, podTable, "edge")
+		fewer := influxsync.NewPoint("pod", tagSet{schema.Cluster: "edge", schema.Pod: "a"}, fieldSet{schema.CPU: influxsync.Int(7)}, minute(0).From)
+		more := influxsync.NewPoint("pod", tagSet{schema.Cluster: "edge", schema.Pod: "a"},
+			fieldSet{schema.CPU: influxsync.Int(1), schema.Memory: influxsync.Int(2)}, minute(0).From)
+		w.put(minute(0), "a", 5)
+		x.ask(t, "source", "DELETE FROM pod")
+		write(t, source, fewer)
+		w.rows[minute(0)]["a"] = fewer
+		w.settle(minute(0))
+		for status, passes := range map[int]bool{429: true, 408: true, 401: true, 500: true, 503: true, 403: false, 400: false, 405: false} {
+			write(t, sink, more)
+			deaf := client(t, x.url, &undeletable{x.transport, status}).Database("sink")
+			result, err := influxsync.Sync(t.Context(), influxsync.SyncRequest{Source: source, Sink: deaf, Table: podTable, Cluster: "edge"})
+			switch {
+			case passes && (err == nil || len(result.Windows) != 0):
+				t.Errorf("status %d: %+v, %v; want the mark where it was", status, result, err)
+			case !passes && (err != nil || len(result.Windows) != 1 || result.Windows[0].Extra != 1):
+				t.Errorf("status %d: %+v, %v; want the window with one row beyond the source's", status, result, err)
+			}
+		}
+	})
+}
+
 // TestTrapTypeConflict: a row whose field has another type in that shard is
 // dropped, and the others of its request are stored.
 func TestTrapTypeConflict(t *testing.T) {

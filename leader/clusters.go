@@ -42,31 +42,28 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	return err
 }
 
-// RemoveCluster pulls to the last settled window, where the follower can still
-// be reached, and ends the cluster. Its history is kept; so are the marks, so
-// that a cluster that comes back goes on where it was.
-func (l *Leader) RemoveCluster(ctx context.Context, name string) error {
-	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+// RemoveCluster pulls to the last settled window and ends the cluster. Where the
+// leader reaches it through its API server, the follower is uninstalled first,
+// and a pull or a removal that fails ends nothing, unless force says so. Its
+// history is kept; so are the marks, so that a cluster that comes back goes on
+// where it was.
+func (l *Leader) RemoveCluster(ctx context.Context, name string, force bool) error {
+	cluster, err := l.clusterNow(ctx, name)
 	if err != nil {
 		return err
 	}
-	cluster, exists := snapshot.Cluster(name)
-	if !exists {
-		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
+	if cluster.Via == fleet.ViaServiceProxy {
+		err := l.uninstall(ctx, name, force)
+		if !errors.Is(err, registry.ErrNotFound) { // else the installer never heard of it
+			return err
+		}
 	}
 	timed, cancel := context.WithTimeout(ctx, lastPull)
 	defer cancel()
-	if _, err := l.manager.Pull(timed, cluster); err != nil {
+	if err := l.pullLast(timed, name); err != nil {
 		l.log.Warn("cluster removed without a last pull", "cluster", name, "err", err)
 	}
-	if err := l.worker.Run(ctx); err != nil {
-		l.log.Warn("work failed before a cluster was removed", "cluster", name, "err", err)
-	}
-	_, err = l.registry.Remove(ctx, fleet.KindCluster, name, byOperator)
-	if errors.Is(err, registry.ErrNotFound) {
-		return fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
-	}
-	return err
+	return l.endCluster(ctx, name)
 }
 
 // Clear deletes the centre's copy of what was metered of a cluster, or of all

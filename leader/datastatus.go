@@ -86,7 +86,7 @@ func (d *dataStatus) count(ctx context.Context, cluster string, now time.Time) (
 	c := counted{at: now, tables: make(map[string]map[string]float64)}
 	for _, table := range schema.Pulled {
 		c.tables[table.Name] = map[string]float64{"received": 0, "audited": 0, "refused": 0}
-		if table.DB == schema.MinuteDB {
+		if table.EachMinute() {
 			c.tables[table.Name] = map[string]float64{"received": 0, "audited": 0, "refused": 0, "expected": 0, "rated": 0, "missing": 0}
 		}
 	}

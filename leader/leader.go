@@ -31,7 +31,9 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/pull"
@@ -39,6 +41,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/seed"
 	"github.com/accumulus-metering/accumulus/leader/work"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -52,8 +55,14 @@ type Config struct {
 	API           api.Config        // its Tokens are made in Dir
 	Tick          time.Duration     // 15 s
 	MeterInterval time.Duration     // 10 s
+	Access        AccessConfig
+	Installer     InstallerConfig
+	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports       ExportConfig
 	Audits        AuditConfig
+
+	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
+	InitialFile string         // fleet file of the first start; "" is none
 }
 
 // Validate lists all that is wrong.
@@ -75,21 +84,26 @@ var databases = []string{schema.MinuteDB, schema.FactsDB, schema.QuarterDB, sche
 
 // Leader is an open leader.
 type Leader struct {
-	config   Config
-	clock    clock.Clock
-	log      *slog.Logger
-	started  time.Time
-	registry *registry.Registry
-	engine   *embedded.Server // nil with an external store
-	store    *influxsync.Server
-	pool     *followers.Pool
-	worker   *work.Worker
-	manager  *manager.Manager
-	meters   *meters.Loop
-	query    *query.Engine
-	auditor  *audit.Auditor
-	findings *prometheus.GaugeVec // of the last scheduled audit
-	api      *api.Server
+	config    Config
+	clock     clock.Clock
+	log       *slog.Logger
+	started   time.Time
+	registry  *registry.Registry
+	id        string             // among other leaders
+	keys      *credentials.Store // of clusters
+	engine    *embedded.Server   // nil with an external store
+	store     *influxsync.Server
+	pool      *followers.Pool
+	worker    *work.Worker
+	manager   *manager.Manager
+	meters    *meters.Loop
+	query     *query.Engine
+	auditor   *audit.Auditor
+	installer *installer.Installer
+	findings  *prometheus.GaugeVec // of the last scheduled audit
+	api       *api.Server
+	seedKey   seed.Key
+	seeder    *seed.Seeder
 
 	mu      sync.Mutex
 	base    context.Context // of Run; nil before
@@ -115,10 +129,13 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir); err != nil {
+	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir, config.Tokens); err != nil {
 		return nil, err
 	}
 	if err := l.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.applyInitial(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.build(metrics); err != nil {
@@ -149,8 +166,10 @@ func (l *Leader) openStores(ctx context.Context) error {
 	if l.registry, err = registry.Open(ctx, filepath.Join(l.config.Dir, "registry.db"), l.clock); err != nil {
 		return err
 	}
-	l.pool.Fence, err = l.registry.NextFence(ctx)
-	return err
+	if l.pool.Fence, err = l.registry.NextFence(ctx); err != nil {
+		return err
+	}
+	return l.openAccess(ctx)
 }
 
 func (l *Leader) build(metrics Gathering) error {
@@ -181,9 +200,20 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
 		return err
 	}
+	if err := l.openSeeds(metrics); err != nil {
+		return err
+	}
+	if err := l.buildInstaller(metrics); err != nil {
+		return err
+	}
+	var contexts api.Contexts
+	if l.config.Access.Kubeconfig != "" {
+		contexts = l
+	}
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Health: l, Metrics: metrics, Clock: l.clock,
-		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor,
+		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
+		Installations: l.installer, Upgrades: l.installer,
 	}, l.log, metrics)
 	return err
 }
@@ -209,6 +239,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
+	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		return l.StopLoops(context.WithoutCancel(ctx))

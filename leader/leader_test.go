@@ -165,13 +165,13 @@ func TestClusters(t *testing.T) {
 	if err := c.AddCluster(t.Context(), "a", fleet.Cluster{URL: c.url}); !errors.Is(err, api.ErrConflict) {
 		t.Errorf("a second cluster a: %v", err)
 	}
-	if err := c.RemoveCluster(t.Context(), "a"); err != nil {
+	if err := c.RemoveCluster(t.Context(), "a", false); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.sums()["quarter.usage."+schema.CPU]; got != 15*300e6 {
 		t.Errorf("usage of a removed cluster: %d, want what it had settled until then", got)
 	}
-	if err := c.RemoveCluster(t.Context(), "a"); !errors.Is(err, api.ErrNotFound) {
+	if err := c.RemoveCluster(t.Context(), "a", false); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 	token := filepath.Join(t.TempDir(), "token")
@@ -233,6 +233,7 @@ func TestOverviewProblems(t *testing.T) {
 		"unreachable":  {code: http.StatusBadGateway, want: status.FollowerUnreachable},
 		"kubelet 403":  {tell: map[string]any{"sources": []map[string]any{{"name": "n1", "error": "kubelet n1: 403 Forbidden"}}}, want: status.KubeletForbidden},
 		"clock":        {tell: map[string]any{"clock": map[string]any{"trusted": false, "reason": "40 s off"}}, want: status.ClockOff},
+		"seed refused": {tell: map[string]any{"seed": map[string]any{"loaded": true, "error": "not signed"}}, want: status.SeedRefused},
 		"seed":         {tell: map[string]any{"seed": map[string]any{"loaded": false}}, want: status.SeedMissing},
 		"unknown node": {tell: map[string]any{"unknownNodes": []string{"n7"}}, want: status.UnknownNode},
 		"wrong name":   {tell: map[string]any{"cluster": "other"}, want: status.FollowerUnreachable},

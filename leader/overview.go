@@ -55,7 +55,7 @@ func (l *Leader) leaderStatus(ctx context.Context, snapshot *fleet.Fleet, overvi
 		return err
 	}
 	of := &overview.Leader
-	of.Version, of.Demo, of.Running, of.Started = l.config.API.Version, l.config.API.Demo, l.running(), l.started
+	of.ID, of.Version, of.Demo, of.Running, of.Started = l.id, l.config.API.Version, l.config.API.Demo, l.running(), l.started
 	of.TickSeconds, of.LastTick, of.MissedTicks = l.config.Tick.Seconds(), moment(loop.Ticked), loop.Missed
 	of.ClusterCount, of.Problems = len(overview.Clusters), []status.Problem{}
 	for _, n := range due {
@@ -88,8 +88,8 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		return status.Cluster{}, err
 	}
 	described := status.Cluster{Name: cluster.Name, Customer: cluster.Customer, Provider: cluster.Provider, Region: cluster.Region,
-		URL: cluster.URL, Nodes: len(snapshot.NodesOfCluster(cluster.Name)), LastContact: moment(contact.Succeeded), Settled: moment(settled),
-		State: status.OK, Problems: problems(contact)}
+		URL: cluster.URL, Via: cluster.Via, Manage: cluster.Manage, Nodes: len(snapshot.NodesOfCluster(cluster.Name)), LastContact: moment(contact.Succeeded), Settled: moment(settled),
+		State: status.OK, Problems: append(problems(contact), l.seedProblems(cluster.Name)...)}
 	if !settled.IsZero() {
 		lag := now.Sub(settled).Seconds()
 		described.LagSeconds = &lag
@@ -112,6 +112,9 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 		described.Problems = append(described.Problems, status.NewProblem(status.RowsQuarantined, plural.Of(refused, "row names", "rows name")+" another cluster"))
 	}
 	if err := l.refusedRows(ctx, &described); err != nil {
+		return described, err
+	}
+	if err := l.installProblem(ctx, &described); err != nil {
 		return described, err
 	}
 	if settled.IsZero() && contact.Err == nil {
@@ -166,6 +169,8 @@ func problems(contact manager.Contact) []status.Problem {
 	var file *followers.FileError
 	switch err := contact.Err; {
 	case err == nil:
+	case accessRefused(err):
+		add(status.AccessRefused, err.Error())
 	case errors.As(err, &file):
 		add(status.LinkFiles, file.Error())
 	case errors.Is(err, followers.ErrUnauthorized):
@@ -203,6 +208,8 @@ func problems(contact manager.Contact) []status.Problem {
 		add(status.ClockOff, follower.Clock.Reason)
 	}
 	switch {
+	case follower.Seed.Error != "" && follower.Seed.Loaded:
+		add(status.SeedRefused, follower.Seed.Error)
 	case follower.Seed.Error != "":
 		add(status.SeedMissing, follower.Seed.Error)
 	case !follower.Seed.Loaded:

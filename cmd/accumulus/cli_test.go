@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/google/go-cmp/cmp"
 )
@@ -71,11 +72,18 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"title":"x","status":422,"detail":"the objects cannot be applied","hint":"Mend them.","errors":["Box/b: spec.site: too long"]}`)
 		return
 	}
+	if strings.HasSuffix(r.URL.Path, "/installation") {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"title":"Not Found","status":404}`)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
-		"/api/v1/clusters/edge-a/audit": auditJSON}
+		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
+		"/api/v1/seed/key": `{"publicKey":"a2V5"}`}
 	_, _ = io.WriteString(w, answers[r.URL.Path])
 }
 
@@ -85,7 +93,7 @@ func (l *leader) run(t *testing.T, input string, args ...string) (output string,
 	server := httptest.NewServer(l)
 	defer server.Close()
 	var out bytes.Buffer
-	a := &app{in: strings.NewReader(input), out: &out, errOut: &out, interactive: input != "", getenv: func(name string) string {
+	a := &app{in: strings.NewReader(input), out: &out, errOut: &out, interactive: input != "", clock: clock.System(), getenv: func(name string) string {
 		return map[string]string{"ACCUMULUS_SERVER": server.URL}[name]
 	}}
 	code = run(t.Context(), a, args)

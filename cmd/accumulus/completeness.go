@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/spf13/cobra"
@@ -33,15 +34,53 @@ Below the table is each gap with its reason, and what that means.`,
 			if err != nil {
 				return err
 			}
-			if a.output == asJSON {
-				return a.printJSON(answer)
+			installation, err := c.Installation(cmd.Context(), args[0])
+			if err != nil && !client.IsNotFound(err) {
+				return err
 			}
+			if a.output == asJSON {
+				return a.printJSON(struct {
+					query.Completeness
+					Installation *client.Installation `json:"installation,omitempty"`
+				}{answer, known(installation)})
+			}
+			a.showInstallation(installation)
 			return a.showCompleteness(answer)
 		},
 	}
 	command.Flags().StringVarP(&window, "window", "w", "24h", "time to look at")
 	a.outputFlag(command, asTable, asJSON)
 	return command
+}
+
+// known is an installation, nil where the leader has nothing to do with that of
+// the cluster.
+func known(i client.Installation) *client.Installation {
+	if i.State == "" {
+		return nil
+	}
+	return &i
+}
+
+// showInstallation prints how the follower is installed, where the leader knows.
+func (a *app) showInstallation(i client.Installation) {
+	if known(i) == nil {
+		return
+	}
+	version := ""
+	if i.Installed != "" {
+		version = fmt.Sprintf(", chart %s, revision %d", i.Installed, i.Revision)
+	}
+	a.printf("Follower: %s since %s%s\n", i.State, humanTime(i.Since), version)
+	for _, line := range []string{i.Step, i.Message, i.Hint} {
+		if line != "" && (i.State != "ready" || line != i.Step) {
+			a.printf("  %s\n", line)
+		}
+	}
+	if !i.Next.IsZero() && i.Attempts > 0 && i.State == "failed" {
+		a.printf("  attempt %d failed; the next one is at %s\n", i.Attempts, humanTime(i.Next))
+	}
+	a.printf("\n")
 }
 
 // showCompleteness prints a line per table and each gap with its reason.

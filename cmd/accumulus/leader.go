@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/yaml"
 )
 
 // leaderOptions are a leader's settings as a person gives them.
@@ -29,7 +31,12 @@ type leaderOptions struct {
 	influxURL, influxTokenFile    string
 	exportSchedule, exportDir     string
 	auditSchedule                 string
+	credentialsKey, kubeconfig    string
+	localCluster, namespace       string
+	seedKeyFile                   string
 	configFile, logLevel          string
+	tokens                        api.TokenFiles
+	initialFile, followerValues   string
 }
 
 func (o *leaderOptions) bind(flags *pflag.FlagSet) {
@@ -38,6 +45,9 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the server's certificate")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	flags.BoolVar(&o.insecure, "insecure-listen", false, "allow plain HTTP on an address that others can reach")
+	flags.StringVar(&o.tokens.Operator, "operator-token-file", "", "file of the operator's token (default operator.token in the leader's directory, made at the first start)")
+	flags.StringVar(&o.tokens.Viewer, "viewer-token-file", "", "file of the viewer's token (default viewer.token, likewise)")
+	flags.StringVar(&o.initialFile, "initial-file", "", "fleet file that is applied at the first start, while nobody has changed the fleet yet")
 	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")
 	flags.DurationVar(&o.meterInterval, "meter-interval", 10*time.Second, "between two readings of the electricity meters")
 	flags.StringVar(&o.influxURL, "influxdb-url", "", "external InfluxDB 1.x as the central store (default: embedded)")
@@ -45,6 +55,11 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
 	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes, as PERIOD.csv (default: exports in the leader's directory)")
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
+	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
+	flags.StringVar(&o.localCluster, "local-cluster", "", "name of the cluster that the leader runs in as a pod: it is added with the leader's own service account")
+	flags.StringVar(&o.seedKeyFile, "seed-key-file", "", "PEM file of the ed25519 key that signs what followers are told (default: seed.key in the leader's directory, made at the first start)")
+	flags.StringVar(&o.followerValues, "follower-values", "", "YAML file of values of the follower's chart, for the followers of all clusters that the leader installs")
 	flags.StringVar(&o.configFile, "config", "", "YAML file of settings")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -53,7 +68,9 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
-		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule}}
+		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
+		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
+		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile}
 	var wrong []error
 	if o.data != "" {
 		config.Dir = filepath.Join(o.data, "leader")
@@ -71,6 +88,15 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 			wrong = append(wrong, fmt.Errorf("influxdb-token-file: %w", err))
 		}
 		config.StoreToken = influxsync.Secret(strings.TrimSpace(string(token)))
+	}
+	if o.followerValues != "" {
+		text, err := os.ReadFile(o.followerValues)
+		if err == nil {
+			err = yaml.UnmarshalStrict(text, &config.Installer.Values)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("follower-values: %w", err))
+		}
 	}
 	return config, level, errors.Join(append(wrong, config.Validate())...)
 }
@@ -96,6 +122,7 @@ the environment over the file.`,
 			if err := fillSettings(cmd, a, options.configFile); err != nil {
 				return fmt.Errorf("configuration:\n%w", err)
 			}
+			options.namespace = a.getenv("POD_NAMESPACE")
 			config, level, err := options.complete()
 			if err != nil {
 				return fmt.Errorf("configuration:\n%w", err)
@@ -128,6 +155,7 @@ func fillSettings(cmd *cobra.Command, a *app, path string) error {
 }
 
 func runLeader(ctx context.Context, config centre.Config, log *slog.Logger) (err error) {
+	klog.SetSlogLogger(log) // what the Kubernetes libraries have to say
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	l, err := centre.Open(ctx, config, clock.System(), log, metrics)

@@ -1,94 +1,18 @@
 package main
 
 import (
-	"fmt"
-	"math"
-	"math/big"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
-// number shows about three digits of a figure: 0.042, 1.50, 12.3, 1235.
-func number(v float64) string {
-	switch size := math.Abs(v); {
-	case v == 0:
-		return "0"
-	case size < 0.0005:
-		return "<0.001"
-	case size >= 100:
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	case size >= 10:
-		return strconv.FormatFloat(v, 'f', 1, 64)
-	case size >= 1:
-		return strconv.FormatFloat(v, 'f', 2, 64)
-	}
-	return strconv.FormatFloat(v, 'f', 3, 64)
-}
+// Figures for people are written as the status pages write them.
 
-// scaled chooses the unit in which the figure is below base.
-func scaled(v, base float64, units ...string) string {
-	unit := 0
-	for math.Abs(v) >= base && unit < len(units)-1 {
-		v /= base
-		unit++
-	}
-	return number(v) + " " + units[unit]
-}
-
-// humanBytes are in powers of 1000, as traffic is counted.
-func humanBytes(v float64) string { return scaled(v, 1000, "B", "kB", "MB", "GB", "TB", "PB") }
-
-// humanEnergy is joules in Wh.
-func humanEnergy(joules float64) string {
-	return scaled(joules/3600, 1000, "Wh", "kWh", "MWh", "GWh")
-}
-
-// humanWatts of a power that may be unknown.
-func humanWatts(watts *float64) string {
-	if watts == nil {
-		return ""
-	}
-	return scaled(*watts, 1000, "W", "kW", "MW")
-}
-
-// humanMoney shows an amount with the currency's usual two decimals, and a
-// small one with two digits that are not zero.
-func humanMoney(amount, currency string) string {
-	value, ok := new(big.Rat).SetString(amount)
-	if !ok || amount == "" {
-		return ""
-	}
-	size, _ := new(big.Rat).Abs(value).Float64()
-	places := 2
-	if size > 0 && size < 1 {
-		places = min(9, 1-int(math.Floor(math.Log10(size))))
-	}
-	text := value.FloatString(max(2, places))
-	return strings.TrimSpace(text + " " + currency)
-}
-
-// humanTime is short and in UTC.
-func humanTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
-
-// humanSpan is a length of time in its largest fitting unit.
-func humanSpan(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}
-
-func percent(v float64) string {
-	if v > 0.9995 || v <= 0 {
-		return fmt.Sprintf("%.0f%%", v*100)
-	}
-	return fmt.Sprintf("%.1f%%", v*100)
-}
+func number(v float64) string                   { return usage.Number(v) }
+func humanBytes(v float64) string               { return usage.HumanBytes(v) }
+func humanEnergy(joules float64) string         { return usage.HumanEnergy(joules) }
+func humanWatts(watts *float64) string          { return usage.HumanWatts(watts) }
+func humanMoney(amount, currency string) string { return usage.HumanMoney(amount, currency) }
+func humanTime(t time.Time) string              { return usage.HumanTime(t) }
+func humanSpan(d time.Duration) string          { return usage.HumanSpan(d) }
+func percent(v float64) string                  { return usage.Percent(v) }

@@ -5,8 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
@@ -78,7 +78,7 @@ func (a *app) showUsage(answer query.Answer, steps bool) error {
 	case asJSON:
 		return a.printJSON(answer)
 	case asCSV:
-		return usageCSV(answer).writeCSV(a.out)
+		return usage.WriteCSV(a.out, answer.Aggregate, answer.Rows)
 	}
 	if len(answer.Rows) == 0 {
 		a.printf("Nothing was metered from %s to %s. `accumulus status` says why.\n", humanTime(answer.From), humanTime(answer.To))
@@ -165,7 +165,7 @@ func figures(row query.Row, base bool) []string {
 // costText is the row's cost in all its currencies, "" without a price.
 func costText(row query.Row, exact bool) string {
 	var texts []string
-	for _, money := range moneyOf(row) {
+	for _, money := range row.Money() {
 		if exact {
 			texts = append(texts, money.Cost+" "+money.Currency)
 		} else {
@@ -173,13 +173,6 @@ func costText(row query.Row, exact bool) string {
 		}
 	}
 	return strings.Join(texts, " + ")
-}
-
-func moneyOf(row query.Row) []query.Money {
-	if row.Cost != nil {
-		return []query.Money{{Cost: *row.Cost, Currency: row.Currency}}
-	}
-	return row.Costs
 }
 
 // totalRow adds the rows up, exactly.
@@ -193,7 +186,7 @@ func totalRow(answer query.Answer, base, steps bool) []string {
 		total.NetworkReceiveBytes = total.NetworkReceiveBytes.Plus(row.NetworkReceiveBytes)
 		total.NetworkTransmitBytes = total.NetworkTransmitBytes.Plus(row.NetworkTransmitBytes)
 		total.EnergyJoules = total.EnergyJoules.Plus(row.EnergyJoules)
-		for _, money := range moneyOf(row) {
+		for _, money := range row.Money() {
 			if costs[money.Currency] == nil {
 				costs[money.Currency] = new(big.Rat)
 				currencies = append(currencies, money.Currency)
@@ -215,39 +208,4 @@ func totalRow(answer query.Answer, base, steps bool) []string {
 		cells = append(cells, " ")
 	}
 	return append(append(cells, figures(total, base)...), " ", " ")
-}
-
-// usageCSV is for programs: base units, the names of the API.
-func usageCSV(answer query.Answer) *table {
-	t := &table{}
-	for _, key := range answer.Aggregate {
-		t.columns = append(t.columns, left(string(key))...)
-	}
-	t.columns = append(t.columns, left("from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
-		"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
-		"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional")...)
-	for _, row := range answer.Rows {
-		money := moneyOf(row)
-		if len(money) == 0 {
-			money = []query.Money{{}}
-		}
-		for i, m := range money { // a line per currency; the quantities stand in the first
-			var cells []string
-			for _, key := range answer.Aggregate {
-				cells = append(cells, row.Key[string(key)])
-			}
-			cells = append(cells, row.From.UTC().Format(time.RFC3339), row.To.UTC().Format(time.RFC3339))
-			for _, quantity := range []query.Exact{row.CPUCoreSeconds, row.MemoryByteSeconds, row.NetworkReceiveBytes, row.NetworkTransmitBytes,
-				row.CPURequestCoreSeconds, row.MemoryRequestByteSeconds, row.PodSeconds, row.NodeSeconds, row.EnergyJoules, row.EnergyActiveJoules,
-				row.EnergyIdleJoules, row.EnergyOverheadJoules, row.EnergyMeasuredJoules, row.EnergyModelledJoules} {
-				if i > 0 {
-					quantity = query.Exact{}
-				}
-				cells = append(cells, quantity.String())
-			}
-			t.add(append(cells, m.Cost, m.Currency, strconv.FormatFloat(row.Coverage, 'f', 4, 64), row.Interpolated.String(),
-				row.Quality, strconv.FormatBool(row.Provisional))...)
-		}
-	}
-	return t
 }

@@ -138,7 +138,7 @@ func (w *Writer) restoreObjects(ctx context.Context) error {
 		return err
 	}
 	w.known = make(map[identity]object)
-	for _, kind := range []string{watch.KindNode, watch.KindJob, watch.KindPod} { // Jobs say which pods are kept
+	for _, kind := range []string{watch.KindNode, watch.KindJob, watch.KindPod, watch.KindClaim, watch.KindNamespace} { // Jobs say which pods are kept
 		newest := influxsync.Query{From: schema.Object.Name, Group: []string{"*"}, Descending: true, Limit: 1,
 			Where: []influxsync.Condition{{Tag: schema.Cluster, Value: w.config.Cluster}, {Tag: schema.Kind, Value: kind}}}
 		err := w.stores.Facts.Query(ctx, newest, func(row influxsync.Point) error {
@@ -267,7 +267,7 @@ func (w *Writer) Status() Status {
 func (w *Writer) report() {
 	status := Status{Objects: len(w.known)}
 	for id, o := range w.known {
-		if _, done := w.runs.done[id]; o.kind != watch.KindNode && !o.end.IsZero() && !done {
+		if _, done := w.runs.done[id]; (o.kind == watch.KindPod || o.kind == watch.KindJob) && !o.end.IsZero() && !done {
 			status.RunsWaiting++
 		}
 	}

@@ -180,7 +180,7 @@ func TestObjectRowPerChange(t *testing.T) {
 // log is a watch log rebuilt from what the writer loads.
 func (f *fixture) log(w *Writer) *watch.Log {
 	f.t.Helper()
-	log, err := watch.NewLog(nil, f.clock, slog.New(slog.DiscardHandler))
+	log, err := watch.NewLog(watch.Config{}, f.clock, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -463,9 +463,10 @@ func (w *Writer) changesTo(nodes []reading.NodeInfo, pods []reading.PodInfo) ([]
 	}
 	for _, p := range pods {
 		spec := watch.PodSpec{Node: p.Node, WorkloadKind: p.WorkloadKind, Workload: p.Workload, OwnerKnown: p.OwnerKnown,
-			Labels: p.Labels, Created: p.Start.UTC(), Start: pointer(p.Start), End: pointer(p.End), ExitCode: p.ExitCode, EndReason: p.EndReason}
+			Labels: p.Labels, Created: p.Created.UTC(), Start: pointer(p.Start), End: pointer(p.End), ExitCode: p.ExitCode, EndReason: p.EndReason}
 		for _, c := range p.Containers {
-			spec.Containers = append(spec.Containers, watch.ContainerSpec(c))
+			spec.Containers = append(spec.Containers, watch.ContainerSpec{Name: c.Name, RequestMillicores: c.RequestMillicores, LimitMillicores: c.LimitMillicores,
+				RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes, Init: c.Init, Sidecar: c.Sidecar})
 		}
 		c := watch.Change{Kind: watch.KindPod, UID: p.UID, Name: p.Name, Namespace: p.Namespace}
 		if err := consider(c, spec, p.Start, p.End); err != nil {

@@ -201,7 +201,7 @@ var summed = []string{schema.CPU, schema.Memory, schema.NetworkReceive, schema.N
 // run is the row of an ended object.
 func (o object) run(cluster, node, workloadKind, workload, quality, reason string, exitCode int64, sums map[string]int64) influxsync.Point {
 	fields := map[string]influxsync.Value{
-		"start": influxsync.Int(nanos(o.begin)), "end": influxsync.Int(nanos(o.end)), "exit_code": influxsync.Int(exitCode),
+		"start": influxsync.Int(nanos(o.started)), "end": influxsync.Int(nanos(o.end)), "exit_code": influxsync.Int(exitCode),
 		schema.Quality: influxsync.Str(quality), "reason": influxsync.Str(reason)}
 	for _, name := range summed {
 		fields[name] = influxsync.Int(sums[name])
@@ -281,8 +281,8 @@ func (w *Writer) jobRun(job object, pods []influxsync.Point) influxsync.Point {
 		}
 	}
 	kind, workload := watch.KindJob, job.name
-	if job.job.Owner != nil {
-		kind, workload = job.job.Owner.Kind, job.job.Owner.Name
+	if top := job.job.Top(); top != nil {
+		kind, workload = top.Kind, top.Name
 	}
 	exitCode := int64(1)
 	if job.job.Succeeded {

@@ -20,6 +20,7 @@ type object struct {
 	spec       string // JSON: watch.PodSpec, watch.NodeSpec or watch.JobSpec
 	from       time.Time
 	begin, end time.Time // of the object; end is zero while it is there
+	started    time.Time // of a pod, when its first container started; zero: none did
 	pod        watch.PodSpec
 	job        watch.JobSpec
 }
@@ -28,7 +29,10 @@ type object struct {
 func parse(c watch.Change) (object, error) {
 	o := object{identity: identity{c.Kind, c.Namespace, c.Name, c.UID}, reason: c.Reason, spec: string(c.Spec), from: c.ValidFrom.UTC()}
 	var node watch.NodeSpec
-	into := map[string]any{watch.KindPod: &o.pod, watch.KindJob: &o.job, watch.KindNode: &node}[c.Kind]
+	var claim watch.ClaimSpec
+	var namespace watch.NamespaceSpec
+	into := map[string]any{watch.KindPod: &o.pod, watch.KindJob: &o.job, watch.KindNode: &node,
+		watch.KindClaim: &claim, watch.KindNamespace: &namespace}[c.Kind]
 	if into == nil {
 		return object{}, fmt.Errorf("object of kind %q", c.Kind)
 	}
@@ -38,16 +42,21 @@ func parse(c watch.Change) (object, error) {
 	switch c.Kind {
 	case watch.KindPod:
 		o.begin, o.end = o.pod.Created, instant(o.pod.End)
-		if o.pod.Start != nil {
-			o.begin = *o.pod.Start
+		if o.started = instant(o.pod.Start); o.pod.Start != nil && (o.begin.IsZero() || o.started.Before(o.begin)) {
+			o.begin = o.started // a static pod's image came later
 		}
 	case watch.KindJob:
 		o.begin, o.end = o.job.Created, instant(o.job.End)
 		if o.job.Start != nil {
 			o.begin = *o.job.Start
 		}
+		o.started = o.begin
 	case watch.KindNode:
 		o.begin, o.end = node.Joined, instant(node.Left)
+	case watch.KindClaim:
+		o.begin, o.end = claim.Created, instant(claim.End)
+	case watch.KindNamespace:
+		o.begin, o.end = namespace.Created, instant(namespace.End)
 	}
 	return o, nil
 }

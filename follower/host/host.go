@@ -86,7 +86,7 @@ func New(config Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return nil, fmt.Errorf("host source: %w", err)
 	}
-	state, err := watch.NewLog(nil, clk, log)
+	state, err := watch.NewLog(watch.Config{}, clk, log)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,11 @@ func (e *NodeError) Error() string {
 	case http.StatusUnauthorized:
 		return fmt.Sprintf("scrape node %s: 401 from kubelet: its token is missing, expired or for another audience", e.Node)
 	case http.StatusForbidden:
-		return fmt.Sprintf("scrape node %s: 403 from kubelet: the service account needs get on nodes/metrics", e.Node)
+		resource := "nodes/metrics"
+		if strings.HasSuffix(e.URL, summaryPath) {
+			resource = "nodes/stats"
+		}
+		return fmt.Sprintf("scrape node %s: 403 from kubelet: the service account needs get on %s", e.Node, resource)
 	}
 	return fmt.Sprintf("scrape node %s: %d from %s", e.Node, e.Status, e.URL)
 }
@@ -107,10 +111,15 @@ func readOptional(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// get hands the body of one node's /metrics/cadvisor to read. An error is a
-// *NodeError.
-func (c *client) get(ctx context.Context, target Target, read func(io.Reader) error) error {
-	address := url.URL{Scheme: "https", Host: net.JoinHostPort(target.Address, strconv.Itoa(target.Port)), Path: "/metrics/cadvisor"}
+// Paths of a kubelet.
+const (
+	cadvisorPath = "/metrics/cadvisor"
+	summaryPath  = "/stats/summary"
+)
+
+// get hands one of a node's bodies to read. An error is a *NodeError.
+func (c *client) get(ctx context.Context, target Target, path, accept string, read func(io.Reader) error) error {
+	address := url.URL{Scheme: "https", Host: net.JoinHostPort(target.Address, strconv.Itoa(target.Port)), Path: path}
 	fault := &NodeError{Node: target.Node, URL: address.String()}
 	c.mu.Lock()
 	transport, token := c.transport, c.token
@@ -122,7 +131,7 @@ func (c *client) get(ctx context.Context, target Target, read func(io.Reader) er
 		fault.Err = err
 		return fault
 	}
-	request.Header.Set("Accept", "text/plain;version=0.0.4")
+	request.Header.Set("Accept", accept)
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}

@@ -84,6 +84,10 @@ type decoder struct {
 	newest   int64
 	refused  map[string]int
 	buffer   *bufio.Reader
+
+	alias     Aliaser // nil = none
+	further   further
+	memoryOff bool // in the last body
 }
 
 func newDecoder(node string) *decoder {

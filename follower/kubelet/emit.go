@@ -26,7 +26,7 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.podUID, b.podUID),
 			cmp.Compare(a.container, b.container), a.life.Epoch().Compare(b.life.Epoch()), cmp.Compare(a.id, b.id))
 	})
-	pods := newPods(groups, find)
+	pods := newPods(groups, find, d.alias)
 	out := make([]reading.Reading, 0, len(groups))
 	for i, group := range groups {
 		if group.sandbox() {
@@ -40,9 +40,12 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 			values, ok := at.toValues(group.kind != reading.Pod)
 			if group.kind == reading.Pod && j == len(group.moments)-1 {
 				pods.network(&values, group.podUID)
+				if used, ok := d.further.ephemeral[group.podUID]; ok {
+					values.Set(reading.Ephemeral, used)
+				}
 			}
 			if ok {
-				out = append(out, reading.Reading{Series: pods.series(d.node, group), Time: at.time(), Epoch: group.life.Epoch(), Values: values})
+				out = append(out, reading.Reading{Series: pods.series(d, group), Time: at.time(), Epoch: group.life.Epoch(), Values: values})
 			}
 		}
 	}
@@ -60,7 +63,7 @@ func (d *decoder) live(group *cgroup) {
 		}
 		series := reading.Series{Kind: group.kind, Node: d.node, PodUID: group.podUID}
 		if group.kind == reading.Container {
-			series.Container = group.container
+			series.Container = d.shown(group)
 		}
 		cpu := at.values[reading.CPU].whole
 		if last, ok := d.restored[series]; ok && !group.sandbox() {
@@ -115,7 +118,7 @@ type pods struct {
 	host  []string           // the node's own interfaces
 }
 
-func newPods(groups []*cgroup, find func(uid string) (Pod, bool)) *pods {
+func newPods(groups []*cgroup, find func(uid string) (Pod, bool), alias Aliaser) *pods {
 	p := &pods{find: find, named: make(map[string]Pod), wire: make(map[string]*cgroup)}
 	for _, group := range groups {
 		switch {
@@ -132,7 +135,7 @@ func newPods(groups []*cgroup, find func(uid string) (Pod, bool)) *pods {
 			}
 		}
 		if _, ok := p.named[group.podUID]; !ok && group.namespace != "" && group.pod != "" {
-			p.named[group.podUID] = Pod{Namespace: group.namespace, Name: group.pod}
+			p.named[group.podUID] = Pod{Namespace: aliasOf(alias, "Namespace", "", group.namespace), Name: aliasOf(alias, "Pod", group.namespace, group.pod)}
 		}
 	}
 	return p
@@ -140,8 +143,8 @@ func newPods(groups []*cgroup, find func(uid string) (Pod, bool)) *pods {
 
 // series is the identity of a group. The names are the body's own; where the
 // kubelet knows none (its cAdvisor has no runtime to ask), the watch's.
-func (p *pods) series(node string, group *cgroup) reading.Series {
-	s := reading.Series{Kind: group.kind, Node: node, PodUID: group.podUID}
+func (p *pods) series(d *decoder, group *cgroup) reading.Series {
+	s := reading.Series{Kind: group.kind, Node: d.node, PodUID: group.podUID}
 	if group.podUID == "" {
 		return s
 	}
@@ -152,7 +155,7 @@ func (p *pods) series(node string, group *cgroup) reading.Series {
 	}
 	s.Namespace, s.Pod = named.Namespace, named.Name
 	if group.kind == reading.Container {
-		s.Container = group.container
+		s.Container = d.shown(group)
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 // Package kubelet reads what every node of a cluster used from its kubelet's
 // /metrics/cadvisor, and hands it on as readings: the node, kubepods, each pod,
-// each container. It is the one source of each counter.
+// each container. It is the one source of each counter. Once a minute it reads
+// /stats/summary too, for volumes of claims and the ephemeral storage of pods.
 //
 // It guarantees that a value is what the kubelet wrote, floored to the integer
 // unit from its decimal digits; that it stands at the sample's own time (a
@@ -60,6 +61,7 @@ type Config struct {
 	Timeout            time.Duration // for one node; default 10 s
 	Concurrency        int           // nodes at once; default 8
 	DisableKeepAlives  bool
+	Alias              Aliaser // gives names that leave the cluster; nil = their own
 }
 
 // NodeStatus is how reading one node went.
@@ -68,11 +70,17 @@ type NodeStatus struct {
 	LastSuccess time.Time // zero = never
 	LastAttempt time.Time
 	Err         error // of the last attempt, a *NodeError; nil = it went well
+	// SummaryErr is why the volumes and the ephemeral storage of the node could not
+	// be read, a *NodeError.
+	SummaryErr error
+	// MemoryOff says that the node's kernel does not count the memory of its pods.
+	MemoryOff bool
 }
 
 // Source reads kubelets.
 type Source struct {
 	inventory Inventory
+	config    Config
 	client    client
 	clock     clock.Clock
 	log       *slog.Logger
@@ -97,7 +105,7 @@ func New(config Config, inventory Inventory, clk clock.Clock, log *slog.Logger, 
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Second)
 	config.Concurrency = cmp.Or(config.Concurrency, 8)
 	s := &Source{
-		inventory: inventory, client: client{config: config}, clock: clk, log: log,
+		inventory: inventory, config: config, client: client{config: config}, clock: clk, log: log,
 		scrapes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_kubelet_scrapes_total",
 			Help: "Bodies asked of kubelets, by result (ok, error)."}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "accumulus_kubelet_scrape_duration_seconds",
@@ -165,6 +173,7 @@ func (s *Source) decoder(node string) *decoder {
 	d, ok := s.decoders[node]
 	if !ok {
 		d = newDecoder(node)
+		d.alias = s.config.Alias
 		s.decoders[node] = d
 	}
 	return d
@@ -173,7 +182,7 @@ func (s *Source) decoder(node string) *decoder {
 func (s *Source) scrape(ctx context.Context, target Target, d *decoder) (reading.Body, error) {
 	began := s.clock.Now()
 	body := reading.Body{Node: target.Node}
-	err := s.client.get(ctx, target, func(text io.Reader) error {
+	err := s.client.get(ctx, target, cadvisorPath, "text/plain;version=0.0.4", func(text io.Reader) error {
 		counted := &counter{from: text}
 		var err error
 		body.Readings, body.NewestSample, err = d.decode(counted, s.inventory.Pod)
@@ -190,6 +199,10 @@ func (s *Source) scrape(ctx context.Context, target Target, d *decoder) (reading
 		return reading.Body{}, err
 	}
 	s.scrapes.WithLabelValues("ok").Inc()
+	if d.memoryOff = unmetered(body.Readings); d.memoryOff {
+		withoutMemory(body.Readings)
+	}
+	body.Volumes = s.summarize(ctx, target, d) // after the counters, which it must not delay
 	return body, nil
 }
 
@@ -205,6 +218,12 @@ func (s *Source) note(targets []Target, bodies []reading.Body, errs []error) {
 		status := NodeStatus{Node: target.Node, LastSuccess: before.LastSuccess, LastAttempt: now, Err: errs[i]}
 		if errs[i] == nil {
 			status.LastSuccess = bodies[i].Received
+		}
+		if d := s.decoders[target.Node]; d != nil {
+			status.SummaryErr, status.MemoryOff = d.further.err, d.memoryOff
+		}
+		if status.MemoryOff && !before.MemoryOff {
+			s.log.Warn("node counts no memory of its pods: its memory control group is off", "node", target.Node)
 		}
 		if (before.Err == nil) != (errs[i] == nil) {
 			if errs[i] != nil {

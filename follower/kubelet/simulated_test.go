@@ -68,10 +68,26 @@ func TestReadingsOfASimulatedCluster(t *testing.T) {
 			t.Fatalf("no list came: %+v", w.Status())
 		}
 	}
+	volumes, ephemeral := 0, 0
 	for range 4 {
 		bodies, err := source.Read(t.Context())
 		if err != nil {
 			t.Fatal(err)
+		}
+		for i := range bodies { // the summary's part, which Readings does not have
+			for _, v := range bodies[i].Volumes {
+				if used := server.ClaimUsed(cluster, v.Namespace, v.Claim, v.Time); used != v.UsedBytes {
+					t.Errorf("claim %s uses %d B, the simulator says %d", v.Claim, v.UsedBytes, used)
+				}
+			}
+			volumes += len(bodies[i].Volumes)
+			bodies[i].Volumes = nil
+			for r := range bodies[i].Readings {
+				if _, ok := bodies[i].Readings[r].Values.Get(reading.Ephemeral); ok {
+					ephemeral++
+				}
+				bodies[i].Readings[r].Values.Drop(reading.Ephemeral)
+			}
 		}
 		want := server.Readings(cluster, clk.Now())
 		if len(want) == 0 || len(want[0].Readings) < 5 {
@@ -81,6 +97,9 @@ func TestReadingsOfASimulatedCluster(t *testing.T) {
 			t.Fatalf("at %s (-simulator +read):\n%.3000s", clk.Now(), diff)
 		}
 		clk.Advance(15 * time.Second)
+	}
+	if volumes != 2 || ephemeral != 3 { // one summary of a pod with two claims, which then stands in
+		t.Errorf("%d samples of volumes, %d of ephemeral storage", volumes, ephemeral)
 	}
 	for _, pod := range w.Pods() {
 		if !pod.OwnerKnown || pod.Workload == "" {

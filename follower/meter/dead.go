@@ -88,6 +88,9 @@ func (m *Meter) claims(n *node) []claim {
 // unseenFrom is where the time begins in which nobody read the pod; 0: there
 // is none. It lies at most two lookbacks before the node's readings.
 func (n *node) unseenFrom(p *pod) int64 {
+	if p.known && p.info.Start.IsZero() { // none of its containers ever started
+		return 0
+	}
 	last := p.lastSeen()
 	seen, ok := n.readAt(p.ended() - lookback)
 	switch {
@@ -122,7 +125,7 @@ func (p *pod) rate(last int64) (millicores float64, limited bool) {
 		if c.Init && !c.Sidecar {
 			continue
 		}
-		limited = limited && c.LimitMillicores > 0
+		limited = limited && (c.LimitMillicores > 0 || c.Name == schema.PodRest)
 		limit += c.LimitMillicores
 		request += c.RequestMillicores
 	}
@@ -268,7 +271,7 @@ func (p *pod) amount(w span, interval int64) amount {
 	}
 	if u := p.unseen; u != nil {
 		a.q[reading.CPU] += spread(u.cpu, u.from, u.to, w.to) - spread(u.cpu, u.from, u.to, w.from)
-		a.q[reading.Memory] += p.requestMemory(w.overlap(u.from, u.to))
+		a.q[reading.Memory] += p.requestMemory(span{max(w.from, u.from), min(w.to, u.to)})
 		if u.to-u.from > interval*3/2 {
 			a.interpolated = min(w.to-w.from, a.interpolated+w.overlap(u.from, u.to))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -126,16 +127,7 @@ func (p *pod) key() string {
 // durable before the pod's rows: after a restart the API server no longer
 // knows a pod that ended meanwhile.
 func (m *Meter) observe() {
-	for _, info := range m.deps.Watch.Nodes() {
-		n := m.nodes[info.Name]
-		if n == nil {
-			if !info.Left.IsZero() {
-				continue
-			}
-			n = m.node(info.Name)
-		}
-		n.info, n.known = info, true
-	}
+	m.observeNodes()
 	told := make(map[*pod]bool)
 	for _, info := range m.deps.Watch.Pods() {
 		n := m.nodes[info.Node]
@@ -172,10 +164,77 @@ func (m *Meter) bury(n *node, p *pod) {
 	m.touch(n, end, m.mark, "late")
 }
 
+// observeNodes takes over the lives of every node: one that was deleted and made
+// again under its name is one node here, with a gap.
+func (m *Meter) observeNodes() {
+	lives := make(map[string][]reading.NodeInfo)
+	for _, info := range m.deps.Watch.Nodes() {
+		lives[info.Name] = append(lives[info.Name], info)
+	}
+	m.hosts = make(map[string][]*node)
+	changed := make(map[*node]int64)
+	for name, infos := range lives {
+		newest := infos[len(infos)-1]
+		n := m.nodes[name]
+		if n == nil {
+			if !newest.Left.IsZero() {
+				continue
+			}
+			n = m.node(name)
+		}
+		if since := livesChanged(n.lives, infos); since != 0 && n.known {
+			changed[n] = since
+		}
+		n.info, n.lives, n.known = newest, infos, true
+		boots := make(map[string]bool)
+		for _, info := range infos {
+			boots[info.BootID] = true
+			for _, past := range info.Past {
+				boots[past.BootID] = true
+			}
+		}
+		delete(boots, "")
+		for boot := range boots {
+			m.hosts[boot] = append(m.hosts[boot], n)
+		}
+	}
+	for n, since := range changed {
+		m.touch(n, max(n.hold, since), m.mark, "late")
+	}
+	for _, siblings := range m.hosts { // what one leaves, the others have
+		for _, n := range siblings {
+			if since := changed[n]; since != 0 && len(siblings) > 1 {
+				for _, other := range siblings {
+					m.touch(other, max(other.hold, since), m.mark, "late")
+				}
+			}
+		}
+	}
+}
+
+// livesChanged is the first moment at which a node's lives are others than they
+// were known, 0 if at none.
+func livesChanged(old, lives []reading.NodeInfo) int64 {
+	since := int64(0)
+	for i, info := range lives {
+		if i >= len(old) || old[i].UID != info.UID {
+			since = minNonZero(since, max(1, unixNano(info.Joined)))
+			continue
+		}
+		if !old[i].Left.Equal(info.Left) {
+			since = minNonZero(since, minNonZero(unixNano(old[i].Left), unixNano(info.Left)))
+		}
+		if n := len(info.Past); n > len(old[i].Past) {
+			since = minNonZero(since, info.Past[len(old[i].Past)].Until.UnixNano())
+		}
+	}
+	return since
+}
+
 func (m *Meter) learn(n *node, p *pod, info reading.PodInfo) {
 	old := p.info
 	same := !p.guessed && p.known && p.saved && old.Start.Equal(info.Start) && old.End.Equal(info.End) &&
-		old.OwnerKnown == info.OwnerKnown && len(old.Containers) == len(info.Containers)
+		old.OwnerKnown == info.OwnerKnown && len(old.Past) == len(info.Past) && slices.Equal(old.Containers, info.Containers)
 	if same {
 		return
 	}
@@ -185,15 +244,42 @@ func (m *Meter) learn(n *node, p *pod, info reading.PodInfo) {
 	before := p.known
 	p.info, p.known, p.saved, p.guessed = info, true, true, false
 	if text, err := json.Marshal(info); err == nil {
-		m.unsaved = append(m.unsaved, influxsync.Point{Table: lifetimeTable, Time: at(unixNano(info.Start)),
+		told := info.Created
+		if told.IsZero() {
+			told = info.Start
+		}
+		m.unsaved = append(m.unsaved, influxsync.Point{Table: lifetimeTable, Time: at(unixNano(told)),
 			Tags:   tagList(schema.Node, n.name, schema.PodUID, p.key()),
 			Fields: []influxsync.FieldValue{{Name: "info", Value: influxsync.Str(string(text))}}})
 	}
-	if h := n.hold; !before {
-		m.touch(n, max(h, unixNano(info.Start)), m.mark, "late")
-	} else if !old.End.Equal(info.End) || !old.Start.Equal(info.Start) {
-		m.touch(n, max(h, minNonZero(unixNano(old.End), unixNano(info.End))), m.mark, "late")
+	if from := changedSince(old, info, before); from != 0 {
+		m.touch(n, max(n.hold, from), m.mark, "late")
 	}
+}
+
+// changedSince is the first moment at which a pod's life or requests are others
+// than they were known; 0: at none that has been.
+func changedSince(old, info reading.PodInfo, known bool) int64 {
+	since := int64(0)
+	earlier := func(moments ...time.Time) {
+		for _, t := range moments {
+			since = minNonZero(since, unixNano(t))
+		}
+	}
+	if !known {
+		earlier(info.Start)
+		return max(since, 1)
+	}
+	if !old.Start.Equal(info.Start) {
+		earlier(old.Start, info.Start)
+	}
+	if !old.End.Equal(info.End) {
+		earlier(old.End, info.End)
+	}
+	if resizes := len(info.Past); resizes != len(old.Past) && resizes > 0 {
+		earlier(info.Past[min(len(old.Past), resizes-1)].Until)
+	}
+	return since
 }
 
 func minNonZero(a, b int64) int64 {

@@ -116,6 +116,7 @@ type Meter struct {
 type state struct {
 	restored, stale bool
 	nodes           map[string]*node
+	hosts           map[string][]*node          // by boot id: several are containers on one host
 	from, to, mark  int64                       // Unix ns; from 0: no reading yet, to 0: open
 	started         int64                       // when it was restored: deadlines count from here
 	unsure          int64                       // windows before it may hold rows of an attempt that failed

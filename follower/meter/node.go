@@ -15,7 +15,8 @@ type node struct {
 	kube     *series
 	pods     map[string]*pod
 	info     reading.NodeInfo
-	known    bool // the watch told of it
+	lives    []reading.NodeInfo // all nodes that had the name, oldest first; info is the last
+	known    bool               // the watch told of it
 	shift    int64
 	newest   int64 // newest sample time of its last body, unshifted
 	received int64 // when that came
@@ -147,6 +148,9 @@ func (p *pod) lastSeen() int64 {
 // alive is when the pod lives, as far as readings and the watch tell.
 func (p *pod) alive() span {
 	life := span{unixNano(p.info.Start), unixNano(p.info.End)}
+	if life.from == 0 && p.known { // it waits for its image: no container has started
+		return span{maxInt64, maxInt64}
+	}
 	if life.from == 0 {
 		life.from = p.born()
 	}

@@ -15,6 +15,7 @@ var rawField = [quantities]string{
 	reading.DiskWrite:       schema.DiskWrite,
 	reading.Memory:          schema.MemoryWorkingSet,
 	reading.Filesystem:      schema.FilesystemUsed,
+	reading.Ephemeral:       schema.EphemeralUsed,
 }
 
 // row is the sample as a row of raw.

@@ -242,6 +242,7 @@ func (n *node) reaches(base int64) int64 {
 func (m *Meter) restoreLifetimes(ctx context.Context, n *node) error {
 	always := schema.Window{From: time.Unix(0, 0).UTC(), To: at(far)}
 	infos := make(map[string]reading.PodInfo)
+	told := make(map[string]time.Time)
 	err := m.deps.Raw.Rows(ctx, lifetimeTable, n.name, always, func(p influxsync.Point) error {
 		var info reading.PodInfo
 		text, _ := p.Field("info")
@@ -249,8 +250,8 @@ func (m *Meter) restoreLifetimes(ctx context.Context, n *node) error {
 			return fmt.Errorf("lifetime of pod %s: %w", p.Tag(schema.PodUID), err)
 		}
 		key := p.Tag(schema.PodUID)
-		if old, ok := infos[key]; !ok || old.End.IsZero() {
-			infos[key] = info
+		if old, ok := infos[key]; !ok || old.End.IsZero() && (!info.End.IsZero() || !p.Time.Before(told[key])) {
+			infos[key], told[key] = info, p.Time
 		}
 		return nil
 	})

@@ -16,6 +16,9 @@ type usage struct {
 	amount
 	requests [4]int64 // core-µs requested, limit; KiB·s requested, limit
 	uptime   int64    // ns
+	// unmetered says that the node counts no memory: it is what was requested, and
+	// nothing of the window is covered.
+	unmetered bool
 }
 
 // build makes the rows of a node in the window at w: a pure function of the
@@ -38,7 +41,7 @@ func (m *Meter) build(n *node, w, now int64, rows rowSet) missing {
 	var pods amount
 	base := rowTags{cluster: m.cfg.Cluster, node: n.name, facts: tags.facts, time: at(w)}
 	for _, p := range n.sorted() {
-		u, ok := p.usage(win, interval)
+		u, ok := p.usage(win, interval, n.unmetered())
 		if !ok {
 			continue
 		}
@@ -79,10 +82,13 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 				own.counts |= 1 << q
 			}
 		}
+		if q == int(reading.Memory) && n.unmetered() { // the parts are requests, which may be more than all
+			own.q[q] = max(own.q[q], parts)
+		}
 		system.q[q] = own.q[q] - parts
 	}
 	system.counts, rest.counts = own.counts, own.counts
-	rows.add(schema.NodeMinute.Name, row.nodePoint(n, usage{amount: own, uptime: n.alive(win)}))
+	rows.add(schema.NodeMinute.Name, row.nodePoint(m.sizeOf(n, win), usage{amount: own, uptime: n.alive(win)}))
 	row.namespace, row.pod, row.uid = schema.SystemNamespace, schema.SystemNamespace, schema.SystemNamespace
 	rows.add(schema.PodMinute.Name, row.point(schema.PodMinute.Name, system))
 	if n.kube != nil {
@@ -91,12 +97,17 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 	}
 }
 
+// unmetered says whether the node counts its pods' CPU and not their memory.
+func (n *node) unmetered() bool {
+	return n.kube != nil && n.kube.counts&(1<<reading.CPU) != 0 && n.kube.counts&(1<<reading.Memory) == 0
+}
+
 func (r rowSet) add(table string, p influxsync.Point) { r[table] = append(r[table], p) }
 
 // present says whether a window has rows of the node: the watch knows it
 // there, or it was read there.
 func (m *Meter) present(n *node, win span) bool {
-	if n.known && win.overlap(unixNano(n.info.Joined), orEver(n.info.Left)) > 0 {
+	if n.known && n.there(win) > 0 {
 		return true
 	}
 	if n.own == nil || len(n.own.steps) == 0 {
@@ -108,9 +119,18 @@ func (m *Meter) present(n *node, win span) bool {
 // alive is the node's time in the window, ns.
 func (n *node) alive(win span) int64 {
 	if n.known {
-		return win.overlap(unixNano(n.info.Joined), orEver(n.info.Left))
+		return n.there(win)
 	}
 	return win.overlap(n.own.steps[0].from, n.own.last.time)
+}
+
+// there is how long a node of the name was there in the window, ns.
+func (n *node) there(win span) int64 {
+	var sum int64
+	for _, info := range n.lives {
+		sum += win.overlap(unixNano(info.Joined), orEver(info.Left))
+	}
+	return min(sum, win.to-win.from)
 }
 
 func orEver(t time.Time) int64 {
@@ -121,15 +141,13 @@ func orEver(t time.Time) int64 {
 }
 
 // usage is the pod's in the window, and whether it has a row there.
-func (p *pod) usage(win span, interval int64) (usage, bool) {
+func (p *pod) usage(win span, interval int64, unmetered bool) (usage, bool) {
 	u := usage{amount: p.amount(win, interval)}
 	life := p.alive()
 	u.uptime = win.overlap(life.from, life.to)
-	for _, c := range p.info.Containers {
-		r := requests(c, u.uptime)
-		for i := range r {
-			u.requests[i] += r[i]
-		}
+	u.requests = p.requested(win)
+	if u.unmetered = unmetered && !u.has(int(reading.Memory)); u.unmetered {
+		u.q[reading.Memory], u.covered = u.requests[2], 0
 	}
 	shown := u.uptime > 0 || u.covered > 0 || u.q != [quantities]int64{}
 	for _, s := range p.containers {
@@ -150,19 +168,55 @@ func requests(c reading.ContainerInfo, ns int64) [4]int64 {
 	}
 }
 
-// requestMemory is the memory of a pod that nobody read for so long, KiB·s.
-func (p *pod) requestMemory(ns int64) int64 {
-	var sum int64
-	for _, c := range p.info.Containers {
-		sum += requests(c, ns)[2]
+// asked calls f with each container of the pod and how long of the window it had
+// these requests: a pod that was resized has some twice.
+func (p *pod) asked(win span, f func(c reading.ContainerInfo, ns int64)) {
+	life := p.alive()
+	from := life.from
+	for _, past := range p.info.Past {
+		until := min(max(from, past.Until.UnixNano()), life.to)
+		for _, c := range past.Containers {
+			f(c, win.overlap(from, until))
+		}
+		from = until
 	}
+	for _, c := range p.info.Containers {
+		f(c, win.overlap(from, life.to))
+	}
+}
+
+// requested are the pod's requests and limits over the window.
+func (p *pod) requested(win span) [4]int64 {
+	var sum [4]int64
+	p.asked(win, func(c reading.ContainerInfo, ns int64) {
+		for i, r := range requests(c, ns) {
+			sum[i] += r
+		}
+	})
 	return sum
 }
+
+// requestedBy are those of each container.
+func (p *pod) requestedBy(win span) map[string][4]int64 {
+	by := make(map[string][4]int64, len(p.info.Containers))
+	p.asked(win, func(c reading.ContainerInfo, ns int64) {
+		sum := by[c.Name]
+		for i, r := range requests(c, ns) {
+			sum[i] += r
+		}
+		by[c.Name] = sum
+	})
+	return by
+}
+
+// requestMemory is what the pod asked for in a span, KiB·s.
+func (p *pod) requestMemory(w span) int64 { return p.requested(w)[2] }
 
 // containerRows adds the pod's containers and what none of them counted.
 func (p *pod) containerRows(row rowTags, of usage, win span, interval int64, rows rowSet) {
 	rest := of
-	rest.requests = [4]int64{}
+	asked := p.requestedBy(win)
+	rest.requests = asked[schema.PodRest]
 	rest.q[reading.Filesystem] = 0
 	if p.own != nil && p.own.counts&(1<<reading.Filesystem) != 0 {
 		rest.q[reading.Filesystem] = of.q[reading.Filesystem]
@@ -174,18 +228,27 @@ func (p *pod) containerRows(row rowTags, of usage, win span, interval int64, row
 				rest.q[q] -= u.q[q]
 			}
 		}
+		if of.unmetered {
+			u.covered = 0
+		}
 		r := row
 		r.container = name
 		rows.add(schema.ContainerMinute.Name, r.point(schema.ContainerMinute.Name, u))
 	}
 	for _, c := range p.info.Containers {
+		if c.Name == schema.PodRest {
+			continue
+		}
 		told[c.Name] = true
-		u := usage{amount: p.containers[c.Name].amount(win, interval), requests: requests(c, of.uptime), uptime: of.uptime}
+		u := usage{amount: p.containers[c.Name].amount(win, interval), requests: asked[c.Name], uptime: of.uptime}
 		if c.Init && !c.Sidecar {
 			u.uptime = p.containers[c.Name].seen(win)
 			if u.uptime == 0 && u.q == [quantities]int64{} {
 				continue
 			}
+		}
+		if of.unmetered {
+			u.q[reading.Memory] = asked[c.Name][2]
 		}
 		add(c.Name, u)
 	}
@@ -241,6 +304,9 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 	f.int(schema.CPULimit, u.requests[1])
 	f.int(schema.CPURequest, u.requests[0])
 	f.disk(u.amount)
+	if !container && u.has(int(reading.Ephemeral)) {
+		f.int(schema.Ephemeral, u.q[reading.Ephemeral])
+	}
 	if container {
 		f.int(schema.Filesystem, u.q[reading.Filesystem])
 	}
@@ -258,14 +324,14 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 }
 
 // nodePoint is a row of the node table.
-func (r rowTags) nodePoint(n *node, u usage) influxsync.Point {
+func (r rowTags) nodePoint(size size, u usage) influxsync.Point {
 	p := influxsync.Point{Table: schema.NodeMinute.Name, Time: r.time, Tags: tagList(
 		schema.Box, r.facts.Box, schema.Cluster, r.cluster, schema.CPUType, r.facts.CPUType,
 		schema.DiskType, r.facts.DiskType, schema.Node, r.node, schema.RAMType, r.facts.RAMType)}
 	f := fieldList(make([]influxsync.FieldValue, 0, 13))
-	f.int(schema.AllocatableCPU, mulDiv(n.info.AllocatableMilli, u.uptime, 1e6))
-	f.int(schema.AllocatableMem, mulDiv(n.info.AllocatableMemoryKiB, u.uptime, 1e9))
-	f.int(schema.CapacityCPU, mulDiv(n.info.CapacityMillicores, u.uptime, 1e6))
+	f.int(schema.AllocatableCPU, size.allocatableCPU)
+	f.int(schema.AllocatableMem, size.allocatableMemory)
+	f.int(schema.CapacityCPU, size.capacityCPU)
 	f.int(schema.Coverage, u.covered/1e9)
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.disk(u.amount)

@@ -15,7 +15,10 @@ type Status struct {
 	WaitingRows  int       // rows of settled windows that wait for facts
 	Revisions    int       // settled windows that are to be written again
 	UnknownNodes []string  // nodes whose facts the seed does not hold now
-	Nodes        []NodeStatus
+	// SharedHosts are nodes that are containers on one host, as their boot ids say:
+	// each host's capacity is counted once, in equal parts.
+	SharedHosts [][]string
+	Nodes       []NodeStatus
 }
 
 // NodeStatus is the meter's view of one node.
@@ -27,6 +30,9 @@ type NodeStatus struct {
 	// Balance is the running sum of __unattributed__ since Restore, core-µs.
 	Balance    int64
 	KnownFacts bool
+	// Unmetered says that the node counts no memory of its pods: they have what
+	// they requested.
+	Unmetered bool
 }
 
 // Status is the meter's view of itself now.
@@ -42,9 +48,10 @@ func (m *Meter) Status() Status {
 	if m.from == 0 {
 		s.Waiting = "no reading yet"
 	}
+	s.SharedHosts = m.sharedHosts()
 	now := m.deps.Clock.Now()
 	for _, n := range m.sortedNodes() {
-		status := NodeStatus{Name: n.name, LastBody: moment(n.received), Shift: time.Duration(n.shift), Balance: n.balance}
+		status := NodeStatus{Name: n.name, LastBody: moment(n.received), Shift: time.Duration(n.shift), Balance: n.balance, Unmetered: n.unmetered()}
 		if n.own != nil {
 			status.LastReading = moment(n.own.last.time)
 		}

@@ -38,6 +38,7 @@ const (
 	DiskWrite                       // B
 	Memory                          // working set, B (gauge)
 	Filesystem                      // used, B (gauge)
+	Ephemeral                       // a pod's use of its node's disk, B (gauge)
 	Quantities                      // how many there are
 )
 
@@ -52,6 +53,9 @@ type Values struct {
 
 // Set records a quantity.
 func (v *Values) Set(q Quantity, value int64) { v.v[q], v.has = value, v.has|1<<q }
+
+// Drop takes a quantity back.
+func (v *Values) Drop(q Quantity) { v.v[q], v.has = 0, v.has&^(1<<q) }
 
 // Get is a quantity, and whether the source counted it.
 func (v Values) Get(q Quantity) (int64, bool) { return v.v[q], v.has&(1<<q) != 0 }
@@ -73,6 +77,16 @@ type Body struct {
 	// NewestSample is the newest sample time in the body. Received less
 	// NewestSample is the shift that brings the node's clock to ours.
 	NewestSample time.Time
+	// Volumes are those of the claims that the node's pods mount; they come only
+	// with some of the bodies.
+	Volumes []Volume
+}
+
+// Volume is one sample of a mounted claim's volume.
+type Volume struct {
+	Namespace, Claim    string
+	Time                time.Time // on the follower's clock
+	UsedBytes, Capacity int64
 }
 
 // NodeInfo is what the watch knows of a node.
@@ -84,7 +98,17 @@ type NodeInfo struct {
 	AllocatableMilli     int64 // millicores
 	AllocatableMemoryKiB int64
 	Joined               time.Time
-	Left                 time.Time // zero while it is there
+	Left                 time.Time  // zero while it is there
+	Past                 []PastNode // what it had before, oldest first
+}
+
+// PastNode is what a node had until a change of its size, or until a boot.
+type PastNode struct {
+	Until                time.Time
+	BootID               string
+	CapacityMillicores   int64
+	AllocatableMilli     int64
+	AllocatableMemoryKiB int64
 }
 
 // PodInfo is what the watch knows of a pod.
@@ -97,11 +121,20 @@ type PodInfo struct {
 	Workload     string
 	OwnerKnown   bool // the owner chain has been followed to its top
 	Labels       map[string]string
-	Start        time.Time // status.startTime, or the container's own of the host source
+	Created      time.Time // of the pod's object; zero of the host source
+	Start        time.Time // when its first container started; zero: none has, and it is not billed
 	End          time.Time // zero while it runs; then when its last container stopped or it was deleted
 	ExitCode     int32
 	EndReason    string
 	Containers   []ContainerInfo
+	Past         []PastRequests // what its containers asked for before it was resized, oldest first
+	Claims       []string       // names of the volume claims that it mounts
+}
+
+// PastRequests are a pod's containers as they were until a resize.
+type PastRequests struct {
+	Until      time.Time
+	Containers []ContainerInfo
 }
 
 // ContainerInfo is a container's part of a pod's requests and limits. Zero

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,32 +28,47 @@ const (
 	buildTimeout = 30 * time.Second
 )
 
+// origin is where an accepted seed came from. It stands in the database, in a
+// table that a seed cannot make.
+type origin struct {
+	hash string // of the seed's files
+	key  string // the public key that it was signed for, base64; "" = it was not asked for
+}
+
+// content is what an accepted seed says.
+type content struct {
+	origin
+	version    string
+	generation int64 // 0 where it has none
+	nodes      map[string][]validity
+}
+
 // build makes a new database file at path of a seed's files. Every statement
 // runs in one transaction under an authorizer that allows nothing but what a
 // seed needs; the result is checked before the file counts as made.
-func build(ctx context.Context, path, cluster string, files []file) (version string, err error) {
+func build(ctx context.Context, path, cluster string, files []file, from origin) (made content, err error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
 	for _, leftover := range []string{path, path + "-journal"} {
 		if err := os.Remove(leftover); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("build seed: %w", err)
+			return content{}, fmt.Errorf("build seed: %w", err)
 		}
 	}
 	db, err := sql.Open("sqlite3", dsn(path, "rwc"))
 	if err != nil {
-		return "", fmt.Errorf("build seed: %w", err)
+		return content{}, fmt.Errorf("build seed: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return "", fmt.Errorf("build seed: %w", err)
+		return content{}, fmt.Errorf("build seed: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
 	if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", maxPages)); err != nil {
-		return "", fmt.Errorf("build seed: %w", err)
+		return content{}, fmt.Errorf("build seed: %w", err)
 	}
-	if err := execute(ctx, conn, files); err != nil {
-		return "", err
+	if err := execute(ctx, conn, files, from); err != nil {
+		return content{}, err
 	}
 	return check(ctx, conn, cluster)
 }
@@ -62,7 +78,7 @@ func dsn(path, mode string) string {
 }
 
 // execute runs the statements in one transaction.
-func execute(ctx context.Context, conn *sql.Conn, files []file) error {
+func execute(ctx context.Context, conn *sql.Conn, files []file, from origin) error {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("build seed: %w", err)
@@ -74,6 +90,12 @@ func execute(ctx context.Context, conn *sql.Conn, files []file) error {
 	err = statements(ctx, tx, files)
 	if err := errors.Join(err, authorize(conn, nil)); err != nil {
 		return err
+	}
+	if _, err := tx.ExecContext(ctx, "CREATE TABLE origin (hash TEXT NOT NULL, key TEXT NOT NULL)"); err != nil {
+		return fmt.Errorf("build seed: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO origin VALUES (?, ?)", from.hash, from.key); err != nil {
+		return fmt.Errorf("build seed: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("build seed: %w", err)
@@ -133,58 +155,111 @@ func allowed(op int, table, _, _ string) int {
 	return sqlite3.SQLITE_DENY
 }
 
-// check is the new database's integrity, its tables and columns, its cluster,
-// and that each node has one set of facts at any time.
-func check(ctx context.Context, conn *sql.Conn, cluster string) (version string, err error) {
+// check is the database's integrity, its tables and columns, its cluster, and
+// that each node has one set of facts at any time. It returns what it read.
+func check(ctx context.Context, conn *sql.Conn, cluster string) (content, error) {
 	var integrity string
 	if err := conn.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&integrity); err != nil {
-		return "", fmt.Errorf("check seed: integrity: %w", err)
+		return content{}, fmt.Errorf("check seed: integrity: %w", err)
 	}
 	if integrity != "ok" {
-		return "", fmt.Errorf("check seed: integrity: %s", integrity)
+		return content{}, fmt.Errorf("check seed: integrity: %s", integrity)
 	}
 	for table, columns := range required {
 		have, err := column[string](ctx, conn, "SELECT name FROM pragma_table_info(?)", table)
 		if err != nil {
-			return "", fmt.Errorf("check seed: %w", err)
+			return content{}, fmt.Errorf("check seed: %w", err)
 		}
 		for _, name := range columns {
 			if !slices.Contains(have, name) {
-				return "", fmt.Errorf("check seed: table %s has no column %s", table, name)
+				return content{}, fmt.Errorf("check seed: table %s has no column %s", table, name)
 			}
 		}
 	}
-	for key, into := range map[string]*string{"cluster": new(string), "version": &version} {
-		if err := conn.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(into); err != nil {
-			return "", fmt.Errorf("check seed: meta %s: %w", key, err)
-		}
-		if key == "cluster" && *into != cluster {
-			return "", fmt.Errorf("check seed: it is of cluster %q, this is %q", *into, cluster)
-		}
+	var c content
+	if err := c.readMeta(ctx, conn, cluster); err != nil {
+		return content{}, fmt.Errorf("check seed: %w", err)
 	}
-	return version, checkNodes(ctx, conn, cluster)
+	var err error
+	if c.nodes, err = load(ctx, conn, cluster); err != nil {
+		return content{}, fmt.Errorf("check seed: %w", err)
+	}
+	return c, nil
 }
 
-func checkNodes(ctx context.Context, conn *sql.Conn, cluster string) error {
-	strangers, err := column[string](ctx, conn, "SELECT DISTINCT cluster FROM node WHERE cluster <> ? OR cluster IS NULL", cluster)
-	if err != nil {
-		return fmt.Errorf("check seed: %w", err)
-	}
-	if len(strangers) > 0 {
-		return fmt.Errorf("check seed: rows of another cluster, %q", strangers[0])
-	}
-	names, err := column[string](ctx, conn, "SELECT DISTINCT node FROM node")
-	if err != nil {
-		return fmt.Errorf("check seed: %w", err)
-	}
-	for _, name := range names {
-		rows, err := load(ctx, conn, name)
-		if err != nil {
-			return fmt.Errorf("check seed: %w", err)
+func (c *content) readMeta(ctx context.Context, conn *sql.Conn, cluster string) error {
+	var of, generation string
+	for key, into := range map[string]*string{"cluster": &of, "version": &c.version, "generation": &generation} {
+		err := conn.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(into)
+		if err != nil && !(key == "generation" && errors.Is(err, sql.ErrNoRows)) {
+			return fmt.Errorf("meta %s: %w", key, err)
 		}
+	}
+	if of != cluster {
+		return fmt.Errorf("it is of cluster %q, this is %q", of, cluster)
+	}
+	if generation != "" {
+		n, err := strconv.ParseInt(generation, 10, 64)
+		if err != nil {
+			return fmt.Errorf("meta generation: %w", err)
+		}
+		c.generation = n
+	}
+	var there int // not in a database of an earlier version of this program
+	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'origin'").Scan(&there); err != nil || there == 0 {
+		return err
+	}
+	return conn.QueryRowContext(ctx, "SELECT hash, key FROM origin").Scan(&c.hash, &c.key)
+}
+
+// load reads the nodes' rows in one pass, of each node the oldest first.
+func load(ctx context.Context, q querier, cluster string) (map[string][]validity, error) {
+	rows, err := q.QueryContext(ctx, `SELECT coalesce(cluster, ''), coalesce(node, ''), coalesce(box, ''), coalesce(cpu_type, ''),
+		coalesce(ram_type, ''), coalesce(disk_type, ''), coalesce(valid_from, ''), coalesce(valid_to, '') FROM node`)
+	if err != nil {
+		return nil, fmt.Errorf("facts: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	nodes := make(map[string][]validity)
+	words := make(map[string]string) // one copy of those that come again
+	var of, node string
+	for rows.Next() {
+		var v validity
+		var from, to any
+		facts := []*string{&v.facts.Box, &v.facts.CPUType, &v.facts.RAMType, &v.facts.DiskType}
+		if err := rows.Scan(&of, &node, facts[0], facts[1], facts[2], facts[3], &from, &to); err != nil {
+			return nil, fmt.Errorf("facts: %w", err)
+		}
+		if of != cluster {
+			return nil, fmt.Errorf("rows of another cluster, %q", of)
+		}
+		if v.from, err = instant(from); err != nil {
+			return nil, fmt.Errorf("facts of %s: valid_from: %w", node, err)
+		}
+		if v.to, err = instant(to); err != nil {
+			return nil, fmt.Errorf("facts of %s: valid_to: %w", node, err)
+		}
+		for _, word := range facts {
+			if _, ok := words[*word]; !ok {
+				words[*word] = *word
+			}
+			*word = words[*word]
+		}
+		nodes[node] = append(nodes[node], v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("facts: %w", err)
+	}
+	return nodes, ordered(nodes)
+}
+
+// ordered sorts each node's rows and says whether two hold at the same time.
+func ordered(nodes map[string][]validity) error {
+	for node, rows := range nodes {
+		slices.SortFunc(rows, func(a, b validity) int { return a.from.Compare(b.from) })
 		for i := 1; i < len(rows); i++ {
 			if rows[i-1].to.IsZero() || rows[i].from.Before(rows[i-1].to) {
-				return fmt.Errorf("check seed: node %s has two sets of facts at %s", name, rows[i].from.Format(time.RFC3339))
+				return fmt.Errorf("node %s has two sets of facts at %s", node, rows[i].from.Format(time.RFC3339))
 			}
 		}
 	}

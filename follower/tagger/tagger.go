@@ -2,16 +2,21 @@
 // in and its hardware. They come as a seed, SQL text in a directory (the mount
 // of a ConfigMap), from which a SQLite file is rebuilt whenever the text
 // changes: statement by statement in a transaction into a new file, checked,
-// then renamed over the old one. Look-ups are parameterised and cached; the
-// cache is purged whole when the seed changes.
+// then renamed over the old one. Look-ups are in memory, in a map that is filled
+// from the file and replaced whole when the seed changes.
 //
 // A bad seed changes nothing: the last good one stays, also over a restart,
 // and Status says what is wrong. The seed is foreign text: it may create
 // tables and indexes and insert rows, nothing else.
 //
+// The leader sends a seed packed, as seed.sql.gz with its signature in
+// seed.sql.gz.sig. Where the leader's public key is configured, nothing else is
+// taken: neither plain *.sql files, nor a seed of another cluster, nor one whose
+// generation is lower than that of the seed in use, which somebody kept.
+//
 // The schema of a seed:
 //
-//	CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);   -- keys cluster, version
+//	CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);   -- keys cluster, version, generation (optional)
 //	CREATE TABLE node(cluster TEXT, node TEXT, box TEXT, cpu_type TEXT, ram_type TEXT,
 //	                  disk_type TEXT, valid_from, valid_to); -- half-open
 //
@@ -21,13 +26,14 @@ package tagger
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,19 +45,32 @@ import (
 
 // Config says where the seed is.
 type Config struct {
-	Dir      string        // directory of *.sql files; "" for none
-	Path     string        // the SQLite file that is built
-	Cluster  string        // the seed's meta.cluster must be this
-	Interval time.Duration // how often Run looks for a change
+	Dir       string            // directory of the seed; "" for none
+	PublicKey ed25519.PublicKey // of the leader; nil takes seeds that nobody signed
+	Path      string            // the SQLite file that is built
+	Cluster   string            // the seed's meta.cluster must be this
+	Interval  time.Duration     // how often Run looks for a change
+}
+
+// ParsePublicKey reads a key as the leader prints it.
+func ParsePublicKey(text string) (ed25519.PublicKey, error) {
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%q is not the base64 of a key of %d bytes; `accumulus seed key` prints it", text, ed25519.PublicKeySize)
+	}
+	return key, nil
 }
 
 // Status is what is known of the seed.
 type Status struct {
-	Loaded  bool      `json:"loaded"`            // some seed is in use
-	Version string    `json:"version,omitempty"` // its meta.version
-	Hash    string    `json:"hash,omitempty"`    // SHA-256 of the text it was built from; "" when it was found at start
-	Since   time.Time `json:"since,omitzero"`    // when it was taken into use
-	Error   string    `json:"error,omitempty"`   // why the newest text is not in use
+	Loaded     bool      `json:"loaded"`            // some seed is in use
+	Version    string    `json:"version,omitempty"` // its meta.version
+	Generation int64     `json:"generation,omitzero,string"`
+	Signed     bool      `json:"signed"`          // by the leader whose public key is configured
+	Nodes      int       `json:"nodes"`           // that it names
+	Hash       string    `json:"hash,omitempty"`  // SHA-256 of the files it was built from
+	Since      time.Time `json:"since,omitzero"`  // when it was taken into use
+	Error      string    `json:"error,omitempty"` // why the newest text is not in use
 }
 
 // Tagger answers for a node's facts. It is safe for concurrent use.
@@ -61,8 +80,7 @@ type Tagger struct {
 	log    *slog.Logger
 
 	mu      sync.RWMutex
-	db      *sql.DB // nil until a seed was good
-	cache   map[string][]validity
+	used    content // its nodes are nil until a seed was good
 	status  Status
 	refused string // hash of the text that status.Error speaks of
 
@@ -77,10 +95,16 @@ type validity struct {
 
 // New makes a tagger that knows nothing yet.
 func New(config Config, clk clock.Clock, log *slog.Logger, registry prometheus.Registerer) *Tagger {
-	t := &Tagger{config: config, clock: clk, log: log, cache: make(map[string][]validity),
+	t := &Tagger{config: config, clock: clk, log: log,
 		builds: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_tagger_seed_builds_total",
 			Help: "Changed seeds that were read, by result (used, refused)."}, []string{"result"})}
-	registry.MustRegister(t.builds)
+	registry.MustRegister(t.builds, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "accumulus_tagger_seed_refused",
+		Help: "1 while the seed in the directory is not the one in use: it is missing or was refused."}, func() float64 {
+		if t.Status().Error != "" {
+			return 1
+		}
+		return 0
+	}))
 	return t
 }
 
@@ -100,18 +124,6 @@ func (t *Tagger) Open(ctx context.Context) error {
 	return nil
 }
 
-// Close lets go of the file.
-func (t *Tagger) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.db == nil {
-		return nil
-	}
-	db := t.db
-	t.db, t.cache = nil, make(map[string][]validity)
-	return db.Close()
-}
-
 // Run looks for a changed seed every interval, until ctx ends.
 func (t *Tagger) Run(ctx context.Context) error {
 	for {
@@ -128,10 +140,10 @@ func (t *Tagger) Refresh(ctx context.Context) bool {
 	if t.config.Dir == "" {
 		return false
 	}
-	files, hash, err := readDir(t.config.Dir)
+	there, err := readDir(t.config.Dir)
 	t.mu.RLock()
-	inUse := err == nil && hash == t.status.Hash && t.db != nil
-	refused := err == nil && hash == t.refused
+	inUse := err == nil && t.used.origin == t.origin(there.hash)
+	refused := err == nil && there.hash == t.refused
 	t.mu.RUnlock()
 	if inUse {
 		t.mu.Lock()
@@ -142,12 +154,17 @@ func (t *Tagger) Refresh(ctx context.Context) bool {
 		return false
 	}
 	if err == nil {
-		err = t.take(ctx, files, hash)
+		err = t.take(ctx, there)
 	}
 	if ctx.Err() != nil {
 		return false
 	}
-	return t.record(hash, err)
+	return t.record(there.hash, err)
+}
+
+// origin is that of a seed which is taken now.
+func (t *Tagger) origin(hash string) origin {
+	return origin{hash: hash, key: base64.StdEncoding.EncodeToString(t.config.PublicKey)}
 }
 
 // record keeps the result of a look at a changed directory.
@@ -157,7 +174,7 @@ func (t *Tagger) record(hash string, err error) bool {
 	if err == nil {
 		t.status.Error, t.refused = "", ""
 		t.builds.WithLabelValues("used").Inc()
-		t.log.Info("seed taken into use", "version", t.status.Version, "hash", hash)
+		t.log.Info("seed taken into use", "version", t.status.Version, "generation", t.status.Generation, "nodes", t.status.Nodes, "hash", hash)
 		return true
 	}
 	if t.status.Error != err.Error() {
@@ -168,22 +185,37 @@ func (t *Tagger) record(hash string, err error) bool {
 	return false
 }
 
-// take builds the files into a database and brings it into use.
-func (t *Tagger) take(ctx context.Context, files []file, hash string) error {
+// take builds what a directory holds into a database and brings it into use.
+func (t *Tagger) take(ctx context.Context, there found) error {
+	files, err := there.files(t.config.Cluster, t.config.PublicKey)
+	if err != nil {
+		return err
+	}
 	fresh := t.config.Path + ".new"
-	if _, err := build(ctx, fresh, t.config.Cluster, files); err != nil {
+	made, err := build(ctx, fresh, t.config.Cluster, files, t.origin(there.hash))
+	if err == nil {
+		err = t.newer(made)
+	}
+	if err != nil {
 		return errors.Join(err, remove(fresh))
 	}
 	if err := publish(fresh, t.config.Path); err != nil {
 		return err
 	}
-	if err := t.reopen(ctx); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	t.status.Hash = hash
-	t.mu.Unlock()
+	t.use(made)
 	return nil
+}
+
+// newer refuses a signed seed that came before the one in use, which was signed
+// by the same key: anybody may have kept it and put it back.
+func (t *Tagger) newer(made content) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if made.key == "" || made.key != t.used.key || made.generation >= t.used.generation {
+		return nil
+	}
+	return fmt.Errorf("seed: generation %d is older than %d, which is in use: if the leader's registry was restored from a copy, run `accumulus seed renew %s`",
+		made.generation, t.used.generation, t.config.Cluster)
 }
 
 func remove(path string) error {
@@ -193,29 +225,33 @@ func remove(path string) error {
 	return nil
 }
 
-// reopen reads the file at Path from now on and forgets what was cached.
-func (t *Tagger) reopen(ctx context.Context) error {
+// reopen takes the file at Path into use.
+func (t *Tagger) reopen(ctx context.Context) (err error) {
 	db, err := sql.Open("sqlite3", dsn(t.config.Path, "ro"))
 	if err != nil {
 		return fmt.Errorf("open seed: %w", err)
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open seed: %w", err), db.Close())
+		return fmt.Errorf("open seed: %w", err)
 	}
-	version, err := check(ctx, conn, t.config.Cluster)
-	if err := errors.Join(err, conn.Close()); err != nil {
-		return errors.Join(err, db.Close())
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	kept, err := check(ctx, conn, t.config.Cluster)
+	if err != nil {
+		return err
 	}
-	t.mu.Lock()
-	old := t.db
-	t.db, t.cache = db, make(map[string][]validity)
-	t.status = Status{Loaded: true, Version: version, Since: t.clock.Now()}
-	t.mu.Unlock()
-	if old != nil {
-		return old.Close()
-	}
+	t.use(kept)
 	return nil
+}
+
+// use answers from a seed from now on.
+func (t *Tagger) use(c content) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.used = c
+	t.status = Status{Loaded: true, Version: c.version, Generation: c.generation, Signed: c.key != "" && c.origin == t.origin(c.hash),
+		Nodes: len(c.nodes), Hash: c.hash, Since: t.clock.Now()}
 }
 
 // Status is the state of the seed.
@@ -237,64 +273,17 @@ var unknown = reading.Facts{Box: schema.Unknown, CPUType: schema.Unknown, RAMTyp
 // neither a directory nor an earlier seed is there, nothing is worth waiting
 // for: every node's facts are "unknown", and that is known.
 func (t *Tagger) FactsAt(node string, at time.Time) (reading.Facts, bool) {
-	if t.config.Dir == "" && !t.Status().Loaded {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.config.Dir == "" && !t.status.Loaded {
 		return unknown, true
 	}
-	for _, v := range t.validities(node) {
+	for _, v := range t.used.nodes[node] {
 		if !at.Before(v.from) && (v.to.IsZero() || at.Before(v.to)) {
 			return v.facts, true
 		}
 	}
 	return reading.Facts{}, false
-}
-
-// validities are the node's rows, cached. The look-up holds the lock, so that a
-// seed that comes meanwhile cannot be filled with rows of the old one.
-func (t *Tagger) validities(node string) []validity {
-	t.mu.RLock()
-	rows, ok := t.cache[node]
-	t.mu.RUnlock()
-	if ok {
-		return rows
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if rows, ok := t.cache[node]; ok || t.db == nil {
-		return rows
-	}
-	rows, err := load(context.Background(), t.db, node)
-	if err != nil {
-		t.log.Warn("look up facts", "node", node, "err", err)
-		return nil
-	}
-	t.cache[node] = rows
-	return rows
-}
-
-// load reads a node's rows, oldest first.
-func load(ctx context.Context, q querier, node string) (list []validity, err error) {
-	rows, err := q.QueryContext(ctx, `SELECT coalesce(box, ''), coalesce(cpu_type, ''), coalesce(ram_type, ''),
-		coalesce(disk_type, ''), coalesce(valid_from, ''), coalesce(valid_to, '') FROM node WHERE node = ?`, node)
-	if err != nil {
-		return nil, fmt.Errorf("facts of %s: %w", node, err)
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var v validity
-		var from, to any
-		if err := rows.Scan(&v.facts.Box, &v.facts.CPUType, &v.facts.RAMType, &v.facts.DiskType, &from, &to); err != nil {
-			return nil, fmt.Errorf("facts of %s: %w", node, err)
-		}
-		if v.from, err = instant(from); err != nil {
-			return nil, fmt.Errorf("facts of %s: valid_from: %w", node, err)
-		}
-		if v.to, err = instant(to); err != nil {
-			return nil, fmt.Errorf("facts of %s: valid_to: %w", node, err)
-		}
-		list = append(list, v)
-	}
-	slices.SortFunc(list, func(a, b validity) int { return a.from.Compare(b.from) })
-	return list, rows.Err()
 }
 
 // instant is a time as a seed writes it.

@@ -26,7 +26,7 @@ CREATE INDEX node_node ON node(node);
 INSERT INTO meta VALUES('cluster', 'edge'), ('version', '%s');`
 
 // write fills a plain directory of seed files.
-func write(t *testing.T, dir string, files map[string]string) {
+func write(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -48,11 +48,6 @@ func newTagger(t *testing.T, dir, path string) (*Tagger, *clock.Manual) {
 	clk := clock.NewManual(epoch)
 	tagger := New(Config{Dir: dir, Path: path, Cluster: "edge", Interval: time.Second}, clk,
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	t.Cleanup(func() {
-		if err := tagger.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := tagger.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +171,8 @@ func TestBadSeedKeepsOld(t *testing.T) {
 		"other cluster": {seed("2", strings.Replace(row("n1", "i7"), "edge", "other", 1)), `another cluster, "other"`},
 		"two facts":     {seed("2", row("n1", "i7")+row("n1", "i9")), "two sets of facts"},
 		"bad time":      {seed("2", "INSERT INTO node VALUES('edge', 'n1', '', '', '', '', 'yesterday', NULL);"), "valid_from"},
+		"own table":     {seed("2", "CREATE TABLE origin(hash, key);"), "origin already exists"},
+		"generation":    {seed("2", "INSERT INTO meta VALUES('generation', 'high');"), "meta generation"},
 		"no column":     {map[string]string{"00-schema.sql": "CREATE TABLE meta(key, value); CREATE TABLE node(cluster)", "10-nodes.sql": ""}, "has no column"},
 		"no table":      {map[string]string{"00-schema.sql": "CREATE TABLE node(cluster);", "10-nodes.sql": ""}, "has no column"},
 		"wrong cluster": {map[string]string{"00-schema.sql": strings.Replace(fmt.Sprintf(schemaSQL, "2"), "edge", "far", 1), "10-nodes.sql": ""}, `of cluster "far"`},
@@ -264,7 +261,7 @@ func FuzzSeed(f *testing.F) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "facts.db")
 		files := []file{{"00.sql", fmt.Sprintf(schemaSQL, "1")}, {"10.sql", text}}
-		if version, err := build(context.Background(), path, "edge", files); err == nil && version == "" {
+		if made, err := build(context.Background(), path, "edge", files, origin{}); err == nil && made.version == "" {
 			t.Error("accepted without a version")
 		}
 		entries, err := os.ReadDir(dir)

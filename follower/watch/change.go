@@ -10,9 +10,11 @@ import (
 
 // Kinds of objects in a Change.
 const (
-	KindPod  = "Pod"
-	KindNode = "Node"
-	KindJob  = "Job"
+	KindPod       = "Pod"
+	KindNode      = "Node"
+	KindJob       = "Job"
+	KindClaim     = "PersistentVolumeClaim"
+	KindNamespace = "Namespace"
 )
 
 // Reasons of a Change.
@@ -25,6 +27,9 @@ const (
 	ReasonDeleted  = "deleted"  // it was deleted while it ran, the node left
 	ReasonUnseen   = "unseen"   // it was gone when the watch came back
 	ReasonReturned = "returned" // a static pod of the same UID runs again
+	ReasonResized  = "resized"  // a running pod has other requests or limits, a claim another size
+	ReasonReady    = "ready"    // a node became ready
+	ReasonUnready  = "unready"  // a node ceased to be ready
 )
 
 // Change is one entry of the watch log: from ValidFrom on, the object was as
@@ -33,7 +38,7 @@ type Change struct {
 	Kind, UID, Name, Namespace string
 	ValidFrom                  time.Time
 	Reason                     string
-	Spec                       json.RawMessage // PodSpec, NodeSpec or JobSpec
+	Spec                       json.RawMessage // PodSpec, NodeSpec, JobSpec, ClaimSpec or NamespaceSpec
 }
 
 // PodSpec is what the log holds of a pod. Times are RFC 3339.
@@ -46,12 +51,25 @@ type PodSpec struct {
 	TemplateHash string            `json:"templateHash,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	HostNetwork  bool              `json:"hostNetwork,omitempty"`
+	Metering     bool              `json:"metering,omitempty"` // it is in the namespace of the metering itself
+	Revision     string            `json:"revision,omitempty"` // of a Knative service
 	Created      time.Time         `json:"created"`
-	Start        *time.Time        `json:"start,omitempty"`
-	End          *time.Time        `json:"end,omitempty"`
-	ExitCode     int32             `json:"exitCode,omitempty"`
-	EndReason    string            `json:"endReason,omitempty"`
-	Containers   []ContainerSpec   `json:"containers,omitempty"`
+	// Start is when its first container started, an init container included. It
+	// is billed from there to End: a pod that waits for a node or for an image has
+	// none.
+	Start      *time.Time      `json:"start,omitempty"`
+	End        *time.Time      `json:"end,omitempty"`
+	ExitCode   int32           `json:"exitCode,omitempty"`
+	EndReason  string          `json:"endReason,omitempty"`
+	Containers []ContainerSpec `json:"containers,omitempty"`
+	Past       []PastRequests  `json:"past,omitempty"`   // what it had before it was resized, oldest first
+	Claims     []string        `json:"claims,omitempty"` // names of the volume claims it mounts
+}
+
+// PastRequests are a pod's containers as they were until a resize.
+type PastRequests struct {
+	Until      time.Time       `json:"until"`
+	Containers []ContainerSpec `json:"containers,omitempty"`
 }
 
 // Owner is one step of an owner chain.
@@ -71,6 +89,9 @@ type ContainerSpec struct {
 	LimitMemoryBytes   int64  `json:"limitMemoryBytes,omitempty"`
 	Init               bool   `json:"init,omitempty"`
 	Sidecar            bool   `json:"sidecar,omitempty"`
+	// Extended are the requests of all other resources by their names: devices in
+	// pieces, ephemeral-storage and hugepages-* in bytes.
+	Extended map[string]int64 `json:"extended,omitempty"`
 }
 
 // NodeSpec is what the log holds of a node.
@@ -83,11 +104,27 @@ type NodeSpec struct {
 	AllocatableMemoryKiB int64      `json:"allocatableMemoryKiB"`
 	Joined               time.Time  `json:"joined"`
 	Left                 *time.Time `json:"left,omitempty"`
+	// Ready says whether the kubelet can run pods, and ReadyReason why not.
+	Ready         bool             `json:"ready"`
+	ReadyReason   string           `json:"readyReason,omitempty"`
+	Unschedulable bool             `json:"unschedulable,omitempty"`
+	Extended      map[string]int64 `json:"extended,omitempty"` // allocatable, of all other resources
+	Past          []PastNode       `json:"past,omitempty"`     // what it had before, oldest first
+}
+
+// PastNode is what a node had until a change of its size, or until a boot.
+type PastNode struct {
+	Until                time.Time `json:"until"`
+	BootID               string    `json:"bootID,omitempty"`
+	CapacityMillicores   int64     `json:"capacityMillicores"`
+	AllocatableMilli     int64     `json:"allocatableMillicores"`
+	AllocatableMemoryKiB int64     `json:"allocatableMemoryKiB"`
 }
 
 // JobSpec is what the log holds of a Job.
 type JobSpec struct {
 	Owner     *Owner            `json:"owner,omitempty"` // its controller: a CronJob, mostly
+	Group     *Owner            `json:"group,omitempty"` // the group that a label names: it stands for the workload
 	Labels    map[string]string `json:"labels,omitempty"`
 	Created   time.Time         `json:"created"`
 	Start     *time.Time        `json:"start,omitempty"`
@@ -108,29 +145,47 @@ type JobInfo struct {
 
 func (s PodSpec) info(uid, namespace, name string) reading.PodInfo {
 	info := reading.PodInfo{UID: uid, Namespace: namespace, Name: name, Node: s.Node,
-		WorkloadKind: s.WorkloadKind, Workload: s.Workload, OwnerKnown: s.OwnerKnown, Labels: s.Labels,
-		Start: instant(s.Start), End: instant(s.End), ExitCode: s.ExitCode, EndReason: s.EndReason}
-	if info.Start.IsZero() {
-		info.Start = s.Created
-	}
-	for _, c := range s.Containers {
-		info.Containers = append(info.Containers, reading.ContainerInfo(c))
+		WorkloadKind: s.WorkloadKind, Workload: s.Workload, OwnerKnown: s.OwnerKnown, Labels: s.Labels, Created: s.Created,
+		Start: instant(s.Start), End: instant(s.End), ExitCode: s.ExitCode, EndReason: s.EndReason, Containers: infos(s.Containers), Claims: s.Claims}
+	for _, past := range s.Past {
+		info.Past = append(info.Past, reading.PastRequests{Until: past.Until, Containers: infos(past.Containers)})
 	}
 	return info
 }
 
+func infos(specs []ContainerSpec) []reading.ContainerInfo {
+	var all []reading.ContainerInfo
+	for _, c := range specs {
+		all = append(all, reading.ContainerInfo{Name: c.Name, RequestMillicores: c.RequestMillicores, LimitMillicores: c.LimitMillicores,
+			RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes, Init: c.Init, Sidecar: c.Sidecar})
+	}
+	return all
+}
+
 func (s NodeSpec) info(uid, name string) reading.NodeInfo {
-	return reading.NodeInfo{Name: name, UID: uid, BootID: s.BootID, CapacityMillicores: s.CapacityMillicores,
+	info := reading.NodeInfo{Name: name, UID: uid, BootID: s.BootID, CapacityMillicores: s.CapacityMillicores,
 		AllocatableMilli: s.AllocatableMilli, AllocatableMemoryKiB: s.AllocatableMemoryKiB, Joined: s.Joined, Left: instant(s.Left)}
+	for _, past := range s.Past {
+		info.Past = append(info.Past, reading.PastNode(past))
+	}
+	return info
 }
 
 func (s JobSpec) info(uid, namespace, name string) JobInfo {
 	info := JobInfo{UID: uid, Namespace: namespace, Name: name, WorkloadKind: KindJob, Workload: name, Labels: s.Labels,
 		Start: instant(s.Start), End: instant(s.End), Succeeded: s.Succeeded, EndReason: s.EndReason}
-	if s.Owner != nil {
-		info.WorkloadKind, info.Workload = s.Owner.Kind, s.Owner.Name
+	if top := s.Top(); top != nil {
+		info.WorkloadKind, info.Workload = top.Kind, top.Name
 	}
 	return info
+}
+
+// Top is the workload that the Job belongs to; nil: it is one itself.
+func (s JobSpec) Top() *Owner {
+	if s.Group != nil {
+		return s.Group
+	}
+	return s.Owner
 }
 
 func instant(t *time.Time) time.Time {

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ type ClientConfig struct {
 	CAFile     string // PEM; with URL
 	TokenFile  string // bearer token, read again when it changes; with URL
 	Kubeconfig string // path
+	Rate       int    // requests in a second, and twice as many at once; 0 = 20
 }
 
 // Client asks the API server.
@@ -44,7 +46,8 @@ func NewClient(config ClientConfig, clk clock.Clock) (*Client, error) {
 	options.ContentType = "application/json"
 	options.AcceptContentTypes = "application/json"
 	options.UserAgent = "accumulus-follower"
-	options.QPS, options.Burst = 20, 40
+	rate := cmp.Or(config.Rate, 20)
+	options.QPS, options.Burst = float32(rate), 2*rate
 	options.Wrap(func(next http.RoundTripper) http.RoundTripper { return dates{client, next} })
 	client.Interface, err = kubernetes.NewForConfig(options)
 	if err != nil {

@@ -23,11 +23,18 @@ type Log struct {
 	clock  clock.Clock
 	log    *slog.Logger
 	labels allowList
+	groups []string // labels that group Jobs
+
+	metering string // the metering's own namespace; "" = unknown
+	alias    Aliaser
 
 	mu      sync.Mutex
 	objects map[key]*object
 	owners  map[string]owner     // ReplicaSets and Jobs, by UID
 	waiting map[string][]*object // pods by the UID of the owner that was not yet seen
+	volumes map[string]volume    // PersistentVolumes by name
+	bound   map[string]*object   // claims by the name of their PersistentVolume
+	classes map[string]bool      // StorageClasses by name: whether they are local
 	pending []Change
 	wake    chan struct{}
 }
@@ -40,7 +47,11 @@ type object struct {
 	pod                        PodSpec // the one of its kind
 	node                       NodeSpec
 	job                        JobSpec
-	asked                      bool // a pod's controller was looked for and does not exist
+	claim                      ClaimSpec
+	space                      NamespaceSpec
+	names                      realNames // of a pod
+	volume                     string    // of a claim: its PersistentVolume
+	asked                      bool      // a pod's controller was looked for and does not exist
 	text                       json.RawMessage
 	from                       time.Time // ValidFrom of the newest change
 	present                    bool      // the API server has it
@@ -54,15 +65,23 @@ type owner struct {
 	deleted    time.Time // zero while it is there
 }
 
-// NewLog is an empty log. labels are globs of the labels that are kept; nil
-// means DefaultLabels.
-func NewLog(labels []string, clk clock.Clock, log *slog.Logger) (*Log, error) {
-	allowed, err := newAllowList(labels)
+// NewLog is an empty log. Of the configuration it takes what does not need the
+// API server.
+func NewLog(config Config, clk clock.Clock, log *slog.Logger) (*Log, error) {
+	allowed, err := newAllowList(config.Labels)
 	if err != nil {
 		return nil, err
 	}
-	return &Log{clock: clk, log: log, labels: allowed, objects: make(map[key]*object),
-		owners: make(map[string]owner), waiting: make(map[string][]*object), wake: make(chan struct{}, 1)}, nil
+	groups := config.JobGroups
+	if groups == nil {
+		groups = DefaultJobGroups
+	}
+	if err := validateGroups(groups); err != nil {
+		return nil, err
+	}
+	return &Log{clock: clk, log: log, labels: allowed, groups: groups, metering: config.Namespace, alias: config.Alias,
+		objects: make(map[key]*object), owners: make(map[string]owner), waiting: make(map[string][]*object),
+		volumes: make(map[string]volume), bound: make(map[string]*object), classes: make(map[string]bool), wake: make(chan struct{}, 1)}, nil
 }
 
 // Nodes are all nodes not yet forgotten, also those that left, by name and time.
@@ -220,6 +239,10 @@ func (o *object) spec() (any, error) {
 		return &o.node, nil
 	case KindJob:
 		return &o.job, nil
+	case KindClaim:
+		return &o.claim, nil
+	case KindNamespace:
+		return &o.space, nil
 	}
 	return nil, fmt.Errorf("unknown kind %q in the watch log", o.kind)
 }
@@ -230,6 +253,10 @@ func (o *object) end() *time.Time {
 		return o.pod.End
 	case KindNode:
 		return o.node.Left
+	case KindClaim:
+		return o.claim.End
+	case KindNamespace:
+		return o.space.End
 	}
 	return o.job.End
 }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"testing"
@@ -27,7 +28,7 @@ func stamp(after time.Duration) metav1.Time { return metav1.NewTime(noon.Add(aft
 func newTestLog(t *testing.T, labels ...string) (*Log, *clock.Manual) {
 	t.Helper()
 	clk := clock.NewManual(noon)
-	l, err := NewLog(labels, clk, slog.New(slog.DiscardHandler))
+	l, err := NewLog(Config{Labels: labels}, clk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,8 @@ func TestRealObjects(t *testing.T) {
 		t.Fatalf("pods %v", pods)
 	}
 	once := reading.PodInfo{UID: "34bf10cb-d2ef-42c9-8869-dbf98651c7d0", Namespace: "team-a", Name: "once-pz499", Node: "node1",
-		Labels: map[string]string{"app": "once"}, Start: time.Date(2026, 11, 23, 2, 50, 15, 0, time.UTC), End: pods[2].End, EndReason: "Completed",
+		Labels: map[string]string{"app": "once"}, Created: time.Date(2026, 11, 23, 2, 50, 15, 0, time.UTC),
+		Start: time.Date(2026, 11, 23, 2, 50, 17, 0, time.UTC), End: pods[2].End, EndReason: "Completed",
 		Containers: []reading.ContainerInfo{{Name: "once", RequestMillicores: 100, RequestMemoryBytes: 16 << 20, LimitMemoryBytes: 32 << 20}}}
 	if diff := cmp.Diff(once, pods[2]); diff != "" {
 		t.Errorf("finished pod, its Job unseen (-want +got):\n%s", diff)
@@ -319,8 +321,154 @@ func TestRequests(t *testing.T) {
 	}
 	pod.Spec.Resources = &corev1.ResourceRequirements{Requests: list("4", "1Gi"), Limits: list("8", "1Gi")}
 	got := requests(pod)
-	rest := ContainerSpec{Name: "__pod__", RequestMillicores: 4010 - 1350, RequestMemoryBytes: 1025<<20 - 250<<20, LimitMillicores: 8000, LimitMemoryBytes: 1 << 30}
+	rest := ContainerSpec{Name: "__pod__", RequestMillicores: 4010 - 1350, RequestMemoryBytes: 1025<<20 - 250<<20, LimitMillicores: 8010, LimitMemoryBytes: 1025 << 20}
 	if diff := cmp.Diff(rest, got[len(got)-1]); diff != "" {
 		t.Errorf("rest of a pod with requests of its own (-want +got):\n%s", diff)
+	}
+}
+
+// TestWaitingIsNotBilled: a pod that has a node and no container yet has no
+// start; an init container's start is its pod's.
+func TestWaitingIsNotBilled(t *testing.T) {
+	l, clk := newTestLog(t)
+	pod := newPod("u", nil)
+	pod.Status.Phase = corev1.PodPending
+	pod.Spec.InitContainers = []corev1.Container{{Name: "init"}}
+	backoff := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: backoff}}
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", State: backoff}}
+	l.SetPod(pod)
+	if got := only(t, l); !got.Start.IsZero() || !got.End.IsZero() {
+		t.Errorf("waiting for its image: start %s, end %s", got.Start, got.End)
+	}
+	clk.Advance(time.Hour)
+	started := stamp(30 * time.Minute)
+	pod = pod.DeepCopy()
+	pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
+	l.SetPod(pod)
+	if got := only(t, l); !got.Start.Equal(started.Time) {
+		t.Errorf("started %s, want %s", got.Start, started)
+	}
+	// Restarts and a lost status do not move it.
+	pod = pod.DeepCopy()
+	pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown"}}
+	pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(2 * time.Hour)}}
+	pod.Status.Phase = corev1.PodRunning
+	l.SetPod(pod)
+	if got := only(t, l); !got.Start.Equal(started.Time) {
+		t.Errorf("after a restart it started %s, want %s", got.Start, started)
+	}
+	refused := newPod("v", nil)
+	refused.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu", StartTime: &started}
+	l.SetPod(refused)
+	for _, got := range l.Pods() {
+		if got.UID == "v" && (!got.Start.IsZero() || got.End.IsZero() || got.EndReason != "OutOfcpu") {
+			t.Errorf("a pod that the kubelet refused: %+v", got)
+		}
+	}
+}
+
+func TestResizeKeepsWhatWas(t *testing.T) {
+	l, clk := newTestLog(t)
+	pod := newPod("u", nil)
+	request := func(pod *corev1.Pod, cpu string) *corev1.Pod {
+		pod = pod.DeepCopy()
+		pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), "nvidia.com/gpu": resource.MustParse("2")}
+		return pod
+	}
+	l.SetPod(request(pod, "100m"))
+	clk.Advance(10 * time.Minute)
+	l.SetPod(request(pod, "300m"))
+	clk.Advance(time.Minute)
+	l.SetPod(request(pod, "300m"))
+	infeasible := request(pod, "9000m")
+	infeasible.Status.ContainerStatuses[0].AllocatedResources = infeasible.Spec.Containers[0].Resources.Requests.DeepCopy()
+	infeasible.Status.ContainerStatuses[0].AllocatedResources[corev1.ResourceCPU] = resource.MustParse("300m")
+	infeasible.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonInfeasible}}
+	l.SetPod(infeasible)
+	got := only(t, l)
+	want := []reading.PastRequests{{Until: noon.Add(10 * time.Minute), Containers: []reading.ContainerInfo{{Name: "c", RequestMillicores: 100}}}}
+	if diff := cmp.Diff(want, got.Past); diff != "" || got.Containers[0].RequestMillicores != 300 {
+		t.Errorf("past (-want +got):\n%s\nnow %+v", diff, got.Containers)
+	}
+	if diff := cmp.Diff([]string{"Pod added", "Pod resized"}, reasons(l)); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	var spec PodSpec
+	if err := json.Unmarshal(l.Pending()[1].Spec, &spec); err != nil || spec.Containers[0].Extended["nvidia.com/gpu"] != 2 {
+		t.Errorf("spec %+v, %v: want two pieces of nvidia.com/gpu", spec.Containers, err)
+	}
+}
+
+func TestWorkloadsByLabel(t *testing.T) {
+	l, err := NewLog(Config{JobGroups: []string{argoWorkflow, "example.com/batch"}, Namespace: "ns"}, clock.NewManual(noon), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid, c := range map[types.UID]struct {
+		owners     []metav1.OwnerReference
+		labels     map[string]string
+		kind, name string
+	}{
+		"knative":  {owned("ReplicaSet", "apps/v1", "hello-00002-deployment-7d", "r"), map[string]string{knativeService: "hello", knativeRevision: "hello-00002"}, KindKnative, "hello"},
+		"workflow": {owned("Workflow", "argoproj.io/v1alpha1", "build-x7", "w"), map[string]string{argoWorkflow: "build-x7"}, KindWorkflow, "build-x7"},
+		"job":      {owned("Job", "batch/v1", "part-17", "j"), map[string]string{"example.com/batch": "render"}, KindJobGroup, "render"},
+		"other":    {owned("StatefulSet", "apps/v1", "db", "s"), map[string]string{"example.com/batch": "render"}, "StatefulSet", "db"},
+		"bare":     {nil, map[string]string{"example.com/batch": "render"}, KindPod, "p-bare"},
+		"custom":   {owned("RayCluster", "ray.io/v1", "learn", "c"), nil, "RayCluster", "learn"},
+	} {
+		pod := newPod(uid, c.owners)
+		pod.Labels = c.labels
+		l.SetPod(pod)
+		for _, got := range l.Pods() {
+			if got.UID == string(uid) && (got.WorkloadKind != c.kind || got.Workload != c.name || !got.OwnerKnown) {
+				t.Errorf("%s is of %s %s (known %v), want %s %s", uid, got.WorkloadKind, got.Workload, got.OwnerKnown, c.kind, c.name)
+			}
+		}
+	}
+	for _, change := range l.Pending() {
+		var spec PodSpec
+		if err := json.Unmarshal(change.Spec, &spec); err != nil || !spec.Metering {
+			t.Errorf("%s in the metering's own namespace: %s, %v", change.Name, change.Spec, err)
+		}
+		if change.UID == "knative" && spec.Revision != "hello-00002" {
+			t.Errorf("revision %q", spec.Revision)
+		}
+	}
+	if _, err := NewLog(Config{JobGroups: []string{"a*"}}, clock.NewManual(noon), slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a glob as a label that groups Jobs was taken")
+	}
+}
+
+func TestNodeHistory(t *testing.T) {
+	l, clk := newTestLog(t)
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "a", CreationTimestamp: stamp(-time.Hour)}}
+	node.Status.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), "nvidia.com/gpu": resource.MustParse("1")}
+	node.Status.Allocatable = node.Status.Capacity
+	set := func(ready corev1.ConditionStatus, at metav1.Time, cpu string) {
+		node = node.DeepCopy()
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready, Reason: "KubeletNotReady", LastTransitionTime: at}}
+		node.Status.Capacity[corev1.ResourceCPU] = resource.MustParse(cpu)
+		l.SetNode(node)
+		clk.Advance(time.Minute)
+	}
+	set(corev1.ConditionTrue, stamp(-time.Hour), "4")
+	set(corev1.ConditionTrue, stamp(-time.Hour), "4")
+	set(corev1.ConditionUnknown, stamp(90*time.Second), "4")
+	set(corev1.ConditionTrue, stamp(170*time.Second), "8")
+	l.DeleteNode(node)
+	if diff := cmp.Diff([]string{"Node added", "Node unready", "Node ready", "Node deleted"}, reasons(l)); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	if got := l.Pending()[1].ValidFrom; !got.Equal(noon.Add(90 * time.Second)) {
+		t.Errorf("unready from %s", got)
+	}
+	past := []reading.PastNode{{Until: noon.Add(3 * time.Minute), CapacityMillicores: 4000, AllocatableMilli: 4000}}
+	if got := l.Nodes()[0]; got.CapacityMillicores != 8000 || !cmp.Equal(past, got.Past) {
+		t.Errorf("node %+v, want the past %+v", got, past)
+	}
+	var spec NodeSpec
+	if err := json.Unmarshal(l.Pending()[2].Spec, &spec); err != nil || spec.Extended["nvidia.com/gpu"] != 1 || len(spec.Extended) != 1 {
+		t.Errorf("extended resources %v, %v", spec.Extended, err)
 	}
 }

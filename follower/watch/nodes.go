@@ -2,6 +2,8 @@ package watch
 
 import (
 	"cmp"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -14,7 +16,7 @@ func (l *Log) SetNode(node *corev1.Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o, isNew := l.get(KindNode, string(node.UID), "", node.Name)
-	left := o.node.Left
+	before := o.node
 	o.node = NodeSpec{
 		BootID:               node.Status.NodeInfo.BootID,
 		Address:              address(node),
@@ -23,13 +25,56 @@ func (l *Log) SetNode(node *corev1.Node) {
 		AllocatableMilli:     node.Status.Allocatable.Cpu().MilliValue(),
 		AllocatableMemoryKiB: node.Status.Allocatable.Memory().Value() >> 10,
 		Joined:               node.CreationTimestamp.UTC(),
-		Left:                 left,
+		Left:                 before.Left,
+		Unschedulable:        node.Spec.Unschedulable,
+		Extended:             others(node.Status.Allocatable),
+		Past:                 before.Past,
+	}
+	now := l.clock.Now()
+	reason, from := ReasonChanged, now
+	for _, condition := range node.Status.Conditions {
+		if condition.Type != corev1.NodeReady {
+			continue
+		}
+		if o.node.Ready = condition.Status == corev1.ConditionTrue; !o.node.Ready {
+			o.node.ReadyReason = condition.Reason
+		}
+		if o.node.Ready != before.Ready {
+			if reason = ReasonUnready; o.node.Ready {
+				reason = ReasonReady
+			}
+			if at := condition.LastTransitionTime.Time; !at.IsZero() && at.Before(now) {
+				from = at
+			}
+		}
 	}
 	if isNew {
 		l.record(o, ReasonAdded, o.node.Joined)
 		return
 	}
-	l.record(o, ReasonChanged, l.clock.Now())
+	if past := before.past(now.UTC()); past != o.node.past(now.UTC()) {
+		o.node.Past = append(slices.Clip(o.node.Past), past)
+		o.node.Past = o.node.Past[max(0, len(o.node.Past)-maxPast):]
+	}
+	l.record(o, reason, from)
+}
+
+func (s NodeSpec) past(until time.Time) PastNode {
+	return PastNode{Until: until, BootID: s.BootID, CapacityMillicores: s.CapacityMillicores,
+		AllocatableMilli: s.AllocatableMilli, AllocatableMemoryKiB: s.AllocatableMemoryKiB}
+}
+
+// others are the extended resources that a node gives; nil when it has none.
+// Its storage and its number of pods are none.
+func others(list corev1.ResourceList) map[string]int64 {
+	all := extended(resourcesOf(list))
+	for _, usual := range []corev1.ResourceName{corev1.ResourcePods, corev1.ResourceEphemeralStorage} {
+		delete(all, string(usual))
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }
 
 // DeleteNode takes a node's last state: it left now.

@@ -64,10 +64,22 @@ func (l *Log) resolve(o *object) bool {
 		}
 		return false
 	}
-	if name, cut := strings.CutSuffix(first.Name, "-"+o.pod.TemplateHash); cut && o.pod.TemplateHash != "" {
-		return set(kindDeployment, name)
+	if name, cut := o.deployment(); cut {
+		return set(kindDeployment, l.name(kindDeployment, o.names.namespace, name))
 	}
 	return set(first.Kind, first.Name)
+}
+
+// deployment is what stands above the pod's ReplicaSet by its name, which ends
+// in the hash of the pod's template.
+func (o *object) deployment() (string, bool) {
+	if o.names.owner != "" && o.names.hash != "" {
+		return strings.CutSuffix(o.names.owner, "-"+o.names.hash)
+	}
+	if o.pod.TemplateHash == "" {
+		return "", false
+	}
+	return strings.CutSuffix(o.pod.Owners[0].Name, "-"+o.pod.TemplateHash)
 }
 
 // own takes an owner and resolves the pods that waited for it.
@@ -90,21 +102,21 @@ func (l *Log) release(uid string) {
 func (l *Log) SetReplicaSet(set *appsv1.ReplicaSet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.own(string(set.UID), ownerOf(kindReplicaSet, set.ObjectMeta))
+	l.own(string(set.UID), l.ownerOf(kindReplicaSet, set.ObjectMeta))
 }
 
 // DeleteReplicaSet keeps it as an owner until Forget: its pods may come later.
 func (l *Log) DeleteReplicaSet(set *appsv1.ReplicaSet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own := ownerOf(kindReplicaSet, set.ObjectMeta)
+	own := l.ownerOf(kindReplicaSet, set.ObjectMeta)
 	own.deleted = l.clock.Now()
 	l.own(string(set.UID), own)
 }
 
-func ownerOf(kind string, meta metav1.ObjectMeta) owner {
-	own := owner{kind: kind, name: meta.Name}
-	if chain := controller(meta.OwnerReferences); chain != nil {
+func (l *Log) ownerOf(kind string, meta metav1.ObjectMeta) owner {
+	own := owner{kind: kind, name: l.name(kind, meta.Namespace, meta.Name)}
+	if chain := l.aliases(meta.Namespace, controller(meta.OwnerReferences)); chain != nil {
 		own.controller = &chain[0]
 	}
 	return own
@@ -114,7 +126,7 @@ func ownerOf(kind string, meta metav1.ObjectMeta) owner {
 func (l *Log) SetJob(job *batchv1.Job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.own(string(job.UID), ownerOf(KindJob, job.ObjectMeta))
+	l.own(string(job.UID), l.ownerOf(KindJob, job.ObjectMeta))
 	l.updateJob(job)
 }
 
@@ -122,22 +134,25 @@ func (l *Log) SetJob(job *batchv1.Job) {
 func (l *Log) DeleteJob(job *batchv1.Job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own := ownerOf(KindJob, job.ObjectMeta)
+	own := l.ownerOf(KindJob, job.ObjectMeta)
 	own.deleted = l.clock.Now()
 	l.own(string(job.UID), own)
 	l.gone(l.updateJob(job), ReasonDeleted)
 }
 
 func (l *Log) updateJob(job *batchv1.Job) *object {
-	o, isNew := l.get(KindJob, string(job.UID), job.Namespace, job.Name)
+	o, isNew := l.get(KindJob, string(job.UID), l.namespace(job.Namespace), l.name(KindJob, job.Namespace, job.Name))
 	if o.job.End != nil {
 		return o
 	}
 	reason, from := ReasonChanged, l.clock.Now()
-	if chain := controller(job.OwnerReferences); chain != nil {
+	if chain := l.aliases(job.Namespace, controller(job.OwnerReferences)); chain != nil {
 		o.job.Owner = &chain[0]
 	}
-	o.job.Labels = l.labels.pick(job.Labels)
+	if kind, name := l.jobGroup(job.Labels); name != "" {
+		o.job.Group = &Owner{Kind: kind, Name: l.name(kind, job.Namespace, name)}
+	}
+	o.job.Labels = l.pick(job.Labels)
 	o.job.Created = job.CreationTimestamp.UTC()
 	if job.Status.StartTime != nil {
 		if o.job.Start == nil {
@@ -173,7 +188,9 @@ func (l *Log) unresolved() []lookup {
 	var all []lookup
 	for uid, waiting := range l.waiting {
 		for _, o := range waiting[:min(1, len(waiting))] {
-			all = append(all, lookup{kind: o.pod.Owners[0].Kind, namespace: o.namespace, name: o.pod.Owners[0].Name, uid: uid})
+			if o.names.owner != "" { // it was shown since the start
+				all = append(all, lookup{kind: o.pod.Owners[0].Kind, namespace: o.names.namespace, name: o.names.owner, uid: uid})
+			}
 		}
 	}
 	return all

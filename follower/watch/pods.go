@@ -1,9 +1,14 @@
 package watch
 
 import (
+	"reflect"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // mirrorAnnotation is on the API server's image of a static pod. Its value is
@@ -39,7 +44,7 @@ func (l *Log) pod(pod *corev1.Pod) (*object, bool) {
 	uid := podUID(pod)
 	before := l.objects[key{KindPod, uid}]
 	gone := before != nil && !before.present
-	o, isNew := l.get(KindPod, uid, pod.Namespace, pod.Name)
+	o, isNew := l.get(KindPod, uid, l.namespace(pod.Namespace), l.name(KindPod, pod.Namespace, pod.Name))
 	if _, ended := termination(pod); gone && !ended && o.pod.End != nil {
 		o.pod.End, o.pod.EndReason, o.pod.ExitCode, o.forgotten = nil, "", 0, false
 		l.record(o, ReasonReturned, l.clock.Now())
@@ -49,28 +54,22 @@ func (l *Log) pod(pod *corev1.Pod) (*object, bool) {
 
 // update moves the object to what the pod shows and records one change.
 func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
-	reason, from := ReasonChanged, l.clock.Now()
-	if o.pod.Owners == nil {
-		o.pod.Owners = controller(pod.OwnerReferences)
-	}
-	o.pod.Node = pod.Spec.NodeName
-	o.pod.HostNetwork = pod.Spec.HostNetwork
-	o.pod.TemplateHash = pod.Labels["pod-template-hash"]
-	o.pod.Labels = l.labels.pick(pod.Labels)
-	o.pod.Created = pod.CreationTimestamp.UTC()
-	o.pod.Containers = requests(pod)
+	now := l.clock.Now()
+	reason, from := ReasonChanged, now
+	l.describe(o, pod)
 	if l.resolve(o) {
 		reason = ReasonOwner
 	}
-	if pod.Status.StartTime != nil && o.pod.Start == nil {
-		reason, from = ReasonStarted, pod.Status.StartTime.UTC()
+	if o.pod.End == nil && l.resize(o, l.containers(pod), now) {
+		reason = ReasonResized
 	}
-	if pod.Status.StartTime != nil {
-		o.pod.Start = pointer(pod.Status.StartTime.Time)
+	if start := firstStart(pod); !start.IsZero() && (o.pod.Start == nil || start.Before(*o.pod.Start)) {
+		o.pod.Start = pointer(start)
+		reason, from = ReasonStarted, start
 	}
 	if end, ended := termination(pod); ended && o.pod.End == nil {
 		if end.at.IsZero() {
-			end.at = l.clock.Now()
+			end.at = now
 		}
 		o.pod.End, o.pod.ExitCode, o.pod.EndReason = pointer(end.at), end.code, end.reason
 		reason, from = ReasonEnded, end.at
@@ -79,6 +78,103 @@ func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
 		reason, from = ReasonAdded, o.pod.Created
 	}
 	l.record(o, reason, from)
+}
+
+// describe takes over what needs no history.
+func (l *Log) describe(o *object, pod *corev1.Pod) {
+	o.names = realNames{namespace: pod.Namespace, hash: pod.Labels["pod-template-hash"]}
+	if first := controller(pod.OwnerReferences); first != nil {
+		o.names.owner = first[0].Name
+	}
+	if o.pod.Owners == nil {
+		o.pod.Owners = l.aliases(pod.Namespace, controller(pod.OwnerReferences))
+	}
+	if l.alias == nil {
+		o.pod.TemplateHash = o.names.hash
+	}
+	o.pod.Node = pod.Spec.NodeName
+	o.pod.HostNetwork = pod.Spec.HostNetwork
+	o.pod.Metering = l.metering != "" && pod.Namespace == l.metering
+	o.pod.Labels = l.pick(pod.Labels)
+	o.pod.Created = pod.CreationTimestamp.UTC()
+	o.pod.Claims = nil
+	for _, claim := range claims(pod) {
+		o.pod.Claims = append(o.pod.Claims, l.name(KindClaim, pod.Namespace, claim))
+	}
+	l.group(o, pod)
+}
+
+// containers are the pod's, as they are called here.
+func (l *Log) containers(pod *corev1.Pod) []ContainerSpec {
+	all := requests(pod)
+	for i, c := range all {
+		if c.Name != schema.PodRest {
+			all[i].Name = l.name(kindContainer, "", c.Name)
+		}
+	}
+	return all
+}
+
+// maxPast bounds how many of a pod's resizes, or of a node's sizes, are kept.
+const maxPast = 100
+
+// resize takes the containers over. What a running pod had before stays as its
+// past, so that a window is always computed with what held in it.
+func (l *Log) resize(o *object, containers []ContainerSpec, now time.Time) bool {
+	before := o.pod.Containers
+	same := reflect.DeepEqual(before, containers)
+	o.pod.Containers = containers
+	if same || len(before) == 0 || o.pod.Start == nil {
+		return false
+	}
+	o.pod.Past = append(slices.Clip(o.pod.Past), PastRequests{Until: now.UTC(), Containers: before})
+	o.pod.Past = o.pod.Past[max(0, len(o.pod.Past)-maxPast):]
+	return true
+}
+
+// firstStart is when the first of the pod's containers started, as far as its
+// statuses still tell; zero when none has.
+func firstStart(pod *corev1.Pod) time.Time {
+	var first time.Time
+	ran := pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodSucceeded
+	earlier := func(at metav1.Time) {
+		if !at.IsZero() && at.Unix() > 0 && (first.IsZero() || at.Time.Before(first)) {
+			first = at.UTC()
+		}
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, status := range statuses {
+			ran = ran || status.RestartCount > 0
+			for _, state := range []corev1.ContainerState{status.State, status.LastTerminationState} {
+				if state.Running != nil {
+					earlier(state.Running.StartedAt)
+				}
+				if state.Terminated != nil {
+					earlier(state.Terminated.StartedAt)
+				}
+			}
+		}
+	}
+	if first.IsZero() && ran && pod.Status.StartTime != nil { // the runtime lost the times
+		return pod.Status.StartTime.UTC()
+	}
+	return first
+}
+
+// claims are the names of the volume claims that the pod mounts, those of its
+// ephemeral volumes included.
+func claims(pod *corev1.Pod) []string {
+	var all []string
+	for _, volume := range pod.Spec.Volumes {
+		switch {
+		case volume.PersistentVolumeClaim != nil:
+			all = append(all, volume.PersistentVolumeClaim.ClaimName)
+		case volume.Ephemeral != nil:
+			all = append(all, pod.Name+"-"+volume.Name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // DeletePod takes a pod's last state. A pod whose containers were not seen to
@@ -91,7 +187,7 @@ func (l *Log) DeletePod(pod *corev1.Pod) {
 			return
 		}
 	}
-	o, isNew := l.get(KindPod, podUID(pod), pod.Namespace, pod.Name)
+	o, isNew := l.get(KindPod, podUID(pod), l.namespace(pod.Namespace), l.name(KindPod, pod.Namespace, pod.Name))
 	if o.pod.End == nil {
 		l.update(o, pod, isNew)
 	}
@@ -110,6 +206,10 @@ func (l *Log) gone(o *object, reason string) {
 			o.node.Left = pointer(now)
 		case KindJob:
 			o.job.End, o.job.EndReason = pointer(now), deletedReason
+		case KindClaim:
+			o.claim.End = pointer(now)
+		case KindNamespace:
+			o.space.End = pointer(now)
 		}
 		l.record(o, reason, now)
 	}

@@ -53,7 +53,7 @@ func TestLogIsTheSumOfItsChanges(t *testing.T) {
 		last[c.UID] = c.ValidFrom
 	}
 	clk.Advance(time.Hour)
-	again, err := NewLog(nil, clk, l.log)
+	again, err := NewLog(Config{}, clk, l.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestWhatEndedUnseen(t *testing.T) {
 	pods, node, job := history(t, l, clk.Advance)
 	stored := l.Pending()
 	clk.Advance(time.Hour)
-	again, err := NewLog(nil, clk, l.log)
+	again, err := NewLog(Config{}, clk, l.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestOwnerOfAPodThatIsGone(t *testing.T) {
 	pod := newPod("u", owned("ReplicaSet", "apps/v1", "web-5d9c", "gone"))
 	l.SetPod(pod)
 	l.SetPod(finish(pod, corev1.PodSucceeded, stamp(0), 0, "Completed"))
-	again, err := NewLog(nil, clk, l.log)
+	again, err := NewLog(Config{}, clk, l.log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,30 +1,32 @@
-// Package watch keeps a log of a cluster's nodes, pods, ReplicaSets and Jobs
-// from the API server's list and watch: who ran where, for whom, from when to
-// when, and what it asked for.
+// Package watch keeps a log of a cluster's nodes, pods, ReplicaSets, Jobs, volume
+// claims and namespaces from the API server's list and watch: who ran where, for
+// whom, from when to when, and what it asked for.
 //
 // It guarantees that the log is the sum of its changes: Log.Restore of the
 // stored changes gives the same answers after a restart, so what is computed
 // from readings and log can be computed again. What ended while nobody watched
 // is ended at the first sight of its absence. Only labels of the allow-list
-// enter the log.
+// enter the log, and where an Aliaser is given, no name does but nodes' and those
+// of resources, classes and kinds.
 //
-// It stores nothing, and reads no usage.
+// It asks for lists and watches of nodes, pods, namespaces, ReplicaSets, Jobs,
+// PersistentVolumes, their claims and StorageClasses, and gets ReplicaSets and
+// Jobs by name; nothing else. It stores nothing, and reads no usage.
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -38,12 +40,16 @@ const lookupEvery = 5 * time.Second
 
 // Config is what is watched.
 type Config struct {
-	Labels []string // globs of the labels that are kept; nil = DefaultLabels
+	Labels    []string // globs of the labels that are kept; nil = DefaultLabels
+	JobGroups []string // labels whose value groups Jobs into a workload; nil = DefaultJobGroups
+	Namespace string   // of the metering itself; "" = unknown
+	Alias     Aliaser  // gives names that leave the cluster; nil = their own
 }
 
 // Status is how the watch goes.
 type Status struct {
-	Synced      bool // everything was listed once
+	Synced      bool     // nodes, pods and their owners were listed once
+	Unlisted    []string // further kinds that were not listed yet, or are refused
 	LastError   string
 	LastErrorAt time.Time
 }
@@ -60,7 +66,7 @@ type Watch struct {
 
 // New makes a watch; it sends no request until Run.
 func New(config Config, client kubernetes.Interface, clk clock.Clock, log *slog.Logger, registry prometheus.Registerer) (*Watch, error) {
-	state, err := NewLog(config.Labels, clk, log)
+	state, err := NewLog(config, clk, log)
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +98,8 @@ func (w *Watch) Status() Status {
 // Run watches until ctx ends, and returns nil then. Failures are retried by
 // the informers and shown by Status.
 func (w *Watch) Run(ctx context.Context) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(w.client, 0, informers.WithTransform(trim))
-	registrations, err := w.register(factory)
+	factory := informers.NewSharedInformerFactoryWithOptions(w.client, 0, informers.WithTransform(w.trim))
+	core, further, err := w.register(factory)
 	if err != nil {
 		return err
 	}
@@ -102,21 +108,19 @@ func (w *Watch) Run(ctx context.Context) error {
 	factory.Start(ctx.Done())
 	defer factory.Shutdown()
 	defer cancel() // Shutdown waits for the informers
-	var synced []cache.InformerSynced
-	for _, registration := range registrations {
-		synced = append(synced, registration.HasSynced)
-	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+	if !cache.WaitForCacheSync(ctx.Done(), core...) {
 		return nil
 	}
 	for _, kind := range []string{KindNode, KindPod, KindJob} {
 		w.synced(kind)
 	}
+	w.sync(further)
 	w.mu.Lock()
 	w.status.Synced = true
 	w.mu.Unlock()
 	w.log.Info("watch is in step with the API server")
 	for {
+		w.sync(further)
 		w.lookUp(ctx)
 		if w.clock.Sleep(ctx, lookupEvery) != nil {
 			return nil
@@ -124,33 +128,62 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// register hangs the log onto the informers.
-func (w *Watch) register(factory informers.SharedInformerFactory) ([]cache.ResourceEventHandlerRegistration, error) {
-	parts := []struct {
-		informer cache.SharedIndexInformer
-		handler  cache.ResourceEventHandler
-	}{
-		{factory.Core().V1().Nodes().Informer(), handler(w.SetNode, w.DeleteNode)},
-		{factory.Apps().V1().ReplicaSets().Informer(), handler(w.SetReplicaSet, w.DeleteReplicaSet)},
-		{factory.Batch().V1().Jobs().Informer(), handler(w.SetJob, w.DeleteJob)},
-		{factory.Core().V1().Pods().Informer(), handler(w.SetPod, w.DeletePod)},
+// sync ends what was restored and is not there, of each further kind once all of
+// it was listed. A kind that the API server refuses holds nothing else back.
+func (w *Watch) sync(further map[string]cache.InformerSynced) {
+	for kind, synced := range further {
+		if synced() {
+			w.synced(kind)
+			delete(further, kind)
+		}
 	}
-	var registrations []cache.ResourceEventHandlerRegistration
+	unlisted := slices.Sorted(maps.Keys(further))
+	w.mu.Lock()
+	w.status.Unlisted = unlisted
+	w.mu.Unlock()
+}
+
+// part is one kind of objects that is watched.
+type part struct {
+	informer cache.SharedIndexInformer
+	handler  cache.ResourceEventHandler
+	kind     string // of what is not needed to meter pods; "" = it is
+}
+
+// register hangs the log onto the informers. It returns when what is needed to
+// meter pods was listed, and the same for each further kind.
+func (w *Watch) register(factory informers.SharedInformerFactory) (core []cache.InformerSynced, further map[string]cache.InformerSynced, err error) {
+	v1 := factory.Core().V1()
+	parts := []part{
+		{v1.Nodes().Informer(), handler(w.SetNode, w.DeleteNode), ""},
+		{factory.Apps().V1().ReplicaSets().Informer(), handler(w.SetReplicaSet, w.DeleteReplicaSet), ""},
+		{factory.Batch().V1().Jobs().Informer(), handler(w.SetJob, w.DeleteJob), ""},
+		{v1.Pods().Informer(), handler(w.SetPod, w.DeletePod), ""},
+		{v1.Namespaces().Informer(), handler(w.SetNamespace, w.DeleteNamespace), KindNamespace},
+		{factory.Storage().V1().StorageClasses().Informer(), handler(w.SetClass, w.DeleteClass), "StorageClass"},
+		{v1.PersistentVolumes().Informer(), handler(w.SetVolume, w.DeleteVolume), "PersistentVolume"},
+		{v1.PersistentVolumeClaims().Informer(), handler(w.SetClaim, w.DeleteClaim), KindClaim},
+	}
+	further = make(map[string]cache.InformerSynced)
 	for _, part := range parts {
 		if err := part.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 			if ctx.Err() == nil {
 				w.failed(err)
 			}
 		}); err != nil {
-			return nil, fmt.Errorf("watch API server: %w", err)
+			return nil, nil, fmt.Errorf("watch API server: %w", err)
 		}
 		registration, err := part.informer.AddEventHandler(part.handler)
 		if err != nil {
-			return nil, fmt.Errorf("watch API server: %w", err)
+			return nil, nil, fmt.Errorf("watch API server: %w", err)
 		}
-		registrations = append(registrations, registration)
+		if part.kind == "" {
+			core = append(core, registration.HasSynced)
+		} else {
+			further[part.kind] = registration.HasSynced
+		}
 	}
-	return registrations, nil
+	return core, further, nil
 }
 
 // handler hands every event of one kind to set or gone.
@@ -177,44 +210,6 @@ func handler[T any](set, gone func(*T)) cache.ResourceEventHandler {
 	}
 }
 
-// trim drops from an object what the log does not need, before it is kept in
-// memory.
-func trim(object any) (any, error) {
-	if accessor, err := meta.Accessor(object); err == nil {
-		accessor.SetManagedFields(nil)
-	}
-	switch o := object.(type) {
-	case *corev1.Node:
-		o.Status.Images = nil
-		o.Annotations = nil
-	case *appsv1.ReplicaSet:
-		o.Spec = appsv1.ReplicaSetSpec{}
-		o.Annotations = nil
-	case *batchv1.Job:
-		o.Spec = batchv1.JobSpec{}
-		o.Annotations = nil
-	case *corev1.Pod:
-		o.Spec.Volumes = nil
-		o.Spec.Affinity = nil
-		o.Spec.Tolerations = nil
-		trimContainers(o.Spec.Containers)
-		trimContainers(o.Spec.InitContainers)
-		if mirror := o.Annotations[mirrorAnnotation]; mirror != "" {
-			o.Annotations = map[string]string{mirrorAnnotation: mirror}
-		} else {
-			o.Annotations = nil
-		}
-	}
-	return object, nil
-}
-
-// trimContainers keeps of each container what requests reads.
-func trimContainers(containers []corev1.Container) {
-	for i, c := range containers {
-		containers[i] = corev1.Container{Name: c.Name, Resources: c.Resources, RestartPolicy: c.RestartPolicy}
-	}
-}
-
 func (w *Watch) failed(err error) {
 	w.errs.Inc()
 	w.mu.Lock()
@@ -234,9 +229,18 @@ func (w *Watch) lookUp(ctx context.Context) {
 		case apierrors.IsNotFound(err) || errors.Is(err, errOtherUID):
 			w.absent(missing.uid)
 		case ctx.Err() == nil:
-			w.failed(fmt.Errorf("get %s %s/%s: %w", missing.kind, missing.namespace, missing.name, err))
+			w.failed(w.lookUpError(missing, err))
 		}
 	}
+}
+
+// lookUpError is shown by the status, which leaves the cluster: with an Aliaser
+// it has no name, and nothing of the answer, which repeats it.
+func (w *Watch) lookUpError(missing lookup, err error) error {
+	if w.alias != nil {
+		return fmt.Errorf("get %s of UID %s: %s", missing.kind, missing.uid, cmp.Or(string(apierrors.ReasonForError(err)), "no answer"))
+	}
+	return fmt.Errorf("get %s %s/%s: %w", missing.kind, missing.namespace, missing.name, err)
 }
 
 // errOtherUID: another object has the name now.

@@ -17,9 +17,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 )
@@ -27,7 +30,12 @@ import (
 // start runs a watch until the test ends.
 func start(t *testing.T, client kubernetes.Interface) *Watch {
 	t.Helper()
-	w, err := New(Config{}, client, clock.System(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return startWith(t, Config{}, client)
+}
+
+func startWith(t *testing.T, config Config, client kubernetes.Interface) *Watch {
+	t.Helper()
+	w, err := New(config, client, clock.System(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +84,45 @@ func TestWatchWithClientset(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, w, "node and deletion", func() bool { return len(w.Nodes()) == 1 && !w.Pods()[1].End.IsZero() })
+}
+
+// TestFurtherKindsAreNotWaitedFor: pods are metered where claims are refused, and
+// the status says which kinds are.
+func TestFurtherKindsAreNotWaitedFor(t *testing.T) {
+	client := fake.NewSimpleClientset(newPod("u1", nil), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", UID: "s"}})
+	client.PrependReactor("list", "persistentvolumeclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(corev1.Resource("persistentvolumeclaims"), "", nil)
+	})
+	w := start(t, client)
+	eventually(t, w, "the first list", func() bool { return w.Status().Synced && len(w.Pods()) == 1 })
+	eventually(t, w, "the other kinds", func() bool { return slices.Equal(w.Status().Unlisted, []string{KindClaim}) })
+	if s := w.Status(); !strings.Contains(s.LastError, "forbidden") {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// hidden calls everything the same.
+type hidden struct{}
+
+func (hidden) Alias(kind, _, _ string) string { return "hidden" }
+
+// TestStatusTellsNoName: an owner that the API server does not give is named by
+// its UID where names stay here; in the control by its name.
+func TestStatusTellsNoName(t *testing.T) {
+	for _, alias := range []Aliaser{hidden{}, nil} {
+		client := fake.NewSimpleClientset(newPod("u1", owned("ReplicaSet", "apps/v1", "secret-5d9c", "r")))
+		client.PrependReactor("get", "replicasets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, apierrors.NewForbidden(corev1.Resource("replicasets"), "secret-5d9c", nil)
+		})
+		w := startWith(t, Config{Alias: alias}, client)
+		eventually(t, w, "the refusal", func() bool { return w.Status().LastError != "" })
+		if got := w.Status().LastError; strings.Contains(got, "secret") == (alias != nil) || !strings.Contains(strings.ToLower(got), "forbidden") {
+			t.Errorf("with %v: %s", alias, got)
+		}
+		if got := w.unresolved(); len(got) != 1 || got[0].name != "secret-5d9c" {
+			t.Errorf("the API server is asked for %+v", got)
+		}
+	}
 }
 
 // apiServer answers list and watch of one API server with real JSON.

@@ -289,7 +289,7 @@ func resident() (anonymous, all uint64, err error) {
 // knownObjects is the watch's log as it is when the cluster was listed. It
 // writes the seed too.
 func knownObjects(config childConfig, clk clock.Clock) (*watch.Log, error) {
-	log, err := watch.NewLog(nil, clk, slog.New(slog.DiscardHandler))
+	log, err := watch.NewLog(watch.Config{}, clk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func checkComplete(t *testing.T, s *site, window schema.Window) {
 	}
 	tables := 0
 	for _, table := range schema.Pulled {
-		if table.DB == schema.MinuteDB {
+		if table.EachMinute() {
 			tables++
 		}
 	}

@@ -37,7 +37,17 @@ var internals = map[string][]string{
 	"internal/lint":      {},
 	"internal/plural":    {},
 	"internal/settings":  {},
+	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
+	"internal/stress":    {"internal/clock"},
+	// Both APIs' questions and answers; processors for the currencies' decimals.
+	"internal/usage": {"internal/schema", "processors"},
+	// Test support, and the commands that it runs: test clusters and what is in them.
+	"internal/kubetest":          {"internal/clock"},
+	"internal/kubetest/cluster":  {"internal/kubetest"},
+	"internal/kubetest/hyper":    {},
+	"internal/kubetest/pause":    {},
+	"internal/kubetest/workload": {},
 	// A command of its own, which no other package imports.
 	"internal/bench/sync": {"influxsync", "internal/bench", "internal/clock", "internal/schema"},
 }
@@ -46,9 +56,12 @@ var internals = map[string][]string{
 // benchmark compares influxsync with InfluxDB's client.
 var speaksInfluxDB = map[string]bool{"follower": true, "internal/bench/sync": true}
 
+// installs is the only package of the product that imports Helm.
+const installs = "leader/helm"
+
 // beside are packages of internal/ that stand beside the product, put it
 // together as cmd does, and are imported by cmd and by tests alone.
-var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/simulator": true}
+var beside = map[string]bool{"internal/chaos": true, "internal/demo": true, "internal/e2e": true, "internal/e2e/kube": true, "internal/kubetest": true, "internal/kubetest/cluster": true, "internal/simulator": true}
 
 type source struct {
 	path string // relative to the root, with slashes
@@ -140,6 +153,9 @@ func TestImportsRunOneWay(t *testing.T) {
 			}
 			if strings.HasPrefix(path, "github.com/influxdata/") && src.top() != "influxsync" && !speaksInfluxDB[src.dir()] {
 				t.Errorf("%s imports %s: only influxsync speaks InfluxDB", src.path, path)
+			}
+			if strings.HasPrefix(path, "helm.sh/") && src.dir() != installs {
+				t.Errorf("%s imports %s: only %s knows Helm", src.path, path, installs)
 			}
 		}
 	}

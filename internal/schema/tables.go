@@ -1,6 +1,9 @@
 package schema
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Databases. One per grain, not a retention policy each: DELETE and SHOW know
 // no retention policy.
@@ -75,6 +78,10 @@ const (
 	Resource     = "resource"
 	Currency     = "currency"
 	PriceKind    = "price_kind"
+	Claim        = "claim" // of a persistent volume
+	ClaimUID     = "claim_uid"
+	StorageClass = "storage_class"
+	Storage      = "storage" // local | central | unknown
 )
 
 // Names of fields, with their units.
@@ -112,6 +119,13 @@ const (
 	ReadingShift     = "shift_nanoseconds" // added to the sample's own time
 	MemoryWorkingSet = "memory_working_set_bytes"
 	FilesystemUsed   = "filesystem_used_bytes"
+	EphemeralUsed    = "ephemeral_used_bytes"
+	Ephemeral        = "ephemeral_kibibyte_seconds" // used of the node's disk: writable layers, logs, emptyDirs; where the kubelet says it
+	Claimed          = "claimed_kibibyte_seconds"   // size of a volume · time bound
+	Used             = "used_kibibyte_seconds"      // used of a volume; 0 where coverage is 0
+	Mounted          = "mounted_milliseconds"       // Σ pods that mount it · time
+	VolumeUsed       = "used_bytes"
+	VolumeCapacity   = "capacity_bytes"
 )
 
 // Namespaces of what no pod carries. No Kubernetes namespace can have such a
@@ -172,6 +186,7 @@ var (
 	quality  = integers(Coverage, Interpolated)
 	requests = integers(CPURequest, CPULimit, MemoryRequest, MemoryLimit)
 	disk     = optional(DiskRead, DiskWrite)
+	storage  = optional(Ephemeral)
 	network  = integers(NetworkReceive, NetworkTransmit)
 	energy   = integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured)
 )
@@ -182,7 +197,12 @@ var (
 	Raw = Table{Name: "raw", DB: RawDB,
 		Tags: []string{Kind, Node, Namespace, Pod, PodUID, Container},
 		Fields: fields(integers(ReadingEpoch, ReadingReceived, ReadingShift),
-			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite))}
+			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite, EphemeralUsed))}
+
+	// VolumeReading has one row per reading of a mounted claim's volume, at the
+	// sample's own time.
+	VolumeReading = Table{Name: "volume_reading", DB: RawDB, Tags: []string{Node, Namespace, Claim},
+		Fields: integers(VolumeUsed, VolumeCapacity, ReadingReceived)}
 
 	// NodeMinute: Σ pods of the node, __system__ and __unattributed__ included, = node.
 	NodeMinute = Table{Name: "node", DB: MinuteDB, Grain: Minute,
@@ -193,7 +213,7 @@ var (
 	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
 	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,
 		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID}, hardware, []string{WorkloadKind, Workload, NetworkClass}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, quality)}
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, quality)}
 
 	// ContainerMinute: container "" does not exist in the tag set; the rest of
 	// a pod is container "__pod__".
@@ -201,7 +221,14 @@ var (
 		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID, Container}, hardware, []string{WorkloadKind, Workload}),
 		Fields: fields(integers(CPU, Memory, Filesystem), requests, integers(Uptime), disk, quality)}
 
-	// Object has one row per change of a pod, node or owner, at the time of the change.
+	// VolumeMinute has one row per bound claim. It is told of the cluster, not of a
+	// node: a minute without a claim has no window.
+	VolumeMinute = Table{Name: "volume", DB: MinuteDB, Grain: Minute,
+		Tags:   []string{Cluster, Namespace, Claim, ClaimUID, StorageClass, Storage},
+		Fields: integers(Claimed, Used, Mounted, Uptime, Coverage)}
+
+	// Object has one row per change of a pod, node, Job, claim or namespace, at the
+	// time of the change.
 	Object = Table{Name: "object", DB: FactsDB, Grain: Minute,
 		Tags: []string{Cluster, Kind, Namespace, "name", "uid"},
 		Fields: []Field{{Name: "spec", Type: String}, // JSON: labels (allow-list), owner chain, node, requests, times
@@ -239,7 +266,7 @@ var (
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, energy, quality,
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, quality,
 			[]Field{{Name: Quality, Type: String}})}
 
 	// CostQuarter is showback: no bill is made from it.
@@ -259,4 +286,8 @@ var (
 const PodRest = "__pod__"
 
 // Pulled are the tables that a leader takes from a follower, by their journal.
-var Pulled = []Table{NodeMinute, PodMinute, ContainerMinute, Object, Run}
+var Pulled = []Table{NodeMinute, PodMinute, ContainerMinute, VolumeMinute, Object, Run}
+
+// EachMinute says whether every minute of the table must have a window, with rows
+// of every node; the others have one only where there is something to tell.
+func (t Table) EachMinute() bool { return t.DB == MinuteDB && slices.Contains(t.Tags, Node) }

@@ -103,7 +103,8 @@ func (t *tokens) check(r *http.Request, fault Fault) int {
 	return http.StatusOK
 }
 
-// kubelet is a node's: HTTPS, a bearer token, /metrics/cadvisor.
+// kubelet is a node's: HTTPS, a bearer token, /metrics/cadvisor and of
+// /stats/summary what tells of storage.
 type kubelet struct {
 	sim     *Simulator
 	clock   clock.Clock
@@ -131,11 +132,20 @@ func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Forbidden (user=system:serviceaccount:accumulus:follower, verb=get, resource=nodes, subresource(s)=[metrics])", http.StatusForbidden)
 		return
 	}
+	at := fault.moment(k.clock.Now())
+	if r.URL.Path == "/stats/summary" && r.Method == http.MethodGet {
+		body, err := k.sim.summary(k.cluster, k.node, at, fault.Offset)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		fault.write(w, "application/json", body)
+		return
+	}
 	if r.URL.Path != "/metrics/cadvisor" || r.Method != http.MethodGet {
 		http.NotFound(w, r)
 		return
 	}
-	at := fault.moment(k.clock.Now())
 	body := cadvisor(k.node, k.sim.bootID(k.cluster, k.node, at), k.sim.samples(k.cluster, k.node, at, false), at, fault.Offset)
 	fault.write(w, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", body)
 }

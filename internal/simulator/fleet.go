@@ -55,6 +55,8 @@ type Node struct {
 	AllocatableMillicores      int64 // 0: all of Cores
 	AllocatableMemoryBytes     int64 // 0: all of MemoryBytes
 
+	MemoryOff bool // its kernel counts no memory: the memory control group is off
+
 	Joined, Left time.Time   // Left zero: it stays
 	Boots        []time.Time // further boots: every counter on the node starts again
 
@@ -87,6 +89,8 @@ type Pod struct {
 	Memory            Wave // B
 	Receive, Transmit Wave // B/s
 	Containers        []Container
+	Claims            []Claim
+	Ephemeral         Wave // B of the node's disk; the zero value is not shown
 }
 
 // Container is a fixed part of its pod. The shares of a pod's containers sum
@@ -221,6 +225,9 @@ func (p Pod) validate(node Node) error {
 		if err := wave.check(); err != nil {
 			return err
 		}
+	}
+	if err := p.validateClaims(); err != nil {
+		return err
 	}
 	sum := 0.0
 	for _, container := range p.Containers {

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -21,6 +22,12 @@ func (s *Simulator) NodeInfos(cluster string, at time.Time) []reading.NodeInfo {
 		millicores, bytes := node.allocatable()
 		info := reading.NodeInfo{Name: node.Name, UID: string(a.uid("Node", "", node.Name)), BootID: s.bootID(cluster, node, at),
 			CapacityMillicores: int64(node.Cores) * 1000, AllocatableMilli: millicores, AllocatableMemoryKiB: bytes / 1024, Joined: node.Joined}
+		for _, boot := range node.Boots {
+			if !boot.After(at) {
+				info.Past = append(info.Past, reading.PastNode{Until: boot, BootID: s.bootID(cluster, node, boot.Add(-1)),
+					CapacityMillicores: info.CapacityMillicores, AllocatableMilli: millicores, AllocatableMemoryKiB: info.AllocatableMemoryKiB})
+			}
+		}
 		if !node.alive(at) {
 			info.Left = node.Left
 		}
@@ -36,10 +43,14 @@ func (s *Simulator) PodInfos(cluster string, from, to time.Time) []reading.PodIn
 	a := apiServer{sim: s, cluster: cluster}
 	for _, i := range s.Instances(cluster, from, to) {
 		info := reading.PodInfo{UID: i.UID, Namespace: i.Namespace, Name: i.Name, Node: i.Node, WorkloadKind: i.WorkloadKind, Workload: i.Workload,
-			OwnerKnown: true, Labels: maps.Clone(a.labels(i)), Start: i.Start}
+			OwnerKnown: true, Labels: maps.Clone(a.labels(i)), Created: i.Start, Start: i.Start}
 		if !i.End.IsZero() && !i.End.After(to) {
 			info.End, info.ExitCode, info.EndReason = i.End, i.pod.ExitCode, i.reason()
 		}
+		for _, c := range i.pod.Claims {
+			info.Claims = append(info.Claims, c.Name)
+		}
+		slices.Sort(info.Claims)
 		for _, c := range i.pod.Containers {
 			info.Containers = append(info.Containers, reading.ContainerInfo{Name: c.Name, RequestMillicores: c.RequestMillicores,
 				LimitMillicores: c.LimitMillicores, RequestMemoryBytes: c.RequestMemoryBytes, LimitMemoryBytes: c.LimitMemoryBytes})

@@ -32,6 +32,10 @@ var resources = []resource{
 	{"v1", "nodes", "Node", (*apiServer).nodeLives},
 	{"apps/v1", "replicasets", "ReplicaSet", (*apiServer).replicaSetLives},
 	{"batch/v1", "jobs", "Job", (*apiServer).jobLives},
+	{"v1", "namespaces", "Namespace", (*apiServer).namespaceLives},
+	{"v1", "persistentvolumes", "PersistentVolume", (*apiServer).volumeLives},
+	{"v1", "persistentvolumeclaims", "PersistentVolumeClaim", (*apiServer).claimLives},
+	{"storage.k8s.io/v1", "storageclasses", "StorageClass", (*apiServer).classLives},
 }
 
 // object is one as it is served, with what selectors ask for.
@@ -100,6 +104,10 @@ func (a *apiServer) pod(i Instance, at time.Time) object {
 	p.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	if i.job() != "" {
 		p.Spec.RestartPolicy = corev1.RestartPolicyNever
+	}
+	for _, c := range i.pod.Claims {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "v-" + c.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name}}})
 	}
 	start := metav1.NewTime(i.Start)
 	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &start, HostIP: "127.0.0.1", QOSClass: qosClass(i.pod)}

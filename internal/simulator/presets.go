@@ -162,6 +162,11 @@ func replicas(cluster *Cluster, namespace, name, team string, start time.Time, c
 func stateful(cluster *Cluster, namespace, name, team string, start time.Time, cpu Wave) Pod {
 	one := pod(cluster, namespace, "StatefulSet", name, team, 1, start, cpu)
 	one.Name = name + "-0"
+	one.Claims = []Claim{
+		{Name: "data-" + one.Name, Local: true, Bytes: 20 * gibibyte, Used: wave(6*gibibyte, 2*gibibyte, 5*time.Hour)},
+		{Name: "backup-" + one.Name, Bytes: 50 * gibibyte, Used: Constant(12 * gibibyte)},
+	}
+	one.Ephemeral = wave(300*mebibyte, 60*mebibyte, time.Hour)
 	return one
 }
 

@@ -86,6 +86,11 @@ func (s *Simulator) samples(cluster string, n *Node, t time.Time, exact bool) []
 			}
 		}
 	}
+	for at := range all {
+		if n.MemoryOff && all[at].kind != rootCgroup {
+			all[at].memory = 0
+		}
+	}
 	return all
 }
 

@@ -18,17 +18,18 @@ import (
 
 // examples are a body for each route that needs one.
 var examples = map[string]string{
-	"POST /accumulus/clusters/add/{name}": `{"url":"http://127.0.0.1:1"}`,
-	"PUT /accumulus/clusters/add/{name}":  `{"url":"http://127.0.0.1:1"}`,
-	"PUT /api/v1/clusters/{name}":         `{"url":"http://127.0.0.1:1"}`,
-	"POST /accumulus/clear":               `{"confirm":"all"}`,
-	"POST /api/v1/quarantine/replay":      `{"all":true}`,
-	"POST /api/v1/quarantine/discard":     `{"all":true,"reason":"test"}`,
-	"POST /api/v1/fleet":                  `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
+	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
+	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
+	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
+	"POST /accumulus/clear":                    `{"confirm":"all"}`,
+	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
+	"POST /api/v1/quarantine/replay":           `{"all":true}`,
+	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
+	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -236,6 +237,7 @@ func TestChanges(t *testing.T) {
 		{"POST", "/accumulus/clusters/add/x?url=http://127.0.0.1:9", "", "add x http://127.0.0.1:9"},
 		{"PUT", "/api/v1/clusters/x", `{"url":"http://127.0.0.1:1"}`, "add x http://127.0.0.1:1"},
 		{"DELETE", "/accumulus/clusters/remove/x", "", "remove x"},
+		{"DELETE", "/api/v1/clusters/x?force=true", "", "remove x by force"},
 		{"POST", "/accumulus/clear", `{"cluster":"x","confirm":"x"}`, `clear "x"`},
 		{"POST", "/accumulus/clear", `{"confirm":"all"}`, `clear ""`},
 		{"POST", "/api/v1/fleet", box, "apply 1 by operator"},
@@ -341,7 +343,7 @@ func TestPageHoldsNoDataAndAllowsOnlyItself(t *testing.T) {
 
 func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "leader")
-	first, err := EnsureTokens(dir)
+	first, err := EnsureTokens(dir, TokenFiles{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,13 +355,13 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
-	if again, err := EnsureTokens(dir); err != nil || again != first {
+	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {
 		t.Errorf("second start: other tokens, %v", err)
 	}
 	if err := os.Chmod(filepath.Join(dir, ViewerFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureTokens(dir); err == nil || strings.Contains(err.Error(), string(first.Viewer)) {
+	if _, err := EnsureTokens(dir, TokenFiles{}); err == nil || strings.Contains(err.Error(), string(first.Viewer)) {
 		t.Errorf("a token that others can read: %v", err)
 	}
 	if text := first.Operator.String() + first.Operator.GoString(); text != "******" {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
-	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/gorilla/mux"
 )
 
@@ -27,14 +27,14 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request := audit.Request{Cluster: name, Table: values.Get("table")}
-	if request.Repair, err = flag(values, "repair"); err != nil {
+	if request.Repair, err = usage.ParseFlag(values, "repair"); err != nil {
 		return err
 	}
 	text := values.Get("window")
 	if text == "" {
 		text = "24h"
 	}
-	if request.Window, err = query.ParseWindow(text, s.deps.Clock.Now()); err != nil {
+	if request.Window, err = usage.ParseWindow(text, s.deps.Clock.Now()); err != nil {
 		return err
 	}
 	if known, err := s.knows(r, name); err != nil || !known {

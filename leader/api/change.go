@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -58,10 +59,14 @@ func (s *Server) addCluster(w http.ResponseWriter, r *http.Request) error {
 	if url := values.Get("url"); url != "" {
 		spec.URL = url
 	}
-	if spec.URL == "" {
+	return s.add(w, r, spec)
+}
+
+func (s *Server) add(w http.ResponseWriter, r *http.Request, spec fleet.Cluster) error {
+	if spec.URL == "" && spec.Via == "" {
 		return &Hinted{Err: fmt.Errorf("add cluster: no url: %w", ErrInvalid),
-			Hint:    `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter.`,
-			Command: "Say where its follower is with --url."}
+			Hint:    `Say where its follower is: {"url": "https://…:8081"} as the body, or url=… as a parameter; or {"via": "service-proxy"} for one that is reached through its API server. The context of a kubeconfig is taken where the leader has one (--kubeconfig).`,
+			Command: "Say where its follower is with --url, or reach its API server with --context."}
 	}
 	name := mux.Vars(r)["name"]
 	if err := s.deps.Clusters.AddCluster(r.Context(), name, spec); err != nil {
@@ -72,7 +77,15 @@ func (s *Server) addCluster(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) removeCluster(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["name"]
-	if err := s.deps.Clusters.RemoveCluster(r.Context(), name); err != nil {
+	values, err := parameters(r, "force")
+	if err != nil {
+		return err
+	}
+	force, err := usage.ParseFlag(values, "force")
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Clusters.RemoveCluster(r.Context(), name, force); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, Done{"cluster " + name + " was removed; its history is kept"})

@@ -15,11 +15,13 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/seed"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -57,7 +59,7 @@ func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, 
 	if request.Window == "broken" {
 		return query.Answer{}, errors.New("query minute: connection lost")
 	}
-	return query.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}, nil
+	return query.Answer{Answer: usage.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}}, nil
 }
 
 func (l *leader) Boxes(context.Context, string) (query.BoxAnswer, error) {
@@ -92,9 +94,12 @@ func (l *leader) AddCluster(_ context.Context, name string, spec fleet.Cluster) 
 	return l.did("add %s %s", name, spec.URL)
 }
 
-func (l *leader) RemoveCluster(_ context.Context, name string) error {
+func (l *leader) RemoveCluster(_ context.Context, name string, force bool) error {
 	if name == "nowhere" {
 		return fmt.Errorf("remove cluster %s: %w", name, ErrNotFound)
+	}
+	if force {
+		return l.did("remove %s by force", name)
 	}
 	return l.did("remove %s", name)
 }
@@ -166,6 +171,20 @@ func (l *leader) Audit(_ context.Context, request audit.Request) (audit.Report, 
 		l.did("audit %s %s %q repair %t", request.Cluster, request.Window, request.Table, request.Repair)
 }
 
+func (l *leader) SeedKey() string { return "key" }
+
+func (l *leader) Seed(_ context.Context, cluster string) (seed.Signed, error) {
+	if cluster == "nowhere" {
+		return seed.Signed{}, fmt.Errorf("cluster %s: %w", cluster, ErrNotFound)
+	}
+	return seed.Signed{Cluster: cluster, Version: "1", Generation: 1 << 62, Packed: []byte{1}, Signature: []byte{2}}, nil
+}
+
+func (l *leader) RenewSeed(ctx context.Context, cluster string) (seed.Signed, error) {
+	signed, err := l.Seed(ctx, cluster)
+	return signed, errors.Join(err, l.did("renew %s", cluster))
+}
+
 func (l *leader) Check(cluster fleet.Cluster) error {
 	if cluster.TokenFile != "" {
 		return fmt.Errorf("read tokenFile: open %s: no such file or directory", cluster.TokenFile)
@@ -190,7 +209,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/gorilla/mux"
@@ -56,7 +57,7 @@ func (s *Server) selected(r *http.Request, kind fleet.Kind, name string) ([]flee
 	if err != nil {
 		return nil, err
 	}
-	history, err := flag(values, "history")
+	history, err := usage.ParseFlag(values, "history")
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	dryRun, err := flag(values, "dryRun")
+	dryRun, err := usage.ParseFlag(values, "dryRun")
 	if err != nil {
 		return err
 	}

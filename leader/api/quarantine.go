@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -204,7 +206,7 @@ func (s *Server) filter(r *http.Request, body any, filter *registry.QuarantineFi
 		}
 		filter.Cluster, filter.Table, filter.Kind = values.Get("cluster"), values.Get("table"), values.Get("kind")
 		filter.Class = influxsync.Class(values.Get("class"))
-		if filter.All, err = flag(values, "all"); err != nil {
+		if filter.All, err = usage.ParseFlag(values, "all"); err != nil {
 			return err
 		}
 		if reason != nil {
@@ -263,7 +265,7 @@ func noTable(name string) error {
 // filled refuses a parameter without a value, which would select more rows than
 // were meant.
 func filled(values url.Values) error {
-	for _, name := range sortedNames(values) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch {
 		case values.Get(name) != "":
 		case name == "ids":

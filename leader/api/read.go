@@ -5,10 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/gorilla/mux"
@@ -122,47 +122,13 @@ func (s *Server) knows(r *http.Request, cluster string) (bool, error) {
 	}), err
 }
 
-// parameters are the query's values; an unknown name is an error, for a typing
-// mistake in a filter would silently give more than was asked for.
+// parameters are the query's values; see usage.ParseParameters.
 func parameters(r *http.Request, known ...string) (url.Values, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, &query.InputError{Parameter: "query", Value: r.URL.RawQuery, Hint: "it is not URL-encoded"}
-	}
-	for name := range values {
-		if !slices.Contains(known, name) {
-			return nil, &query.InputError{Parameter: "parameter", Value: name, Hint: "this endpoint knows " + strings.Join(known, ", ")}
-		}
-	}
-	return values, once(values, known...)
-}
-
-// once refuses a parameter that is given twice: which of the two was meant
-// nobody knows.
-func once(values url.Values, names ...string) error {
-	for _, name := range names {
-		if len(values[name]) > 1 {
-			return &query.InputError{Parameter: name, Value: strings.Join(values[name], " "), Hint: "give it once"}
-		}
-	}
-	return nil
-}
-
-// flag reads true or false, "" for false; anything else is an error, for a
-// dryRun=yes that is not understood must not change anything.
-func flag(values url.Values, name string) (bool, error) {
-	switch text := values.Get(name); text {
-	case "true":
-		return true, nil
-	case "", "false":
-		return false, nil
-	default:
-		return false, &query.InputError{Parameter: name, Value: text, Hint: "use true or false"}
-	}
+	return usage.ParseParameters(r.URL.RawQuery, known...)
 }
 
 func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
-	request, err := usageRequest(r)
+	request, err := usage.ParseRequest(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
@@ -171,61 +137,6 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, answer)
-}
-
-// usageRequest reads the question. A filter is filter=key=value, as often as
-// wanted, or the key itself as a parameter: namespace=shop.
-func usageRequest(r *http.Request) (query.Request, error) {
-	known := []string{"window", "aggregate", "filter", "step", "sort", "limit", "page", "completeness"}
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return query.Request{}, &query.InputError{Parameter: "query", Value: r.URL.RawQuery, Hint: "it is not URL-encoded"}
-	}
-	if err := once(values, "window", "step", "sort", "limit", "page", "completeness"); err != nil {
-		return query.Request{}, err
-	}
-	request := query.Request{Window: values.Get("window"), Sort: values.Get("sort"), Page: values.Get("page")}
-	if request.Aggregate, err = query.ParseKeys(strings.Join(values["aggregate"], ",")); err != nil {
-		return query.Request{}, err
-	}
-	if request.Step, err = query.ParseStep(values.Get("step")); err != nil {
-		return query.Request{}, err
-	}
-	if request.Completeness, err = flag(values, "completeness"); err != nil {
-		return query.Request{}, err
-	}
-	if text := values.Get("limit"); text != "" {
-		if request.Limit, err = strconv.Atoi(text); err != nil || request.Limit < 1 || request.Limit > 100_000 {
-			return query.Request{}, &query.InputError{Parameter: "limit", Value: text, Hint: "use a number from 1 to 100000"}
-		}
-	}
-	for _, text := range values["filter"] {
-		condition, err := query.ParseCondition(text)
-		if err != nil {
-			return query.Request{}, err
-		}
-		request.Filter = append(request.Filter, condition)
-	}
-	for _, name := range sortedNames(values) {
-		if slices.Contains(known, name) {
-			continue
-		}
-		key, err := query.ParseKey(name)
-		if err != nil {
-			return query.Request{}, &query.InputError{Parameter: "parameter", Value: name, Hint: "this endpoint knows " + strings.Join(known, ", ") + ", and each key as a filter (namespace=shop)"}
-		}
-		request.Filter = append(request.Filter, query.Condition{Key: key, Values: strings.Split(strings.Join(values[name], ","), ",")})
-	}
-	return request, nil
-}
-
-func sortedNames(values url.Values) []string {
-	names := make([]string, 0, len(values))
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func (s *Server) boxes(w http.ResponseWriter, r *http.Request) error {
@@ -249,7 +160,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
 	if format != "" && format != "csv" && format != "json" {
 		return &query.InputError{Parameter: "format", Value: format, Hint: "use csv or json"}
 	}
-	require, err := flag(values, "requireComplete")
+	require, err := usage.ParseFlag(values, "requireComplete")
 	if err != nil {
 		return err
 	}

@@ -75,11 +75,12 @@ type Loops interface {
 }
 
 // Clusters are added and removed. AddCluster may return ErrConflict, ErrInvalid.
-// RemoveCluster pulls to the last settled window first and keeps the history;
-// ErrNotFound.
+// RemoveCluster pulls to the last settled window first, uninstalls the follower
+// where the leader has installed it, and keeps the history; with force also where
+// that fails. ErrNotFound, ErrConflict, ErrNotReady.
 type Clusters interface {
 	AddCluster(ctx context.Context, name string, spec fleet.Cluster) error
-	RemoveCluster(ctx context.Context, name string) error
+	RemoveCluster(ctx context.Context, name string, force bool) error
 }
 
 // Eraser deletes what was metered of a cluster, or of all where cluster is "".
@@ -118,8 +119,15 @@ type Deps struct {
 	Kept     Kept
 	Replayer Replayer
 	Auditor  Auditor
-	Metrics  prometheus.Gatherer
-	Clock    clock.Clock
+	Seeds    Seeds
+	// Credentials of clusters that are reached through their API server.
+	Credentials Credentials
+	Contexts    Contexts // nil where the leader has no kubeconfig
+	// Installations of followers, and upgrades of many.
+	Installations Installations
+	Upgrades      Upgrades
+	Metrics       prometheus.Gatherer
+	Clock         clock.Clock
 }
 
 // Server is the API.

@@ -48,22 +48,36 @@ const (
 	ViewerFile   = "viewer.token"
 )
 
-// EnsureTokens reads the tokens in dir and makes those that are missing, at
-// random and readable by their owner alone. A file that others can read is an
-// error: a token that may have been read by others is none.
-func EnsureTokens(dir string) (Tokens, error) {
+// TokenFiles name files of tokens that somebody else keeps. "" is the file in
+// the leader's directory, made at the first start.
+type TokenFiles struct {
+	Operator, Viewer string
+}
+
+// EnsureTokens reads the tokens of the given files, and those in dir for which
+// none is given; it makes what is missing in dir, at random and readable by its
+// owner alone. A file in dir that others can read is an error: a token that may
+// have been read by others is none.
+func EnsureTokens(dir string, files TokenFiles) (Tokens, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Tokens{}, fmt.Errorf("make token directory: %w", err)
 	}
-	operator, err := ensureToken(filepath.Join(dir, OperatorFile))
+	operator, err := token(files.Operator, filepath.Join(dir, OperatorFile))
 	if err != nil {
 		return Tokens{}, err
 	}
-	viewer, err := ensureToken(filepath.Join(dir, ViewerFile))
+	viewer, err := token(files.Viewer, filepath.Join(dir, ViewerFile))
 	if err != nil {
 		return Tokens{}, err
 	}
 	return Tokens{Operator: operator, Viewer: viewer}, nil
+}
+
+func token(given, own string) (Secret, error) {
+	if given != "" {
+		return ReadToken(given)
+	}
+	return ensureToken(own)
 }
 
 func ensureToken(path string) (Secret, error) {
@@ -77,13 +91,19 @@ func ensureToken(path string) (Secret, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("token file %s can be read by others (mode %04o): run chmod 600 on it, or delete it to get a new token", path, info.Mode().Perm())
 	}
+	return ReadToken(path)
+}
+
+// ReadToken reads a token that somebody else keeps, such as a mounted Secret:
+// its file has the mode that its mount gives it.
+func ReadToken(path string) (Secret, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read token file: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
 	if len(token) < 16 {
-		return "", fmt.Errorf("token file %s holds fewer than 16 characters: delete it to get a new token", path)
+		return "", fmt.Errorf("token file %s holds fewer than 16 characters: put a longer token there, or delete it where the leader made it", path)
 	}
 	return Secret(token), nil
 }

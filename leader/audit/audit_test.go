@@ -178,7 +178,7 @@ func TestAJournalThatDoesNotGoOn(t *testing.T) {
 		b.follower = followertest.New(t, "a", b.clk)
 		b.settle(8, 5, "p", "q")
 		report := b.audit(true)
-		expect(t, report, "node other-store", "pod other-store", "container other-store")
+		expect(t, report, "node other-store", "pod other-store", "container other-store", "volume other-store")
 		if report.Wrong() != 0 {
 			t.Errorf("%d are wrong", report.Wrong())
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/seed"
 	"github.com/accumulus-metering/accumulus/leader/status"
 )
 
@@ -319,16 +320,6 @@ func (c *Client) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	return err
 }
 
-// RemoveCluster removes a cluster; its history is kept.
-func (c *Client) RemoveCluster(ctx context.Context, name string) error {
-	path, err := clusterPath(name)
-	if err != nil {
-		return err
-	}
-	_, _, err = c.Do(ctx, http.MethodDelete, path, nil, nil)
-	return err
-}
-
 // Export asks for a period's cost in a format, csv or json, as it is.
 func (c *Client) Export(ctx context.Context, period, format string) ([]byte, error) {
 	text, _, err := c.Do(ctx, http.MethodGet, "/api/v1/export", url.Values{"period": {period}, "format": {format}}, nil)
@@ -341,4 +332,33 @@ func (c *Client) ExportComplete(ctx context.Context, period, format string) ([]b
 	values := url.Values{"period": {period}, "format": {format}, "requireComplete": {"true"}}
 	text, _, err := c.Do(ctx, http.MethodGet, "/api/v1/export", values, nil)
 	return text, err
+}
+
+// SeedKey is the public key by which followers know the leader's seeds.
+func (c *Client) SeedKey(ctx context.Context) (string, error) {
+	var answer api.SeedKey
+	err := c.get(ctx, "/api/v1/seed/key", nil, &answer)
+	return answer.PublicKey, err
+}
+
+// Seed is what a cluster's follower may know, packed and signed; renewed, with a
+// higher generation than before.
+func (c *Client) Seed(ctx context.Context, cluster string, renewed bool) (seed.Signed, error) {
+	path, err := clusterPath(cluster)
+	if err != nil {
+		return seed.Signed{}, err
+	}
+	method, path := http.MethodGet, path+"/seed"
+	if renewed {
+		method, path = http.MethodPost, path+"/renew"
+	}
+	text, _, err := c.Do(ctx, method, path, nil, nil)
+	if err != nil {
+		return seed.Signed{}, err
+	}
+	var signed seed.Signed
+	if err := json.Unmarshal(text, &signed); err != nil {
+		return seed.Signed{}, fmt.Errorf("read seed of %s: %w", cluster, err)
+	}
+	return signed, nil
 }

@@ -53,11 +53,11 @@ func TestClusterNamesLeadNowhereElse(t *testing.T) {
 	}
 	for _, name := range []string{"", ".", "..", "x/../edge-a", "a?b", "a#b", "a%2fb", "Ä"} {
 		_, err := c.Completeness(t.Context(), name, "")
-		if add, remove := c.AddCluster(t.Context(), name, fleet.Cluster{}), c.RemoveCluster(t.Context(), name); err == nil || add == nil || remove == nil || asked > 0 {
+		if add, remove := c.AddCluster(t.Context(), name, fleet.Cluster{}), c.RemoveCluster(t.Context(), name, false); err == nil || add == nil || remove == nil || asked > 0 {
 			t.Errorf("%q: %v, %v, %v, asked %d times", name, err, add, remove, asked)
 		}
 	}
-	if err := c.RemoveCluster(t.Context(), "edge-a"); err == nil || asked != 1 {
+	if err := c.RemoveCluster(t.Context(), "edge-a", false); err == nil || asked != 1 {
 		t.Errorf("a redirect: %v, asked %d times", err, asked)
 	}
 }

@@ -34,6 +34,28 @@ func (c Customer) check(report reporter) {
 func (c Customer) references() []reference { return nil }
 
 func (c Cluster) check(report reporter) {
+	checkOneOf(report, "via", c.Via, "", ViaServiceProxy)
+	checkOneOf(report, "manage", c.Manage, "", ManageLeader, ManageGitOps)
+	if d := time.Duration(c.PullInterval); d < 0 || d > time.Hour {
+		report("pullInterval", "must lie between 0 and 1h")
+	}
+	if c.Via == ViaServiceProxy {
+		for _, own := range []struct{ field, value string }{{"url", c.URL}, {"tokenFile", c.TokenFile}, {"caFile", c.CAFile},
+			{"clientCertFile", c.ClientCertFile}, {"clientKeyFile", c.ClientKeyFile}} {
+			if own.value != "" {
+				report(own.field, "is not used via %s: the leader's credentials of the cluster say it; leave it out", ViaServiceProxy)
+			}
+		}
+		return
+	}
+	if c.Manage != "" {
+		report("manage", "is for clusters via %s: by url the leader does not reach the cluster itself", ViaServiceProxy)
+	}
+	c.checkLink(report)
+}
+
+// checkLink checks what a cluster that is reached by URL needs.
+func (c Cluster) checkLink(report reporter) {
 	checkURL(report, c.URL)
 	if u, err := url.Parse(c.URL); err == nil && (u.RawQuery != "" || u.Fragment != "") {
 		report("url", "%q has a query or a fragment, which would not be kept", c.URL)
@@ -43,9 +65,6 @@ func (c Cluster) check(report reporter) {
 	}
 	if c.ClientKeyFile != "" && c.ClientCertFile == "" {
 		report("clientCertFile", "is empty, but clientKeyFile is given: give both or none")
-	}
-	if d := time.Duration(c.PullInterval); d < 0 || d > time.Hour {
-		report("pullInterval", "must lie between 0 and 1h")
 	}
 	if c.ClientCertFile != "" && strings.HasPrefix(c.URL, "http:") {
 		report("clientCertFile", "needs a url that begins with https")

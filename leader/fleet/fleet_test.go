@@ -131,6 +131,9 @@ func TestValidateListsEverything(t *testing.T) {
 		NewObject("e", Cluster{URL: "https://host/?a=b", ClientCertFile: "cert"}),
 		NewObject("f", Cluster{URL: "http://host", ClientCertFile: "cert", ClientKeyFile: "key", PullInterval: Duration(2 * time.Hour)}),
 		NewObject("g", Cluster{URL: "https://host/api/v1/proxy", ClientKeyFile: "key"}),
+		NewObject("o", Cluster{URL: "http://host", Via: "tunnel", Manage: "leader"}),
+		NewObject("q", Cluster{URL: "http://host", Via: ViaServiceProxy, TokenFile: "token", Manage: "nobody"}),
+		NewObject("r", Cluster{Via: ViaServiceProxy, Manage: ManageGitOps, HeaderFile: "headers", Compress: true}), // as it must be
 		NewObject("n", Node{Cluster: "c", Node: "N_1", Box: "nowhere", Hardware: "none"}),
 		NewObject("h", Hardware{IdleWatts: 90, MaxWatts: 80, Cores: -1}),
 		NewObject("m", Meter{Box: "nowhere", Driver: "smoke", URL: "http://"}),
@@ -150,7 +153,9 @@ func TestValidateListsEverything(t *testing.T) {
 	want := []string{
 		"Box/Upper: metadata.name", "Box/Upper: spec.overheadWatts", "Box/Upper: spec.idlePolicy", "Box/" + long + ": metadata.name",
 		"Cluster/c: spec.url", "Cluster/c: spec.customer", "Cluster/d: spec.url",
-		"Cluster/e: spec.url", "Cluster/e: spec.clientKeyFile", "Cluster/f: spec.pullInterval: must lie", "Cluster/f: spec.clientCertFile: needs a url", "Cluster/g: spec.clientCertFile", "Node/n: spec.node", "Node/n: spec.box", "Node/n: spec.hardware",
+		"Cluster/e: spec.url", "Cluster/e: spec.clientKeyFile", "Cluster/f: spec.pullInterval: must lie", "Cluster/f: spec.clientCertFile: needs a url", "Cluster/g: spec.clientCertFile",
+		`Cluster/o: spec.via: "tunnel" is none`, "Cluster/o: spec.manage: is for clusters via", "Cluster/q: spec.url: is not used via", "Cluster/q: spec.tokenFile",
+		"Cluster/q: spec.manage", "Node/n: spec.node", "Node/n: spec.box", "Node/n: spec.hardware",
 		"Hardware/h: spec.idleWatts", "Hardware/h: spec.cores", "Meter/m: spec.box", "Meter/m: spec.driver", "Meter/m: spec.url",
 		"Meter/m2: spec.box", "Meter/m2: spec.fields.counter.unit", "Assignment/a: spec.customer", "Assignment/a: spec.namespace",
 		"Assignment/a: spec.cluster", "PriceList/p: spec.currency", "PriceList/p: spec.rates[cpu].resource",

@@ -20,9 +20,12 @@ type Customer struct {
 
 // Cluster is one Kubernetes cluster (or host) with a follower.
 type Cluster struct {
-	Name      string `json:"-"`
-	Customer  string `json:"customer,omitempty"`
-	URL       string `json:"url"` // of the follower, http or https; a path is kept as prefix
+	Name     string `json:"-"`
+	Customer string `json:"customer,omitempty"`
+	// Via says how the follower is reached: "" by URL, ViaServiceProxy through the
+	// cluster's API server, with credentials that the leader keeps.
+	Via       string `json:"via,omitempty"`
+	URL       string `json:"url,omitempty"` // of the follower, http or https; a path is kept as prefix
 	Provider  string `json:"provider,omitempty"`
 	Region    string `json:"region,omitempty"`
 	TokenFile string `json:"tokenFile,omitempty"` // bearer token of the role leader
@@ -37,7 +40,20 @@ type Cluster struct {
 	// PullInterval is the least time between two pulls; 0 is each tick. Several
 	// minutes at once cost the follower much less than each by itself.
 	PullInterval Duration `json:"pullInterval,omitzero"`
+	// Manage says who installs and upgrades the follower of a cluster that is
+	// reached by ViaServiceProxy: "" and ManageLeader the leader, ManageGitOps
+	// somebody else, and the leader only meters.
+	Manage string `json:"manage,omitempty"`
 }
+
+// ViaServiceProxy is the service proxy of the cluster's API server.
+const ViaServiceProxy = "service-proxy"
+
+// Who manages a cluster's follower.
+const (
+	ManageLeader = "leader"
+	ManageGitOps = "gitops"
+)
 
 // Idle policies of a box: how the energy of its idle nodes is shared.
 const (

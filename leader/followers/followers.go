@@ -1,10 +1,10 @@
-// Package followers reaches the followers of a fleet: each cluster's URL, which
-// may have a path such as that of an API server's proxy, bearer token, own
-// headers, certificate authority and client certificate, from its registry
-// object.
+// Package followers reaches the followers of a fleet: by each cluster's URL,
+// which may have a path, bearer token, own headers, certificate authority and
+// client certificate, from its registry object; or through the service proxy of
+// its API server, with the credentials that the leader keeps of it.
 //
-// Every file is read again at each request, so that it can be replaced without a
-// restart. Writes carry the leader's fence number. It keeps connections, and no
+// Every file is read again at each request, and credentials are looked up at
+// each, so that they can be replaced without a restart. Writes carry the leader's fence number. It keeps connections, and no
 // state of a cluster.
 package followers
 
@@ -64,6 +64,9 @@ type Pool struct {
 	// Fence is the leader's number, at least 1: a follower that has seen a higher
 	// one refuses its writes, one that sees none refuses them too.
 	Fence int64
+	// Credentials of clusters that are reached through their API server; nil when
+	// there are none.
+	Credentials Credentials
 
 	clock clock.Clock
 	mu    sync.Mutex
@@ -110,27 +113,42 @@ func (p *Pool) held(cluster string) (entry, bool) {
 }
 
 // Check says what is wrong with the files that a cluster names, without
-// connecting: a *FileError, or nil.
-func (p *Pool) Check(cluster fleet.Cluster) error { return p.link(cluster).check() }
+// connecting: a *FileError, or nil. One that is reached through its API server
+// names none.
+func (p *Pool) Check(cluster fleet.Cluster) error {
+	if cluster.Via == fleet.ViaServiceProxy {
+		return nil
+	}
+	return p.link(cluster).check()
+}
 
 func (p *Pool) link(cluster fleet.Cluster) *link {
 	l := &link{clock: p.clock, fence: p.Fence, token: cluster.TokenFile, headers: cluster.HeaderFile, base: p.Transport}
-	if p.Transport == nil {
+	switch {
+	case cluster.Via == fleet.ViaServiceProxy:
+		l.base = &proxied{p.Credentials, cluster.Name}
+	case p.Transport == nil:
 		l.base = &connections{ca: cluster.CAFile, certificate: cluster.ClientCertFile, key: cluster.ClientKeyFile}
 	}
 	return l
 }
 
 func (p *Pool) connect(cluster fleet.Cluster) (*Follower, error) {
+	address := cluster.URL
+	if cluster.Via == fleet.ViaServiceProxy {
+		if address = proxiedURL; p.Credentials == nil {
+			return nil, errors.New("this leader keeps no credentials of clusters")
+		}
+	}
 	transport := p.link(cluster)
 	if err := transport.check(); err != nil {
 		return nil, err
 	}
-	store, err := influxsync.New(influxsync.Config{URL: cluster.URL, Transport: transport, Compress: cluster.Compress})
+	store, err := influxsync.New(influxsync.Config{URL: address, Transport: transport, Compress: cluster.Compress})
 	if err != nil {
 		return nil, err
 	}
-	base, err := url.Parse(cluster.URL)
+	base, err := url.Parse(address)
 	if err != nil {
 		return nil, err
 	}

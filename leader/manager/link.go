@@ -32,8 +32,11 @@ func linkState(follower FollowerStatus, err error) (state, message string) {
 // keeps an answer from arriving is the link's.
 func blame(err error) registry.GapCode {
 	status := statusOf(err)
+	var proxy *followers.ProxyError
 	var file *followers.FileError
 	switch {
+	case errors.As(err, &proxy):
+		return ofProxy(proxy)
 	case errors.As(err, &file):
 		return registry.GapLinkDown
 	case errors.Is(err, followers.ErrUnauthorized) || status == http.StatusUnauthorized || status == http.StatusForbidden:
@@ -44,6 +47,17 @@ func blame(err error) registry.GapCode {
 		return registry.GapLinkDown
 	}
 	return registry.GapSyncFailing
+}
+
+// ofProxy says what an answer of an API server in front of a follower speaks of.
+func ofProxy(err *followers.ProxyError) registry.GapCode {
+	switch {
+	case err.Status == http.StatusUnauthorized || err.Status == http.StatusForbidden:
+		return registry.GapUnauthorized
+	case err.Status == http.StatusNotFound || err.Status == http.StatusServiceUnavailable && !err.NoWay():
+		return registry.GapFollowerDown
+	}
+	return registry.GapLinkDown
 }
 
 // statusOf is the HTTP status that an error tells of, or 0.

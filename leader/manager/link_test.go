@@ -85,6 +85,12 @@ func TestBlame(t *testing.T) {
 		errors.Join(influxsync.ErrMismatch, fmt.Errorf("x: %w", context.DeadlineExceeded)): registry.GapLinkDown,
 		fmt.Errorf("read tokenFile: %w", errors.New("no such file")):                       registry.GapSyncFailing,
 		&influxsync.StatusError{Status: 403}:                                               registry.GapUnauthorized,
+		&followers.ProxyError{Status: 401}:                                                 registry.GapUnauthorized,
+		&followers.ProxyError{Status: 403}:                                                 registry.GapUnauthorized,
+		&followers.ProxyError{Status: 404}:                                                 registry.GapFollowerDown,
+		&followers.ProxyError{Status: 503, Message: "no endpoints available"}:              registry.GapFollowerDown,
+		&followers.ProxyError{Status: 503, Message: "dial tcp: i/o timeout"}:               registry.GapLinkDown,
+		&followers.ProxyError{Status: 500}:                                                 registry.GapLinkDown,
 	} {
 		if got := blame(err); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)

@@ -281,7 +281,7 @@ func TestNewEra(t *testing.T) {
 	second := followertest.New(t, "a", c.clk)
 	settle(second, "a", minutes(2, 5), "n1")
 	result := c.pull(second)
-	if diff := cmp.Diff([]string{schema.NodeMinute.Name, schema.PodMinute.Name, schema.ContainerMinute.Name}, result.Eras); diff != "" {
+	if diff := cmp.Diff([]string{schema.NodeMinute.Name, schema.PodMinute.Name, schema.ContainerMinute.Name, schema.VolumeMinute.Name}, result.Eras); diff != "" {
 		t.Errorf("eras (-want +got):\n%s", diff)
 	}
 	if got := c.rows(schema.NodeMinute, "a"); got != 5 {

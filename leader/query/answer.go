@@ -2,89 +2,16 @@ package query
 
 import (
 	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/usage"
 )
-
-// Request asks for usage.
-type Request struct {
-	Window    string        // as ParseWindow reads it; "" = 1h
-	Aggregate []Key         // none: one row for everything
-	Filter    []Condition   // all must hold
-	Step      time.Duration // 0: one row per key for the whole window
-	Sort      string        // a column of Row, "-" before it for descending; "" = by key and time
-	Limit     int           // rows in the answer; 0 = Config.PageRows
-	Page      string        // Answer.Next of the answer before
-	// Completeness asks what of the clusters is missing in the window.
-	Completeness bool
-}
-
-// Row is the usage of one key in one step.
-type Row struct {
-	Key  map[string]string `json:"key"`
-	From time.Time         `json:"from"`
-	To   time.Time         `json:"to"`
-
-	CPUCoreSeconds           Exact `json:"cpuCoreSeconds"`
-	MemoryByteSeconds        Exact `json:"memoryByteSeconds"`
-	NetworkReceiveBytes      Exact `json:"networkReceiveBytes"`
-	NetworkTransmitBytes     Exact `json:"networkTransmitBytes"`
-	CPURequestCoreSeconds    Exact `json:"cpuRequestCoreSeconds"`
-	MemoryRequestByteSeconds Exact `json:"memoryRequestByteSeconds"`
-	PodSeconds               Exact `json:"podSeconds"`  // time alive, summed over pods
-	NodeSeconds              Exact `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
-
-	EnergyJoules         Exact `json:"energyJoules"` // active + idle + overhead
-	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
-	EnergyIdleJoules     Exact `json:"energyIdleJoules"`
-	EnergyOverheadJoules Exact `json:"energyOverheadJoules"`
-	EnergyMeasuredJoules Exact `json:"energyMeasuredJoules"` // the part of energyJoules that closed meter intervals cover
-	EnergyModelledJoules Exact `json:"energyModelledJoules"` // what the model alone would have said
-
-	// Cost is a decimal, null where nothing of the row has a price or where it
-	// has prices in several currencies: then they stand in Costs.
-	Cost     *string `json:"cost"`
-	Currency string  `json:"currency"`
-	Costs    []Money `json:"costs,omitempty"`
-
-	Coverage     float64 `json:"coverage"`     // 0..1 of the time asked for, with readings close enough
-	Interpolated Exact   `json:"interpolated"` // pod-seconds over which growth was spread in a reading gap
-	Quality      string  `json:"quality"`      // of the energy: measured, estimated or mixed
-	Provisional  bool    `json:"provisional"`  // some of it may still change
-}
-
-// Money is an amount in one currency.
-type Money struct {
-	Cost     string `json:"cost"`
-	Currency string `json:"currency"`
-}
 
 // Answer is a page of usage.
 type Answer struct {
-	From        time.Time        `json:"from"`
-	To          time.Time        `json:"to"`
-	Settled     time.Time        `json:"settled"` // where relative windows end
-	StepSeconds int64            `json:"stepSeconds,omitempty"`
-	Aggregate   []Key            `json:"aggregate"`
-	Rows        []Row            `json:"rows"`
-	Total       int              `json:"total"` // rows on all pages
-	Provisional []ClusterWindow  `json:"provisional"`
-	Clusters    []ClusterSettled `json:"clusters"`
-	Next        string           `json:"next"` // "" on the last page
+	usage.Answer
 	// Incomplete are the clusters of which something is missing or was refused
 	// in the window; absent where it was not asked for.
 	Incomplete []ClusterCompleteness `json:"incomplete,omitempty"`
-}
-
-// ClusterWindow is a part of a cluster's time.
-type ClusterWindow struct {
-	Cluster string    `json:"cluster"`
-	From    time.Time `json:"from"`
-	To      time.Time `json:"to"`
-}
-
-// ClusterSettled is how far a cluster's data reach.
-type ClusterSettled struct {
-	Cluster string     `json:"cluster"`
-	Settled *time.Time `json:"settled"` // null before its first window
 }
 
 // BoxRow is the energy of one box, in joules; exact sums of integer mJ.

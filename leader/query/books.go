@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -75,22 +76,16 @@ func (e *Engine) scopes(ctx context.Context, cluster string, w schema.Window) (m
 	return scopes, nil
 }
 
-// podVersion are a pod's labels from a moment on.
-type podVersion struct {
-	from   time.Time
-	labels map[string]string
-}
-
 // podLabels are the labels of a cluster's pods that were there in the window,
 // by UID, the older version first; versions with the same labels are one.
-func (e *Engine) podLabels(ctx context.Context, cluster string, w schema.Window) (map[string][]podVersion, error) {
-	byPod := make(map[string][]podVersion)
+func (e *Engine) podLabels(ctx context.Context, cluster string, w schema.Window) (map[string]usage.Labels, error) {
+	byPod := make(map[string]usage.Labels)
 	err := e.registry.KubeObjects(ctx, cluster, "Pod", w, func(o registry.KubeObject) error {
 		versions := byPod[o.UID]
-		if last := len(versions) - 1; last >= 0 && maps.Equal(versions[last].labels, o.Labels) {
+		if last := len(versions) - 1; last >= 0 && maps.Equal(versions[last].Labels, o.Labels) {
 			return nil
 		}
-		byPod[o.UID] = append(versions, podVersion{o.ValidFrom, o.Labels})
+		byPod[o.UID] = append(versions, usage.LabelVersion{From: o.ValidFrom, Labels: o.Labels})
 		return nil
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -40,7 +41,7 @@ func (e *Engine) Boxes(ctx context.Context, window string) (BoxAnswer, error) {
 	if window == "" {
 		window = "1h"
 	}
-	w, err := ParseWindow(window, settled)
+	w, err := usage.ParseWindow(window, settled)
 	if err != nil {
 		return BoxAnswer{}, err
 	}
@@ -82,7 +83,7 @@ func (e *Engine) boxRows(ctx context.Context, r run, tallies map[string]*boxTall
 		t := tallyOf(tallies, p.Tag(schema.Box))
 		for into, field := range map[*int64]string{&t.measured: schema.EnergyMeasured, &t.measuredModel: schema.MeasuredModel,
 			&t.provisional: schema.Provisional, &t.estimated: schema.EstimatedEnergy, &t.modelled: schema.EnergyModelled} {
-			sum, err := addInt(*into, p.Int(field))
+			sum, err := usage.Add(*into, p.Int(field))
 			if err != nil {
 				return fmt.Errorf("sum of %s: %w", field, err)
 			}
@@ -110,7 +111,7 @@ func (e *Engine) boxShares(ctx context.Context, r run, tallies map[string]*boxTa
 		Select: []string{schema.EnergyActive, schema.EnergyIdle, schema.EnergyOverhead, schema.EnergyMeasured},
 		Group:  []string{schema.Box, schema.Cluster, schema.Namespace}}
 	return db.Query(ctx, q, func(p influxsync.Point) error {
-		sums := Sums{EnergyActive: p.Int(schema.EnergyActive), EnergyIdle: p.Int(schema.EnergyIdle), EnergyOverhead: p.Int(schema.EnergyOverhead)}
+		sums := Sums{usage.EnergyActive: p.Int(schema.EnergyActive), usage.EnergyIdle: p.Int(schema.EnergyIdle), usage.EnergyOverhead: p.Int(schema.EnergyOverhead)}
 		total, err := sums.Energy()
 		if err != nil {
 			return err
@@ -123,10 +124,10 @@ func (e *Engine) boxShares(ctx context.Context, r run, tallies map[string]*boxTa
 		if shares[key] == nil {
 			shares[key] = &boxShare{}
 		}
-		if shares[key].total, err = addInt(shares[key].total, total); err != nil {
+		if shares[key].total, err = usage.Add(shares[key].total, total); err != nil {
 			return err
 		}
-		shares[key].measured, err = addInt(shares[key].measured, p.Int(schema.EnergyMeasured))
+		shares[key].measured, err = usage.Add(shares[key].measured, p.Int(schema.EnergyMeasured))
 		return err
 	})
 }
@@ -201,8 +202,8 @@ func (r *BoxRow) describe(name string, f *fleet.Fleet) {
 // which closed meter intervals cover; without one it is the model's energy, and
 // nothing is measured.
 func (t *boxTally) finish(metered bool) (BoxRow, error) {
-	row := BoxRow{AttributedJoules: map[string]Exact{idleKey: joules(0), overheadKey: joules(0), unattributedKey: joules(0)},
-		ModelledJoules: joules(t.modelled), ProvisionalJoules: joules(0), EstimatedJoules: joules(t.estimated), Quality: schema.Estimated}
+	row := BoxRow{AttributedJoules: map[string]Exact{idleKey: usage.Joules(0), overheadKey: usage.Joules(0), unattributedKey: usage.Joules(0)},
+		ModelledJoules: usage.Joules(t.modelled), ProvisionalJoules: usage.Joules(0), EstimatedJoules: usage.Joules(t.estimated), Quality: schema.Estimated}
 	var attributed int64
 	for key, share := range t.shares {
 		millijoules := share.total
@@ -210,24 +211,24 @@ func (t *boxTally) finish(metered bool) (BoxRow, error) {
 			millijoules = share.measured
 		}
 		var err error
-		if attributed, err = addInt(attributed, millijoules); err != nil {
+		if attributed, err = usage.Add(attributed, millijoules); err != nil {
 			return BoxRow{}, err
 		}
 		if _, always := row.AttributedJoules[key]; always || *share != (boxShare{}) {
-			row.AttributedJoules[key] = joules(millijoules)
+			row.AttributedJoules[key] = usage.Joules(millijoules)
 		}
 	}
 	row.ModelledWatts = watts(t.modelled, t.present)
 	if !metered {
 		return row, nil
 	}
-	residual, err := addInt(t.measured, -attributed)
+	residual, err := usage.Add(t.measured, -attributed)
 	if err != nil {
 		return BoxRow{}, err
 	}
-	measured, rest := joules(t.measured), joules(residual)
+	measured, rest := usage.Joules(t.measured), usage.Joules(residual)
 	row.MeasuredJoules, row.ResidualJoules = &measured, &rest
-	row.ModelledJoules, row.ProvisionalJoules = joules(t.measuredModel), joules(t.provisional)
+	row.ModelledJoules, row.ProvisionalJoules = usage.Joules(t.measuredModel), usage.Joules(t.provisional)
 	row.MeasuredWatts = watts(t.measured, t.closed)
 	if !t.until.IsZero() {
 		row.MeasuredUntil = &t.until

@@ -11,6 +11,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -158,13 +159,13 @@ func (e *Engine) Completeness(ctx context.Context, cluster, window string) (Comp
 	if window == "" {
 		window = "24h"
 	}
-	w, err := ParseWindow(window, end)
+	w, err := usage.ParseWindow(window, end)
 	if err != nil {
 		return Completeness{}, err
 	}
 	w = e.past(w)
 	if w.Length() > maxCompleteness {
-		return Completeness{}, inputError("window", window, "ask for 400 days at most: the answer has a part for each table and quarter")
+		return Completeness{}, usage.Wrong("window", window, "ask for 400 days at most: the answer has a part for each table and quarter")
 	}
 	quarters, err := e.registry.Completeness(ctx, cluster, w)
 	if err != nil {

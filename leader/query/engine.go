@@ -9,6 +9,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -53,7 +54,7 @@ func New(config Config, stores Stores, books *registry.Registry, clk clock.Clock
 // Usage answers a question about usage, energy and cost. Errors: *InputError,
 // ErrOverflow, and what the stores say.
 func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
-	if err := request.check(); err != nil {
+	if err := request.Check(); err != nil {
 		return Answer{}, err
 	}
 	clusters, settled, err := e.settled(ctx, request.Filter)
@@ -63,12 +64,12 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	if request.Window == "" {
 		request.Window = "1h"
 	}
-	w, err := ParseWindow(request.Window, settled)
+	w, err := usage.ParseWindow(request.Window, settled)
 	if err != nil {
 		return Answer{}, err
 	}
 	if steps := w.Length() / max(request.Step, schema.Minute); request.Step > 0 && steps > time.Duration(e.config.MaxRows) {
-		return Answer{}, inputError("step", request.Step.String(),
+		return Answer{}, usage.Wrong("step", request.Step.String(),
 			fmt.Sprintf("the window has more than %d of them: take a longer step or a shorter window", e.config.MaxRows))
 	}
 	table, err := e.tally(ctx, request, w)
@@ -79,8 +80,8 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	answer := Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
-		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}
+	answer := Answer{Answer: usage.Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
+		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}}
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}
@@ -89,7 +90,7 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 			return Answer{}, err
 		}
 	}
-	answer.Rows, answer.Next, err = page(rows, request, e.config.PageRows)
+	answer.Rows, answer.Next, err = usage.Page(rows, request, e.config.PageRows)
 	return answer, err
 }
 
@@ -116,7 +117,7 @@ func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSett
 	all := []ClusterSettled{}
 	var newest time.Time
 	for _, c := range snapshot.Clusters() {
-		if !keepsAll(filter, Cluster, c.Name) || !keepsAll(filter, Provider, c.Provider) || !keepsAll(filter, Region, c.Region) {
+		if !usage.KeepsAll(filter, Cluster, c.Name) || !usage.KeepsAll(filter, Provider, c.Provider) || !usage.KeepsAll(filter, Region, c.Region) {
 			continue
 		}
 		end, err := e.settledMinute(ctx, c.Name)
@@ -142,56 +143,4 @@ func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSett
 		}
 	}
 	return all, end, nil
-}
-
-// keepsAll says whether the conditions on a key all keep the value.
-func keepsAll(conditions []Condition, k Key, value string) bool {
-	for _, c := range conditions {
-		if c.Key == k && !c.keeps(value) {
-			return false
-		}
-	}
-	return true
-}
-
-func (r Request) check() error {
-	for _, k := range r.Aggregate {
-		if _, err := ParseKey(string(k)); err != nil {
-			return err
-		}
-	}
-	for _, c := range r.Filter {
-		if _, err := ParseKey(string(c.Key)); err != nil {
-			return err
-		}
-		for _, value := range c.Values {
-			if !isText(value) {
-				return inputError(string(c.Key), value, "it has bytes that no name has: send UTF-8 without control characters")
-			}
-		}
-	}
-	if r.Limit < 0 {
-		return inputError("limit", fmt.Sprint(r.Limit), "use a positive number")
-	}
-	if _, ok := sortColumns[trimSign(r.Sort)]; !ok && r.Sort != "" {
-		return inputError("sort", r.Sort, "use one of "+sortNames()+", with - before it for descending")
-	}
-	return nil
-}
-
-// uses says whether a key is asked for or filtered by.
-func (r Request) uses(keys ...Key) bool {
-	for _, k := range keys {
-		if slices.Contains(r.Aggregate, k) || slices.ContainsFunc(r.Filter, func(c Condition) bool { return c.Key == k }) {
-			return true
-		}
-	}
-	return false
-}
-
-// usesLabels says whether some label is asked for or filtered by.
-func (r Request) usesLabels() bool {
-	isLabel := func(k Key) bool { _, ok := k.label(); return ok }
-	return slices.ContainsFunc(r.Aggregate, isLabel) ||
-		slices.ContainsFunc(r.Filter, func(c Condition) bool { return isLabel(c.Key) })
 }

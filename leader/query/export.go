@@ -13,6 +13,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
@@ -111,7 +112,7 @@ func (e Export) WriteCSV(to io.Writer) error {
 // endOf is the end of a period, that of a month or day which goes on too: its
 // window is cut at what is settled.
 func endOf(period string, w schema.Window, settled time.Time) time.Time {
-	if whole, ok := calendar(strings.TrimSpace(period), settled.UTC()); ok {
+	if whole, ok := usage.Calendar(strings.TrimSpace(period), settled.UTC()); ok {
 		return whole.To
 	}
 	return w.To
@@ -126,9 +127,9 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	if err != nil {
 		return Export{}, err
 	}
-	w, err := ParseWindow(request.Period, settled)
+	w, err := usage.ParseWindow(request.Period, settled)
 	if err != nil {
-		return Export{}, inputError("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth, of ten years at most")
+		return Export{}, usage.Wrong("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth, of ten years at most")
 	}
 	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}}
 	if err := e.exportCompleteness(ctx, &export, w); err != nil {
@@ -150,11 +151,11 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	for _, row := range table.rowsByID {
 		made = append(made, row)
 	}
-	slices.SortFunc(made, func(a, b *tallyRow) int { return compareKeys(Row{Key: a.key}, Row{Key: b.key}, keys) })
+	slices.SortFunc(made, func(a, b *tallyRow) int { return usage.CompareKeys(Row{Key: a.Key}, Row{Key: b.Key}, keys) })
 	for _, row := range made {
 		lines, err := row.lines(w, totals)
 		if err != nil {
-			return Export{}, fmt.Errorf("export %v: %w", row.key, err)
+			return Export{}, fmt.Errorf("export %v: %w", row.Key, err)
 		}
 		export.Lines = append(export.Lines, lines...)
 	}
@@ -166,9 +167,9 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 		export.Lines[i].Completeness = ratios[export.Lines[i].Cluster]
 	}
 	sum := Row{}
-	sum.setCost(totals)
+	sum.SetCost(totals)
 	if sum.Cost != nil {
-		sum.Costs = []Money{{*sum.Cost, sum.Currency}}
+		sum.Costs = sum.Money()
 	}
 	export.Totals = append(export.Totals, sum.Costs...)
 	return export, nil
@@ -189,7 +190,7 @@ func (e *Engine) exportCompleteness(ctx context.Context, export *Export, w schem
 // lines are a row's lines, by resource and price; what has no price comes
 // last. Their costs are added to totals.
 func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line, error) {
-	all, err := quantitiesOf(row.sums)
+	all, err := quantitiesOf(row.Sums)
 	if err != nil {
 		return nil, err
 	}
@@ -213,13 +214,13 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 		if line.quantity == 0 {
 			continue
 		}
-		cost := new(big.Rat).SetFrac(nanos[i], pow10(costPlaces))
+		cost := new(big.Rat).SetFrac(nanos[i], usage.Pow10(usage.CostPlaces))
 		if totals[line.currency] == nil {
 			totals[line.currency] = new(big.Rat)
 		}
 		totals[line.currency].Add(totals[line.currency], cost)
 		made := row.line(w, line.resource, line.quantity)
-		made.UnitPrice, made.Cost, made.Currency = string(line.price), decimal(cost, line.currency), line.currency
+		made.UnitPrice, made.Cost, made.Currency = string(line.price), usage.Decimal(cost, line.currency), line.currency
 		out = append(out, made)
 	}
 	for _, resource := range processors.Resources() {
@@ -233,10 +234,10 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 // line is a line without a price.
 func (row *tallyRow) line(w schema.Window, resource processors.Resource, quantity int64) Line {
 	amount := big.NewRat(quantity, resource.Base())
-	energy, _ := row.sums.Energy() // lines has checked it
-	return Line{Customer: row.key[string(Customer)], Cluster: row.key[string(Cluster)], Namespace: row.key[string(Namespace)],
-		Resource: string(resource), Quantity: amount.FloatString(costPlaces), Unit: resource.Unit(),
-		From: w.From, To: w.To, Coverage: row.coverage(), Quality: qualityOf(row.sums[EnergyMeasured], energy), Provisional: row.open}
+	energy, _ := row.Sums.Energy() // lines has checked it
+	return Line{Customer: row.Key[string(Customer)], Cluster: row.Key[string(Cluster)], Namespace: row.Key[string(Namespace)],
+		Resource: string(resource), Quantity: amount.FloatString(usage.CostPlaces), Unit: resource.Unit(),
+		From: w.From, To: w.To, Coverage: row.CoverageShare(), Quality: usage.QualityOf(row.Sums[usage.EnergyMeasured], energy), Provisional: row.Open}
 }
 
 // roundTogether rounds each line to nanos so that the lines of a currency add
@@ -247,7 +248,7 @@ func roundTogether(lines []ratedLine) []*big.Int {
 	remainders := make([]*big.Rat, len(lines))
 	byCurrency := make(map[string][]int)
 	for i, line := range lines {
-		scaled := new(big.Rat).Mul(line.cost, new(big.Rat).SetInt(pow10(costPlaces)))
+		scaled := new(big.Rat).Mul(line.cost, new(big.Rat).SetInt(usage.Pow10(usage.CostPlaces)))
 		nanos[i] = floor(scaled)
 		remainders[i] = scaled.Sub(scaled, new(big.Rat).SetInt(nanos[i]))
 		byCurrency[line.currency] = append(byCurrency[line.currency], i)
@@ -271,7 +272,7 @@ func roundedTotal(lines []ratedLine, indices []int) string {
 	for _, i := range indices {
 		total.Add(total, lines[i].cost)
 	}
-	return total.Mul(total, new(big.Rat).SetInt(pow10(costPlaces))).FloatString(0)
+	return total.Mul(total, new(big.Rat).SetInt(usage.Pow10(usage.CostPlaces))).FloatString(0)
 }
 
 // floor rounds towards minus infinity.

@@ -35,7 +35,7 @@ func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode 
 	}
 	who.box = t.box(part, p, who)
 	if t.need.labels {
-		who.labels = t.labelsOf(cluster, p.Tag(schema.PodUID), part.Window)
+		who.labels = t.labels[cluster][p.Tag(schema.PodUID)].At(part.Window)
 	}
 	if t.need.assign {
 		who.assigned = part.fleet.Assign(cluster, who.namespace, who.labels)
@@ -100,7 +100,7 @@ func (i identity) fact(k Key) string {
 	case Region:
 		return owner.Region
 	}
-	if name, ok := k.label(); ok {
+	if name, ok := k.LabelName(); ok {
 		return i.labels[name]
 	}
 	return ""

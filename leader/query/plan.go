@@ -3,10 +3,10 @@ package query
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
@@ -25,7 +25,7 @@ func (e *Engine) slices(ctx context.Context, w schema.Window, extra []time.Time)
 	}
 	cuts = append(cuts, extra...)
 	var parts []slice
-	for _, part := range cutAt(w, cuts) {
+	for _, part := range usage.CutAt(w, cuts) {
 		snapshot, err := e.registry.Fleet(ctx, part.From)
 		if err != nil {
 			return nil, fmt.Errorf("read fleet at %s: %w", part.From.Format(time.RFC3339), err)
@@ -33,30 +33,6 @@ func (e *Engine) slices(ctx context.Context, w schema.Window, extra []time.Time)
 		parts = append(parts, slice{part, snapshot})
 	}
 	return parts, nil
-}
-
-// cutAt cuts the window at the moments inside it, each rounded up to a minute.
-func cutAt(w schema.Window, moments []time.Time) []schema.Window {
-	edges := []time.Time{w.From, w.To}
-	for _, t := range moments {
-		if t.IsZero() {
-			continue
-		}
-		edge := t.UTC().Truncate(schema.Minute)
-		if edge.Before(t) {
-			edge = edge.Add(schema.Minute)
-		}
-		if edge.After(w.From) && edge.Before(w.To) {
-			edges = append(edges, edge)
-		}
-	}
-	slices.SortFunc(edges, time.Time.Compare)
-	edges = slices.CompactFunc(edges, time.Time.Equal)
-	parts := make([]schema.Window, 0, len(edges)-1)
-	for i := 1; i < len(edges); i++ {
-		parts = append(parts, schema.Window{From: edges[i-1], To: edges[i]})
-	}
-	return parts
 }
 
 // run is a part of a slice that is read from one grain.
@@ -89,21 +65,6 @@ func runs(w schema.Window, open []schema.Window, coarse bool) []run {
 	return all
 }
 
-// bucket is the step that holds t: [start, end) within the window.
-func bucket(w schema.Window, step time.Duration, t time.Time) schema.Window {
-	if step == 0 {
-		return w
-	}
-	b := schema.WindowAt(t, step)
-	if b.From.Before(w.From) {
-		b.From = w.From
-	}
-	if b.To.After(w.To) {
-		b.To = w.To
-	}
-	return b
-}
-
 // need is what a question makes necessary to read.
 type need struct {
 	assign  bool     // customer, project or user
@@ -115,7 +76,7 @@ type need struct {
 
 // needs looks at the question and at the facts of every slice.
 func needs(request Request, parts []slice) need {
-	n := need{assign: request.uses(Customer, Project, User), labels: request.usesLabels(), columns: request.uses(Container)}
+	n := need{assign: request.Uses(Customer, Project, User), labels: request.UsesLabels(), columns: request.Uses(Container)}
 	for _, part := range parts {
 		for _, list := range part.fleet.PriceLists() {
 			n.assign = n.assign || len(list.Customers) > 0
@@ -126,16 +87,16 @@ func needs(request Request, parts []slice) need {
 			n.labels = n.labels || n.assign && len(rule.Labels) > 0
 		}
 	}
-	n.podRows = n.labels || n.columns || request.uses(Pod)
+	n.podRows = n.labels || n.columns || request.Uses(Pod)
 	add := func(wanted bool, tags ...string) {
 		if wanted {
 			n.tags = append(n.tags, tags...)
 		}
 	}
-	add(request.uses(Node, Box, Hardware), schema.Node, schema.Box)
-	add(n.assign || n.labels || request.uses(Namespace), schema.Namespace)
-	add(request.uses(Workload), schema.WorkloadKind, schema.Workload)
-	add(request.uses(Pod), schema.Pod)
+	add(request.Uses(Node, Box, Hardware), schema.Node, schema.Box)
+	add(n.assign || n.labels || request.Uses(Namespace), schema.Namespace)
+	add(request.Uses(Workload), schema.WorkloadKind, schema.Workload)
+	add(request.Uses(Pod), schema.Pod)
 	add(n.labels, schema.PodUID)
 	add(n.columns, schema.Container)
 	return n

@@ -3,16 +3,11 @@ package query
 import (
 	"fmt"
 	"math/big"
-	"slices"
-	"strings"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/processors"
 )
-
-// costPlaces are the decimals of an answer's cost: nanos, as showback is
-// stored. A bill rounds to the currency's smallest unit (processors.Rate).
-const costPlaces = 9
 
 // quantitiesOf are the summed quantities as rating takes them.
 func quantitiesOf(s Sums) (processors.Quantities, error) {
@@ -21,10 +16,10 @@ func quantitiesOf(s Sums) (processors.Quantities, error) {
 		return nil, err
 	}
 	return processors.Quantities{
-		processors.CPUUsed: s[CPU], processors.CPURequested: s[CPURequest],
-		processors.MemoryUsed: s[Memory], processors.MemoryRequested: s[MemoryRequest],
-		processors.NetworkReceive: s[NetworkReceive], processors.NetworkTransmit: s[NetworkTransmit],
-		processors.Energy: energy, processors.NodeHours: s[NodeTime],
+		processors.CPUUsed: s[usage.CPU], processors.CPURequested: s[usage.CPURequest],
+		processors.MemoryUsed: s[usage.Memory], processors.MemoryRequested: s[usage.MemoryRequest],
+		processors.NetworkReceive: s[usage.NetworkReceive], processors.NetworkTransmit: s[usage.NetworkTransmit],
+		processors.Energy: energy, processors.NodeHours: s[usage.NodeTime],
 	}, nil
 }
 
@@ -76,42 +71,4 @@ func (row *tallyRow) costs() (map[string]*big.Rat, error) {
 		}
 	}
 	return total, nil
-}
-
-// decimal rounds an exact amount once, half away from zero, and drops zeros
-// beyond the currency's own decimals.
-func decimal(amount *big.Rat, currency string) string {
-	return trimMoney(amount.FloatString(costPlaces), currency)
-}
-
-func trimMoney(text, currency string) string {
-	least, ok := processors.CurrencyExponent(currency)
-	if !ok {
-		least = 2
-	}
-	point := strings.IndexByte(text, '.')
-	if point < 0 {
-		return text
-	}
-	end := len(text)
-	for end > point+1+int(least) && text[end-1] == '0' {
-		end--
-	}
-	text = strings.TrimSuffix(text[:end], ".")
-	if strings.Trim(text, "-0.") == "" {
-		text = strings.TrimPrefix(text, "-")
-	}
-	return text
-}
-
-// setCost fills the row's money.
-func (r *Row) setCost(costs map[string]*big.Rat) {
-	for currency, amount := range costs {
-		r.Costs = append(r.Costs, Money{Cost: decimal(amount, currency), Currency: currency})
-	}
-	slices.SortFunc(r.Costs, func(a, b Money) int { return strings.Compare(a.Currency, b.Currency) })
-	if len(r.Costs) == 1 {
-		r.Cost, r.Currency = &r.Costs[0].Cost, r.Costs[0].Currency
-		r.Costs = nil
-	}
 }

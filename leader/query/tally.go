@@ -9,6 +9,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
@@ -21,19 +22,13 @@ type tally struct {
 	rowsByID map[string]*tallyRow
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
-	labels   map[string]map[string][]podVersion // by cluster and pod
+	labels   map[string]map[string]usage.Labels // by cluster and pod
 }
 
 // tallyRow is one row in the making.
 type tallyRow struct {
-	key     map[string]string
-	window  schema.Window
-	sums    Sums
-	prices  map[string]*priced // summed quantities by price list
-	covered float64            // ms with readings, times the cluster's share of the window that is there
-	uptime  float64            // ms
-	share   float64            // the largest share, for rows without pods' time
-	open    bool
+	usage.Tally
+	prices map[string]*priced // summed quantities by price list
 }
 
 // priced are quantities under one price list and who is billed for them.
@@ -51,7 +46,7 @@ type aliveKey struct {
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
-		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string][]podVersion)}
+		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels)}
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
@@ -67,7 +62,7 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 		}
 	}
 	for _, cluster := range append(clusters, schema.BoxCluster) {
-		if !keepsAll(request.Filter, Cluster, cluster) {
+		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
 			continue
 		}
 		if err := t.cluster(ctx, cluster, parts); err != nil {
@@ -103,25 +98,12 @@ func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, er
 		}
 		for _, versions := range byPod {
 			for _, changed := range versions[1:] {
-				cuts = append(cuts, changed.from)
+				cuts = append(cuts, changed.From)
 			}
 		}
 		t.labels[cluster] = byPod
 	}
 	return t.engine.slices(ctx, t.window, cuts)
-}
-
-// labelsOf are a pod's labels in a slice: those at its start, or the first ones
-// of a pod that was born in it.
-func (t *tally) labelsOf(cluster, uid string, at schema.Window) map[string]string {
-	var found map[string]string
-	for i, v := range t.labels[cluster][uid] {
-		if i > 0 && v.from.After(at.From) {
-			break
-		}
-		found = v.labels
-	}
-	return found
 }
 
 // cluster adds what one cluster used.
@@ -203,23 +185,20 @@ func (t *tally) bucketOf(p influxsync.Point) schema.Window {
 	if t.request.Step == 0 {
 		return t.window
 	}
-	return bucket(t.window, t.request.Step, p.Time)
+	return usage.Bucket(t.window, t.request.Step, p.Time)
 }
 
 // source is a table with the quantities to take from it.
 type source struct {
 	db    *influxsync.Database
 	table schema.Table
-	take  []Quantity
+	take  []usage.Quantity
 	lacks []string // tags that it does not have
 }
 
 var (
-	usageQuantities     = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, coverage, interpolated}
-	containerQuantities = []Quantity{CPU, Memory, CPURequest, MemoryRequest, Uptime, coverage, interpolated}
-	networkQuantities   = []Quantity{NetworkReceive, NetworkTransmit}
-	nodeQuantities      = []Quantity{NodeTime}
-	energyQuantities    = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured}
+	networkQuantities = []usage.Quantity{usage.NetworkReceive, usage.NetworkTransmit}
+	nodeQuantities    = []usage.Quantity{usage.NodeTime}
 )
 
 func (t *tally) sources(cluster string, whole bool) []source {
@@ -227,19 +206,19 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if whole {
 		db, energy, node = t.engine.stores.Quarter, schema.EnergyQuarter, schema.NodeQuarter
 	}
-	sources := []source{{db, energy, energyQuantities, []string{schema.Container}}}
+	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}}}
 	if cluster == schema.BoxCluster {
 		return sources
 	}
 	sources = append(sources, source{db, node, nodeQuantities, podTags})
 	switch {
 	case whole:
-		sources = append(sources, source{db, schema.UsageQuarter, usageQuantities, nil})
+		sources = append(sources, source{db, schema.UsageQuarter, usage.OfPods, nil})
 	case t.need.columns:
-		sources = append(sources, source{db, schema.ContainerMinute, containerQuantities, nil},
+		sources = append(sources, source{db, schema.ContainerMinute, usage.OfContainers, nil},
 			source{db, schema.PodMinute, networkQuantities, []string{schema.Container}})
 	default:
-		sources = append(sources, source{db, schema.PodMinute, usageQuantities, nil})
+		sources = append(sources, source{db, schema.PodMinute, usage.OfPods, nil})
 	}
 	return sources
 }
@@ -252,7 +231,7 @@ var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Conta
 func (t *tally) read(ctx context.Context, cluster string, part slice, r run, from source) error {
 	q := influxsync.Query{Aggregate: "sum", From: from.table.Name, Window: r.Window, Every: t.request.Step}
 	for _, quantity := range from.take {
-		q.Select = append(q.Select, fieldOf[quantity])
+		q.Select = append(q.Select, quantity.Field())
 	}
 	lacks := func(tag string) bool { return slices.Contains(from.lacks, tag) }
 	for _, tag := range t.need.tags {
@@ -269,7 +248,7 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 	return from.db.Query(ctx, q, func(p influxsync.Point) error {
 		var sums Sums
 		for _, quantity := range from.take {
-			sums[quantity] = p.Int(fieldOf[quantity])
+			sums[quantity] = p.Int(quantity.Field())
 		}
 		if sums == (Sums{}) {
 			return nil // rows that a correction has set to zero
@@ -293,7 +272,7 @@ func (t *tally) where(cluster string) []influxsync.Condition {
 // add counts one group's sums into its row.
 func (t *tally) add(who identity, b schema.Window, sums Sums) error {
 	for _, c := range t.request.Filter {
-		if !c.keeps(who.value(c.Key)) {
+		if !c.Keeps(who.value(c.Key)) {
 			return nil
 		}
 	}
@@ -301,14 +280,10 @@ func (t *tally) add(who identity, b schema.Window, sums Sums) error {
 	if err != nil {
 		return err
 	}
-	if err := row.sums.Add(sums); err != nil {
+	if err := row.Count(sums, t.share(who.cluster, b)); err != nil {
 		return err
 	}
-	share := t.share(who.cluster, b)
-	row.covered += float64(sums[coverage]) * 1000 * share
-	row.uptime += float64(sums[Uptime])
-	row.share = max(row.share, share)
-	row.open = row.open || overlaps(t.open[who.cluster], b)
+	row.Open = row.Open || overlaps(t.open[who.cluster], b)
 	if list, ok := who.fleet.PriceListFor(who.cluster, who.billed); ok {
 		return row.price(list, sums)
 	}
@@ -331,12 +306,12 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 		return row, nil
 	}
 	if len(t.rowsByID) >= t.engine.config.MaxRows {
-		return nil, inputError("aggregate", joinKeys(t.request.Aggregate),
+		return nil, usage.Wrong("aggregate", usage.KeyList(t.request.Aggregate),
 			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
 	}
-	row = &tallyRow{key: make(map[string]string, len(t.request.Aggregate)), window: b, prices: make(map[string]*priced)}
+	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, prices: make(map[string]*priced)}
 	for _, k := range t.request.Aggregate {
-		row.key[string(k)] = who.value(k)
+		row.Key[string(k)] = who.value(k)
 	}
 	t.rowsByID[id.String()] = row
 	return row, nil
@@ -389,4 +364,28 @@ func merge(windows []ClusterWindow) []ClusterWindow {
 		merged = append(merged, w)
 	}
 	return merged
+}
+
+// rows are the finished rows, ordered by time and key.
+func (t *tally) rows() ([]Row, error) {
+	rows := make([]Row, 0, len(t.rowsByID))
+	for _, made := range t.rowsByID {
+		row, err := made.finish()
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return usage.CompareKeys(a, b, t.request.Aggregate) })
+	return rows, nil
+}
+
+func (row *tallyRow) finish() (Row, error) {
+	costs, err := row.costs()
+	if err != nil {
+		return Row{}, err
+	}
+	out, err := row.Row()
+	out.SetCost(costs)
+	return out, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -78,16 +79,16 @@ func TestUsageIsTheSumOfTheRows(t *testing.T) {
 			return total
 		}
 		for name, check := range map[string]struct{ got, want Exact }{
-			"cpu":             {row.CPUCoreSeconds, coreSeconds(of(schema.CPU))},
-			"memory":          {row.MemoryByteSeconds, byteSeconds(of(schema.Memory))},
-			"receive":         {row.NetworkReceiveBytes, whole(of(schema.NetworkReceive))},
-			"transmit":        {row.NetworkTransmitBytes, whole(of(schema.NetworkTransmit))},
-			"cpu request":     {row.CPURequestCoreSeconds, coreSeconds(of(schema.CPURequest))},
-			"memory request":  {row.MemoryRequestByteSeconds, byteSeconds(of(schema.MemoryRequest))},
-			"interpolated":    {row.Interpolated, whole(of(schema.Interpolated))},
-			"energy":          {row.EnergyJoules, joules(joule(schema.EnergyActive, schema.EnergyIdle, schema.EnergyOverhead))},
-			"active energy":   {row.EnergyActiveJoules, joules(joule(schema.EnergyActive))},
-			"modelled energy": {row.EnergyModelledJoules, joules(joule(schema.EnergyModelled))},
+			"cpu":             {row.CPUCoreSeconds, usage.CoreSeconds(of(schema.CPU))},
+			"memory":          {row.MemoryByteSeconds, usage.ByteSeconds(of(schema.Memory))},
+			"receive":         {row.NetworkReceiveBytes, usage.Whole(of(schema.NetworkReceive))},
+			"transmit":        {row.NetworkTransmitBytes, usage.Whole(of(schema.NetworkTransmit))},
+			"cpu request":     {row.CPURequestCoreSeconds, usage.CoreSeconds(of(schema.CPURequest))},
+			"memory request":  {row.MemoryRequestByteSeconds, usage.ByteSeconds(of(schema.MemoryRequest))},
+			"interpolated":    {row.Interpolated, usage.Whole(of(schema.Interpolated))},
+			"energy":          {row.EnergyJoules, usage.Joules(joule(schema.EnergyActive, schema.EnergyIdle, schema.EnergyOverhead))},
+			"active energy":   {row.EnergyActiveJoules, usage.Joules(joule(schema.EnergyActive))},
+			"modelled energy": {row.EnergyModelledJoules, usage.Joules(joule(schema.EnergyModelled))},
 		} {
 			if check.got.String() != check.want.String() {
 				t.Errorf("%s: %s: got %s, want %s", id, name, check.got, check.want)
@@ -116,14 +117,14 @@ func TestCostIsRatedFromSummedQuantities(t *testing.T) {
 		want.Add(want, new(big.Rat).Mul(big.NewRat(part.quantity, part.base), big.NewRat(part.price, part.per)))
 	}
 	row := rows["acme"]
-	if row.Cost == nil || *row.Cost != decimal(want, "EUR") || row.Currency != "EUR" {
+	if row.Cost == nil || *row.Cost != usage.Decimal(want, "EUR") || row.Currency != "EUR" {
 		t.Errorf("acme: got %v %s, want %s EUR", row.Cost, row.Currency, want.FloatString(9))
 	}
 	inB := func(p podID) bool { return p.cluster == "edge-b" }
 	want = new(big.Rat).Mul(big.NewRat(sum(podValues, schema.CPU, 0, 60, inB), 3_600_000_000), big.NewRat(5, 100))
 	want.Add(want, big.NewRat(1, 1)) // one node hour
 	// No rule names edge-b: its usage is nobody's, at the cluster's own prices.
-	if row := rows[schema.Unassigned]; row.Cost == nil || *row.Cost != decimal(want, "USD") {
+	if row := rows[schema.Unassigned]; row.Cost == nil || *row.Cost != usage.Decimal(want, "USD") {
 		t.Errorf("unassigned: got %v, want %s", row.Cost, want.FloatString(9))
 	}
 	all := f.usage(Request{Window: window(0, 60)})
@@ -221,7 +222,7 @@ func TestOpenQuartersAreReadFromMinutesAndProvisional(t *testing.T) {
 	if diff := cmp.Diff(printed(want), printed(got)); diff != "" {
 		t.Errorf("the open quarter was not read from its minutes:\n%s", diff)
 	}
-	open := []ClusterWindow{{schema.BoxCluster, at(15), at(30)}, {"edge-a", at(15), at(30)}, {"edge-b", at(15), at(30)}}
+	open := []ClusterWindow{{Cluster: schema.BoxCluster, From: at(15), To: at(30)}, {Cluster: "edge-a", From: at(15), To: at(30)}, {Cluster: "edge-b", From: at(15), To: at(30)}}
 	if diff := cmp.Diff(open, got.Provisional); diff != "" {
 		t.Errorf("provisional windows:\n%s", diff)
 	}
@@ -269,18 +270,18 @@ func TestPriceAndOwnerChangeInsideTheWindow(t *testing.T) {
 		fleet.NewObject("prices-b", fleet.PriceList{Currency: "USD", Clusters: []string{"edge-b"}, Rates: []fleet.Rate{{Resource: "cpu_used", Price: "0.10"}}}).Since(at(20)),
 		fleet.NewObject("shop-b", fleet.Assignment{Cluster: "edge-b", Namespace: "shop", User: "eve"}).Since(at(40).Add(time.Second)))
 	inB := func(p podID) bool { return p.cluster == "edge-b" }
-	rows := rowsByKey(f.usage(Request{Window: window(0, 60), Aggregate: []Key{User}, Filter: []Condition{{Cluster, []string{"edge-b"}}, {Namespace, []string{"shop"}}}}))
+	rows := rowsByKey(f.usage(Request{Window: window(0, 60), Aggregate: []Key{User}, Filter: []Condition{{Key: Cluster, Values: []string{"edge-b"}}, {Key: Namespace, Values: []string{"shop"}}}}))
 	cpu := func(from, to int) *big.Rat {
 		return big.NewRat(sum(podValues, schema.CPU, from, to, inB), 3_600_000_000)
 	}
 	want := new(big.Rat).Mul(cpu(0, 20), big.NewRat(5, 100))
 	want.Add(want, new(big.Rat).Mul(cpu(20, 41), big.NewRat(10, 100)))
-	if row := rows[schema.Unassigned]; row.Cost == nil || *row.Cost != decimal(want, "USD") {
-		t.Errorf("before the rule: got %v, want %s", row.Cost, decimal(want, "USD"))
+	if row := rows[schema.Unassigned]; row.Cost == nil || *row.Cost != usage.Decimal(want, "USD") {
+		t.Errorf("before the rule: got %v, want %s", row.Cost, usage.Decimal(want, "USD"))
 	}
 	want = new(big.Rat).Mul(cpu(41, 60), big.NewRat(10, 100))
-	if row := rows["eve"]; row.Cost == nil || *row.Cost != decimal(want, "USD") {
-		t.Errorf("by the rule: got %v, want %s", row.Cost, decimal(want, "USD"))
+	if row := rows["eve"]; row.Cost == nil || *row.Cost != usage.Decimal(want, "USD") {
+		t.Errorf("by the rule: got %v, want %s", row.Cost, usage.Decimal(want, "USD"))
 	}
 }
 
@@ -296,15 +297,15 @@ func TestLabels(t *testing.T) {
 	if err := f.books.PutObjects(f.ctx, []influxsync.Point{object("web-1", 5, `{"team":"red"}`), object("web-22", 0, `{"team":"red"}`), object("web-22", 10, `{"team":"blue"}`)}); err != nil {
 		t.Fatal(err)
 	}
-	rows := rowsByKey(f.usage(Request{Window: window(0, 30), Aggregate: []Key{Label("team")}, Filter: []Condition{{Namespace, []string{"shop"}}, {Cluster, []string{"edge-a"}}}}))
+	rows := rowsByKey(f.usage(Request{Window: window(0, 30), Aggregate: []Key{usage.Label("team")}, Filter: []Condition{{Key: Namespace, Values: []string{"shop"}}, {Key: Cluster, Values: []string{"edge-a"}}}}))
 	pod := func(name string) func(podID) bool { return func(p podID) bool { return p.pod == name } }
 	want := map[string]int64{
 		"red":  sum(podValues, schema.CPU, 0, 30, pod("web-1")) + sum(podValues, schema.CPU, 0, 10, pod("web-22")),
 		"blue": sum(podValues, schema.CPU, 10, 30, pod("web-22")),
 	}
 	for team, cpu := range want {
-		if got := rows[team].CPUCoreSeconds.String(); got != coreSeconds(cpu).String() {
-			t.Errorf("team %s: got %s, want %s", team, got, coreSeconds(cpu))
+		if got := rows[team].CPUCoreSeconds.String(); got != usage.CoreSeconds(cpu).String() {
+			t.Errorf("team %s: got %s, want %s", team, got, usage.CoreSeconds(cpu))
 		}
 	}
 }
@@ -332,7 +333,7 @@ func TestRelativeWindowsEndAtTheLastSettledMinute(t *testing.T) {
 	if answer := f.usage(Request{Window: "10m"}); !answer.To.Equal(at(58)) || !answer.From.Equal(at(48)) {
 		t.Errorf("both: %s to %s, want the slower one's end", answer.From, answer.To)
 	}
-	if answer := f.usage(Request{Window: "10m", Filter: []Condition{{Cluster, []string{"edge-a"}}}}); !answer.To.Equal(at(60)) {
+	if answer := f.usage(Request{Window: "10m", Filter: []Condition{{Key: Cluster, Values: []string{"edge-a"}}}}); !answer.To.Equal(at(60)) {
 		t.Errorf("edge-a alone: to %s, want %s", answer.To, at(60))
 	}
 	f.receive("edge-a", 100)

@@ -68,7 +68,7 @@ func (c *comparison) compare(ctx context.Context, table schema.Table) ([]Complet
 }
 
 // minutes says whether each minute must have a window in the table.
-func (c *comparison) minutes() bool { return c.table.DB == schema.MinuteDB }
+func (c *comparison) minutes() bool { return c.table.EachMinute() }
 
 // count is one part's comparison. What lacks is in c.runs.
 func (c *comparison) count(ctx context.Context, p part) (Completeness, error) {

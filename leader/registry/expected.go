@@ -293,7 +293,7 @@ func lastSeen(ctx context.Context, q queryer, cluster string, before int64) (nod
 var minuteTables = func() []schema.Table {
 	var tables []schema.Table
 	for _, t := range schema.Pulled {
-		if t.DB == schema.MinuteDB {
+		if t.EachMinute() {
 			tables = append(tables, t)
 		}
 	}

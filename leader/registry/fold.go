@@ -140,7 +140,7 @@ func (r *Registry) dueDays(ctx context.Context, cluster string, w schema.Window)
 // windows only where something happened, how far the nodes' has.
 func newestMinute(ctx context.Context, q queryer, cluster, table string) (int64, error) {
 	for _, t := range schema.Pulled {
-		if t.Name == table && t.DB != schema.MinuteDB {
+		if t.Name == table && !t.EachMinute() {
 			table = schema.NodeMinute.Name
 		}
 	}

@@ -1,22 +1,24 @@
 // Package seed writes what one cluster may know of the fleet: the facts of its
-// own nodes, as the SQL text from which its follower builds a database.
+// own nodes, as the SQL text from which its follower builds a database. It packs
+// and signs the text, and keeps it as a ConfigMap in the clusters themselves.
 //
-// Need to know: a seed holds rows of one cluster only. A box appears under a
-// random name that is this cluster's own, so that a box shared with another
-// cluster cannot be recognised; customers, prices, watts, meters and sites are
-// not in it. The text is a function of the registry's content alone: the same
-// fleet gives the same bytes.
+// Need to know: a seed holds rows of one cluster only, selected by a query of
+// the registry. A box appears under a random name that is this cluster's own, so
+// that a box shared with another cluster cannot be recognised; customers,
+// prices, watts, meters and sites are not in it. The text is a function of the
+// registry's content alone: the same fleet gives the same bytes, packed and
+// signed too.
 //
 // It consists of CREATE TABLE, CREATE INDEX and INSERT statements:
 //
-//	meta(key, value)   keys cluster, schema, version (a hash of the node rows)
+//	meta(key, value)   keys cluster, schema, version (a hash of the node rows),
+//	                   generation (higher than that of any other seed before it)
 //	node(cluster, node, box, cpu_type, ram_type, disk_type, valid_from, valid_to)
 //
 // Times are Unix nanoseconds, NULL where open; a validity is half-open.
 package seed
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,17 +26,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/internal/schema"
-	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
-// File is the seed's name in its directory.
+// File is the name of a seed that is neither packed nor signed.
 const File = "seed.sql"
 
 // schemaVersion is the seed's meta.schema.
@@ -42,112 +41,55 @@ const schemaVersion = "1"
 
 // Seed is one cluster's seed.
 type Seed struct {
-	Cluster string
-	Version string // hash of what it says
-	Text    string // SQL
-}
-
-// row is a node's facts in [from, to); zero times are open.
-type row struct {
-	node, box, cpu, ram, disk string
-	from, to                  time.Time
+	Cluster    string
+	Version    string // hash of what it says of the nodes
+	Generation int64  // registry.Knowledge
+	Text       string // SQL
 }
 
 // Of is the seed of a cluster, with the whole history of its nodes' facts. It
 // makes random names for boxes that have none in this cluster yet.
 func Of(ctx context.Context, r *registry.Registry, cluster string) (Seed, error) {
-	nodes, err := r.History(ctx, fleet.KindNode, schema.Window{})
+	k, err := r.Knowledge(ctx, cluster, func(rows []registry.NodeFacts) string { return version(cluster, inserts(cluster, rows)) })
 	if err != nil {
 		return Seed{}, fmt.Errorf("seed of %s: %w", cluster, err)
 	}
-	hardware, err := r.History(ctx, fleet.KindHardware, schema.Window{})
-	if err != nil {
-		return Seed{}, fmt.Errorf("seed of %s: %w", cluster, err)
-	}
-	var rows []row
-	for _, o := range nodes {
-		n, ok := o.Spec.(fleet.Node)
-		if !ok || n.Cluster != cluster {
-			continue
-		}
-		box := ""
-		if n.Box != "" {
-			if box, err = r.BoxID(ctx, cluster, n.Box); err != nil {
-				return Seed{}, fmt.Errorf("seed of %s: %w", cluster, err)
-			}
-		}
-		rows = append(rows, facts(o, n, box, hardware)...)
-	}
-	return build(cluster, join(rows)), nil
+	return New(cluster, k), nil
 }
 
-// facts cuts a node's validity where its hardware changes.
-func facts(o fleet.Object, n fleet.Node, box string, hardware []fleet.Object) []row {
-	cuts := []time.Time{o.ValidFrom}
-	for _, h := range hardware {
-		if h.Name() != n.Hardware {
-			continue
-		}
-		for _, t := range []time.Time{h.ValidFrom, h.ValidTo} {
-			if !t.IsZero() && t.After(o.ValidFrom) && (o.ValidTo.IsZero() || t.Before(o.ValidTo)) {
-				cuts = append(cuts, t)
-			}
-		}
-	}
-	slices.SortFunc(cuts, time.Time.Compare)
-	cuts = append(slices.CompactFunc(cuts, time.Time.Equal), o.ValidTo)
-	var rows []row
-	for i, from := range cuts[:len(cuts)-1] {
-		piece := row{node: n.Node, box: box, from: from, to: cuts[i+1]}
-		for _, h := range hardware {
-			if hw, ok := h.Spec.(fleet.Hardware); ok && h.Name() == n.Hardware && h.Overlaps(piece.from, piece.to) {
-				piece.cpu, piece.ram, piece.disk = hw.CPUType, hw.RAMType, hw.DiskType
-			}
-		}
-		rows = append(rows, piece)
-	}
-	return rows
-}
-
-// join orders the rows and makes one of neighbours that say the same, such as
-// two versions that differ only in what a cluster may not know.
-func join(rows []row) []row {
-	slices.SortFunc(rows, func(a, b row) int {
-		return cmp.Or(strings.Compare(a.node, b.node), a.from.Compare(b.from))
-	})
-	var joined []row
-	for _, r := range rows {
-		if last := len(joined) - 1; last >= 0 && !r.from.IsZero() && joined[last].to.Equal(r.from) {
-			same := r
-			same.from, same.to = joined[last].from, joined[last].to
-			if same == joined[last] {
-				joined[last].to = r.to
-				continue
-			}
-		}
-		joined = append(joined, r)
-	}
-	return joined
-}
-
-func build(cluster string, rows []row) Seed {
-	var body strings.Builder
-	for _, r := range rows {
-		fmt.Fprintf(&body, "INSERT INTO node VALUES (%s, %s, %s, %s, %s, %s, %s, %s);\n", quote(cluster), quote(r.node),
-			quote(r.box), quote(r.cpu), quote(r.ram), quote(r.disk), stamp(r.from), stamp(r.to))
-	}
-	sum := sha256.Sum256([]byte(schemaVersion + "\n" + cluster + "\n" + body.String()))
-	version := hex.EncodeToString(sum[:8])
+// New is the seed that says what a cluster may know.
+func New(cluster string, k registry.Knowledge) Seed {
+	rows := inserts(cluster, k.Nodes)
+	s := Seed{Cluster: cluster, Version: version(cluster, rows), Generation: k.Generation}
 	var text strings.Builder
 	text.WriteString(`CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE node (cluster TEXT NOT NULL, node TEXT NOT NULL, box TEXT NOT NULL, cpu_type TEXT NOT NULL, ram_type TEXT NOT NULL, disk_type TEXT NOT NULL, valid_from INTEGER, valid_to INTEGER);
 CREATE INDEX node_name ON node (cluster, node, valid_from);
 `)
-	for _, pair := range [][2]string{{"cluster", cluster}, {"schema", schemaVersion}, {"version", version}} {
+	for _, pair := range [][2]string{{"cluster", cluster}, {"schema", schemaVersion}, {"version", s.Version}, {"generation", strconv.FormatInt(s.Generation, 10)}} {
 		fmt.Fprintf(&text, "INSERT INTO meta VALUES (%s, %s);\n", quote(pair[0]), quote(pair[1]))
 	}
-	text.WriteString(body.String())
-	return Seed{Cluster: cluster, Version: version, Text: text.String()}
+	text.WriteString(rows)
+	s.Text = text.String()
+	return s
+}
+
+// inserts are the rows as statements, one a line.
+func inserts(cluster string, rows []registry.NodeFacts) string {
+	var text strings.Builder
+	for _, r := range rows {
+		for i, word := range []string{cluster, r.Node, r.Box, r.CPUType, r.RAMType, r.DiskType} {
+			text.WriteString([]string{"INSERT INTO node VALUES (", ", "}[min(i, 1)])
+			text.WriteString(quote(word))
+		}
+		text.WriteString(", " + stamp(r.From) + ", " + stamp(r.To) + ");\n")
+	}
+	return text.String()
+}
+
+func version(cluster, rows string) string {
+	sum := sha256.Sum256([]byte(schemaVersion + "\n" + cluster + "\n" + rows))
+	return hex.EncodeToString(sum[:8])
 }
 
 // quote is an SQL literal of any text. A zero byte ends a statement's text for
@@ -164,25 +106,26 @@ func stamp(t time.Time) string {
 	return strconv.FormatInt(t.UnixNano(), 10)
 }
 
-// Write puts the seed into a directory, which it makes, as File: the file is
-// whole or as before, also when the machine stops. A file that says the same is
-// left alone.
+// Write puts the seed into a directory, which it makes, as File: for a follower
+// that asks for no signature.
 func (s Seed) Write(dir string) error {
-	if err := s.write(dir); err != nil {
+	if err := write(dir, File, []byte(s.Text)); err != nil {
 		return fmt.Errorf("write seed of %s: %w", s.Cluster, err)
 	}
 	return nil
 }
 
-func (s Seed) write(dir string) (err error) {
-	path := filepath.Join(dir, File)
-	if former, err := os.ReadFile(path); err == nil && string(former) == s.Text {
+// write makes a file that is whole or as before, also when the machine stops. A
+// file that says the same is left alone.
+func write(dir, name string, content []byte) (err error) {
+	path := filepath.Join(dir, name)
+	if former, err := os.ReadFile(path); err == nil && string(former) == string(content) {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+File+"-*")
+	f, err := os.CreateTemp(dir, "."+name+"-*")
 	if err != nil {
 		return err
 	}
@@ -191,7 +134,7 @@ func (s Seed) write(dir string) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.WriteString(s.Text)
+	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func shared() []fleet.Object {
 	}
 }
 
-func open(t *testing.T) (*registry.Registry, *clock.Manual) {
+func open(t testing.TB) (*registry.Registry, *clock.Manual) {
 	t.Helper()
 	clk := clock.NewManual(noon)
 	r, err := registry.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), clk)
@@ -51,7 +51,7 @@ func open(t *testing.T) (*registry.Registry, *clock.Manual) {
 	return r, clk
 }
 
-func of(t *testing.T, r *registry.Registry, cluster string) Seed {
+func of(t testing.TB, r *registry.Registry, cluster string) Seed {
 	t.Helper()
 	s, err := Of(t.Context(), r, cluster)
 	if err != nil {
@@ -105,8 +105,8 @@ func TestSeedLeaksNothing(t *testing.T) {
 // TestSeedLeakControl puts the bug back: rows that are not filtered by cluster.
 func TestSeedLeakControl(t *testing.T) {
 	r, _ := open(t)
-	rows := []row{{node: "n1", box: "x"}, {node: "secret-n1", box: "y"}}
-	if found := leaks(build("alpha", rows).Text); len(found) == 0 {
+	rows := []registry.NodeFacts{{Node: "n1", Box: "x"}, {Node: "secret-n1", Box: "y"}}
+	if found := leaks(New("alpha", registry.Knowledge{Nodes: rows}).Text); len(found) == 0 {
 		t.Error("a seed with another cluster's node passes the test")
 	}
 	if found := leaks(of(t, r, "alpha").Text); len(found) > 0 {
@@ -186,7 +186,7 @@ func TestSeedFollowsCorrections(t *testing.T) {
 
 func TestSeedEscapes(t *testing.T) {
 	nasty := "x'); DROP TABLE node; --\x00\xff\n"
-	got := query(t, build("alpha", []row{{node: nasty, box: "b'"}}).Text)
+	got := query(t, New("alpha", registry.Knowledge{Nodes: []registry.NodeFacts{{Node: nasty, Box: "b'"}}}).Text)
 	want := [][]any{{"alpha", "x'); DROP TABLE node; --\uFFFD\n", "b'", "", nil, nil}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -24,6 +24,7 @@ const (
 
 // Leader is the leader's own condition.
 type Leader struct {
+	ID           string     `json:"id,omitempty"` // what it is called in clusters
 	Version      string     `json:"version"`
 	Demo         bool       `json:"demo,omitempty"`
 	Running      bool       `json:"running"` // the loops: pull, process, push, meters
@@ -44,6 +45,8 @@ type Cluster struct {
 	Provider    string     `json:"provider,omitempty"`
 	Region      string     `json:"region,omitempty"`
 	URL         string     `json:"url,omitempty"` // of its follower
+	Via         string     `json:"via,omitempty"` // service-proxy: through its API server
+	Manage      string     `json:"manage,omitempty"`
 	State       State      `json:"state"`
 	Nodes       int        `json:"nodes"`
 	LastContact *time.Time `json:"lastContact"` // the last one that succeeded
@@ -92,6 +95,8 @@ const (
 	LoopsStopped         Code = "loops-stopped"
 	FollowerUnreachable  Code = "follower-unreachable"
 	FollowerUnauthorized Code = "follower-unauthorized"
+	AccessRefused        Code = "access-refused"
+	NotInstalled         Code = "not-installed"
 	LinkFiles            Code = "link-files"
 	SyncLag              Code = "sync-lag"
 	KubeletForbidden     Code = "kubelet-forbidden"
@@ -99,6 +104,8 @@ const (
 	SourceFailing        Code = "source-failing"
 	ClockOff             Code = "clock-off"
 	SeedMissing          Code = "seed-missing"
+	SeedRefused          Code = "seed-refused"
+	SeedNotGiven         Code = "seed-not-given"
 	UnknownNode          Code = "unknown-node"
 	RowsWaiting          Code = "rows-waiting"
 	NoWindowYet          Code = "no-window-yet"
@@ -126,6 +133,8 @@ var hints = map[Code]string{
 	LoopsStopped:         "They were stopped through the leader's API: start them there (POST /accumulus/start), or restart the leader.",
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
+	AccessRefused:        "The leader has no valid credentials of the cluster's API server: `accumulus cluster add NAME --context CONTEXT` gives it new ones. Usage is metered meanwhile.",
+	NotInstalled:         "The leader could not install the follower, or what it installed is not ready: `accumulus cluster status NAME` says what to do. It is tried again by itself.",
 	LinkFiles:            "The leader reads this file on its own machine, at each request: put it there, or name another in the Cluster object (`accumulus get cluster NAME -o yaml`, then `accumulus apply`). No restart is needed.",
 	SyncLag:              "A minute settles two minutes after its end at the latest and is here a tick later. If the follower waits, its nodes' kubelets or its clock keep it; if the copy is behind, it catches up by itself after an outage, else the link or the leader's machine is too slow.",
 	KubeletForbidden:     "The follower's service account may not read node metrics: bind it to a ClusterRole with get on `nodes/metrics`, and never on `nodes/proxy`.",
@@ -133,6 +142,8 @@ var hints = map[Code]string{
 	SourceFailing:        "The follower cannot read its source: its log has the whole error.",
 	ClockOff:             "The follower's clock is more than 30 s off: start time synchronisation on its machine. Readings are kept, windows settle when the clock is right.",
 	SeedMissing:          "The follower has no facts about its nodes yet: the leader sends them once `accumulus apply` has named the cluster's nodes.",
+	SeedRefused:          "The follower goes on with the facts that it has, and takes no others until this is mended. If its ConfigMap was changed by hand, the leader puts it right within ten minutes; if the leader's key is another now, give the follower what `accumulus seed key` prints.",
+	SeedNotGiven:         "The leader cannot put the facts about the cluster's nodes into its ConfigMap; it tries again each minute. The follower goes on with those that it has.",
 	UnknownNode:          "Describe the node (kind Node with cluster, node, box and hardware) and run `accumulus apply`. Until then its rows settle as unknown after ten minutes.",
 	RowsWaiting:          "Windows wait for facts; they settle without them at the facts deadline and are corrected later.",
 	NoWindowYet:          "The first window comes when its minute has passed and every pod of it was read once more.",

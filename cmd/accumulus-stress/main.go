@@ -1,0 +1,90 @@
+// Command accumulus-stress makes loads of a known size in a container and tells
+// what the container's own counters showed. `accumulus validate` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/stress"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "accumulus-stress: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var listen, dir, message string
+	var length time.Duration
+	var cores int
+	cmd := &cobra.Command{
+		Use:   "accumulus-stress",
+		Short: "Make loads of a known size in a container and tell what its counters showed",
+		Long: `Serves /stress/cpu/{cores}, /stress/ram/{MB}, /stress/disk/{MB},
+/stress/net/{n}?url= and /readings.
+
+With --for it is a job instead: it keeps --cores busy for that time, leaves the
+container's counters as JSON in --message, and ends.`,
+		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if length > 0 {
+				return job(cmd.Context(), cores, length, message)
+			}
+			return serve(cmd.Context(), listen, dir)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&listen, "listen", ":8080", "host:port")
+	flags.StringVar(&dir, "dir", os.TempDir(), "directory of the disk's load")
+	flags.DurationVar(&length, "for", 0, "run as a job of this length")
+	flags.IntVar(&cores, "cores", 1, "cores that the job keeps busy")
+	flags.StringVar(&message, "message", "/dev/termination-log", "file of the job's last words")
+	return cmd
+}
+
+func job(ctx context.Context, cores int, length time.Duration, message string) error {
+	reading, err := stress.Job(ctx, stress.Own(), clock.System(), cores, length)
+	if err != nil {
+		return err
+	}
+	return stress.WriteMessage(message, reading)
+}
+
+// grace is how long requests may go on after a signal.
+const grace = 2 * time.Second
+
+func serve(ctx context.Context, listen, dir string) error {
+	load := stress.NewLoad(dir)
+	server := stress.NewServer(stress.Own(), load, clock.System(), &http.Client{})
+	web := &http.Server{Addr: listen, Handler: server.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error {
+		if err := web.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		return web.Shutdown(timed)
+	})
+	return errors.Join(group.Wait(), load.Close())
+}

@@ -1,0 +1,358 @@
+package deploy_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/accumulus-metering/accumulus/dashboards"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
+	psapi "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
+)
+
+// strict refuses fields that the API does not have.
+var strict = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+
+// monitor is the one kind that is not of Kubernetes itself.
+type monitor struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		Selector          metav1.LabelSelector `json:"selector"`
+		NamespaceSelector struct {
+			MatchNames []string `json:"matchNames"`
+		} `json:"namespaceSelector"`
+		Endpoints []struct {
+			Port          string         `json:"port"`
+			Scheme        string         `json:"scheme"`
+			Path          string         `json:"path"`
+			Interval      string         `json:"interval"`
+			ScrapeTimeout string         `json:"scrapeTimeout"`
+			TLSConfig     map[string]any `json:"tlsConfig"`
+			Authorization map[string]any `json:"authorization"`
+		} `json:"endpoints"`
+	} `json:"spec"`
+}
+
+// documents are the YAML documents of a text.
+func documents(text string) []string {
+	var all []string
+	for _, part := range strings.Split("\n"+text, "\n---\n") {
+		var any map[string]any
+		if yaml.Unmarshal([]byte(part), &any) == nil && len(any) > 0 {
+			all = append(all, part)
+		}
+	}
+	return all
+}
+
+// objects decodes what a release consists of, strictly.
+func objects(t *testing.T, r release) (all []runtime.Object, monitors []monitor) {
+	t.Helper()
+	files, err := render(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if filepath.Ext(name) != ".yaml" {
+			continue
+		}
+		for _, document := range documents(text) {
+			if strings.Contains(document, "kind: ServiceMonitor") {
+				var m monitor
+				if err := yaml.UnmarshalStrict([]byte(document), &m); err != nil {
+					t.Errorf("%s %s: %v", r.name, name, err)
+				}
+				monitors = append(monitors, m)
+				continue
+			}
+			object, _, err := strict.Decode([]byte(document), nil, nil)
+			if err != nil {
+				t.Errorf("%s %s: %v\n%s", r.name, name, err, document)
+				continue
+			}
+			all = append(all, object)
+		}
+	}
+	return all, monitors
+}
+
+func each[T runtime.Object](all []runtime.Object) []T {
+	var found []T
+	for _, object := range all {
+		if one, ok := object.(T); ok {
+			found = append(found, one)
+		}
+	}
+	return found
+}
+
+// TestObjectsFitTogether: selectors find the pods, ports have names that are
+// there, and every volume that is mounted exists and every one that exists is
+// mounted.
+func TestObjectsFitTogether(t *testing.T) {
+	for _, r := range releases(t) {
+		all, monitors := objects(t, r)
+		deployments, services := each[*appsv1.Deployment](all), each[*corev1.Service](all)
+		if len(deployments) != 1 || len(services) != 1 {
+			t.Fatalf("%s: %d Deployments, %d Services", r.name, len(deployments), len(services))
+		}
+		deployment, service := deployments[0], services[0]
+		pod := deployment.Spec.Template
+		container := pod.Spec.Containers[0]
+		for key, value := range service.Spec.Selector {
+			if pod.Labels[key] != value || deployment.Spec.Selector.MatchLabels[key] != value {
+				t.Errorf("%s: the Service selects %s=%s", r.name, key, value)
+			}
+		}
+		if *deployment.Spec.Replicas != 1 || deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+			t.Errorf("%s: two may run at once", r.name)
+		}
+		if service.Spec.Ports[0].TargetPort.StrVal != container.Ports[0].Name {
+			t.Errorf("%s: the Service's port leads to %s", r.name, service.Spec.Ports[0].TargetPort.StrVal)
+		}
+		for _, m := range monitors {
+			if m.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name {
+				t.Errorf("%s: the ServiceMonitor reads port %s", r.name, m.Spec.Endpoints[0].Port)
+			}
+		}
+		var volumes, mounts []string
+		for _, v := range pod.Spec.Volumes {
+			volumes = append(volumes, v.Name)
+		}
+		for _, m := range container.VolumeMounts {
+			mounts = append(mounts, m.Name)
+		}
+		slices.Sort(volumes)
+		slices.Sort(mounts)
+		if diff := cmp.Diff(volumes, mounts); diff != "" {
+			t.Errorf("%s: volumes and mounts differ:\n%s", r.name, diff)
+		}
+		checkCredentials(t, r, pod.Spec)
+	}
+}
+
+// checkCredentials: no pod has the API's credentials by default, those that it
+// has are short-lived, and no secret stands in arguments or environment.
+func checkCredentials(t *testing.T, r release, pod corev1.PodSpec) {
+	t.Helper()
+	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+		t.Errorf("%s: the service account's token is mounted by default", r.name)
+	}
+	wants := r.chart == "follower" || r.name == "leader-local" || r.name == "leader-bare"
+	has := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
+			return s.ServiceAccountToken != nil && *s.ServiceAccountToken.ExpirationSeconds <= 7200
+		})
+	})
+	if has != wants {
+		t.Errorf("%s: the pod has a projected token: %t, want %t", r.name, has, wants)
+	}
+	for _, variable := range pod.Containers[0].Env {
+		if variable.ValueFrom != nil && variable.ValueFrom.SecretKeyRef != nil {
+			t.Errorf("%s: %s brings a secret into the environment", r.name, variable.Name)
+		}
+	}
+}
+
+// TestPodsAreRestricted asks the admission's own checks.
+func TestPodsAreRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restricted := psapi.LevelVersion{Level: psapi.LevelRestricted, Version: psapi.LatestVersion()}
+	refused := func(pod corev1.PodTemplateSpec) string {
+		result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &pod.ObjectMeta, &pod.Spec))
+		if result.Allowed {
+			return ""
+		}
+		return result.ForbiddenDetail()
+	}
+	for _, r := range releases(t) {
+		all, _ := objects(t, r)
+		pod := each[*appsv1.Deployment](all)[0].Spec.Template
+		if why := refused(pod); why != "" {
+			t.Errorf("%s: %s", r.name, why)
+		}
+		security := pod.Spec.Containers[0].SecurityContext
+		if security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
+			t.Errorf("%s: the root file system can be written", r.name)
+		}
+		security.AllowPrivilegeEscalation = nil // the control
+		if refused(pod) == "" {
+			t.Errorf("%s: privileges may be gained, and nobody sees it", r.name)
+		}
+	}
+}
+
+func TestSchemaRefusesWrongValues(t *testing.T) {
+	for _, tc := range []struct{ chart, values, want string }{
+		{"follower", "", "name this cluster"},
+		{"follower", "cluster: ../x", "cluster"},
+		{"follower", "cluster: a\nclustre: b", "clustre"},
+		{"follower", "cluster: a\nimage: {tga: v1}", "tga"},
+		{"follower", "cluster: a\nimage: {pullPolicy: Sometimes}", "pullPolicy"},
+		{"follower", "cluster: a\nimage: {digest: abc}", "digest"},
+		{"follower", "cluster: a\nscrapeInterval: 15", "scrapeInterval"},
+		{"follower", "cluster: a\npersistence: {enabled: \"yes\"}", "enabled"},
+		{"follower", "cluster: a\npersistence: {accessModes: [ReadOnlyMany]}", "accessModes"},
+		{"follower", "cluster: a\nseed: {publicKey: abc}", "publicKey"},
+		{"follower", "cluster: a\ntokens: {existingSecret: \"\"}", "existingSecret"},
+		{"follower", "cluster: a\ntokens: {leader: secret}", "leader"},
+		{"follower", "cluster: a\ninfluxdb: {url: influxdb.example.net}", "url"},
+		{"follower", "cluster: a\ncontainerPort: 443", "containerPort"},
+		{"leader", "follower: {local: true, cluster: \"\"}", "cluster"},
+		{"leader", "follower: {image: x}", "image"},
+		{"leader", "initial: {priceList: {rates: [{resource: gold, price: \"1\"}]}}", "resource"},
+		{"leader", "initial: {priceList: {rates: [{resource: energy, price: 0.31}]}}", "price"},
+		{"leader", "auditSchedule: every day", "auditSchedule"},
+		{"leader", "tokens: {generate: false}", "existingSecret"},
+		{"leader", "ingress: {enabled: true}", "name a host"},
+		{"leader", "ingress: {enabled: true, hosts: [a.example.net]}", "hosts"},
+		{"leader", "grafana: {datasource: {enabled: true}}", "influxdb.url"},
+		{"leader", "replicas: 2", "replicas"},
+	} {
+		_, err := render(t, release{name: "wrong", chart: tc.chart, values: tc.values})
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s with %q: %v, want an error about %s", tc.chart, tc.values, err, tc.want)
+		}
+	}
+}
+
+// TestInitialObjectsAreAFleetFile: as the leader reads it at its first start.
+func TestInitialObjectsAreAFleetFile(t *testing.T) {
+	for _, r := range releases(t) {
+		all, _ := objects(t, r)
+		for _, m := range each[*corev1.ConfigMap](all) {
+			text, ok := m.Data["fleet.yaml"]
+			if !ok {
+				continue
+			}
+			decoded, err := fleet.Decode([]byte(text))
+			if err != nil || len(decoded) == 0 {
+				t.Errorf("%s: %d objects, %v:\n%s", r.name, len(decoded), err, text)
+			}
+			if err := fleet.Validate(decoded, nil); err != nil {
+				t.Errorf("%s: %v", r.name, err)
+			}
+		}
+	}
+}
+
+// TestFollowerValuesAreOfItsChart: what the leader's chart hands on is what the
+// follower's takes.
+func TestFollowerValuesAreOfItsChart(t *testing.T) {
+	const given = "follower: {values: {image: {registry: registry.example.net}, scrapeInterval: 30s}}"
+	all, _ := objects(t, release{name: "values", chart: "leader", values: given})
+	for _, m := range each[*corev1.ConfigMap](all) {
+		if text, ok := m.Data["values.yaml"]; ok {
+			followers, _ := objects(t, release{name: "handed on", chart: "follower", values: "cluster: a\n" + text})
+			container := each[*appsv1.Deployment](followers)[0].Spec.Template.Spec.Containers[0]
+			if !strings.HasPrefix(container.Image, "registry.example.net/") || !slices.Contains(container.Args, "--scrape-interval=30s") {
+				t.Errorf("%s %v", container.Image, container.Args)
+			}
+			return
+		}
+	}
+	t.Error("no values are handed on")
+}
+
+// TestBoardsAreThoseOfDashboards: the chart carries copies, since Helm reads no
+// file outside a chart.
+func TestBoardsAreThoseOfDashboards(t *testing.T) {
+	read := func(fsys fs.FS) map[string]string {
+		names, err := fs.Glob(fsys, "*.json")
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		boards := make(map[string]string)
+		for _, name := range names {
+			text, err := fs.ReadFile(fsys, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			boards[name] = string(text)
+		}
+		return boards
+	}
+	want, got := read(dashboards.FS), read(os.DirFS("charts/leader/dashboards"))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("run go generate ./deploy:\n%s", diff)
+	}
+	all, _ := objects(t, release{name: "boards", chart: "leader", values: "grafana: {dashboards: {enabled: true}}"})
+	shown := make(map[string]string)
+	for _, m := range each[*corev1.ConfigMap](all) {
+		if m.Labels["grafana_dashboard"] == "1" {
+			for name, text := range m.Data {
+				shown[name] = text + "\n"
+			}
+		}
+	}
+	if diff := cmp.Diff(want, shown); diff != "" {
+		t.Errorf("what Grafana's sidecar finds differs:\n%s", diff)
+	}
+}
+
+// TestReadmesTellEveryValue: the table of a chart's README has a row for each
+// value, and none for a value that is not there.
+func TestReadmesTellEveryValue(t *testing.T) {
+	for _, name := range []string{"follower", "leader"} {
+		text, err := os.ReadFile(filepath.Join("charts", name, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for line := range bytes.Lines(text) {
+			cells := strings.Split(string(line), "|")
+			if len(cells) < 4 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+				continue
+			}
+			for value := range strings.SplitSeq(cells[1], ",") {
+				told = append(told, strings.Trim(strings.TrimSpace(value), "`"))
+			}
+		}
+		// covers is a row for the value, or for all below one of its parents.
+		covers := func(row, value string) bool {
+			return row == value || strings.HasSuffix(row, ".*") && strings.HasPrefix(value, strings.TrimSuffix(row, "*"))
+		}
+		values := leaves("", load(t, name).Values)
+		for _, value := range values {
+			if !slices.ContainsFunc(told, func(row string) bool { return covers(row, value) }) {
+				t.Errorf("%s: the README does not tell of %s", name, value)
+			}
+		}
+		for _, row := range told {
+			if !slices.ContainsFunc(values, func(value string) bool { return covers(row, value) }) {
+				t.Errorf("%s: the README tells of %s, which is no value", name, row)
+			}
+		}
+	}
+}
+
+// leaves are the names of the values that are no maps.
+func leaves(prefix string, value any) []string {
+	tree, ok := value.(map[string]any)
+	if !ok || len(tree) == 0 {
+		return []string{prefix}
+	}
+	var all []string
+	for name, sub := range tree {
+		all = append(all, leaves(strings.TrimPrefix(fmt.Sprintf("%s.%s", prefix, name), "."), sub)...)
+	}
+	return all
+}

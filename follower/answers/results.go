@@ -1,0 +1,171 @@
+package answers
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// EnergyRow is the energy of one key in one step.
+type EnergyRow struct {
+	Key                  map[string]string `json:"key"`
+	From                 time.Time         `json:"from"`
+	To                   time.Time         `json:"to"`
+	EnergyJoules         usage.Exact       `json:"energyJoules"` // active + idle + overhead
+	EnergyActiveJoules   usage.Exact       `json:"energyActiveJoules"`
+	EnergyIdleJoules     usage.Exact       `json:"energyIdleJoules"`
+	EnergyOverheadJoules usage.Exact       `json:"energyOverheadJoules"`
+	EnergyMeasuredJoules usage.Exact       `json:"energyMeasuredJoules"`
+	EnergyModelledJoules usage.Exact       `json:"energyModelledJoules"`
+	Quality              string            `json:"quality"`
+	Provisional          bool              `json:"provisional"`
+}
+
+// CostRow is the cost of one key in one step.
+type CostRow struct {
+	Key         map[string]string `json:"key"`
+	From        time.Time         `json:"from"`
+	To          time.Time         `json:"to"`
+	Cost        *string           `json:"cost"` // null where it has several currencies: then they stand in Costs
+	Currency    string            `json:"currency"`
+	Costs       []usage.Money     `json:"costs,omitempty"`
+	Resources   []ResourceCost    `json:"resources"` // what it is made of
+	Provisional bool              `json:"provisional"`
+}
+
+// ResourceCost is what one resource cost in one currency.
+type ResourceCost struct {
+	Resource string `json:"resource"` // cpu_used, memory_requested, energy, …
+	usage.Money
+}
+
+// Page is a page of rows of one kind.
+type Page[R any] struct {
+	From        time.Time   `json:"from"`
+	To          time.Time   `json:"to"`
+	Settled     time.Time   `json:"settled"`
+	StepSeconds int64       `json:"stepSeconds,omitempty"`
+	Aggregate   []usage.Key `json:"aggregate"`
+	Rows        []R         `json:"rows"`
+	Total       int         `json:"total"`
+	Next        string      `json:"next"`
+	Marks
+}
+
+// pageOf is a page with the rows of an answer in another form.
+func pageOf[R any](answer usage.Answer, marks Marks, form func(usage.Row) R) Page[R] {
+	page := Page[R]{From: answer.From, To: answer.To, Settled: answer.Settled, StepSeconds: answer.StepSeconds,
+		Aggregate: answer.Aggregate, Rows: make([]R, len(answer.Rows)), Total: answer.Total, Next: answer.Next, Marks: marks}
+	for i, r := range answer.Rows {
+		page.Rows[i] = form(r)
+	}
+	return page
+}
+
+// Energy answers a question about the energy that was pushed. Errors: those of
+// Usage.
+func (e *Engine) Energy(ctx context.Context, request usage.Request, sight Sight) (Page[EnergyRow], error) {
+	if request.Uses(usage.Container) {
+		return Page[EnergyRow]{}, usage.Wrong("key", string(usage.Container), "energy is by pod: aggregate by pod")
+	}
+	t, err := e.tally(ctx, request, sight, parts{energy: true})
+	if err != nil {
+		return Page[EnergyRow]{}, err
+	}
+	answer, err := t.answer()
+	return pageOf(answer, t.marks(), func(r usage.Row) EnergyRow {
+		return EnergyRow{r.Key, r.From, r.To, r.EnergyJoules, r.EnergyActiveJoules, r.EnergyIdleJoules, r.EnergyOverheadJoules,
+			r.EnergyMeasuredJoules, r.EnergyModelledJoules, r.Quality, r.Provisional}
+	}), err
+}
+
+// Cost answers a question about the cost that was pushed, by resource. Errors:
+// those of Usage.
+func (e *Engine) Cost(ctx context.Context, request usage.Request, sight Sight) (Page[CostRow], error) {
+	if !priced(request) {
+		return Page[CostRow]{}, usage.Wrong("aggregate", usage.KeyList(request.Aggregate),
+			"cost is stored by namespace and workload and by quarters of an hour: use cluster, namespace, workload and steps of whole quarters")
+	}
+	t, err := e.tally(ctx, request, sight, parts{cost: true})
+	if err != nil {
+		return Page[CostRow]{}, err
+	}
+	answer, err := t.answer()
+	return pageOf(answer, t.marks(), func(r usage.Row) CostRow {
+		made := t.rows[rowID(t.request.Aggregate, r.Key, r.From)]
+		return CostRow{r.Key, r.From, r.To, r.Cost, r.Currency, r.Costs, made.resources(), r.Provisional}
+	}), err
+}
+
+// readCost adds the cost of the quarters that begin in the window.
+func (t *tally) readCost(ctx context.Context) error {
+	group := []string{schema.Namespace, schema.WorkloadKind, schema.Workload, schema.Resource, schema.Currency}
+	where := append(t.where(), influxsync.Condition{Tag: schema.PriceKind, Value: string(processors.Sale)})
+	q := influxsync.Query{Select: []string{schema.CostNanos}, Aggregate: "sum", From: schema.CostQuarter.Name, Window: t.window,
+		Where: where, Group: group, Every: t.request.Step}
+	err := t.engine.sums(ctx, schema.ResultsDB, q, func(p influxsync.Point) error {
+		if !t.scope.sees(p.Tag(schema.Namespace)) {
+			return nil
+		}
+		name := t.engine.names.Resolve
+		made, err := t.row(who{namespace: name(p.Tag(schema.Namespace)), workload: workloadOf(p, name)}, t.bucket(p))
+		if err != nil || made == nil {
+			return err
+		}
+		of := price{p.Tag(schema.Resource), p.Tag(schema.Currency)}
+		made.nanos[of], err = usage.Add(made.nanos[of], p.Int(schema.CostNanos))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", schema.CostQuarter.Name, err)
+	}
+	return nil
+}
+
+// nanosPerUnit of a currency, as showback is stored.
+const nanosPerUnit = 1_000_000_000
+
+// costs are the row's amounts by currency. One that is nothing is left out
+// beside others: a correction leaves such behind when a price list takes
+// another currency.
+func (r *row) costs() map[string]*big.Rat {
+	sums := make(map[string]*big.Rat)
+	for of, nanos := range r.nanos {
+		if sums[of.currency] == nil {
+			sums[of.currency] = new(big.Rat)
+		}
+		sums[of.currency].Add(sums[of.currency], big.NewRat(nanos, nanosPerUnit))
+	}
+	for currency, sum := range sums {
+		if sum.Sign() == 0 && len(sums) > 1 {
+			delete(sums, currency)
+		}
+	}
+	return sums
+}
+
+// resources are the row's amounts by resource, in the order of price lists.
+func (r *row) resources() []ResourceCost {
+	order := func(resource string) int { return slices.Index(processors.Resources(), processors.Resource(resource)) }
+	all := []ResourceCost{}
+	for of, nanos := range r.nanos {
+		if nanos != 0 {
+			all = append(all, ResourceCost{of.resource, usage.Money{Cost: usage.Decimal(big.NewRat(nanos, nanosPerUnit), of.currency), Currency: of.currency}})
+		}
+	}
+	slices.SortFunc(all, func(a, b ResourceCost) int {
+		if a.Resource != b.Resource {
+			return order(a.Resource) - order(b.Resource)
+		}
+		return strings.Compare(a.Currency, b.Currency)
+	})
+	return all
+}

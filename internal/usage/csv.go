@@ -1,0 +1,71 @@
+package usage
+
+import (
+	"encoding/csv"
+	"io"
+	"strconv"
+	"time"
+)
+
+// csvColumns are the names of the API, in base units.
+var csvColumns = []string{"from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
+	"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
+	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional", "filesystemByteSeconds"}
+
+// WriteCSV writes the rows for programs: a column for each key, then those of
+// the API. A row has a line for each currency; its quantities stand in the
+// first.
+func WriteCSV(w io.Writer, aggregate []Key, rows []Row) error {
+	out := csv.NewWriter(w)
+	var titles []string
+	for _, key := range aggregate {
+		titles = append(titles, string(key))
+	}
+	if err := out.Write(append(titles, csvColumns...)); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := out.WriteAll(row.lines(aggregate)); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+func (r Row) lines(aggregate []Key) [][]string {
+	money := r.Money()
+	if len(money) == 0 {
+		money = []Money{{}}
+	}
+	var lines [][]string
+	for i, m := range money {
+		var cells []string
+		for _, key := range aggregate {
+			cells = append(cells, r.Key[string(key)])
+		}
+		cells = append(cells, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
+		for _, quantity := range []Exact{r.CPUCoreSeconds, r.MemoryByteSeconds, r.NetworkReceiveBytes, r.NetworkTransmitBytes,
+			r.CPURequestCoreSeconds, r.MemoryRequestByteSeconds, r.PodSeconds, r.NodeSeconds, r.EnergyJoules, r.EnergyActiveJoules,
+			r.EnergyIdleJoules, r.EnergyOverheadJoules, r.EnergyMeasuredJoules, r.EnergyModelledJoules} {
+			if i > 0 {
+				quantity = Exact{}
+			}
+			cells = append(cells, quantity.String())
+		}
+		lines = append(lines, append(cells, m.Cost, m.Currency, strconv.FormatFloat(r.Coverage, 'f', 4, 64), r.Interpolated.String(),
+			r.Quality, strconv.FormatBool(r.Provisional), r.files(i == 0)))
+	}
+	return lines
+}
+
+// files are the containers' files, in the first of a row's lines.
+func (r Row) files(first bool) string {
+	if r.FilesystemByteSeconds == nil {
+		return ""
+	}
+	if !first {
+		return "0"
+	}
+	return r.FilesystemByteSeconds.String()
+}

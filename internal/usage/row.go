@@ -1,0 +1,193 @@
+package usage
+
+import (
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// Row is the usage of one key in one step.
+type Row struct {
+	Key  map[string]string `json:"key"`
+	From time.Time         `json:"from"`
+	To   time.Time         `json:"to"`
+
+	CPUCoreSeconds           Exact `json:"cpuCoreSeconds"`
+	MemoryByteSeconds        Exact `json:"memoryByteSeconds"`
+	NetworkReceiveBytes      Exact `json:"networkReceiveBytes"`
+	NetworkTransmitBytes     Exact `json:"networkTransmitBytes"`
+	CPURequestCoreSeconds    Exact `json:"cpuRequestCoreSeconds"`
+	MemoryRequestByteSeconds Exact `json:"memoryRequestByteSeconds"`
+	// FilesystemByteSeconds are the files that containers wrote; only in rows by
+	// container.
+	FilesystemByteSeconds *Exact `json:"filesystemByteSeconds,omitempty"`
+	PodSeconds            Exact  `json:"podSeconds"`  // time alive, summed over pods
+	NodeSeconds           Exact  `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
+
+	EnergyJoules         Exact `json:"energyJoules"` // active + idle + overhead
+	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
+	EnergyIdleJoules     Exact `json:"energyIdleJoules"`
+	EnergyOverheadJoules Exact `json:"energyOverheadJoules"`
+	EnergyMeasuredJoules Exact `json:"energyMeasuredJoules"` // the part of energyJoules that closed meter intervals cover
+	EnergyModelledJoules Exact `json:"energyModelledJoules"` // what the model alone would have said
+
+	// Cost is a decimal, null where nothing of the row has a price or where it
+	// has prices in several currencies: then they stand in Costs.
+	Cost     *string `json:"cost"`
+	Currency string  `json:"currency"`
+	Costs    []Money `json:"costs,omitempty"`
+
+	Coverage     float64 `json:"coverage"`     // 0..1 of the time asked for, with readings close enough
+	Interpolated Exact   `json:"interpolated"` // pod-seconds over which growth was spread in a reading gap
+	Quality      string  `json:"quality"`      // of the energy: measured, estimated or mixed
+	Provisional  bool    `json:"provisional"`  // some of it may still change
+}
+
+// Money is an amount in one currency.
+type Money struct {
+	Cost     string `json:"cost"`
+	Currency string `json:"currency"`
+}
+
+// Money is the row's cost by currency; none without a price.
+func (r Row) Money() []Money {
+	if r.Cost != nil {
+		return []Money{{Cost: *r.Cost, Currency: r.Currency}}
+	}
+	return r.Costs
+}
+
+// Tally is a row in the making.
+type Tally struct {
+	Key     map[string]string
+	Window  schema.Window
+	Sums    Sums
+	Covered float64 // ms with readings, times the cluster's share of the window that is there
+	Uptime  float64 // ms
+	Share   float64 // the largest share, for rows without pods' time
+	Open    bool    // some of it may still change
+}
+
+// Count adds a group's sums, of whose window the share is there at all.
+func (t *Tally) Count(sums Sums, share float64) error {
+	if err := t.Sums.Add(sums); err != nil {
+		return err
+	}
+	t.Covered += float64(sums[Coverage]) * 1000 * share
+	t.Uptime += float64(sums[Uptime])
+	t.Share = max(t.Share, share)
+	return nil
+}
+
+// Row turns stored units into those of the answer. It has no cost yet.
+func (t *Tally) Row() (Row, error) {
+	s := t.Sums
+	energy, err := s.Energy()
+	if err != nil {
+		return Row{}, err
+	}
+	var files *Exact
+	if _, by := t.Key[string(Container)]; by {
+		f := ByteSeconds(s[Filesystem])
+		files = &f
+	}
+	return Row{Key: t.Key, FilesystemByteSeconds: files, From: t.Window.From, To: t.Window.To,
+		CPUCoreSeconds: CoreSeconds(s[CPU]), MemoryByteSeconds: ByteSeconds(s[Memory]),
+		NetworkReceiveBytes: Whole(s[NetworkReceive]), NetworkTransmitBytes: Whole(s[NetworkTransmit]),
+		CPURequestCoreSeconds: CoreSeconds(s[CPURequest]), MemoryRequestByteSeconds: ByteSeconds(s[MemoryRequest]),
+		PodSeconds: Seconds(s[Uptime]), NodeSeconds: Seconds(s[NodeTime]),
+		EnergyJoules: Joules(energy), EnergyActiveJoules: Joules(s[EnergyActive]), EnergyIdleJoules: Joules(s[EnergyIdle]),
+		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
+		EnergyMeasuredJoules: Joules(s[EnergyMeasured]),
+		Coverage:             t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
+		Quality: QualityOf(s[EnergyMeasured], energy), Provisional: t.Open}, nil
+}
+
+// CoverageShare is the pods' covered part of their time alive, times the cluster's
+// share of the window that is there at all.
+func (t *Tally) CoverageShare() float64 {
+	if t.Uptime <= 0 {
+		return t.Share
+	}
+	return min(1, t.Covered/t.Uptime)
+}
+
+// QualityOf is measured where meters covered all of the energy, estimated where
+// none of it.
+func QualityOf(measured, energy int64) string {
+	switch {
+	case measured == 0:
+		return schema.Estimated
+	case measured == energy:
+		return schema.Measured
+	}
+	return schema.Mixed
+}
+
+// CostPlaces are the decimals of an answer's cost: nanos, as showback is
+// stored. A bill rounds to the currency's smallest unit (processors.Rate).
+const CostPlaces = 9
+
+// Decimal rounds an exact amount once, half away from zero, and drops zeros
+// beyond the currency's own decimals.
+func Decimal(amount *big.Rat, currency string) string {
+	return trimMoney(amount.FloatString(CostPlaces), currency)
+}
+
+func trimMoney(text, currency string) string {
+	least, ok := processors.CurrencyExponent(currency)
+	if !ok {
+		least = 2
+	}
+	point := strings.IndexByte(text, '.')
+	if point < 0 {
+		return text
+	}
+	end := len(text)
+	for end > point+1+int(least) && text[end-1] == '0' {
+		end--
+	}
+	text = strings.TrimSuffix(text[:end], ".")
+	if strings.Trim(text, "-0.") == "" {
+		text = strings.TrimPrefix(text, "-")
+	}
+	return text
+}
+
+// SetCost fills the row's money from exact amounts by currency.
+func (r *Row) SetCost(costs map[string]*big.Rat) {
+	for currency, amount := range costs {
+		r.Costs = append(r.Costs, Money{Cost: Decimal(amount, currency), Currency: currency})
+	}
+	slices.SortFunc(r.Costs, func(a, b Money) int { return strings.Compare(a.Currency, b.Currency) })
+	if len(r.Costs) == 1 {
+		r.Cost, r.Currency = &r.Costs[0].Cost, r.Costs[0].Currency
+		r.Costs = nil
+	}
+}
+
+// Labels are the labels of a pod's versions, the older first.
+type Labels []LabelVersion
+
+// LabelVersion is a pod's labels from a moment on.
+type LabelVersion struct {
+	From   time.Time
+	Labels map[string]string
+}
+
+// At are the labels at a window's start, or the first ones of a pod that was
+// born in it.
+func (l Labels) At(w schema.Window) map[string]string {
+	var found map[string]string
+	for i, v := range l {
+		if i > 0 && v.From.After(w.From) {
+			break
+		}
+		found = v.Labels
+	}
+	return found
+}
