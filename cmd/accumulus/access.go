@@ -136,7 +136,7 @@ func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o 
 	if err := a.follow(ctx, c, name, o.wait); err != nil {
 		return err
 	}
-	a.printf("its first window is here in about two minutes: accumulus usage --filter cluster=%s --aggregate namespace,workload\n", name)
+	a.printf("its first window is here in about two minutes: accumulus usage --cluster %s --aggregate namespace,workload\n", name)
 	return nil
 }
 
