@@ -48,9 +48,16 @@ func (s *stand) narrowAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pulls atomic.Int32
+	var ended atomic.Bool // the cluster, in the fleet
 	i := s.installer(func(_ *Config, parts *Parts) {
 		parts.LastPull = func(context.Context, string) error { pulls.Add(1); return nil }
-		parts.Clusters = func(context.Context) ([]Target, error) { return []Target{{Cluster: "narrow"}}, nil }
+		parts.Clusters = func(context.Context) ([]Target, error) {
+			if ended.Load() {
+				return nil, nil
+			}
+			return []Target{{Cluster: "narrow"}}, nil
+		}
+		parts.Removed = func(context.Context, string) error { ended.Store(true); return nil }
 	})
 	stop := s.run(t, i)
 	defer func() { stop() }()
@@ -105,6 +112,9 @@ func (s *stand) nothingLeft(t *testing.T, namespace string) {
 	}
 	if _, err := s.kube.RbacV1().ClusterRoles().Get(t.Context(), Release, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("ClusterRole: %v", err)
+	}
+	if _, err := s.kube.CoordinationV1().Leases(namespace).Get(t.Context(), LeaseName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("Lease: %v", err)
 	}
 }
 
