@@ -136,7 +136,7 @@ func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o 
 	if err := a.follow(ctx, c, name, o.wait); err != nil {
 		return err
 	}
-	a.printf("its first window is here in about two minutes: accumulus usage --filter cluster=%s --aggregate namespace,workload\n", name)
+	a.printf("its first window is here in about two minutes: accumulus usage --cluster %s --aggregate namespace,workload\n", name)
 	return nil
 }
 
@@ -293,7 +293,7 @@ func newClusterRotate(a *app) *cobra.Command {
 		Short: "Give a cluster's follower a new token; metering goes on meanwhile",
 		Long: `Gives the follower a new token: it stands beside the old one until the follower
 takes it, which is when its node has brought the changed Secret into the pod, in a
-minute or two; then the old one is not taken any more. What broke off may be run
+minute or two; then the old one is taken out of the Secret, and ends likewise. What broke off may be run
 again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -304,7 +304,7 @@ again.`,
 			if err := c.RotateToken(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			a.printf("the follower of %s takes a new token, and the old one no more\n", args[0])
+			a.printf("the follower of %s takes a new token; the old one ends within two minutes\n", args[0])
 			return nil
 		},
 	}

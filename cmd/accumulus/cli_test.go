@@ -150,7 +150,7 @@ func TestGolden(t *testing.T) {
 
 func TestUsageAsksWhatWasWanted(t *testing.T) {
 	l := &leader{}
-	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "-f", "cluster=a", "--sort", "-cost", "--limit", "5"); code != 0 {
+	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "--cluster", "a", "--sort", "-cost", "--limit", "5"); code != 0 {
 		t.Fatal(out)
 	}
 	want := "GET /api/v1/usage?aggregate=cluster%2Clabel%3Ateam&completeness=true&filter=namespace%3Dshop%2A&filter=cluster%3Da&limit=5&sort=-cost&window=24h "

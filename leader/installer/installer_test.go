@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -151,13 +152,14 @@ func TestHealth(t *testing.T) {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: space, Labels: map[string]string{"app": "follower"}}, Status: status}
 	}
 	for name, test := range map[string]struct {
-		pod   *corev1.Pod
-		quota string
-		ready error
-		after time.Duration
-		state string
-		class fault.Class
-		says  string
+		pod    *corev1.Pod
+		events []string // reason and message
+		quota  string
+		ready  error
+		after  time.Duration
+		state  string
+		class  fault.Class
+		says   string
 	}{
 		"starting":      {after: time.Minute, state: registry.InstallInstalling, class: classNotReady, says: "0 of 1"},
 		"never starts":  {after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "0 of 1"},
@@ -166,6 +168,8 @@ func TestHealth(t *testing.T) {
 			Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}), after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "ImagePullBackOff"},
 		"no node": {pod: pod(corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes"}}}),
 			after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "0/3 nodes"},
+		"no Secret": {pod: pod(corev1.PodStatus{Phase: corev1.PodPending}), after: time.Minute, state: registry.InstallInstalling, class: classNotReady, says: "FailedMount secret x not found",
+			events: []string{"Pulling old", "FailedMount secret x not found"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -173,6 +177,12 @@ func TestHealth(t *testing.T) {
 			c.unhealthy = true
 			if test.pod != nil {
 				if err := c.kube.Tracker().Add(test.pod); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n, text := range test.events {
+				reason, message, _ := strings.Cut(text, " ")
+				if err := c.kube.Tracker().Add(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("e", n), Namespace: space}, Reason: reason, Message: message}); err != nil {
 					t.Fatal(err)
 				}
 			}
