@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"os"
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -44,6 +46,24 @@ func TestShortJobs(t *testing.T) {
 	pods, whole, err := m.cpuOf(t.Context(), node.Name, schema.Window{From: begun.Add(-time.Hour), To: to})
 	if err != nil {
 		t.Fatal(err)
+	}
+	rows, _ := m.rows(t.Context(), schema.PodMinute.Name)
+	for _, r := range rows {
+		t.Log(r["time"], r["namespace"], r["pod"], r[schema.CPU], r[schema.Uptime], r["workload"])
+	}
+	us, _ := os.ReadFile(m.viewer)
+	_ = us
+	db := m.Database(schema.RawDB)
+	for _, table := range []string{"raw", "unseen", "lifetime"} {
+		_ = db.TimeQuery(t.Context(), table, schema.Window{}, nil, func(p influxsync.Point) error {
+			if p.Tag("kind") != "" && p.Tag("kind") != "kubepods" && p.Tag("namespace") != s.name {
+				return nil
+			}
+			f, _ := p.Field("info")
+			from, _ := p.Field("from")
+			t.Log(table, p.Time.Format("15:04:05.000"), p.Tags, p.Int(schema.CPU), f.Str(), time.Unix(0, from.Int()).UTC())
+			return nil
+		})
 	}
 	t.Log(whole, pods[schema.UnattributedNamespace], pods[schema.SystemNamespace])
 	for _, j := range jobs {
