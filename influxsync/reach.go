@@ -44,14 +44,24 @@ func (c *copier) raiseReach(ctx context.Context, store string, e Entry) error {
 
 func (c *copier) writeReach(ctx context.Context, r reach) error {
 	c.reach = r
-	line, err := appendLine(nil, r.point(c.Cluster, c.SinkTable))
+	noted := r.point(c.Cluster, c.SinkTable)
+	line, err := appendLine(nil, noted)
 	if err != nil {
 		return err
 	}
 	if err := c.attempt(ctx, line); err != nil {
 		return fmt.Errorf("note how far the copy is to reach, in table %s (a row at time 0: the database must keep rows for ever): %w", reachTable, err)
 	}
-	return nil
+	if c.Verify != VerifyReadBack {
+		return nil
+	}
+	// Rows that are written now and lost to the source later are explained by
+	// nothing else, so what the sink said is not enough here either.
+	held, err := c.readReach(ctx)
+	if err == nil && held.point(c.Cluster, c.SinkTable).Hash() != noted.Hash() {
+		err = fmt.Errorf("the sink took the row in table %s and does not return it: %w", reachTable, ErrMismatch)
+	}
+	return err
 }
 
 func (r reach) point(cluster, table string) Point {

@@ -1,6 +1,7 @@
 package influxsync_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -72,5 +73,42 @@ func TestSyncRollsBackWithItsSource(t *testing.T) {
 		if got := held(t, sink, "pod")[key]; got.Hash() != row.Hash() {
 			t.Errorf("sink holds %+v, source %+v", got, row)
 		}
+	}
+}
+
+// forgetful is a link over which writes of the table reach are acknowledged, and
+// lost.
+type forgetful struct{ next http.RoundTripper }
+
+func (f forgetful) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/write" {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(string(body), "reach") {
+			return &http.Response{StatusCode: http.StatusNoContent, Header: make(http.Header), Body: http.NoBody, Request: r}, nil
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+	}
+	return f.next.RoundTrip(r)
+}
+
+// TestSyncSeesItsReach: nothing is written before the sink was seen to hold how
+// far the copy means to go.
+func TestSyncSeesItsReach(t *testing.T) {
+	store := influxtest.Open(t, t.TempDir())
+	lying := client(t, "http://store", forgetful{store.Transport()})
+	source, sink := create(t, lying, "source"), create(t, lying, "sink")
+	w := newWriter(t, source, podTable, "edge")
+	w.settleEach(0, 2, "a", "b")
+	request := influxsync.SyncRequest{Source: source, Sink: sink, Table: podTable, Cluster: "edge"}
+	result, err := influxsync.Sync(t.Context(), request)
+	if rows := len(held(t, sink, "pod")); !errors.Is(err, influxsync.ErrMismatch) || rows > 0 || result.Mark != (influxsync.Mark{}) {
+		t.Errorf("%+v, %v, %d rows written", result, err, rows)
+	}
+	request.Verify = influxsync.VerifyStream // control: who does not look sees nothing
+	if _, err := influxsync.Sync(t.Context(), request); err != nil {
+		t.Errorf("control: %v", err)
 	}
 }
