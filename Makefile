@@ -58,16 +58,16 @@ CROSS_arm64 := aarch64-linux-gnu-gcc
 compiler-of = $(if $(filter $1,$(shell $(GO) env GOHOSTARCH)),cc,$(CROSS_$1))
 
 .PHONY: images
-images: $(IMAGE_ARCHS:%=image-programs-%) ## OCI archives of leader and follower for amd64 and arm64, in build/images
+images: $(IMAGE_ARCHS:%=image-programs-%) ## OCI archives of leader, follower and stress program for amd64 and arm64, in build/images
 	@CGO_ENABLED=1 $(GO) run ./internal/images -repository '$(IMAGE_REPOSITORY)' -version '$(IMAGE_TAG)' \
 		-revision "$$(git rev-parse HEAD 2>/dev/null)" -epoch "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
-		-arch "$$(echo $(IMAGE_ARCHS) | tr ' ' ,)" -bin $(IMAGES)/bin -out $(IMAGES) accumulus accumulus-follower
+		-arch "$$(echo $(IMAGE_ARCHS) | tr ' ' ,)" -bin $(IMAGES)/bin -out $(IMAGES) accumulus accumulus-follower accumulus-stress
 
 .PHONY: $(IMAGE_ARCHS:%=image-programs-%)
 $(IMAGE_ARCHS:%=image-programs-%): image-programs-%: toolchain
 	@command -v $(call compiler-of,$*) >/dev/null || $(MAKE) --no-print-directory cross-$*
 	@mkdir -p $(IMAGES)/bin/$*
-	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower
+	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower ./cmd/accumulus-stress
 
 # A compiler for the other architecture, from the distribution.
 .PHONY: cross-amd64 cross-arm64

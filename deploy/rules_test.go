@@ -254,6 +254,24 @@ func TestInitialObjectsAreAFleetFile(t *testing.T) {
 	}
 }
 
+// TestFollowerValuesAreOfItsChart: what the leader's chart hands on is what the
+// follower's takes.
+func TestFollowerValuesAreOfItsChart(t *testing.T) {
+	const given = "follower: {values: {image: {registry: registry.example.net}, scrapeInterval: 30s}}"
+	all, _ := objects(t, release{name: "values", chart: "leader", values: given})
+	for _, m := range each[*corev1.ConfigMap](all) {
+		if text, ok := m.Data["values.yaml"]; ok {
+			followers, _ := objects(t, release{name: "handed on", chart: "follower", values: "cluster: a\n" + text})
+			container := each[*appsv1.Deployment](followers)[0].Spec.Template.Spec.Containers[0]
+			if !strings.HasPrefix(container.Image, "registry.example.net/") || !slices.Contains(container.Args, "--scrape-interval=30s") {
+				t.Errorf("%s %v", container.Image, container.Args)
+			}
+			return
+		}
+	}
+	t.Error("no values are handed on")
+}
+
 // TestBoardsAreThoseOfDashboards: the chart carries copies, since Helm reads no
 // file outside a chart.
 func TestBoardsAreThoseOfDashboards(t *testing.T) {

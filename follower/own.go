@@ -2,6 +2,7 @@ package follower
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -178,23 +179,18 @@ func (f *Follower) health() customer.Health {
 	}
 	add(s.StoreError != "", "Readings are kept and stored when it works again, as far as they reach.", "The store has a problem: %s.", s.StoreError)
 	add(!s.Clock.Trusted, "Readings are kept; minutes settle when the clock can be trusted.", "The clock cannot be trusted: %s.", s.Clock.Reason)
-	add(s.Watch != nil && (!s.Watch.Synced || s.Watch.LastError != ""), "", "The API server is not followed: %s.", watchProblem(s.Watch))
-	if s.Mark != nil && s.Now.Sub(*s.Mark) > late {
-		text := s.Waiting
-		if text == "" {
-			text = "it is being worked on"
-		}
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: "The next minute has not settled: " + text + ".",
-			Hint: "It settles by itself when the readings are there, or at its deadline."})
-	}
+	add(watchProblem(s.Watch, s.Now) != "", "What is known of pods and nodes stays in use.", "The API server is not followed: %s.", watchProblem(s.Watch, s.Now))
+	add(s.Mark != nil && s.Now.Sub(*s.Mark) > late, "It settles by itself when the readings are there, or at its deadline.",
+		"The next minute has not settled: %s.", cmp.Or(s.Waiting, "it is being worked on"))
 	add(s.Seed.Error != "", "The one before it stays in use.", "The newest facts of the nodes cannot be used: %s.", s.Seed.Error)
-	if len(s.UnknownNodes) > 0 {
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: fmt.Sprintf("The facts of %d nodes are not known: %s.", len(s.UnknownNodes), listed(s.UnknownNodes)),
-			Hint: "Usage is metered all the same; their hardware and energy are unknown until the provider describes them."})
+	add(len(s.UnknownNodes) > 0, "Usage is metered all the same; their hardware and energy are unknown until the provider describes them.",
+		"Nodes whose facts are not known: %s.", listed(s.UnknownNodes))
+	for _, nodes := range s.SharedHosts {
+		add(true, "Their capacity is counted once.", "These nodes are one machine: %s.", listed(nodes))
 	}
 	unread := 0
 	for _, source := range s.Sources {
-		node := customer.Node{Name: source.Name, Text: source.Error}
+		node := customer.Node{Name: source.Name, Error: source.Error, Problems: source.Problems}
 		if source.LastSuccess != nil {
 			node.Last = *source.LastSuccess
 		}
@@ -203,21 +199,24 @@ func (f *Follower) health() customer.Health {
 		}
 		h.Nodes = append(h.Nodes, node)
 	}
-	if unread > 0 {
-		h.Problems = append(h.Problems, customer.Trouble{Whole: true, Text: fmt.Sprintf("%d of %d nodes cannot be read.", unread, len(s.Sources)),
-			Hint: "What ran there meanwhile is metered from its counters when they can be read again."})
-	}
+	add(unread > 0, "What ran there meanwhile is metered from its counters when they can be read again.", "%d of %d nodes cannot be read.", unread, len(s.Sources))
 	return h
 }
 
-func watchProblem(w *WatchStatus) string {
+// watchProblem is what is wrong with the watch, "" where nothing is. The status
+// keeps the last error for good: it counts while it is new, or lists are missing.
+func watchProblem(w *WatchStatus, now time.Time) string {
 	switch {
 	case w == nil:
 		return ""
-	case w.LastError != "":
+	case w.LastError != "" && (!w.Synced || len(w.Unlisted) > 0 || w.LastErrorAt != nil && now.Sub(*w.LastErrorAt) < late):
 		return w.LastError
+	case !w.Synced:
+		return "the first list of pods and nodes is not here yet"
+	case len(w.Unlisted) > 0:
+		return "not listed yet: " + listed(w.Unlisted)
 	}
-	return "the first list of pods and nodes is not here yet"
+	return ""
 }
 
 // listed are the first names of a list.

@@ -60,6 +60,8 @@ func BenchmarkWrite(b *testing.B) {
 	cpu.Per(i*2000, "row")
 }
 
+// BenchmarkRead reads as the copying does, a cursor for each series and field, or
+// flat: the shorter the window, the more that saves.
 func BenchmarkRead(b *testing.B) {
 	db := create(b, embeddedServer(b), "minute")
 	for i := range 60 {
@@ -67,18 +69,22 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for _, minutes := range []int{1, 60} {
-		b.Run(fmt.Sprint(minutes, "min"), func(b *testing.B) {
-			n := 0
-			cpu := bench.Start(b)
-			for b.Loop() {
-				w := schema.Window{From: start, To: start.Add(time.Duration(minutes) * time.Minute)}
-				if err := db.TimeQuery(b.Context(), "pod", w, nil, func(influxsync.Point) error { n++; return nil }); err != nil {
-					b.Fatal(err)
+	for _, minutes := range []int{1, 5, 15, 30, 60} {
+		for _, way := range []string{"grouped", "flat"} {
+			b.Run(fmt.Sprint(minutes, "min/", way), func(b *testing.B) {
+				n := 0
+				cpu := bench.Start(b)
+				for b.Loop() {
+					w := schema.Window{From: start, To: start.Add(time.Duration(minutes) * time.Minute)}
+					rows, err := influxsync.CountRows(b.Context(), db, schema.PodMinute, w, way == "flat")
+					if err != nil {
+						b.Fatal(err)
+					}
+					n += rows
 				}
-			}
-			cpu.Per(n, "row")
-		})
+				cpu.Per(n, "row")
+			})
+		}
 	}
 }
 

@@ -17,15 +17,29 @@ func SyncWithoutComparing(ctx context.Context, request SyncRequest) (SyncResult,
 // Statement is the InfluxQL of a query.
 func (q Query) Statement() (string, error) { return q.build() }
 
-// RowLines are the lines of a table's rows in the window with their hashes,
-// sorted, as the copying path reads them: flat, or grouped.
-func RowLines(ctx context.Context, d *Database, t schema.Table, w schema.Window, flat bool) ([]string, error) {
+// CountRows reads a table's rows in the window as the copying path does: flat,
+// or grouped.
+func CountRows(ctx context.Context, d *Database, t schema.Table, w schema.Window, flat bool) (n int, err error) {
+	err = d.rows(ctx, short(t, w, flat), t.Name, t.Name, func(*row) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
+func short(t schema.Table, w schema.Window, flat bool) rowQuery {
 	q := rowQuery{Query: Query{From: t.Name, Window: w}}
 	if flat {
 		q.kinds = flatKinds(t)
 	}
+	return q
+}
+
+// RowLines are the lines of a table's rows in the window with their hashes,
+// sorted.
+func RowLines(ctx context.Context, d *Database, t schema.Table, w schema.Window, flat bool) ([]string, error) {
 	var lines []string
-	err := d.rows(ctx, q, t.Name, t.Name, func(r *row) error {
+	err := d.rows(ctx, short(t, w, flat), t.Name, t.Name, func(r *row) error {
 		line, err := r.appendLine(nil)
 		lines = append(lines, fmt.Sprintf("%x %s", r.hash, line))
 		return err

@@ -56,9 +56,10 @@ type Health struct {
 
 // Node is how one node was read.
 type Node struct {
-	Name string
-	Last time.Time // when it was last read; zero: never
-	Text string    // what is wrong, ""
+	Name     string
+	Last     time.Time // when it was last read; zero: never
+	Error    string    // why it cannot be read, ""
+	Problems []string  // what of it is not counted though it is read
 }
 
 // Trouble is a problem in words. Whole is one that may name nodes or what runs

@@ -34,7 +34,8 @@ type view struct {
 	RunsTotal int
 }
 
-type nodeLine struct{ Name, Last, Text string }
+// nodeLine is a node, in the class of what is wrong with it.
+type nodeLine struct{ Name, Last, Class, State, Text string }
 
 type tile struct{ Name, Value, Unit, Sub string }
 
@@ -75,7 +76,14 @@ func (v *view) health(h Health, all bool) {
 		return
 	}
 	for _, n := range h.Nodes {
-		v.Nodes = append(v.Nodes, nodeLine{n.Name, v.ago(n.Last), n.Text})
+		l := nodeLine{n.Name, v.ago(n.Last), "good", "read", strings.Join(n.Problems, "; ")}
+		switch {
+		case n.Error != "":
+			l.Class, l.State, l.Text = "bad", "not read", n.Error
+		case l.Text != "":
+			l.Class, l.State = "warn", "in part"
+		}
+		v.Nodes = append(v.Nodes, l)
 	}
 }
 

@@ -76,7 +76,7 @@ func TestWhatAChangeOfTheQuarantineMeans(t *testing.T) {
 		{replay, `{"cluster":"nowhere"}`, 404, "accumulus cluster list"},
 		{replay, `{"cluster":"old"}`, 200, "Cluster:old"}, // removed: its rows may be here
 		{replay + "?cluster=nowhere", "", 404, "nowhere"},
-		{replay, `{"table":"pods"}`, 400, "node, pod, container, object, run"},
+		{replay, `{"table":"pods"}`, 400, "node, pod, container, volume, object, run"},
 		{replay, `{"class":"retentoin"}`, 400, "type-conflict, retention, malformed, series-limit, too-large"},
 		{replay, `{"class":"busy"}`, 400, "use one of"},
 		{replay, `{"cluster":"edge-a","ids":[]}`, 400, "name at least one"},

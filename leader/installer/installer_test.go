@@ -112,6 +112,11 @@ func TestProblems(t *testing.T) {
 			if class := r.cluster("a"); class.ensured != 0 {
 				t.Error("Helm was asked")
 			}
+			r.clk.Advance(10 * time.Minute)
+			r.turns(2)
+			if again := r.expect("a", registry.InstallFailed); !again.Since.Equal(one.Since) || again.Step != test.step || again.Attempts <= one.Attempts {
+				t.Errorf("when it is tried again: %+v", again)
+			}
 			test.clear(r, r.cluster("a"))
 			r.turns(10)
 			if one = r.expect("a", registry.InstallReady); one.Class != "" || one.Hint != "" || one.Attempts != 0 {

@@ -53,7 +53,7 @@ func (s *stand) narrowAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pulls atomic.Int32
-	var ended atomic.Bool // the cluster, in the fleet
+	var ended atomic.Bool
 	i := s.installer(func(_ *Config, parts *Parts) {
 		parts.LastPull = func(context.Context, string) error { pulls.Add(1); return nil }
 		parts.Clusters = func(context.Context) ([]Target, error) {

@@ -29,13 +29,24 @@ const (
 var plain = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 16,
 	ReadBufferSize: 64 << 10, WriteBufferSize: 64 << 10}}
 
+// flatSpan is below which length influxsync asks for tags as columns.
+const flatSpan = 30 * time.Minute
+
+// briefly is what influxsync asks for.
+func briefly(t schema.Table, w schema.Window) string {
+	if w.Length() >= flatSpan {
+		return selection(t, w)
+	}
+	return fmt.Sprintf(`SELECT *::tag, *::field FROM %q WHERE time >= %d AND time < %d`, t.Name, w.From.UnixNano(), w.To.UnixNano())
+}
+
 func selection(t schema.Table, w schema.Window) string {
 	return fmt.Sprintf(`SELECT * FROM %q WHERE time >= %d AND time < %d GROUP BY *`, t.Name, w.From.UnixNano(), w.To.UnixNano())
 }
 
 // read asks for the rows as influxsync does and throws the answer away.
 func (c *client) read(ctx context.Context, t schema.Table, s step) error {
-	query := url.Values{"db": {c.Database}, "q": {selection(t, s.Window)}, "epoch": {"ns"},
+	query := url.Values{"db": {c.Database}, "q": {briefly(t, s.Window)}, "epoch": {"ns"},
 		"chunked": {"true"}, "chunk_size": {strconv.Itoa(chunkRows)}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Source+"/query?"+query.Encode(), nil)
 	if err != nil {

@@ -98,7 +98,7 @@ func (m *meter) rows(ctx context.Context, table string) ([]map[string]string, er
 			row[tag.Key] = tag.Value
 		}
 		for _, field := range p.Fields {
-			row[field.Name] = fmt.Sprint(field.Value)
+			row[field.Name] = fmt.Sprint(field.Value.Int()) // the minutes hold nothing else
 		}
 		rows = append(rows, row)
 		return nil
