@@ -139,7 +139,7 @@ func troubles(t *testing.T, alpha, beta *kubetest.Standing) map[string]bad {
 	})
 	return map[string]bad{
 		"wrong-ca":    {config: with(nobody, func(c *rest.Config) { c.CAData = beta.Config().CAData }), state: "failed", class: "wrong-ca", says: "certificate", hint: "cluster add wrong-ca"},
-		"revoked":     {config: with(revoked, nil), state: "failed", class: "unauthorized", says: "access", hint: "does not know the leader's token"},
+		"revoked":     {config: with(revoked, nil), state: "failed", class: "unauthorized", says: "Unauthorized", hint: "does not know the leader's token"},
 		"no-rights":   {config: with(nobody, nil), space: s.name, state: "failed", class: "forbidden", says: "leases", hint: "Missing right: get leases.coordination.k8s.io in namespace " + s.name},
 		"nobody-home": {config: with(nobody, func(c *rest.Config) { c.Host = "https://" + closed.Addr().String() }), state: "failed", class: "unreachable", says: "refused", hint: "can the leader's machine reach it"},
 		"silent":      {config: with(nobody, func(c *rest.Config) { c.Host = "https://" + silent.Addr().String() }), state: "failed", class: "timeout", says: "API server", hint: "did not answer in time"},
