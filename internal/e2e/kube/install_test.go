@@ -133,13 +133,14 @@ func (u *user) usage(t *testing.T) {
 	contains(t, "usage", said, u.shop.name, "Deployment/shop", standsIn, "Deployment/"+followerName, "EUR")
 	status := u.run("cluster", "status", "alpha")
 	contains(t, "cluster status", status, "Follower: ready since", "revision 1", "Cluster alpha: settled until", "Nothing is missing")
-	// The seed came as a ConfigMap and was taken: rows carry the node's facts.
+	// Energy and cost know the node from the registry. The seed came as a ConfigMap and
+	// was taken while the follower ran: its rows carry the node's facts.
 	said = u.run("usage", "--cluster", "alpha", "--aggregate", "node,hardware")
 	contains(t, "usage by node", said, "alpha-1", "n100")
 	m := u.proxy(t, u.secret(t, "viewer"))
 	eventually(t, "the seed in the pod", func(ctx context.Context) error {
-		body, status, err := m(ctx, http.MethodGet, "/query?db=minute&q="+`SELECT+last(cpu_core_microseconds)+FROM+pod+WHERE+cpu_type='N100'+GROUP+BY+namespace`)
-		if err == nil && (status != http.StatusOK || !strings.Contains(body, u.shop.name)) {
+		body, status, err := m(ctx, http.MethodGet, "/query?db=minute&q="+`SELECT+last(cpu_core_microseconds)+FROM+node+WHERE+cpu_type='N100'+GROUP+BY+node`)
+		if err == nil && (status != http.StatusOK || !strings.Contains(body, u.cluster.Nodes[0].Name)) {
 			err = fmt.Errorf("%d %s", status, body)
 		}
 		return err
