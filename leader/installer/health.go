@@ -142,7 +142,7 @@ func waiting(status corev1.ContainerStatus) string {
 	}
 	switch status.State.Waiting.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull":
-		return "The follower's image " + status.Image + " cannot be pulled there: give image.registry, image.tag or image.pullSecrets in the values of this cluster."
+		return "The follower's image " + status.Image + " cannot be pulled there: give image.registry, image.tag or image.pullSecrets: `accumulus cluster upgrade NAME --values FILE`."
 	case "CrashLoopBackOff", "RunContainerError", "CreateContainerError":
 		return "The follower ends by itself: `kubectl -n NAMESPACE logs deployment/accumulus-follower --previous` in that cluster says why."
 	case "CreateContainerConfigError":

@@ -95,7 +95,7 @@ func TestProblems(t *testing.T) {
 		"stray objects": {func(_ *rig, c *cluster) { c.ensure = &helm.ExistsError{Objects: []string{"Service x"}} },
 			func(_ *rig, c *cluster) { c.ensure = nil }, classExists, stepRelease, "--adopt"},
 		"wrong values": {func(_ *rig, c *cluster) { c.ensure = helm.ErrValues },
-			func(_ *rig, c *cluster) { c.ensure = nil }, classValues, stepRelease, "values of this cluster"},
+			func(_ *rig, c *cluster) { c.ensure = nil }, classValues, stepRelease, "cluster upgrade a --values FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)

@@ -54,7 +54,7 @@ const (
 var hints = map[fault.Class]string{
 	classForeign:     "Another leader, or a person with Helm, has installed the follower there. Remove it there first, or take it over: `accumulus cluster upgrade NAME --adopt`. An object of another release goes with `helm uninstall` of that release.",
 	classExists:      "Objects of the follower's names stand there without belonging to a Helm release. Delete them, or take them over: `accumulus cluster upgrade NAME --adopt`.",
-	classValues:      "The chart does not take these values: mend what the message names in the values of this cluster.",
+	classValues:      "The chart does not take these values: mend what the message names: `accumulus cluster upgrade NAME --values FILE`.",
 	classCredentials: "The leader cannot use its credentials of this cluster: run `accumulus cluster add NAME --context CONTEXT` again.",
 	classPull:        "What the follower has settled could not be pulled, and removing it would lose that. Mend the link; it is tried again by itself. To remove it and give that up: `accumulus cluster remove NAME --force`.",
 	classNotReady:    "The follower's pod is not ready yet; `kubectl -n NAMESPACE describe pods` in that cluster says more.",

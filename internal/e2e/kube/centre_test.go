@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
+	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -186,9 +186,9 @@ func (c *centre) until(cluster, what string, ok func(client.Installation) bool) 
 func settledReady(i client.Installation) bool { return i.State == "ready" && i.Done == i.Generation }
 
 // change gives a cluster's follower other values.
-func (c *centre) change(cluster, values string) {
+func (c *centre) change(cluster string, values map[string]any) {
 	c.t.Helper()
-	if _, _, err := c.Do(c.t.Context(), http.MethodPost, "/api/v1/clusters/"+cluster+"/upgrade", nil, []byte(`{"values": `+values+`}`)); err != nil {
+	if err := c.Upgrade(c.t.Context(), cluster, api.UpgradeRequest{Values: values}); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/helm"
 	"github.com/google/go-cmp/cmp"
@@ -247,8 +249,11 @@ func (u *user) upgrade(t *testing.T) {
 	if now := followerPod(t, u.shop.Clientset); now.UID != pod.UID {
 		t.Error("an upgrade to the same made another pod")
 	}
-	u.change("alpha", `{"logLevel": "debug"}`)
-	now := u.until("alpha", "with other values", settledReady)
+	if err := os.WriteFile(u.file("alpha.yaml"), []byte("logLevel: debug\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u.run("cluster", "upgrade", "alpha", "--values", "alpha.yaml")
+	now := u.installation(t, "alpha")
 	if now.Revision != before.Revision+1 {
 		t.Errorf("other values: %+v, before %+v", now, before)
 	}
@@ -256,7 +261,7 @@ func (u *user) upgrade(t *testing.T) {
 	if changed.UID == pod.UID || !slices.Contains(changed.Spec.Containers[0].Args, "--log-level=debug") {
 		t.Errorf("pod %s with %v", changed.Name, changed.Spec.Containers[0].Args)
 	}
-	if _, _, err := u.Do(t.Context(), http.MethodPost, "/api/v1/clusters/alpha/upgrade", nil, []byte(`{"values": {"logLevl": "debug"}}`)); err == nil || !strings.Contains(err.Error(), "logLevl") {
+	if err := u.Upgrade(t.Context(), "alpha", api.UpgradeRequest{Values: map[string]any{"logLevl": "debug"}}); err == nil || !strings.Contains(err.Error(), "logLevl") {
 		t.Errorf("a value that the chart does not have: %v", err)
 	}
 }

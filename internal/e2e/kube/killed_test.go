@@ -51,7 +51,7 @@ func leaderKilled(t *testing.T, c *centre, cluster *kubetest.Standing) {
 	t.Logf("ready %s after the last start; releases %s", clock.System().Now().Sub(began).Round(time.Second), releaseStates(t, kube))
 	first := oneOfEach(t, kube)
 
-	kill("UPDATE Deployment", func() { c.change("beta", `{"logLevel": "debug"}`) })
+	kill("UPDATE Deployment", func() { c.change("beta", map[string]any{"logLevel": "debug"}) })
 	kill("UPDATE deployed", c.start)
 	c.start()
 	c.until("beta", "after kills in the upgrade", settledReady)
