@@ -169,7 +169,7 @@ e2e-up: e2e-programs ## Leave two Kubernetes clusters running, each with a real 
 .PHONY: e2e
 e2e: e2e-programs ## Run the tests on real nodes, in the lab that is up or in one of its own (root)
 	@cd internal/e2e/kube && $(CURDIR)/$(E2E)/bin/cluster run -images $(CURDIR)/$(E2E)/images -- \
-		$(CURDIR)/$(E2E)/bin/kube.test -test.timeout 30m $(E2EFLAGS)
+		$(CURDIR)/$(E2E)/bin/kube.test -test.timeout $(if $(ACCUMULUS_EXPERIMENTS),0,30m) -test.parallel 4 $(E2EFLAGS)
 
 .PHONY: e2e-down
 e2e-down: ## End the clusters of e2e-up
@@ -188,6 +188,12 @@ chaos: toolchain ## Run N random schedules of the sync from SEED on; TELL=1 tell
 bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them)
 	@CGO_ENABLED=1 $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
+
+# Not a part of the tests: they take long, and machines are noisy.
+.PHONY: experiments
+experiments: e2e-programs ## What metering costs: Jobs with and without it on a real node, followers of many sizes (root)
+	@ACCUMULUS_EXPERIMENTS=1 CGO_ENABLED=1 $(GO) test -run '^$$' -bench Scale -benchtime 3x -timeout 0 ./internal/bench
+	@ACCUMULUS_EXPERIMENTS=1 $(MAKE) --no-print-directory e2e E2EFLAGS='-test.run ^TestOverhead$$ -test.v'
 
 .PHONY: bench-sync
 bench-sync: toolchain build/influxd-1.8.10 ## Copy with influxsync against InfluxDB's client; SYNCBENCHFLAGS='-rows 200000 -runs 1 -long 0' is a quick run

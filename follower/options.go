@@ -113,7 +113,8 @@ func (o *Options) Complete() (Config, error) {
 	if c.Source == "" {
 		errs = append(errs, errors.New("source: one is needed"))
 	}
-	c.Kubelet = kubelet.Config{CAFile: o.KubeletCAFile, TokenFile: o.KubeletTokenFile, InsecureSkipVerify: o.KubeletInsecure, Timeout: o.ScrapeInterval}
+	c.Kubelet = kubelet.Config{CAFile: o.KubeletCAFile, TokenFile: o.KubeletTokenFile, InsecureSkipVerify: o.KubeletInsecure, Timeout: o.ScrapeInterval,
+		SummaryEvery: min(4*o.ScrapeInterval, time.Minute)}
 	credentials := watch.ClientConfig{CAFile: o.CAFile, TokenFile: o.TokenFile}
 	if o.APIServer == "" && o.Kubeconfig == "" {
 		credentials = watch.ClientConfig{CAFile: serviceAccount + "ca.crt", TokenFile: serviceAccount + "token"}

@@ -30,7 +30,7 @@ type AccessConfig struct {
 	LocalCluster, Namespace string
 }
 
-// openAccess opens the credentials, and adds the leader's own cluster.
+// openAccess opens the credentials.
 func (l *Leader) openAccess(ctx context.Context) (err error) {
 	if l.id, err = l.registry.LeaderID(ctx); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (l *Leader) openAccess(ctx context.Context) (err error) {
 		return err
 	}
 	l.pool.Credentials = l.keys
-	return l.addLocal(ctx)
+	return nil
 }
 
 // addLocal adds the cluster that the leader runs in, with the leader's own

@@ -127,3 +127,22 @@ func TestTokensFromFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestInitialFileBesideTheLocalCluster: that the leader adds its own cluster at the
+// start is no change of the fleet by somebody.
+func TestInitialFileBesideTheLocalCluster(t *testing.T) {
+	dir, config := t.TempDir(), Config{InitialFile: write(t, prices), Access: AccessConfig{LocalCluster: "home", Namespace: "accumulus"}}
+	for range 2 {
+		l, err := open(t, dir, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects, err := l.Registry().Objects(t.Context())
+		if err != nil || len(objects) != 2 {
+			t.Errorf("%d objects, want the price list and the cluster: %v", len(objects), err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -138,6 +138,9 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 	if err := l.applyInitial(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.addLocal(ctx); err != nil { // it changes the fleet: after the initial objects, which want one that nobody has
+		return nil, err
+	}
 	if err := l.build(metrics); err != nil {
 		return nil, err
 	}

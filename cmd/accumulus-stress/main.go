@@ -31,7 +31,7 @@ func main() {
 func command() *cobra.Command {
 	var listen, dir, message string
 	var length time.Duration
-	var cores int
+	var cores, units int
 	cmd := &cobra.Command{
 		Use:   "accumulus-stress",
 		Short: "Make loads of a known size in a container and tell what its counters showed",
@@ -39,11 +39,17 @@ func command() *cobra.Command {
 /stress/net/{n}?url= and /readings.
 
 With --for it is a job instead: it keeps --cores busy for that time, leaves the
-container's counters as JSON in --message, and ends.`,
+container's counters as JSON in --message, and ends. With --work it does a fixed
+amount of work on one core, and tells how long that took, too.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if length > 0 {
-				return job(cmd.Context(), cores, length, message)
+			switch {
+			case length > 0 && units > 0:
+				return errors.New("give --for or --work, not both")
+			case length > 0:
+				return last(message)(stress.Job(cmd.Context(), stress.Own(), clock.System(), cores, length))
+			case units > 0:
+				return last(message)(stress.Work(cmd.Context(), stress.Own(), clock.System(), units))
 			}
 			return serve(cmd.Context(), listen, dir)
 		},
@@ -53,16 +59,19 @@ container's counters as JSON in --message, and ends.`,
 	flags.StringVar(&dir, "dir", os.TempDir(), "directory of the disk's load")
 	flags.DurationVar(&length, "for", 0, "run as a job of this length")
 	flags.IntVar(&cores, "cores", 1, "cores that the job keeps busy")
+	flags.IntVar(&units, "work", 0, "run as a job of so much work, in units of about a millisecond")
 	flags.StringVar(&message, "message", "/dev/termination-log", "file of the job's last words")
 	return cmd
 }
 
-func job(ctx context.Context, cores int, length time.Duration, message string) error {
-	reading, err := stress.Job(ctx, stress.Own(), clock.System(), cores, length)
-	if err != nil {
-		return err
+// last leaves a job's last words.
+func last(message string) func(stress.Reading, error) error {
+	return func(reading stress.Reading, err error) error {
+		if err != nil {
+			return err
+		}
+		return stress.WriteMessage(message, reading)
 	}
-	return stress.WriteMessage(message, reading)
 }
 
 // grace is how long requests may go on after a signal.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
 )
 
 // userContext is a context of the user's kubeconfig. It is resolved on his
@@ -121,11 +123,15 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 
 func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o contextOptions) error {
 	if o.gitops {
-		a.printf("Install the follower: helm install accumulus-follower deploy/charts/follower --namespace %s --set cluster=%s\n", access.Namespace, name)
+		key, err := c.SeedKey(ctx)
+		if err != nil {
+			return err
+		}
+		a.printf("Install the follower: helm install accumulus-follower deploy/charts/follower --namespace %s --set cluster=%s --set seed.publicKey=%s\n", access.Namespace, name, key)
 		return nil
 	}
 	if o.adopt {
-		if err := c.Upgrade(ctx, name, true); err != nil {
+		if err := c.Upgrade(ctx, name, api.UpgradeRequest{Adopt: true}); err != nil {
 			return err
 		}
 	}
@@ -136,7 +142,7 @@ func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o 
 	if err := a.follow(ctx, c, name, o.wait); err != nil {
 		return err
 	}
-	a.printf("its first window is here in about two minutes: accumulus usage --filter cluster=%s --aggregate namespace,workload\n", name)
+	a.printf("its first window is here in about two minutes: accumulus usage --cluster %s --aggregate namespace,workload\n", name)
 	return nil
 }
 
@@ -252,18 +258,24 @@ somebody who may applies these first.`,
 }
 
 func newClusterUpgrade(a *app) *cobra.Command {
-	var noWait, adopt bool
+	var noWait bool
+	var wanted api.UpgradeRequest
+	var values string
 	var most time.Duration
 	command := &cobra.Command{
 		Use:   "upgrade NAME",
 		Short: "Bring a cluster's follower to the leader's version, or install it again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if wanted.Values, err = readValues(values); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			if err := c.Upgrade(cmd.Context(), args[0], adopt); err != nil {
+			if err := c.Upgrade(cmd.Context(), args[0], wanted); err != nil {
 				return err
 			}
 			if noWait {
@@ -277,10 +289,27 @@ func newClusterUpgrade(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	command.Flags().BoolVar(&adopt, "adopt", false, "take over a follower that somebody else installed")
+	command.Flags().BoolVar(&wanted.Adopt, "adopt", false, "take over a follower that somebody else installed")
+	command.Flags().StringVar(&values, "values", "", "YAML file of values of the follower's chart for this cluster, over those of all clusters and in place of what was given before; {} is none")
 	command.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is ready")
 	command.Flags().DurationVar(&most, "timeout", 10*time.Minute, "how long to wait for it")
 	return command
+}
+
+// readValues reads a file of values; without a name there are none.
+func readValues(path string) (map[string]any, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	values := make(map[string]any)
+	if err := yaml.UnmarshalStrict(text, &values); err != nil {
+		return nil, fmt.Errorf("values %s: %w", path, err)
+	}
+	return values, nil
 }
 
 // rotation is how long a rotation of a token may take: a little more than the
@@ -293,8 +322,8 @@ func newClusterRotate(a *app) *cobra.Command {
 		Short: "Give a cluster's follower a new token; metering goes on meanwhile",
 		Long: `Gives the follower a new token: it stands beside the old one until the follower
 takes it, which is when its node has brought the changed Secret into the pod, in a
-minute or two; then the old one is not taken any more. What broke off may be run
-again.`,
+minute or two; then the old one is taken out of the Secret, and ends likewise. What
+broke off may be run again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := client.New(client.Config{Server: a.server, TokenFile: a.tokenFile, CAFile: a.caFile, Timeout: rotation})
@@ -304,7 +333,7 @@ again.`,
 			if err := c.RotateToken(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			a.printf("the follower of %s takes a new token, and the old one no more\n", args[0])
+			a.printf("the follower of %s takes a new token; the old one ends within two minutes\n", args[0])
 			return nil
 		},
 	}

@@ -46,7 +46,7 @@ func (c *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"title":"x","status":%d,"detail":%q}`, status, detail)
 	}
 	line := r.Method + " " + r.URL.RequestURI()
-	if r.Method == http.MethodPut {
+	if r.Method == http.MethodPut || strings.HasSuffix(r.URL.Path, "/upgrade") { // the others' are secrets
 		line += " " + string(body)
 	}
 	if r.Method != http.MethodGet {
@@ -198,9 +198,35 @@ func TestFollowSaysWhatIsWrong(t *testing.T) {
 		if (code == 0) != (name == "ready") || !strings.Contains(said, test.want) {
 			t.Errorf("%s: %d %s", name, code, said)
 		}
-		if strings.Join(c.asked, "") != "POST /api/v1/clusters/ams-03/upgrade" {
+		if strings.Join(c.asked, "") != "POST /api/v1/clusters/ams-03/upgrade {}" {
 			t.Errorf("%s: asked %v", name, c.asked)
 		}
+	}
+}
+
+// TestUpgradeGivesValues: those of a file, as they stand there.
+func TestUpgradeGivesValues(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	for text, test := range map[string]struct {
+		asked, says string
+	}{
+		"image: {tag: v2}\nscrapeInterval: 30s": {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{"image":{"tag":"v2"},"scrapeInterval":"30s"}}`, "the leader upgrades ams-03"},
+		"{}":                                    {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{}}`, "the leader upgrades ams-03"},
+		"a: 1\na: 2":                            {"", "values " + file + ": "},
+		"- a":                                   {"", "values " + file + ": "},
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := &hub{t: t}
+		said, _ := c.run(clock.System(), "cluster", "upgrade", "ams-03", "--adopt", "--no-wait", "--values", file)
+		if strings.Join(c.asked, "") != test.asked || !strings.Contains(said, test.says) {
+			t.Errorf("%q: asked %v, said %s", text, c.asked, said)
+		}
+	}
+	c := &hub{t: t}
+	if said, code := c.run(clock.System(), "cluster", "upgrade", "ams-03", "--values", file+".absent"); code == 0 || len(c.asked) > 0 {
+		t.Errorf("without the file: %s", said)
 	}
 }
 

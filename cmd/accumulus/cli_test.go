@@ -83,7 +83,12 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
 		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
-		"/api/v1/seed/key": `{"publicKey":"a2V5"}`}
+		"/api/v1/seed/key": `{"publicKey":"a2V5"}`, "/api/v1/upgrades/7/stop": `{"id":7}`, "/api/v1/upgrades/7/resume": `{"id":7}`,
+		"/api/v1/upgrades": upgradesJSON}
+	if r.Method == http.MethodPost && r.URL.Path == "/api/v1/upgrades" {
+		_, _ = io.WriteString(w, `{"id":7,"version":"1.1.0","state":"running","clusters":[{"cluster":"a","state":"waiting"}]}`)
+		return
+	}
 	_, _ = io.WriteString(w, answers[r.URL.Path])
 }
 
@@ -117,6 +122,7 @@ func TestGolden(t *testing.T) {
 		"quarantine":     "sync quarantine",
 		"quarantine-csv": "sync quarantine -o csv",
 		"replay":         "sync replay --cluster edge-a",
+		"upgrades":       "cluster upgrades",
 		"help":           "usage --help",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +150,7 @@ func TestGolden(t *testing.T) {
 
 func TestUsageAsksWhatWasWanted(t *testing.T) {
 	l := &leader{}
-	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "-f", "cluster=a", "--sort", "-cost", "--limit", "5"); code != 0 {
+	if out, code := l.run(t, "", "usage", "-w", "24h", "-a", "cluster,label:team", "-f", "namespace=shop*", "--cluster", "a", "--sort", "-cost", "--limit", "5"); code != 0 {
 		t.Fatal(out)
 	}
 	want := "GET /api/v1/usage?aggregate=cluster%2Clabel%3Ateam&completeness=true&filter=namespace%3Dshop%2A&filter=cluster%3Da&limit=5&sort=-cost&window=24h "

@@ -15,7 +15,7 @@ import (
 func newCluster(a *app) *cobra.Command {
 	command := &cobra.Command{Use: "cluster", Aliases: []string{"clusters"}, Short: "List, add and remove clusters"}
 	command.AddCommand(newClusterList(a), newClusterAdd(a), newClusterRemove(a), newClusterStatus(a),
-		newClusterUpgrade(a), newClusterAccess(a), newClusterRotate(a))
+		newClusterUpgrade(a), newClusterUpgrades(a), newClusterAccess(a), newClusterRotate(a))
 	return command
 }
 

@@ -13,7 +13,7 @@ import (
 
 func newUsage(a *app) *cobra.Command {
 	var window, step, sort string
-	var aggregate, filter []string
+	var aggregate, filter, clusters []string
 	var limit int
 	command := &cobra.Command{
 		Use:   "usage",
@@ -25,11 +25,15 @@ in UTC: today, yesterday, month, lastmonth, 2026-11; or FROM,TO in RFC 3339.
 
 Keys: ` + keyList() + `, label:NAME.`,
 		Example: `  accumulus usage --window 1h --aggregate cluster,namespace
+  accumulus usage --cluster ams-03 --aggregate namespace,workload
   accumulus usage --window 24h --aggregate customer --sort -cost
   accumulus usage --window today --aggregate label:team --filter cluster=edge-a
   accumulus usage --window 24h --step 1h --aggregate namespace --filter 'namespace=shop*' -o csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(clusters) > 0 {
+				filter = append(filter, "cluster="+strings.Join(clusters, ","))
+			}
 			values := url.Values{"window": {window}, "filter": filter}
 			for name, value := range map[string]string{"aggregate": strings.Join(aggregate, ","), "step": step, "sort": sort} {
 				if value != "" {
@@ -57,6 +61,7 @@ Keys: ` + keyList() + `, label:NAME.`,
 	flags.StringVarP(&window, "window", "w", "1h", "time to sum over")
 	flags.StringSliceVarP(&aggregate, "aggregate", "a", []string{"cluster", "namespace"}, "keys to sum by; \"\" for one row")
 	flags.StringArrayVarP(&filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
+	flags.StringSliceVar(&clusters, "cluster", nil, "only these clusters: short for --filter cluster=NAME")
 	flags.StringVar(&step, "step", "", "a row per step: 15m, 1h, 1d")
 	flags.StringVar(&sort, "sort", "", "cpu, memory, networkReceive, networkTransmit, energy, cost, key or from; - before it for descending")
 	flags.IntVar(&limit, "limit", 0, "only the first rows")

@@ -44,12 +44,26 @@ func (d *decoder) readings(find func(uid string) (Pod, bool)) []reading.Reading 
 					values.Set(reading.Ephemeral, used)
 				}
 			}
+			if group.kind == reading.Container && j == len(group.moments)-1 {
+				d.further.layer(&values, group)
+			}
 			if ok {
 				out = append(out, reading.Reading{Series: pods.series(d, group), Time: at.time(), Epoch: group.life.Epoch(), Values: values})
 			}
 		}
 	}
 	return out
+}
+
+// layer sets the space of a container's writable layer, where cAdvisor does not
+// show it: it does not of containerd's.
+func (f *further) layer(values *reading.Values, group *cgroup) {
+	if _, shown := values.Get(reading.Filesystem); shown {
+		return
+	}
+	if used, ok := f.layers[layer{group.podUID, group.container}]; ok {
+		values.Set(reading.Filesystem, used)
+	}
 }
 
 var rank = map[reading.Kind]int{reading.Node: 0, reading.Kubepods: 1, reading.Pod: 2, reading.Container: 3}

@@ -1,7 +1,8 @@
 // Package kubelet reads what every node of a cluster used from its kubelet's
 // /metrics/cadvisor, and hands it on as readings: the node, kubepods, each pod,
 // each container. It is the one source of each counter. Once a minute it reads
-// /stats/summary too, for volumes of claims and the ephemeral storage of pods.
+// /stats/summary too, for volumes of claims, the ephemeral storage of pods and
+// the writable layers of containers.
 //
 // It guarantees that a value is what the kubelet wrote, floored to the integer
 // unit from its decimal digits; that it stands at the sample's own time (a
@@ -60,6 +61,7 @@ type Config struct {
 	InsecureSkipVerify bool          // for kubelets whose certificates no CA signed
 	Timeout            time.Duration // for one node; default 10 s
 	Concurrency        int           // nodes at once; default 8
+	SummaryEvery       time.Duration // between two summaries of a node; default 1 minute
 	DisableKeepAlives  bool
 	Alias              Aliaser // gives names that leave the cluster; nil = their own
 }
@@ -99,11 +101,12 @@ type Source struct {
 
 // New makes a source; it does no I/O.
 func New(config Config, inventory Inventory, clk clock.Clock, log *slog.Logger, registry prometheus.Registerer) (*Source, error) {
-	if config.Timeout < 0 || config.Concurrency < 0 {
-		return nil, fmt.Errorf("kubelet source: timeout %s and concurrency %d must not be negative", config.Timeout, config.Concurrency)
+	if config.Timeout < 0 || config.Concurrency < 0 || config.SummaryEvery < 0 {
+		return nil, fmt.Errorf("kubelet source: timeout %s, concurrency %d and %s between summaries must not be negative", config.Timeout, config.Concurrency, config.SummaryEvery)
 	}
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Second)
 	config.Concurrency = cmp.Or(config.Concurrency, 8)
+	config.SummaryEvery = cmp.Or(config.SummaryEvery, summaryEvery)
 	s := &Source{
 		inventory: inventory, config: config, client: client{config: config}, clock: clk, log: log,
 		scrapes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_kubelet_scrapes_total",

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// summaryEvery is how often a node's summary is asked for: a kubelet measures
-	// volumes and ephemeral storage once a minute.
+	// summaryEvery is how often a node's summary is asked for where nothing else is
+	// said: a kubelet measures volumes and ephemeral storage once a minute.
 	summaryEvery = time.Minute
 	// summaryHolds is how long what a summary said of a pod stands in for the next
 	// one, so that one that failed makes no gap.
@@ -20,8 +20,9 @@ const (
 )
 
 // summary is what /stats/summary tells and /metrics/cadvisor does not: the
-// volumes of claims and the ephemeral storage of pods. CPU, memory and network
-// are never taken from it, so that each counter has one source.
+// volumes of claims, the ephemeral storage of pods, and the writable layers of
+// containers, which cAdvisor knows of few runtimes. CPU, memory and network are
+// never taken from it, so that each counter has one source.
 type summary struct {
 	Node struct {
 		CPU struct {
@@ -44,10 +45,25 @@ type podSummary struct {
 		UsedBytes     *uint64 `json:"usedBytes"`
 		CapacityBytes *uint64 `json:"capacityBytes"`
 	} `json:"volume"`
-	Ephemeral *struct {
-		Time      time.Time `json:"time"`
-		UsedBytes *uint64   `json:"usedBytes"`
-	} `json:"ephemeral-storage"`
+	Ephemeral  *space `json:"ephemeral-storage"`
+	Containers []struct {
+		Name   string `json:"name"`
+		Rootfs *space `json:"rootfs"` // the writable layer
+	} `json:"containers"`
+}
+
+// space is used of a file system.
+type space struct {
+	Time      time.Time `json:"time"`
+	UsedBytes *uint64   `json:"usedBytes"`
+}
+
+// used are the bytes, and whether they were told.
+func (s *space) used() (int64, bool) {
+	if s == nil || s.UsedBytes == nil || int64(*s.UsedBytes) < 0 {
+		return 0, false
+	}
+	return int64(*s.UsedBytes), true
 }
 
 // further is what is kept of a node's summaries.
@@ -56,8 +72,12 @@ type further struct {
 	err       error
 	at        time.Time        // of the last that came
 	ephemeral map[string]int64 // B, by pod UID
+	layers    map[layer]int64  // B
 	last      map[[2]string]time.Time
 }
+
+// layer is a container's writable layer.
+type layer struct{ podUID, container string }
 
 // summarize asks the node for its summary when it is time, and returns the
 // volumes that were measured since the last one. A summary that fails fails
@@ -65,9 +85,9 @@ type further struct {
 func (s *Source) summarize(ctx context.Context, target Target, d *decoder) []reading.Volume {
 	now := s.clock.Now()
 	if now.Sub(d.further.at) > summaryHolds {
-		d.further.ephemeral = nil
+		d.further.ephemeral, d.further.layers = nil, nil
 	}
-	if since := now.Sub(d.further.asked); since >= 0 && since < summaryEvery {
+	if since := now.Sub(d.further.asked); since >= 0 && since < s.config.SummaryEvery {
 		return nil
 	}
 	d.further.asked = now
@@ -99,11 +119,16 @@ func (f *further) take(body summary, received time.Time, alias Aliaser) []readin
 			newest = t
 		}
 	}
-	f.at, f.ephemeral = received, make(map[string]int64, len(body.Pods))
+	f.at, f.ephemeral, f.layers = received, make(map[string]int64, len(body.Pods)), make(map[layer]int64, len(body.Pods))
 	for _, pod := range body.Pods {
-		if e := pod.Ephemeral; e != nil && e.UsedBytes != nil && int64(*e.UsedBytes) >= 0 {
-			later(e.Time)
-			f.ephemeral[pod.Ref.UID] = int64(*e.UsedBytes)
+		if used, ok := pod.Ephemeral.used(); ok {
+			later(pod.Ephemeral.Time)
+			f.ephemeral[pod.Ref.UID] = used
+		}
+		for _, c := range pod.Containers {
+			if used, ok := c.Rootfs.used(); ok {
+				f.layers[layer{pod.Ref.UID, c.Name}] = used
+			}
 		}
 		for _, v := range pod.Volumes {
 			later(v.Time)

@@ -34,6 +34,39 @@ func TestRealSummary(t *testing.T) {
 	if got := f.ephemeral["342efca7-ccb6-4b7a-bf73-ce636a9a0e62"]; got <= 0 {
 		t.Errorf("ephemeral storage of pod two is %d", got)
 	}
+	if len(f.layers) != 6 {
+		t.Errorf("writable layers %v", f.layers)
+	}
+}
+
+// TestWritableLayers: containers have the space that the summary tells, where
+// cAdvisor shows none, and only as long as it stands.
+func TestWritableLayers(t *testing.T) {
+	d := newDecoder("node1")
+	d.further.take(parseSummary(t, string(fixture(t, "summary.json"))), time.Date(2026, 11, 23, 3, 5, 0, 0, time.UTC), nil)
+	spaces := func(body string) map[string]int64 {
+		used := make(map[string]int64)
+		for _, r := range decodeText(t, d, body, nobody) {
+			if v, ok := r.Values.Get(reading.Filesystem); ok && r.Kind == reading.Container {
+				used[r.Pod+" "+r.Container] = v
+			}
+		}
+		return used
+	}
+	body := string(fixture(t, "cgroupfs.txt"))
+	want := map[string]int64{"web-f46d7d6cf-gpjx5 web": 40960, "two a": 49152, "two b": 40960, "host h": 40960, "cl a": 40960}
+	if diff := cmp.Diff(want, spaces(body)); diff != "" {
+		t.Errorf("writable layers (-want +got):\n%s", diff)
+	}
+	own := `container_fs_usage_bytes{container="a",device="/dev/vda",id="/kubepods/besteffort/pod` + twoUID + `/x",namespace="team-a",pod="two"} 7 1795403094080` + "\n" +
+		`container_cpu_usage_seconds_total{container="a",cpu="total",id="/kubepods/besteffort/pod` + twoUID + `/x",namespace="team-a",pod="two"} 7 1795403094080` + "\n"
+	if diff := cmp.Diff(map[string]int64{"two a": 7}, spaces(own)); diff != "" {
+		t.Errorf("cAdvisor's own (-want +got):\n%s", diff)
+	}
+	d.further.layers = nil
+	if got := spaces(body); len(got) != 0 {
+		t.Errorf("without a summary: %v", got)
+	}
 }
 
 // TestVolumesOfASummary: each sample of a claim once, on the follower's clock;

@@ -188,7 +188,7 @@ func (m *Meter) holdOf(n *node) int64 {
 	})
 	for _, p := range n.pods {
 		if e := p.ended(); e != 0 && (p.unseen == nil || !p.unseen.fixed) && (n.kube != nil || e > m.mark) {
-			if l := n.unseenFrom(p); l != 0 && l < e {
+			if l := n.unseenFrom(p); l != 0 && l < p.over() {
 				hold = min(hold, floorMinute(l))
 			}
 		}

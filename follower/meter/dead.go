@@ -2,6 +2,7 @@ package meter
 
 import (
 	"sort"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -9,51 +10,78 @@ import (
 )
 
 // What a pod used between its last reading and its end was counted by its
-// parent, kubepods, and by no series of its own. It is found as a difference:
+// parent, kubepods, and by no series of its own. It is found as a difference, in
+// each slot between two readings of kubepods that the pod's unseen time (L, E]
+// meets:
 //
-//	balance(t) = C_kubepods(t) − Σ C_pod(t), the running sum of __unattributed__
-//	D          = max(0, balance(E₂) − balance(L))
+//	D = max(0, growth of C_kubepods − Σ growth of C_pod − Σ shares that are fixed)
 //
-// L is the pod's last reading, E its end, E₂ kubepods' first reading at or
-// after E (the parent's reading spreads what was used before E up to there).
-// Pods whose ranges [L, E₂] meet and that end in the same minute share one D:
+// L is the pod's last reading, or its start; E the end of the second that the
+// kubelet tells as its end. The ended pods whose unseen times meet a slot share
+// its D:
 //
-//	weight = (E − L) · (limit, else last rate, else request)
-//	cap    = (E − L) · limit, or D where there is none
+//	weight = time in the slot · (limit, else last rate, else request)
+//	cap    = time in the slot · (limit, or the node's processors if those are less)
 //
 // by weight, then what a cap cut off by the weights of the others, floored;
-// what is left stays __unattributed__. A share is spread evenly over (L, E].
-// It is fixed, durably, when kubepods and every living series of the node have
-// a reading at or after E₂, or never will; until then it is zero.
+// what is left stays __unattributed__. A pod's share is the sum over its slots,
+// spread evenly over (L, E]. It is fixed, durably, when kubepods and every living
+// series of the node have a reading at or after the end of its last slot, and a
+// later sweep showed what had started or ended in it; or when that never will be.
+// Until then it is zero.
 
 // unseen is a pod's share.
 type unseen struct {
 	from, to int64 // L, E
 	cpu      int64 // core-µs
 	fixed    bool
+	parts    map[int64]int64 // of cpu, by the slot's end; nil: not known any more
+}
+
+// part is what of a fixed share lies in a slot.
+func (u *unseen) part(slot span) int64 {
+	switch {
+	case u == nil || !u.fixed:
+		return 0
+	case u.parts != nil:
+		return u.parts[slot.to]
+	}
+	return spread(u.cpu, u.from, u.to, slot.to) - spread(u.cpu, u.from, u.to, slot.from)
 }
 
 type claim struct {
-	p          *pod
-	span       // L, E
-	until      int64
-	weight     float64
-	limit, got int64
+	p        *pod
+	span           // L, E
+	until    int64 // end of its last slot
+	complete bool
+	rate     float64         // millicores, for its weight
+	most     int64           // millicores
+	parts    map[int64]int64 // core-µs, by the slot's end
 }
 
 // resolve finds the shares of the node's ended pods, and marks settled windows
 // for a revision where one changed.
 func (m *Meter) resolve(n *node) {
 	claims := m.claims(n)
-	for len(claims) > 0 {
-		hull, size := span{claims[0].from, claims[0].until}, 1
-		for size < len(claims) && claims[size].from < hull.to &&
-			floorMinute(claims[size].to) == floorMinute(claims[0].to) {
-			hull = span{min(hull.from, claims[size].from), max(hull.to, claims[size].until)}
-			size++
+	if len(claims) == 0 {
+		return
+	}
+	if n.kube != nil {
+		for _, st := range n.kube.steps {
+			n.share(span{st.from, st.to}, st.growth[reading.CPU], claims, int64(m.cfg.Interval))
 		}
-		m.share(n, claims[:size], hull)
-		claims = claims[size:]
+	}
+	for _, c := range claims {
+		u := &unseen{from: c.from, to: c.to, fixed: c.complete, parts: c.parts}
+		if u.fixed {
+			for _, cpu := range c.parts {
+				u.cpu += cpu
+			}
+			m.met.attributed.Add(float64(u.cpu))
+			m.unsaved = append(m.unsaved, u.row(n.name, c.p.key()))
+		}
+		m.setUnseen(n, c.p, u)
+		m.touchChanged(n, c.p)
 	}
 }
 
@@ -61,28 +89,61 @@ func (m *Meter) resolve(n *node) {
 func (m *Meter) claims(n *node) []claim {
 	var claims []claim
 	for _, p := range n.sorted() {
-		e := p.ended()
-		if e == 0 || p.unseen != nil && p.unseen.fixed {
+		if p.ended() == 0 || p.unseen != nil && p.unseen.fixed {
 			continue
 		}
-		l := n.unseenFrom(p)
+		l, e := n.unseenFrom(p), p.over()
 		if l == 0 || l >= e {
 			m.setUnseen(n, p, nil)
 			continue
 		}
-		until, _ := n.kube.firstAt(e)
-		c := claim{p: p, span: span{l, e}, until: until}
+		until, read := n.kube.firstAt(e)
+		c := claim{p: p, span: span{l, e}, until: until, most: maxInt64, parts: make(map[int64]int64)}
+		c.complete = n.kube != nil && (read && m.told(n, until) || !n.info.Left.IsZero() || n.own != nil && n.own.last.time > until+forgetAfter)
 		rate, limited := p.rate(l)
-		c.weight = max(rate, 1) * float64(e-l)
-		c.limit = maxInt64
-		if limited {
-			c.limit = mulDiv(int64(rate), e-l, 1e6) // millicores · ns → core-µs
+		if c.rate = max(rate, 1); limited {
+			c.most = int64(rate)
+		}
+		if n.info.CapacityMillicores > 0 {
+			c.most = min(c.most, n.info.CapacityMillicores)
 		}
 		claims = append(claims, c)
-		m.setUnseen(n, p, &unseen{from: l, to: e}) // counts nothing while D is computed
 	}
 	sort.SliceStable(claims, func(i, j int) bool { return claims[i].to < claims[j].to })
 	return claims
+}
+
+// statusDelay is how long a kubelet may take to tell that a pod has started or
+// ended.
+const statusDelay = int64(5 * time.Second)
+
+// told says whether all is known that used the node until t: every living
+// series was read at or after it, and so was every pod that the watch has alive.
+func (m *Meter) told(n *node, t int64) bool {
+	return m.waitsFor(n, t) == nil && n.own.last.time > t+statusDelay && n.restless(t) == nil
+}
+
+// restless is a pod that lives as far as the watch knows and that was read or
+// began shortly before t, but was not read since; nil: there is none.
+func (n *node) restless(t int64) *pod {
+	for _, p := range n.sorted() {
+		if !p.known || p.ended() != 0 || p.info.Start.IsZero() {
+			continue
+		}
+		if last := max(p.lastSeen(), unixNano(p.info.Start)); p.lastSeen() < t && last < t && last > t-lookback {
+			return p
+		}
+	}
+	return nil
+}
+
+// over is when the pod was surely over: kubelets cut times to whole seconds.
+func (p *pod) over() int64 {
+	e := p.ended()
+	if e != 0 && e%int64(time.Second) == 0 && !p.guessed {
+		e += int64(time.Second)
+	}
+	return e
 }
 
 // unseenFrom is where the time begins in which nobody read the pod; 0: there
@@ -141,63 +202,62 @@ func (p *pod) rate(last int64) (millicores float64, limited bool) {
 	return float64(request), false
 }
 
-// share gives the growth of the balance over the hull to the claims.
-func (m *Meter) share(n *node, claims []claim, hull span) {
-	var d int64
-	complete := true
-	if n.kube != nil {
-		d = n.kube.amount(hull, int64(m.cfg.Interval)).q[reading.CPU]
-		for _, p := range n.pods {
-			d -= p.amount(hull, int64(m.cfg.Interval)).q[reading.CPU]
+// part is a claim's of one slot.
+type part struct {
+	weight     float64
+	limit, got int64 // core-µs
+}
+
+// share gives what a slot's growth of kubepods leaves to the claims that meet it.
+func (n *node) share(slot span, growth int64, claims []claim, interval int64) {
+	parts := make([]part, len(claims))
+	met := false
+	for i, c := range claims {
+		overlap := slot.overlap(c.from, c.to)
+		if overlap == 0 {
+			continue // no weight, no share
 		}
-		for _, c := range claims {
-			_, ok := n.kube.firstAt(c.to)
-			complete = complete && ok
+		met = true
+		parts[i] = part{weight: c.rate * float64(overlap), limit: mulDiv(c.most, overlap, 1e6)} // millicores · ns → core-µs
+	}
+	if !met {
+		return
+	}
+	for _, p := range n.pods {
+		growth -= p.counted(slot, interval).q[reading.CPU] + p.unseen.part(slot)
+	}
+	divide(parts, max(0, growth))
+	for i, part := range parts {
+		if part.got > 0 {
+			claims[i].parts[slot.to] += part.got
 		}
-		complete = complete && m.readUntil(n, hull.to) || !n.info.Left.IsZero() ||
-			n.own != nil && n.own.last.time > hull.to+forgetAfter
-	}
-	if !complete || n.kube == nil {
-		d = 0
-	}
-	divide(claims, max(0, d))
-	for _, c := range claims {
-		u := &unseen{from: c.from, to: c.to, cpu: c.got, fixed: complete && n.kube != nil}
-		m.setUnseen(n, c.p, u)
-		if u.fixed {
-			m.met.attributed.Add(float64(u.cpu))
-			m.unsaved = append(m.unsaved, u.row(n.name, c.p.key()))
-		}
-	}
-	for _, c := range claims {
-		m.touchChanged(n, c.p)
 	}
 }
 
-// divide gives d out by weight, none above its cap.
-func divide(claims []claim, d int64) {
+// divide gives d out by weight, none above its limit.
+func divide(parts []part, d int64) {
 	for d > 0 {
 		var total float64
-		for _, c := range claims {
-			if c.got < c.limit {
-				total += c.weight
+		for _, p := range parts {
+			if p.got < p.limit {
+				total += p.weight
 			}
 		}
 		if total == 0 {
 			return
 		}
 		var given int64
-		for i := range claims {
-			if c := &claims[i]; c.got < c.limit {
-				part := min(int64(float64(d)*(c.weight/total)), c.limit-c.got, d-given)
-				c.got += part
-				given += part
+		for i := range parts {
+			if p := &parts[i]; p.got < p.limit {
+				more := min(int64(float64(d)*(p.weight/total)), p.limit-p.got, d-given)
+				p.got += more
+				given += more
 			}
 		}
 		if given == 0 { // less than one core-µs for each: to the first that may
-			for i := range claims {
-				if claims[i].got < claims[i].limit {
-					claims[i].got++
+			for i := range parts {
+				if parts[i].got < parts[i].limit {
+					parts[i].got++
 					given = 1
 					break
 				}
@@ -205,12 +265,6 @@ func divide(claims []claim, d int64) {
 		}
 		d -= given
 	}
-}
-
-// readUntil says whether every living series of the node has a reading at or
-// after t.
-func (m *Meter) readUntil(n *node, t int64) bool {
-	return m.waitsFor(n, t) == nil
 }
 
 // setUnseen replaces the pod's share; what it was stays in p.before until
@@ -249,9 +303,9 @@ func (u *unseen) row(node, pod string) influxsync.Point {
 		}}
 }
 
-// amount is what the pod used in w: its cgroup's counters, of what that does
-// not count the sum of its containers, and its share while unseen.
-func (p *pod) amount(w span, interval int64) amount {
+// counted is what the pod's readings say that it used in w: its cgroup's
+// counters, and of what that does not count the sum of its containers.
+func (p *pod) counted(w span, interval int64) amount {
 	a := p.own.amount(w, interval)
 	counts := a.counts
 	for _, s := range p.containers {
@@ -269,6 +323,13 @@ func (p *pod) amount(w span, interval int64) amount {
 			}
 		}
 	}
+	return a
+}
+
+// amount is what the pod used in w: what was counted, and its share while
+// unseen.
+func (p *pod) amount(w span, interval int64) amount {
+	a := p.counted(w, interval)
 	if u := p.unseen; u != nil {
 		a.q[reading.CPU] += spread(u.cpu, u.from, u.to, w.to) - spread(u.cpu, u.from, u.to, w.from)
 		a.q[reading.Memory] += p.requestMemory(span{max(w.from, u.from), min(w.to, u.to)})

@@ -228,7 +228,7 @@ func (n *node) reaches(base int64) int64 {
 		}
 	})
 	for _, p := range n.pods {
-		if e := p.ended(); e > base && (p.unseen == nil || !p.unseen.fixed) {
+		if e := p.over(); e > base && (p.unseen == nil || !p.unseen.fixed) {
 			if l := n.unseenFrom(p); l != 0 {
 				from = min(from, l)
 			}

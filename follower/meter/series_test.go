@@ -166,16 +166,16 @@ func TestDivide(t *testing.T) {
 		{"all capped", 90, []int64{2, 1}, []int64{10, 20}, []int64{10, 20}, 60},
 		{"nothing grew", 0, []int64{1}, []int64{10}, []int64{0}, 0},
 	} {
-		claims := make([]claim, len(c.weight))
-		for i := range claims {
-			claims[i] = claim{weight: float64(c.weight[i]), limit: c.limit[i]}
+		parts := make([]part, len(c.weight))
+		for i := range parts {
+			parts[i] = part{weight: float64(c.weight[i]), limit: c.limit[i]}
 		}
-		divide(claims, c.d)
+		divide(parts, c.d)
 		left := c.d
-		for i, claim := range claims {
-			left -= claim.got
-			if claim.got != c.want[i] {
-				t.Errorf("%s: share %d is %d, want %d", c.name, i, claim.got, c.want[i])
+		for i, part := range parts {
+			left -= part.got
+			if part.got != c.want[i] {
+				t.Errorf("%s: share %d is %d, want %d", c.name, i, part.got, c.want[i])
 			}
 		}
 		if left != c.leftUnassigned {

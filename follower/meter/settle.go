@@ -129,21 +129,25 @@ func (m *Meter) settles(w, now int64) (reason, why string) {
 // nodeWaits says what of a node the window still waits for, or "".
 func (m *Meter) nodeWaits(n *node, win span) string {
 	until := win.to
+	shared := false
 	for _, p := range n.pods {
-		e := p.ended()
-		if e == 0 || p.unseen != nil && p.unseen.fixed {
+		if p.ended() == 0 || p.unseen != nil && p.unseen.fixed {
 			continue
 		}
+		e := p.over()
 		if l := n.unseenFrom(p); l != 0 && l < e && win.overlap(l, e) > 0 && n.kube != nil {
 			at, ok := n.kube.firstAt(e)
 			if !ok {
 				return fmt.Sprintf("node %s: its pods' parent has no reading after the end of pod %s/%s", n.name, p.namespace, p.name)
 			}
-			until = max(until, at)
+			until, shared = max(until, at), true
 		}
 	}
 	if s := m.waitsFor(n, until); s != nil {
 		return fmt.Sprintf("node %s: no reading after %s of %s", n.name, at(until).Format("15:04:05"), s.name())
+	}
+	if shared && !m.told(n, until) {
+		return fmt.Sprintf("node %s: pods ended before %s, and another reading will tell which others ran beside them", n.name, at(until).Format("15:04:05"))
 	}
 	return ""
 }

@@ -266,16 +266,17 @@ func (t *Tagger) Facts(node string) (reading.Facts, bool) {
 	return t.FactsAt(node, t.clock.Now())
 }
 
-// unknown are a node's facts where no seed can come.
+// unknown are a node's facts where none can come.
 var unknown = reading.Facts{Box: schema.Unknown, CPUType: schema.Unknown, RAMType: schema.Unknown, DiskType: schema.Unknown}
 
 // FactsAt are the node's facts at a time, and whether the seed has them. Where
-// neither a directory nor an earlier seed is there, nothing is worth waiting
-// for: every node's facts are "unknown", and that is known.
+// neither a directory nor an earlier seed is there, or where the seed names no
+// node at all, as that of a cluster that was just added does, nothing is worth
+// waiting for: every node's facts are "unknown", and that is known.
 func (t *Tagger) FactsAt(node string, at time.Time) (reading.Facts, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if t.config.Dir == "" && !t.status.Loaded {
+	if t.config.Dir == "" && !t.status.Loaded || t.status.Loaded && len(t.used.nodes) == 0 {
 		return unknown, true
 	}
 	for _, v := range t.used.nodes[node] {

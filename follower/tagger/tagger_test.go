@@ -270,3 +270,24 @@ func FuzzSeed(f *testing.F) {
 		}
 	})
 }
+
+// TestNobodyIsDescribed: a seed without nodes, as that of a cluster that was just
+// added, keeps no row waiting; one that names other nodes does.
+func TestNobodyIsDescribed(t *testing.T) {
+	dir := t.TempDir()
+	tagger, _ := newTagger(t, dir, filepath.Join(t.TempDir(), "facts.db"))
+	if _, known := tagger.Facts("n1"); known {
+		t.Error("known before the first seed")
+	}
+	for _, step := range []struct {
+		rows  string
+		facts reading.Facts
+		known bool
+	}{{"", unknown, true}, {row("n2", "i7"), reading.Facts{}, false}, {row("n1", "i5"), reading.Facts{Box: "b1", CPUType: "i5", RAMType: "ddr4", DiskType: "nvme"}, true}} {
+		write(t, dir, seed("1", step.rows))
+		tagger.Refresh(t.Context())
+		if facts, known := tagger.Facts("n1"); facts != step.facts || known != step.known {
+			t.Errorf("seed %q: %v %v", step.rows, facts, known)
+		}
+	}
+}

@@ -327,6 +327,20 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestNoLimitInForce: on cgroup v1 a kubelet tells 2^63 less a page where there is
+// no limit; beside a container with one, that one alone counts.
+func TestNoLimitInForce(t *testing.T) {
+	pod := newPod("u", nil)
+	limit := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "e"}, corev1.Container{Name: "d", Resources: corev1.ResourceRequirements{Limits: limit}})
+	none := &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(9223372036854771712, resource.BinarySI)}}
+	want := requests(pod)
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", Resources: none}, {Name: "e", Resources: none}, {Name: "d", Resources: &corev1.ResourceRequirements{Limits: limit}}}
+	if diff := cmp.Diff(want, requests(pod)); diff != "" || want[2].LimitMemoryBytes != 64<<20 {
+		t.Errorf("with what the kubelet tells (-before +after):\n%s", diff)
+	}
+}
+
 // TestWaitingIsNotBilled: a pod that has a node and no container yet has no
 // start; an init container's start is its pod's.
 func TestWaitingIsNotBilled(t *testing.T) {

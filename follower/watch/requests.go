@@ -14,13 +14,20 @@ import (
 // unit (bytes, pieces).
 type resources map[corev1.ResourceName]int64
 
+// noLimit is an amount that no machine has. Where a container has no limit of
+// memory, a kubelet on version 1 of the kernel's control groups tells what the
+// kernel shows then, 2^63 less a page, as the limit in force.
+const noLimit = 1 << 60
+
 func resourcesOf(list corev1.ResourceList) resources {
 	r := make(resources, len(list))
 	for name, quantity := range list {
+		amount := quantity.Value()
 		if name == corev1.ResourceCPU {
-			r[name] = quantity.MilliValue()
-		} else {
-			r[name] = quantity.Value()
+			amount = quantity.MilliValue()
+		}
+		if amount < noLimit {
+			r[name] = amount
 		}
 	}
 	return r

@@ -46,6 +46,7 @@ type childConfig struct {
 	Role, Dir, CA string
 	Listen        string // address of the follower's port; "" = none
 	Ports         []int
+	Size          size
 	At            time.Time
 	Profiles      string // directory; "" = none
 }
@@ -164,7 +165,7 @@ func runChild(config childConfig) error {
 			return at, err
 		})
 	}
-	f, err := follower.New(follower.Config{Cluster: cluster, Dir: config.Dir, SeedDir: filepath.Join(config.Dir, "seed"), Interval: interval,
+	f, err := follower.New(follower.Config{Cluster: cluster, Dir: config.Dir, SeedDir: filepath.Join(config.Dir, "seed"), Interval: config.Size.Interval,
 		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline, Listen: config.Listen},
 		follower.Deps{Clock: clk, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Registry: registry,
 			Input: &follower.Input{Source: source, Log: log, Resume: source.RestoreReadings, Status: source.Status}})
@@ -293,7 +294,7 @@ func knownObjects(config childConfig, clk clock.Clock) (*watch.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	sim, err := simulator.New(scale())
+	sim, err := simulator.New(config.Size.fleet())
 	if err != nil {
 		return nil, err
 	}

@@ -35,13 +35,28 @@ const (
 	cluster          = "scale"
 )
 
+// size is a cluster's, and how often it is scraped.
+type size struct {
+	Nodes, PodsPerNode int
+	Interval           time.Duration
+}
+
+// standard is the size of the benchmarks.
+var standard = size{nodes, podsPerNode, interval}
+
+func (s size) containers() int { return s.Nodes * s.PodsPerNode * containersPerPod }
+func (s size) sweeps() int     { return int(time.Minute / s.Interval) }
+
 // began is when the fleet began.
 var began = time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC)
 
 // scale is a cluster of 2,000 pods with 4,000 containers on 20 nodes of 4
 // cores, in 20 namespaces and 200 workloads; five nodes share a box.
-func scale() simulator.Fleet {
-	fleet := simulator.Scale(began, nodes, podsPerNode)
+func scale() simulator.Fleet { return standard.fleet() }
+
+// fleet is a cluster of that size, like scale.
+func (s size) fleet() simulator.Fleet {
+	fleet := simulator.Scale(began, s.Nodes, s.PodsPerNode)
 	only := &fleet.Clusters[0]
 	fleet.Boxes = nil
 	for i := range only.Nodes {
@@ -79,24 +94,33 @@ type kubelets struct {
 	client *http.Client
 	token  string
 	ca     string // file
-	bodies [nodes]atomic.Pointer[[]byte]
-	ports  [nodes]int
-	urls   [nodes]string
+	size   size
+	bodies []atomic.Pointer[[]byte] // of /metrics/cadvisor
+	stats  []atomic.Pointer[[]byte] // of /stats/summary
+	ports  []int
+	urls   []string
 }
 
-func newKubelets(b *testing.B, clk clock.Clock) *kubelets {
+func newKubelets(b *testing.B, clk clock.Clock) *kubelets { return newKubeletsOf(b, standard, clk) }
+
+func newKubeletsOf(b *testing.B, s size, clk clock.Clock) *kubelets {
 	b.Helper()
-	k := &kubelets{}
+	k := &kubelets{size: s, bodies: make([]atomic.Pointer[[]byte], s.Nodes), stats: make([]atomic.Pointer[[]byte], s.Nodes),
+		ports: make([]int, s.Nodes), urls: make([]string, s.Nodes)}
 	var err error
-	k.sim, err = simulator.Start(b.Context(), simulator.Config{Fleet: scale(), Clock: clk})
+	k.sim, err = simulator.Start(b.Context(), simulator.Config{Fleet: s.fleet(), Clock: clk})
 	check(b, err)
 	b.Cleanup(func() { check(b, k.sim.Close()) })
 	access := k.sim.Access(cluster)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(access.CA)
 	k.client, k.token = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}, access.Token
-	for n := range nodes {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	for n := range s.Nodes {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == summaryPath {
+				_, _ = w.Write(*k.stats[n].Load())
+				return
+			}
 			_, _ = w.Write(*k.bodies[n].Load())
 		}))
 		server.EnableHTTP2 = true
@@ -121,10 +145,14 @@ func (k *kubelets) make(b *testing.B) int {
 	for n, node := range k.sim.Fleet().Clusters[0].Nodes {
 		text := full(k.get(b, k.sim.KubeletURL(cluster, node.Name)+"/metrics/cadvisor"))
 		k.bodies[n].Store(&text)
+		summary := k.get(b, k.sim.KubeletURL(cluster, node.Name)+summaryPath)
+		k.stats[n].Store(&summary)
 		sum += len(text)
 	}
 	return sum
 }
+
+const summaryPath = "/stats/summary"
 
 func (k *kubelets) get(b *testing.B, url string) []byte {
 	b.Helper()
@@ -177,7 +205,7 @@ func startChild(b *testing.B, k *kubelets, role string, at time.Time) *child {
 
 func startChildOn(b *testing.B, k *kubelets, config childConfig) *child {
 	b.Helper()
-	config.CA, config.Ports = k.ca, k.ports[:]
+	config.CA, config.Ports, config.Size = k.ca, k.ports, k.size
 	text, err := json.Marshal(config)
 	check(b, err)
 	command := exec.Command(os.Args[0]) // it ends when its stdin does
@@ -240,11 +268,32 @@ func BenchmarkFollower(b *testing.B) {
 }
 
 func benchmarkFollower(b *testing.B, role string) {
+	k, answers := minutes(b, standard, role)
+	bytes := 0
+	for n := range k.bodies {
+		bytes += len(*k.bodies[n].Load())
+	}
+	report(b, standard, answers.used, answers.of, bytes)
+	thousands := float64(standard.containers()) / 1000
+	b.ReportMetric(float64(answers.after.Live)/1e6/thousands, "live-MB/1000-containers")
+	b.ReportMetric(float64(answers.after.Anonymous)/1e6/thousands, "rss-MB/1000-containers")
+	b.ReportMetric(float64(answers.after.Resident)/1e6, "rss-with-files-MB")
+}
+
+// spent is what a child used in a span of metered time.
+type spent struct {
+	used, of time.Duration
+	after    childAnswer
+}
+
+// minutes runs the benchmark's minutes in a child of that role.
+func minutes(b *testing.B, s size, role string) (*kubelets, spent) {
+	b.Helper()
 	clk := clock.NewManual(began.Add(time.Hour))
-	k := newKubelets(b, clk)
+	k := newKubeletsOf(b, s, clk)
 	c := startChild(b, k, role, clk.Now())
 	sweep := func() childAnswer {
-		clk.Advance(interval)
+		clk.Advance(s.Interval)
 		b.StopTimer()
 		k.make(b)
 		b.StartTimer()
@@ -252,47 +301,66 @@ func benchmarkFollower(b *testing.B, role string) {
 	}
 	warm := 1
 	if role == roleFollower {
-		warm = 4 * sweepsPerMinute // until windows settle one by one
+		warm = 4 * s.sweeps() // until windows settle one by one
 	}
 	var before, after childAnswer
 	for range warm {
 		before = sweep()
 	}
 	b.ResetTimer()
-	minutes, bytes := 0, 0
+	n := 0
 	for b.Loop() {
-		for range sweepsPerMinute {
+		for range s.sweeps() {
 			after = sweep()
 		}
-		minutes++
+		n++
 	}
 	b.StopTimer()
-	for n := range nodes {
-		bytes += len(*k.bodies[n].Load())
+	if settled := after.Mark.Sub(before.Mark); role == roleFollower && settled != time.Duration(n)*time.Minute {
+		b.Errorf("%s settled in %d minutes", settled, n)
 	}
-	if settled := after.Mark.Sub(before.Mark); role == roleFollower && settled != time.Duration(minutes)*time.Minute {
-		b.Errorf("%s settled in %d minutes", settled, minutes)
-	}
-	report(b, after.CPU-before.CPU, time.Duration(minutes)*time.Minute, bytes)
-	const thousands = nodes * podsPerNode * containersPerPod / 1000.0
-	b.ReportMetric(float64(after.Live)/1e6/thousands, "live-MB/1000-containers")
-	b.ReportMetric(float64(after.Anonymous)/1e6/thousands, "rss-MB/1000-containers")
-	b.ReportMetric(float64(after.Resident)/1e6, "rss-with-files-MB")
+	return k, spent{after.CPU - before.CPU, time.Duration(n) * time.Minute, after}
 }
 
 // report gives the CPU of a span of metered time as shares.
-func report(b *testing.B, used, of time.Duration, bytes int) {
+func report(b *testing.B, s size, used, of time.Duration, bytes int) {
 	core := used.Seconds() / of.Seconds()
 	cores := 0
-	for _, n := range scale().Clusters[0].Nodes {
+	for _, n := range s.fleet().Clusters[0].Nodes {
 		cores += n.Cores
 	}
-	const containers = nodes * podsPerNode * containersPerPod
 	b.ReportMetric(100*core, "%core")
 	b.ReportMetric(100*core/float64(cores), "%nodes")
-	b.ReportMetric(core*interval.Seconds()*1000/containers*1000, "cpu-ms/1000-containers/scrape")
-	b.ReportMetric(float64(bytes)/1000/(nodes*podsPerNode), "kB/pod")
+	b.ReportMetric(core*s.Interval.Seconds()*1000/float64(s.containers())*1000, "cpu-ms/1000-containers/scrape")
+	b.ReportMetric(float64(bytes)/1000/float64(s.Nodes*s.PodsPerNode), "kB/pod")
 }
+
+// BenchmarkScale is a follower with its store over intervals and sizes: 1 to 8
+// nodes of 200 containers, 50 nodes with 2,500 pods. At 30 s it is to stay below
+// 150m of a core and 200 MiB. `make experiments` runs it.
+func BenchmarkScale(b *testing.B) {
+	if os.Getenv(experimentsVariable) == "" {
+		b.Skip("make experiments runs this")
+	}
+	seconds := []time.Duration{60, 30, 15, 5, 1}
+	for _, s := range []size{{Nodes: 1, PodsPerNode: 100}, {Nodes: 2, PodsPerNode: 100}, {Nodes: 4, PodsPerNode: 100},
+		{Nodes: 8, PodsPerNode: 100}, {Nodes: 50, PodsPerNode: 50}} {
+		for _, every := range seconds {
+			if s.Interval = every * time.Second; s.Nodes == 50 && every < 15 {
+				continue // more text than two cores make and read
+			}
+			b.Run(fmt.Sprintf("%d-nodes/%d-containers/every-%s", s.Nodes, s.containers(), s.Interval), func(b *testing.B) {
+				_, answers := minutes(b, s, roleFollower)
+				b.ReportMetric(1000*answers.used.Seconds()/answers.of.Seconds(), "millicores")
+				b.ReportMetric(float64(answers.after.Anonymous)/(1<<20), "rss-MiB")
+				b.ReportMetric(float64(answers.after.Resident)/(1<<20), "rss-with-files-MiB")
+			})
+		}
+	}
+}
+
+// experimentsVariable is set where the experiments are wanted: they take long.
+const experimentsVariable = "ACCUMULUS_EXPERIMENTS"
 
 func check(b testing.TB, err error) {
 	b.Helper()

@@ -62,6 +62,11 @@ func gaps(t testing.TB, undisturbed, killed []influxsync.Point) map[string][]gap
 	return all
 }
 
+// slotMargin: a share is of whole slots between readings of kubepods, and others'
+// readings around a slot's edges count in it: two of their intervals on either
+// side of the unseen time.
+const slotMargin = 40 * time.Second
+
 // windows are the minutes of each node that a gap touches, with the longest
 // gap. Where an ended pod's unseen time meets a gap, what the pod is given can
 // differ in all of that time.
@@ -82,7 +87,7 @@ func windows(gaps map[string][]gap, unseen []influxsync.Point) map[string]map[ti
 		for _, p := range unseen {
 			from, to := time.Unix(0, p.Int("from")).UTC(), p.Time
 			for _, g := range list {
-				if p.Tag(schema.Node) == node && g.from.Before(to.Add(40*time.Second)) && from.Before(g.to) {
+				if p.Tag(schema.Node) == node && g.from.Before(to.Add(slotMargin)) && from.Add(-slotMargin).Before(g.to) {
 					touch(node, from, to, 0)
 				}
 			}

@@ -36,7 +36,7 @@ import (
 // its narrow account, and no object of the follower's namespace knows anything of
 // others.
 func TestNamespace(t *testing.T) {
-	plane := kubetest.ControlPlane(t)
+	plane := kubetest.ControlPlane(t, kubetest.ControllerManager)
 	client, err := kubernetes.NewForConfig(plane.Config)
 	if err != nil {
 		t.Fatal(err)

@@ -63,7 +63,8 @@ func (l *Lab) Start(ctx context.Context, wanted Wanted) (_ *Cluster, err error) 
 		return nil, err
 	}
 	dir := filepath.Join(l.Dir, "clusters", wanted.Name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	// One of the same name that has ended left its store and its logs.
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, err
 	}
 	if c.plane, err = Launch(ctx, PlaneConfig{Dir: dir, Address: c.address(1), Port: apiPort, With: []Component{ControllerManager, Scheduler}}); err != nil {

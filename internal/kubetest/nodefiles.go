@@ -59,6 +59,7 @@ tlsPrivateKeyFile: %[2]s/node.key
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true, cacheTTL: 1s}, x509: {clientCAFile: %[3]s/ca.crt}}
 authorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 1s, cacheUnauthorizedTTL: 1s}}
 cgroupDriver: cgroupfs
+syncFrequency: 10s # so often changed Secrets and ConfigMaps come into pods; 1m is usual
 failSwapOn: false
 failCgroupV1: false
 oomScoreAdj: 0

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -26,6 +27,25 @@ func Job(ctx context.Context, kernel Kernel, clk clock.Clock, cores int, length 
 	}
 	reading, err := kernel.Read()
 	reading.Time = clk.Now()
+	return reading, err
+}
+
+// Work does a fixed amount of work on one core, in units of about a millisecond,
+// and returns what the container's counters then show and how long it took. It
+// ends early with ctx's error.
+func Work(ctx context.Context, kernel Kernel, clk clock.Clock, units int) (Reading, error) {
+	begun := clk.Now()
+	x := seed
+	for range units {
+		if err := ctx.Err(); err != nil {
+			return Reading{}, err
+		}
+		x = spun(x)
+	}
+	runtime.KeepAlive(x)
+	reading, err := kernel.Read()
+	reading.Time = clk.Now()
+	reading.Seconds = reading.Time.Sub(begun).Seconds()
 	return reading, err
 }
 

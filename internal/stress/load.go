@@ -67,16 +67,24 @@ func (l *Load) CPU(cores int) error {
 
 // spin uses one core until ctx ends.
 func spin(ctx context.Context) {
-	const rounds = 1 << 20
-	x := uint64(88172645463325252)
+	x := seed
 	for ctx.Err() == nil {
-		for range rounds { // xorshift: nothing to optimize away, no memory
-			x ^= x << 13
-			x ^= x >> 7
-			x ^= x << 17
-		}
+		x = spun(x)
 	}
 	runtime.KeepAlive(x)
+}
+
+// seed is where xorshift begins: any number but 0.
+const seed uint64 = 88172645463325252
+
+// spun is a million rounds of xorshift: nothing to optimize away, no memory.
+func spun(x uint64) uint64 {
+	for range 1_000_000 {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+	}
+	return x
 }
 
 // RAM holds megabytes of memory that was written to.

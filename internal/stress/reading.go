@@ -14,11 +14,12 @@ import (
 // Reading is what the kernel has counted for this container.
 type Reading struct {
 	Time            time.Time `json:"time"`
-	CPUMicroseconds int64     `json:"cpuMicroseconds"` // counter, core-µs
-	MemoryBytes     int64     `json:"memoryBytes"`     // working set: charged less inactive file pages
-	ReceiveBytes    int64     `json:"receiveBytes"`    // counter, all interfaces but lo
-	TransmitBytes   int64     `json:"transmitBytes"`   // counter
-	DiskBytes       int64     `json:"diskBytes"`       // blocks of the load's file
+	CPUMicroseconds int64     `json:"cpuMicroseconds"`   // counter, core-µs
+	MemoryBytes     int64     `json:"memoryBytes"`       // working set: charged less inactive file pages
+	ReceiveBytes    int64     `json:"receiveBytes"`      // counter, all interfaces but lo
+	TransmitBytes   int64     `json:"transmitBytes"`     // counter
+	DiskBytes       int64     `json:"diskBytes"`         // blocks of the load's file
+	Seconds         float64   `json:"seconds,omitempty"` // that a job's work took
 }
 
 // Kernel is where a container finds its counters.

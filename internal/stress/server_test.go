@@ -1,7 +1,9 @@
 package stress
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -126,5 +128,17 @@ func TestJobTellsItsCounters(t *testing.T) {
 	var read Reading
 	if err := json.Unmarshal(text, &read); err != nil || read.CPUMicroseconds != reading.CPUMicroseconds {
 		t.Errorf("got %s, %v", text, err)
+	}
+}
+
+func TestWorkTellsHowLongItTook(t *testing.T) {
+	reading, err := Work(t.Context(), tree(t, version2), clock.System(), 2)
+	if err != nil || reading.CPUMicroseconds != 12345678 || reading.Seconds <= 0 {
+		t.Errorf("got %+v, %v", reading, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Work(ended, tree(t, version2), clock.System(), 2); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

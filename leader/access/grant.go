@@ -25,7 +25,7 @@ const fieldManager = "accumulus-access"
 
 // How long the cluster may take to fill in the token, and between two looks.
 const (
-	tokenTime = 30 * time.Second
+	tokenTime = 90 * time.Second
 	tokenStep = 200 * time.Millisecond
 )
 

@@ -113,7 +113,7 @@ var toInstall = []right{
 	{"create", "apps:deployments", Namespace, ""}, {"patch", "apps:deployments", Namespace, "accumulus-follower"},
 	{"create", ":services", Namespace, ""}, {"create", ":serviceaccounts", Namespace, ""}, {"create", ":persistentvolumeclaims", Namespace, ""},
 	{"create", "networking.k8s.io:networkpolicies", Namespace, ""}, {"list", ":events", Namespace, ""}, {"get", ":pods/log", Namespace, ""},
-	{"create", "coordination.k8s.io:leases", Namespace, ""}, {"update", "coordination.k8s.io:leases", Namespace, "x"},
+	{"create", "coordination.k8s.io:leases", Namespace, ""}, {"update", "coordination.k8s.io:leases", Namespace, "accumulus-pusher"}, {"delete", "coordination.k8s.io:leases", Namespace, "accumulus-pusher"},
 	{"create", "rbac.authorization.k8s.io:clusterroles", "", ""}, {"delete", "rbac.authorization.k8s.io:clusterroles", "", "accumulus-follower"},
 	{"update", "rbac.authorization.k8s.io:clusterrolebindings", "", "accumulus-follower"},
 }
@@ -130,6 +130,7 @@ var never = []right{
 	{"escalate", "rbac.authorization.k8s.io:clusterroles", "", ""}, {"bind", "rbac.authorization.k8s.io:clusterroles", "", "cluster-admin"},
 	{"update", "rbac.authorization.k8s.io:clusterroles", "", "cluster-admin"}, {"create", "rbac.authorization.k8s.io:roles", Namespace, ""},
 	{"update", "rbac.authorization.k8s.io:clusterroles", "", installRole}, {"impersonate", ":users", "", "x"},
+	{"update", "coordination.k8s.io:leases", Namespace, "x"}, {"delete", "coordination.k8s.io:leases", Namespace, "x"},
 	{"create", ":nodes", "", ""}, {"patch", ":nodes", "", "n1"}, {"create", "admissionregistration.k8s.io:mutatingwebhookconfigurations", "", ""},
 }
 

@@ -89,7 +89,7 @@ func (s *Server) rotateToken(w http.ResponseWriter, r *http.Request) error {
 	if err := s.deps.Credentials.RotateToken(r.Context(), name); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, Done{"the follower of " + name + " takes a new token, and the old one no more"})
+	return writeJSON(w, http.StatusOK, Done{"the follower of " + name + " takes a new token; the old one ends within two minutes"})
 }
 
 // addByName is the route that has its place in the address only: of a cluster by

@@ -34,7 +34,7 @@ type Upgrades interface {
 type UpgradeRequest struct {
 	Version string         `json:"version,omitempty"` // of the chart; "" is the leader's own
 	Adopt   bool           `json:"adopt,omitempty"`   // take over what somebody else installed
-	Values  map[string]any `json:"values,omitempty"`  // over those that every cluster gets; none keeps them
+	Values  map[string]any `json:"values,omitzero"`   // over those that every cluster gets; none keeps what was given before, {} drops it
 }
 
 // UpgradeList are upgrades, the newest first.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/api"
@@ -53,18 +52,18 @@ func (c *Client) Installation(ctx context.Context, cluster string) (Installation
 	return answer, err
 }
 
-// Upgrade asks the leader to bring a cluster's follower to the leader's version.
-// With adopt it takes over one that somebody else installed.
-func (c *Client) Upgrade(ctx context.Context, cluster string, adopt bool) error {
+// Upgrade asks the leader to bring a cluster's follower to the leader's version,
+// and to the values that are given, if any are.
+func (c *Client) Upgrade(ctx context.Context, cluster string, wanted api.UpgradeRequest) error {
 	path, err := clusterPath(cluster)
 	if err != nil {
 		return err
 	}
-	values := url.Values{}
-	if adopt {
-		values.Set("adopt", "true")
+	body, err := json.Marshal(wanted)
+	if err != nil {
+		return fmt.Errorf("write what is wanted of %s: %w", cluster, err)
 	}
-	_, _, err = c.Do(ctx, http.MethodPost, path+"/upgrade", values, nil)
+	_, _, err = c.Do(ctx, http.MethodPost, path+"/upgrade", nil, body)
 	return err
 }
 

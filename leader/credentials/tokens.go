@@ -55,7 +55,9 @@ func (s *Store) client(ctx context.Context, cluster string) (*kubernetes.Clients
 
 // EnsureTokens makes the cluster's Secret of tokens where it is not there, with
 // random ones, and takes the leader's token from it. A Secret that is there is
-// taken as it is: it may be the customer's own. The namespace must exist.
+// taken as it is: it may be the customer's own. One that the follower's release
+// made before the leader took that over becomes the leader's: the next revision
+// would delete it, and with it the key of the pseudonyms. The namespace must exist.
 func (s *Store) EnsureTokens(ctx context.Context, cluster string) error {
 	client, namespace, err := s.client(ctx, cluster)
 	if err != nil {
@@ -64,17 +66,43 @@ func (s *Store) EnsureTokens(ctx context.Context, cluster string) error {
 	secrets := client.CoreV1().Secrets(namespace)
 	present, err := secrets.Get(ctx, TokenSecret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: TokenSecret, Labels: map[string]string{"app.kubernetes.io/managed-by": fieldManager}},
+		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: TokenSecret, Labels: map[string]string{managedBy: fieldManager}},
 			Data: map[string][]byte{leaderKey: []byte(newToken() + "\n"), viewerKey: []byte(newToken() + "\n")}}
 		present, err = secrets.Create(ctx, made, metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsAlreadyExists(err) { // somebody was faster
 			present, err = secrets.Get(ctx, TokenSecret, metav1.GetOptions{})
 		}
 	}
+	if err == nil && present.Annotations[releaseName] == release && present.Annotations[releaseNamespace] == namespace {
+		present, err = secrets.Update(ctx, taken(present), metav1.UpdateOptions{FieldManager: fieldManager})
+	}
 	if err != nil {
 		return fmt.Errorf("Secret %s of %s: %w", TokenSecret, cluster, err)
 	}
 	return s.keepTokens(ctx, cluster, present)
+}
+
+// What Helm knows its objects by, and what makes it leave one alone that a new
+// revision does not have.
+const (
+	release          = "accumulus-follower" // the follower's
+	managedBy        = "app.kubernetes.io/managed-by"
+	releaseName      = "meta.helm.sh/release-name"
+	releaseNamespace = "meta.helm.sh/release-namespace"
+	keepPolicy       = "helm.sh/resource-policy"
+)
+
+// taken is a release's Secret as the leader's own.
+func taken(secret *corev1.Secret) *corev1.Secret {
+	secret = secret.DeepCopy()
+	delete(secret.Annotations, releaseName)
+	delete(secret.Annotations, releaseNamespace)
+	secret.Annotations[keepPolicy] = "keep"
+	if secret.Labels == nil {
+		secret.Labels = make(map[string]string)
+	}
+	secret.Labels[managedBy] = fieldManager
+	return secret
 }
 
 // ReadTokens takes the leader's token from the cluster's Secret. ErrNoToken

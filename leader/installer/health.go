@@ -105,8 +105,33 @@ func (v *visit) podTrouble(ctx context.Context, cluster access, d *appsv1.Deploy
 				return classNotReady, message, hint
 			}
 		}
+		if message := v.stuck(ctx, cluster, pod); message != "" {
+			return classNotReady, message, "The pod waits for something outside of it, such as a Secret, a volume or the network of its node: the message names it."
+		}
 	}
 	return "", "", ""
+}
+
+// stuck is the newest event that keeps a pod from being made on its node: its
+// status says only that the container is being created.
+func (v *visit) stuck(ctx context.Context, cluster access, pod corev1.Pod) string {
+	if pod.Status.Phase != corev1.PodPending {
+		return ""
+	}
+	events, err := cluster.kube.CoreV1().Events(v.namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(pod.UID)})
+	if err != nil {
+		return ""
+	}
+	var newest corev1.Event
+	for _, event := range events.Items {
+		switch event.Reason {
+		case "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox":
+			if newest.Reason == "" || newest.LastTimestamp.Before(&event.LastTimestamp) {
+				newest = event
+			}
+		}
+	}
+	return strings.TrimSpace(newest.Reason + " " + newest.Message)
 }
 
 // waiting is what to do about a container that does not start; "" of one that
@@ -117,7 +142,7 @@ func waiting(status corev1.ContainerStatus) string {
 	}
 	switch status.State.Waiting.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull":
-		return "The follower's image " + status.Image + " cannot be pulled there: give image.registry, image.tag or image.pullSecrets in the values of this cluster."
+		return "The follower's image " + status.Image + " cannot be pulled there: give image.registry, image.tag or image.pullSecrets: `accumulus cluster upgrade NAME --values FILE`."
 	case "CrashLoopBackOff", "RunContainerError", "CreateContainerError":
 		return "The follower ends by itself: `kubectl -n NAMESPACE logs deployment/accumulus-follower --previous` in that cluster says why."
 	case "CreateContainerConfigError":

@@ -207,9 +207,11 @@ func (i *Installer) pass(ctx context.Context) error {
 			continue
 		}
 		i.visits.Go(func() {
-			defer i.Wake() // a place is free
-			defer i.leave(cluster, failed)
-			i.visit(ctx, cluster)
+			recorded := i.visit(ctx, cluster)
+			i.leave(cluster, failed)
+			if recorded { // else it would be due at once, and fail at once
+				i.Wake() // a place is free
+			}
 		})
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -94,7 +95,7 @@ func TestProblems(t *testing.T) {
 		"stray objects": {func(_ *rig, c *cluster) { c.ensure = &helm.ExistsError{Objects: []string{"Service x"}} },
 			func(_ *rig, c *cluster) { c.ensure = nil }, classExists, stepRelease, "--adopt"},
 		"wrong values": {func(_ *rig, c *cluster) { c.ensure = helm.ErrValues },
-			func(_ *rig, c *cluster) { c.ensure = nil }, classValues, stepRelease, "values of this cluster"},
+			func(_ *rig, c *cluster) { c.ensure = nil }, classValues, stepRelease, "cluster upgrade a --values FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -110,6 +111,11 @@ func TestProblems(t *testing.T) {
 			}
 			if class := r.cluster("a"); class.ensured != 0 {
 				t.Error("Helm was asked")
+			}
+			r.clk.Advance(10 * time.Minute)
+			r.turns(2)
+			if again := r.expect("a", registry.InstallFailed); !again.Since.Equal(one.Since) || again.Step != test.step || again.Attempts <= one.Attempts {
+				t.Errorf("when it is tried again: %+v", again)
 			}
 			test.clear(r, r.cluster("a"))
 			r.turns(10)
@@ -146,13 +152,14 @@ func TestHealth(t *testing.T) {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: space, Labels: map[string]string{"app": "follower"}}, Status: status}
 	}
 	for name, test := range map[string]struct {
-		pod   *corev1.Pod
-		quota string
-		ready error
-		after time.Duration
-		state string
-		class fault.Class
-		says  string
+		pod    *corev1.Pod
+		events []string // reason and message
+		quota  string
+		ready  error
+		after  time.Duration
+		state  string
+		class  fault.Class
+		says   string
 	}{
 		"starting":      {after: time.Minute, state: registry.InstallInstalling, class: classNotReady, says: "0 of 1"},
 		"never starts":  {after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "0 of 1"},
@@ -161,6 +168,8 @@ func TestHealth(t *testing.T) {
 			Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}), after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "ImagePullBackOff"},
 		"no node": {pod: pod(corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes"}}}),
 			after: time.Hour, state: registry.InstallDegraded, class: classNotReady, says: "0/3 nodes"},
+		"no Secret": {pod: pod(corev1.PodStatus{Phase: corev1.PodPending}), after: time.Minute, state: registry.InstallInstalling, class: classNotReady, says: "FailedMount secret x not found",
+			events: []string{"Pulling old", "FailedMount secret x not found"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -168,6 +177,12 @@ func TestHealth(t *testing.T) {
 			c.unhealthy = true
 			if test.pod != nil {
 				if err := c.kube.Tracker().Add(test.pod); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n, text := range test.events {
+				reason, message, _ := strings.Cut(text, " ")
+				if err := c.kube.Tracker().Add(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("e", n), Namespace: space}, Reason: reason, Message: message}); err != nil {
 					t.Fatal(err)
 				}
 			}

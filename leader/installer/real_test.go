@@ -3,8 +3,11 @@ package installer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +22,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fault"
 	"github.com/accumulus-metering/accumulus/leader/helm"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -32,6 +36,7 @@ import (
 func TestRealInstaller(t *testing.T) {
 	s := newStand(t)
 	t.Run("narrow account", s.narrowAccount)
+	t.Run("adopted", s.adopted)
 	t.Run("killed", s.killed)
 	t.Run("problems", s.problems)
 	t.Run("fifty", s.fifty)
@@ -48,9 +53,16 @@ func (s *stand) narrowAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pulls atomic.Int32
+	var ended atomic.Bool
 	i := s.installer(func(_ *Config, parts *Parts) {
 		parts.LastPull = func(context.Context, string) error { pulls.Add(1); return nil }
-		parts.Clusters = func(context.Context) ([]Target, error) { return []Target{{Cluster: "narrow"}}, nil }
+		parts.Clusters = func(context.Context) ([]Target, error) {
+			if ended.Load() {
+				return nil, nil
+			}
+			return []Target{{Cluster: "narrow"}}, nil
+		}
+		parts.Removed = func(context.Context, string) error { ended.Store(true); return nil }
 	})
 	stop := s.run(t, i)
 	defer func() { stop() }()
@@ -89,6 +101,56 @@ func (s *stand) narrowAccount(t *testing.T) {
 	}
 }
 
+// adopted: tokens that the chart made for a person with Helm outlive that the
+// leader takes the release over, whose own revisions have no Secret; the removal
+// takes them.
+func (s *stand) adopted(t *testing.T) {
+	const namespace = "adopted"
+	s.namespace(t, namespace)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := kubetest.WriteKubeconfig(path, namespace, s.plane.Config); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.keys.Put(t.Context(), namespace, credentials.Record{Kubeconfig: text, Namespace: namespace}); err != nil {
+		t.Fatal(err)
+	}
+	chart, err := helm.Load(follower(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	person := helm.New(helm.Config{REST: s.plane.Config, Namespace: namespace, Release: Release, Leader: "a-person"}, clock.System(), slog.New(slog.DiscardHandler))
+	values := helm.Values{"cluster": "x", "rbac": map[string]any{"create": false}}
+	if _, err := person.Ensure(t.Context(), chart, values.With(helm.Values{"tokens": map[string]any{"generate": true}, "pseudonyms": map[string]any{"enabled": true}}), helm.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	secrets := s.kube.CoreV1().Secrets(namespace)
+	before, err := secrets.Get(t.Context(), TokensSecret, metav1.GetOptions{})
+	if err != nil || len(before.Data["pseudonym-key"]) == 0 {
+		t.Fatal(err)
+	}
+	i := s.installer(nil)
+	defer s.run(t, i)()
+	if _, err := i.Want(t.Context(), namespace, Wanted{Adopt: true, Values: map[string]any{"rbac": map[string]any{"create": false}}}); err != nil {
+		t.Fatal(err)
+	}
+	if one := s.until(t, namespace, "ready", inState(registry.InstallReady)); one.Revision != 2 {
+		t.Errorf("%+v", one)
+	}
+	after, err := secrets.Get(t.Context(), TokensSecret, metav1.GetOptions{})
+	if err != nil || !cmp.Equal(before.Data, after.Data) {
+		t.Errorf("the tokens are gone, or are others: %v", err)
+	}
+	if _, err := i.Remove(t.Context(), namespace, false); err != nil {
+		t.Fatal(err)
+	}
+	s.until(t, namespace, "removed", inState(registry.InstallRemoved))
+	s.nothingLeft(t, namespace)
+}
+
 func (s *stand) nothingLeft(t *testing.T, namespace string) {
 	t.Helper()
 	secrets, err := s.kube.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
@@ -105,6 +167,9 @@ func (s *stand) nothingLeft(t *testing.T, namespace string) {
 	}
 	if _, err := s.kube.RbacV1().ClusterRoles().Get(t.Context(), Release, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("ClusterRole: %v", err)
+	}
+	if _, err := s.kube.CoordinationV1().Leases(namespace).Get(t.Context(), LeaseName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("Lease: %v", err)
 	}
 }
 

@@ -33,7 +33,8 @@ func (v *visit) remove(ctx context.Context) error {
 
 // end forgets the installation, and has the cluster ended.
 func (v *visit) end(ctx context.Context) error {
-	if err := v.step(ctx, stepEnd); err != nil {
+	v.one.Step = stepEnd
+	if err := v.reached(ctx); err != nil {
 		return err
 	}
 	if v.parts.Removed != nil && v.unwanted(ctx) {
@@ -69,7 +70,7 @@ func (v *visit) pullLast(ctx context.Context) error {
 	switch {
 	case err == nil:
 		v.one.Pulled = v.clock.Now()
-		return v.record(ctx)
+		return v.reached(ctx)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case v.one.Force || !v.one.Pulled.IsZero() || v.one.Installed == "" && !v.one.GitOps:

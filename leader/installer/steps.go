@@ -184,8 +184,11 @@ func (v *visit) release(ctx context.Context, cluster access) error {
 		v.one.Applied = now
 		v.enter(registry.InstallInstalling)
 	}
+	if v.one.State == registry.InstallFailed {
+		v.enter(registry.InstallInstalling)
+	}
 	v.one.Installed, v.one.Revision = result.ChartVersion, result.Revision
 	v.one.ChartDigest, v.one.ValuesDigest = result.ChartDigest, result.ValuesDigest
 	v.one.Done, v.one.Verified = v.one.Generation, now
-	return v.record(ctx)
+	return v.reached(ctx)
 }

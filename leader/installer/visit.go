@@ -54,7 +54,7 @@ const (
 var hints = map[fault.Class]string{
 	classForeign:     "Another leader, or a person with Helm, has installed the follower there. Remove it there first, or take it over: `accumulus cluster upgrade NAME --adopt`. An object of another release goes with `helm uninstall` of that release.",
 	classExists:      "Objects of the follower's names stand there without belonging to a Helm release. Delete them, or take them over: `accumulus cluster upgrade NAME --adopt`.",
-	classValues:      "The chart does not take these values: mend what the message names in the values of this cluster.",
+	classValues:      "The chart does not take these values: mend what the message names: `accumulus cluster upgrade NAME --values FILE`.",
 	classCredentials: "The leader cannot use its credentials of this cluster: run `accumulus cluster add NAME --context CONTEXT` again.",
 	classPull:        "What the follower has settled could not be pulled, and removing it would lose that. Mend the link; it is tried again by itself. To remove it and give that up: `accumulus cluster remove NAME --force`.",
 	classNotReady:    "The follower's pod is not ready yet; `kubectl -n NAMESPACE describe pods` in that cluster says more.",
@@ -100,12 +100,12 @@ func passes(class fault.Class) bool {
 }
 
 // visit carries on one cluster and records how it went. Who is cancelled records
-// nothing: the next start sees what was.
-func (i *Installer) visit(ctx context.Context, cluster string) {
+// nothing: the next start sees what was. It says whether the outcome is recorded.
+func (i *Installer) visit(ctx context.Context, cluster string) bool {
 	one, err := i.parts.Store.Installation(ctx, cluster)
 	if err != nil {
 		i.log.Error("installation cannot be read", "cluster", cluster, "err", err)
-		return
+		return false
 	}
 	v := &visit{Installer: i, one: one, before: one}
 	switch one.Wish {
@@ -117,12 +117,14 @@ func (i *Installer) visit(ctx context.Context, cluster string) {
 		err = v.install(ctx)
 	}
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	v.conclude(err)
 	if err := v.record(ctx); err != nil {
 		i.log.Error("installation cannot be recorded", "cluster", cluster, "err", err)
+		return false
 	}
+	return true
 }
 
 // visit is one visit: what was known before, and what is known now.
@@ -136,12 +138,23 @@ type visit struct {
 	version   string // the version to be wanted from now on; "" is the same
 }
 
-// step records what is begun, so that a person sees where it hangs.
+// step records what is begun, so that a person sees where it hangs. While what
+// went wrong before is tried again, that stands: a step beside another step's
+// error would mislead.
 func (v *visit) step(ctx context.Context, name string) error {
 	if v.one.Step == name {
 		return ctx.Err()
 	}
 	v.one.Step = name
+	if v.one.Class != "" {
+		return ctx.Err()
+	}
+	return v.record(ctx)
+}
+
+// reached records that it came further than before: what went wrong is past.
+func (v *visit) reached(ctx context.Context) error {
+	v.one.Class, v.one.Message, v.one.Hint = "", "", ""
 	return v.record(ctx)
 }
 
@@ -186,7 +199,12 @@ func (v *visit) enter(state string) {
 func (v *visit) conclude(err error) {
 	now := v.clock.Now()
 	v.one.Tried = now
-	defer v.tell(err)
+	defer func() {
+		if v.one.State == v.before.State { // also where it was another meanwhile
+			v.one.Since = v.before.Since
+		}
+		v.tell(err)
+	}()
 	if err == nil {
 		v.one.Attempts, v.one.Class, v.one.Message, v.one.Hint = 0, "", v.note, v.hint
 		v.one.Next = now.Add(v.config.Look)

@@ -216,7 +216,8 @@ func (i *Installer) judge(u *registry.Upgrade, byName map[string]registry.Instal
 		case c.State == registry.UpgradeFailed || c.State == registry.UpgradeWaiting:
 		case !known || one.Wish != registry.WishInstall:
 			c.State, c.Message = registry.UpgradeDone, "is not wanted any more"
-		case one.Tried.Before(c.Started):
+		case one.Tried.Before(c.Started), one.State == registry.InstallDegraded && one.Done != one.Generation:
+			// what is known of it is from before
 		case one.State == registry.InstallReady && one.Installed == u.Version && one.Done == one.Generation:
 			if c.State != registry.UpgradeDone {
 				c.State, c.Message, c.Ended = registry.UpgradeDone, "", now

@@ -171,6 +171,25 @@ func TestPlansThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestOldNewsAreNoFailure: what was wrong with a cluster before its turn does not
+// count against the upgrade.
+func TestOldNewsAreNoFailure(t *testing.T) {
+	r := newRig(t)
+	u := registry.Upgrade{Clusters: []registry.UpgradeCluster{{Cluster: "a", State: registry.UpgradeRunning, Started: noon}}}
+	one := registry.Installation{Cluster: "a", Wish: registry.WishInstall, State: registry.InstallDegraded, Class: "quota", Generation: 3, Done: 2, Tried: noon.Add(time.Second)}
+	for _, test := range []struct {
+		done  int64
+		tried time.Time
+		want  string
+	}{{2, noon.Add(time.Second), registry.UpgradeRunning}, {3, noon.Add(-time.Second), registry.UpgradeRunning}, {3, noon.Add(time.Second), registry.UpgradeFailed}} {
+		one.Done, one.Tried = test.done, test.tried
+		r.judge(&u, map[string]registry.Installation{"a": one})
+		if got := u.Clusters[0].State; got != test.want {
+			t.Errorf("done %d, tried %s: %s, want %s", test.done, test.tried, got, test.want)
+		}
+	}
+}
+
 // TestRun: the loop carries clusters on by itself, one that hangs delays none,
 // and its end waits for the visits.
 func TestRun(t *testing.T) {

@@ -144,7 +144,7 @@ var hints = map[Code]string{
 	SeedMissing:          "The follower has no facts about its nodes yet: the leader sends them once `accumulus apply` has named the cluster's nodes.",
 	SeedRefused:          "The follower goes on with the facts that it has, and takes no others until this is mended. If its ConfigMap was changed by hand, the leader puts it right within ten minutes; if the leader's key is another now, give the follower what `accumulus seed key` prints.",
 	SeedNotGiven:         "The leader cannot put the facts about the cluster's nodes into its ConfigMap; it tries again each minute. The follower goes on with those that it has.",
-	UnknownNode:          "Describe the node (kind Node with cluster, node, box and hardware) and run `accumulus apply`. Until then its rows settle as unknown after ten minutes.",
+	UnknownNode:          "Describe the node (kind Node with cluster, node, box and hardware) and run `accumulus apply`. Until then its rows wait for ten minutes, for other nodes of the cluster are described, and settle as unknown.",
 	RowsWaiting:          "Windows wait for facts; they settle without them at the facts deadline and are corrected later.",
 	NoWindowYet:          "The first window comes when its minute has passed and every pod of it was read once more.",
 	SyncMismatch:         "What arrived is not what the follower settled; the leader tries again at each tick. If it stays, the follower's store is damaged.",

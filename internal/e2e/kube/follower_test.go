@@ -3,11 +3,14 @@ package kube
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,7 +36,13 @@ var meterRules = []rbacv1.PolicyRule{
 // meter is the follower's command on a cluster, outside of it.
 type meter struct {
 	*influxsync.Server
-	output *bytes.Buffer
+	t       testing.TB
+	program string
+	args    []string
+	url     string
+	viewer  string // file of the viewer's token
+	command *exec.Cmd
+	output  *bytes.Buffer
 }
 
 // program is one of the product's, as it is in its image.
@@ -51,7 +60,7 @@ func program(t testing.TB, name string) string {
 func startMeter(t testing.TB, s space, cluster *kubetest.Standing, port int, flags ...string) *meter {
 	t.Helper()
 	dir := t.TempDir()
-	token := s.account(t, "follower", meterRules...)
+	token := s.account(t, fmt.Sprintf("follower-%d", port), meterRules...)
 	user := rest.AnonymousClientConfig(cluster.Config())
 	user.BearerToken = token
 	kubeconfig, tokenFile := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "token")
@@ -61,32 +70,89 @@ func startMeter(t testing.TB, s space, cluster *kubetest.Standing, port int, fla
 	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := &meter{output: &bytes.Buffer{}}
-	command := exec.Command(program(t, "accumulus-follower"), append([]string{"--cluster", cluster.Name, "--source", "kubelet", "--kubeconfig", kubeconfig,
-		"--kubelet-ca-file", cluster.CAFile, "--kubelet-token-file", tokenFile, "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port)}, flags...)...)
-	command.Stdout, command.Stderr = m.output, m.output
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	m := &meter{t: t, program: program(t, "accumulus-follower"), output: &bytes.Buffer{}, url: fmt.Sprintf("http://127.0.0.1:%d", port),
+		viewer: filepath.Join(dir, "follower-"+cluster.Name, "viewer.token")}
+	m.args = append([]string{"--cluster", cluster.Name, "--source", "kubelet", "--kubeconfig", kubeconfig,
+		"--kubelet-ca-file", cluster.CAFile, "--kubelet-token-file", tokenFile, "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port)}, flags...)
+	m.start()
 	t.Cleanup(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
-		err := command.Wait()
+		_ = m.command.Process.Signal(syscall.SIGTERM)
+		err := m.command.Wait()
 		if err != nil || t.Failed() {
 			t.Errorf("follower: %v\n%s", err, m.output)
 		}
 	})
-	eventually(t, "the follower's first reading", func(ctx context.Context) error {
-		viewer, err := os.ReadFile(filepath.Join(dir, "follower-"+cluster.Name, "viewer.token"))
+	return m
+}
+
+// start starts the follower, again when it was killed, and returns when its
+// store answers.
+func (m *meter) start() {
+	m.t.Helper()
+	m.command = exec.Command(m.program, m.args...)
+	m.command.Stdout, m.command.Stderr = m.output, m.output
+	if err := m.command.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	eventually(m.t, "the follower's store", func(ctx context.Context) error {
+		viewer, err := os.ReadFile(m.viewer)
 		if err != nil {
 			return err
 		}
-		m.Server, err = influxsync.New(influxsync.Config{URL: fmt.Sprintf("http://127.0.0.1:%d", port), Token: influxsync.Secret(strings.TrimSpace(string(viewer)))})
+		m.Server, err = influxsync.New(influxsync.Config{URL: m.url, Token: influxsync.Secret(strings.TrimSpace(string(viewer)))})
 		if err != nil {
 			return err
 		}
 		return m.Ping(ctx)
 	})
-	return m
+}
+
+// kill ends the follower as a loss of its node does.
+func (m *meter) kill() {
+	m.t.Helper()
+	if err := m.command.Process.Kill(); err != nil {
+		m.t.Fatal(err)
+	}
+	_ = m.command.Wait() // that it was killed
+}
+
+// settled is the end of the last minute that has settled, and why the next has
+// not.
+func (m *meter) settled(ctx context.Context) (time.Time, string, error) {
+	var status struct {
+		Mark    *time.Time
+		Waiting string
+	}
+	viewer, err := os.ReadFile(m.viewer)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+"/api/v1/status", nil)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(viewer)))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := json.NewDecoder(response.Body).Decode(&status); err != nil || status.Mark == nil {
+		return time.Time{}, status.Waiting, err
+	}
+	return *status.Mark, status.Waiting, nil
+}
+
+// until waits until all before t has settled.
+func (m *meter) until(at time.Time) {
+	m.t.Helper()
+	eventually(m.t, "minutes before "+at.Format(time.TimeOnly), func(ctx context.Context) error {
+		mark, why, err := m.settled(ctx)
+		if err == nil && mark.Before(at) {
+			err = fmt.Errorf("settled until %s: %s", mark.Format(time.TimeOnly), why)
+		}
+		return err
+	})
 }
 
 // rows are those of a table of the minute.
@@ -98,7 +164,10 @@ func (m *meter) rows(ctx context.Context, table string) ([]map[string]string, er
 			row[tag.Key] = tag.Value
 		}
 		for _, field := range p.Fields {
-			row[field.Name] = fmt.Sprint(field.Value)
+			row[field.Name] = field.Value.Str()
+			if field.Value.Type == schema.Integer {
+				row[field.Name] = strconv.FormatInt(field.Value.Int(), 10)
+			}
 		}
 		rows = append(rows, row)
 		return nil
