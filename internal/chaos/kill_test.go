@@ -181,7 +181,7 @@ func (s *stage) finish() error {
 	w.source = source
 	all, left, err := s.told(func(db string) (*influxsync.Database, error) { return source.server.Database(db), nil })
 	if err == nil && left > 0 {
-		err = fmt.Errorf("the follower has not settled %d steps", left)
+		err = fmt.Errorf("the follower has not made %d settlements", left)
 	}
 	source.books = all.books
 	if err == nil {
@@ -201,8 +201,9 @@ func (s *stage) world() *world {
 	return &world{ctx: s.Context(), plan: s.plan, dir: s.dir, clock: clock.NewManual(s.plan.start.Add(2 * day)), turn: newTurn(weather{}), losses: make(map[string]int)}
 }
 
-// told are the follower's books as its journals tell, and how many steps they do
-// not tell of.
+// told are the follower's books as its journals tell, and how many settlements they
+// do not tell of. What is written into a window that nobody settles leaves no trace
+// in them.
 func (s *stage) told(open func(db string) (*influxsync.Database, error)) (all volume, left int, err error) {
 	all = volume{stores: make(map[string]string)}
 	for i, t := range s.plan.tables {
@@ -222,7 +223,11 @@ func (s *stage) told(open func(db string) (*influxsync.Database, error)) (all vo
 			return all, 0, err
 		}
 		all.books = append(all.books, b)
-		left += len(rest)
+		for _, step := range rest {
+			if step.kind == settle {
+				left++
+			}
+		}
 	}
 	return all, left, nil
 }
