@@ -50,6 +50,7 @@ namespace %s, with two pods, and removes it again. It takes about %s.`,
 	flags.StringVar(&policy, "image-pull-policy", string(corev1.PullIfNotPresent), "Always, IfNotPresent or Never")
 	flags.StringVar(&options.Node, "node", "", "node to run on (default: where the scheduler likes)")
 	flags.IntVar(&plan.Minutes, "minutes", plan.Minutes, "whole minutes that each load is compared for")
+	flags.DurationVar(&plan.Interval, "scrape-interval", plan.Interval, "the follower's, which loads must outlast")
 	flags.DurationVar(&wait, "wait", 2*time.Minute, "how long the pods may take to start")
 	a.outputFlag(command, asTable, asJSON)
 	return command

@@ -24,7 +24,10 @@ import (
 //	cap    = time in the slot · (limit, or the node's processors if those are less)
 //
 // by weight, then what a cap cut off by the weights of the others, floored;
-// what is left stays __unattributed__. A pod's share is the sum over its slots,
+// what is left stays __unattributed__. Where the pod's last reading stands for a
+// time that began in an earlier slot, that slot's D, with its sign, is the next
+// one's too: the pod's growth was spread over both evenly, whatever it was. So is
+// a D below zero of a slot that is shared. A pod's share is the sum over its slots,
 // spread evenly over (L, E]. It is fixed, durably, when kubepods and every living
 // series of the node have a reading at or after the end of its last slot, and a
 // later sweep showed what had started or ended in it; or when that never will be.
@@ -52,6 +55,7 @@ func (u *unseen) part(slot span) int64 {
 type claim struct {
 	p        *pod
 	span           // L, E
+	reach    int64 // from where its last reading's growth was spread
 	until    int64 // end of its last slot
 	complete bool
 	rate     float64         // millicores, for its weight
@@ -67,8 +71,9 @@ func (m *Meter) resolve(n *node) {
 		return
 	}
 	if n.kube != nil {
+		var carry int64
 		for _, st := range n.kube.steps {
-			n.share(span{st.from, st.to}, st.growth[reading.CPU], claims, int64(m.cfg.Interval))
+			carry = n.share(span{st.from, st.to}, st.growth[reading.CPU], carry, claims, int64(m.cfg.Interval))
 		}
 	}
 	for _, c := range claims {
@@ -98,7 +103,7 @@ func (m *Meter) claims(n *node) []claim {
 			continue
 		}
 		until, read := n.kube.firstAt(e)
-		c := claim{p: p, span: span{l, e}, until: until, most: maxInt64, parts: make(map[int64]int64)}
+		c := claim{p: p, span: span{l, e}, reach: p.reach(l), until: until, most: maxInt64, parts: make(map[int64]int64)}
 		c.complete = n.kube != nil && (read && m.told(n, until) || !n.info.Left.IsZero() || n.own != nil && n.own.last.time > until+forgetAfter)
 		rate, limited := p.rate(l)
 		if c.rate = max(rate, 1); limited {
@@ -156,11 +161,24 @@ func (n *node) unseenFrom(p *pod) int64 {
 	seen, ok := n.readAt(p.ended() - lookback)
 	switch {
 	case last == 0 && !ok:
-		return 0
+		if n.own == nil || len(n.own.steps) == 0 {
+			return 0
+		}
+		return max(unixNano(p.info.Start), n.own.steps[0].to) // since the node's first reading
 	case last == 0:
 		return max(unixNano(p.info.Start), seen-lookback)
 	case ok:
 		return max(last, seen-lookback)
+	}
+	return last
+}
+
+// reach is where the growth that its last reading showed began, or last.
+func (p *pod) reach(last int64) int64 {
+	if p.own != nil && len(p.own.steps) > 0 {
+		if st := p.own.steps[len(p.own.steps)-1]; st.to == last {
+			return st.from
+		}
 	}
 	return last
 }
@@ -208,11 +226,13 @@ type part struct {
 	limit, got int64 // core-µs
 }
 
-// share gives what a slot's growth of kubepods leaves to the claims that meet it.
-func (n *node) share(slot span, growth int64, claims []claim, interval int64) {
+// share gives what a slot's growth of kubepods leaves, and the slot before it
+// carried, to the claims that meet it. It returns what it carries itself.
+func (n *node) share(slot span, growth, carried int64, claims []claim, interval int64) (carry int64) {
 	parts := make([]part, len(claims))
-	met := false
+	reached, met := false, false
 	for i, c := range claims {
+		reached = reached || slot.overlap(c.reach, c.to) > 0
 		overlap := slot.overlap(c.from, c.to)
 		if overlap == 0 {
 			continue // no weight, no share
@@ -220,18 +240,23 @@ func (n *node) share(slot span, growth int64, claims []claim, interval int64) {
 		met = true
 		parts[i] = part{weight: c.rate * float64(overlap), limit: mulDiv(c.most, overlap, 1e6)} // millicores · ns → core-µs
 	}
-	if !met {
-		return
+	if !reached {
+		return 0
 	}
+	growth += carried
 	for _, p := range n.pods {
 		growth -= p.counted(slot, interval).q[reading.CPU] + p.unseen.part(slot)
 	}
-	divide(parts, max(0, growth))
+	if !met || growth < 0 {
+		return growth
+	}
+	divide(parts, growth)
 	for i, part := range parts {
 		if part.got > 0 {
 			claims[i].parts[slot.to] += part.got
 		}
 	}
+	return 0
 }
 
 // divide gives d out by weight, none above its limit.

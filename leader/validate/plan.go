@@ -27,14 +27,33 @@ type Step struct {
 
 // Plan is what a run does.
 type Plan struct {
-	Steps   []Step
-	Minutes int // whole minutes that are compared in each step
+	Steps    []Step
+	Minutes  int           // whole minutes that are compared in each step
+	Interval time.Duration // between two reads of the cluster's follower
 }
+
+// Times that values are old when a follower reads them: a container runtime
+// measures the space of a writable layer each ten seconds, a kubelet's cAdvisor
+// looks at memory and CPU each ten to fifteen. A follower asks for the former in
+// every fourth read, and once a minute at least.
+const (
+	layerAge  = 20 * time.Second
+	sampleAge = 15 * time.Second
+	layerRead = 4
+)
+
+// before is from a load to the first minute in which it stands in all that the
+// follower reads.
+func (p Plan) before() time.Duration { return min(layerRead*p.Interval, schema.Minute) + layerAge }
+
+// after is from the last minute's end to the next load: the follower's next
+// reading is one of the old load, since gauges are integrated between readings.
+func (p Plan) after() time.Duration { return p.Interval + sampleAge }
 
 // DefaultPlan has one and two cores, 10 to 100 MB of memory, 20 to 120 MB of
 // disk, and a page that is fetched 100 to 400 times.
 func DefaultPlan() Plan {
-	return Plan{Minutes: 1, Steps: []Step{
+	return Plan{Minutes: 1, Interval: 15 * time.Second, Steps: []Step{
 		{},
 		{Cores: 1, RAM: 10, Disk: 20, Fetches: 100},
 		{Cores: 2, RAM: 20, Disk: 40, Fetches: 200},
@@ -63,6 +82,9 @@ func (p Plan) Validate() error {
 	if p.Minutes < 1 || p.Minutes > 60 {
 		wrong = append(wrong, fmt.Errorf("minutes: %d is not between 1 and 60", p.Minutes))
 	}
+	if p.Interval < time.Second || p.Interval > schema.Minute {
+		wrong = append(wrong, fmt.Errorf("interval: %s is not between 1s and 1m", p.Interval))
+	}
 	if len(p.Steps) == 0 {
 		wrong = append(wrong, errors.New("steps: there are none"))
 	}
@@ -74,8 +96,8 @@ func (p Plan) Validate() error {
 	return errors.Join(wrong...)
 }
 
-// Length is how long the plan's steps take: a load settles until the next whole
-// minute but one has begun.
+// Length is how long the plan's steps take at most.
 func (p Plan) Length() time.Duration {
-	return time.Duration(len(p.Steps)*(p.Minutes+1)) * schema.Minute
+	idle := p.before() + p.after() + schema.Minute
+	return time.Duration(len(p.Steps)) * (time.Duration(p.Minutes)*schema.Minute + idle.Truncate(schema.Minute))
 }

@@ -45,7 +45,7 @@ func Run(ctx context.Context, plan Plan, pod Pod, meter Meter, clk clock.Clock, 
 	var plateaus []plateau
 	for i, step := range plan.Steps {
 		progress(fmt.Sprintf("step %d of %d: %d cores, %d MB of memory, %d MB of disk, %d pages", i+1, len(plan.Steps), step.Cores, step.RAM, step.Disk, step.Fetches))
-		p, err := hold(ctx, step, plan.Minutes, pod, clk)
+		p, err := hold(ctx, step, plan, pod, clk)
 		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
@@ -96,10 +96,9 @@ func clockShift(ctx context.Context, pod Pod, clk clock.Clock) (time.Duration, e
 	return shift, nil
 }
 
-// hold sets a step's loads, lets the meter's gauges follow for the rest of the
-// minute and one more if less than half of it is left, and stays for the whole
-// minutes.
-func hold(ctx context.Context, step Step, minutes int, pod Pod, clk clock.Clock) (plateau, error) {
+// hold sets a step's loads, lets the meter's gauges follow, stays for the whole
+// minutes that come then, and until the meter has read their end.
+func hold(ctx context.Context, step Step, plan Plan, pod Pod, clk clock.Clock) (plateau, error) {
 	if err := load(ctx, step, pod); err != nil {
 		return plateau{}, err
 	}
@@ -108,17 +107,10 @@ func hold(ctx context.Context, step Step, minutes int, pod Pod, clk clock.Clock)
 			return plateau{}, fmt.Errorf("fetch: %w", err)
 		}
 	}
-	from := clk.Now().Add(gaugeDelay).Truncate(schema.Minute).Add(schema.Minute)
-	w := schema.Window{From: from, To: from.Add(time.Duration(minutes) * schema.Minute)}
-	return plateau{step, w}, clock.At(ctx, clk, w.To.Add(readingDelay))
+	from := clk.Now().Add(plan.before()).Truncate(schema.Minute).Add(schema.Minute)
+	w := schema.Window{From: from, To: from.Add(time.Duration(plan.Minutes) * schema.Minute)}
+	return plateau{step, w}, clock.At(ctx, clk, w.To.Add(plan.after()))
 }
-
-// A gauge's newest sample is up to gaugeDelay old when it is scraped; the
-// container takes a reading each second.
-const (
-	gaugeDelay   = 30 * time.Second
-	readingDelay = 2 * time.Second
-)
 
 func load(ctx context.Context, step Step, pod Pod) error {
 	for _, l := range []struct {

@@ -28,6 +28,7 @@ type world struct {
 	wrongDisk             float64 // bytes more for each MB of load
 	lost                  bool    // the meter does not know the container
 	behind                time.Duration
+	coarse                bool // the meter reads as a follower does: see seen
 }
 
 const base = 5_000_000 // the container's own memory and files, bytes
@@ -77,12 +78,34 @@ func (w *world) Settled(context.Context) (time.Time, error) {
 	return w.clock.Now().Add(-w.behind).Truncate(schema.Minute), nil
 }
 
+// seen is what a follower reads every 15 s: a counter and memory at that moment,
+// disk space as it was measured 15 s before a whole minute.
+func (w *world) seen() []stress.Reading {
+	var all []stress.Reading
+	for _, r := range w.history {
+		if r.Time.Second()%15 != 7 {
+			continue
+		}
+		measured, err := at(w.history, r.Time.Truncate(time.Minute).Add(-15*time.Second))
+		if err != nil {
+			continue
+		}
+		r.DiskBytes = measured.DiskBytes
+		all = append(all, r)
+	}
+	return all
+}
+
 func (w *world) Usage(_ context.Context, window schema.Window) (Metered, error) {
 	w.advance()
 	if w.lost {
 		return Metered{}, nil
 	}
-	t, err := truthOf(w.history, window)
+	history := w.history
+	if w.coarse {
+		history = w.seen()
+	}
+	t, err := truthOf(history, window)
 	if err != nil {
 		return Metered{}, err
 	}
@@ -93,13 +116,18 @@ func (w *world) Usage(_ context.Context, window schema.Window) (Metered, error) 
 
 func run(t *testing.T, change func(*world)) ([]Result, error) {
 	t.Helper()
+	return runPlan(t, DefaultPlan(), change)
+}
+
+func runPlan(t *testing.T, plan Plan, change func(*world)) ([]Result, error) {
+	t.Helper()
 	var results []Result
 	var err error
 	synctest.Test(t, func(t *testing.T) {
 		clk := clock.System()
-		w := &world{clock: clk, last: clk.Now().Add(-time.Minute), behind: 3 * time.Minute}
+		w := &world{clock: clk, last: clk.Now().Add(-5 * time.Minute), behind: 3 * time.Minute}
 		change(w)
-		results, err = Run(t.Context(), DefaultPlan(), w, w, clk, nil)
+		results, err = Run(t.Context(), plan, w, w, clk, nil)
 	})
 	return results, err
 }
@@ -152,6 +180,28 @@ func TestWrongMeterFails(t *testing.T) {
 	}
 }
 
+// TestLoadsOutlastTheReadings: a meter that reads every 15 s what was measured
+// up to a minute before is right. The control: loads that follow each other as
+// if it read each second.
+func TestLoadsOutlastTheReadings(t *testing.T) {
+	coarse := func(w *world) { w.coarse = true }
+	results, err := run(t, coarse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := wrong(results); len(found) != 0 {
+		t.Errorf("found wrong: %v of %+v", found, results)
+	}
+	plan := DefaultPlan()
+	plan.Interval = time.Second
+	if results, err = runPlan(t, plan, coarse); err != nil {
+		t.Fatal(err)
+	}
+	if found := wrong(results); found[Disk] == 0 {
+		t.Errorf("the control found wrong: %v", found)
+	}
+}
+
 func TestMeterThatIsSilent(t *testing.T) {
 	if _, err := run(t, func(w *world) { w.lost = true }); err == nil || !strings.Contains(err.Error(), "knows nothing") {
 		t.Errorf("a container that the meter does not know: %v", err)
@@ -162,7 +212,8 @@ func TestMeterThatIsSilent(t *testing.T) {
 }
 
 func TestPlanIsChecked(t *testing.T) {
-	for _, plan := range []Plan{{}, {Minutes: 1}, {Minutes: 0, Steps: []Step{{}}}, {Minutes: 1, Steps: []Step{{RAM: -1}}}} {
+	for _, plan := range []Plan{{}, {Minutes: 1, Interval: time.Second}, {Minutes: 0, Interval: time.Second, Steps: []Step{{}}}, {Minutes: 1, Interval: time.Second, Steps: []Step{{RAM: -1}}},
+		{Minutes: 1, Steps: []Step{{}}}, {Minutes: 1, Interval: time.Hour, Steps: []Step{{}}}} {
 		if err := plan.Validate(); err == nil {
 			t.Errorf("%+v is taken", plan)
 		}
