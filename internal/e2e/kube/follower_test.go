@@ -116,31 +116,49 @@ func (m *meter) kill() {
 	_ = m.command.Wait() // that it was killed
 }
 
-// settled is the end of the last minute that has settled, and why the next has
-// not.
-func (m *meter) settled(ctx context.Context) (time.Time, string, error) {
-	var status struct {
-		Mark    *time.Time
-		Waiting string
-	}
+// meterStatus is a part of what a follower tells of itself.
+type meterStatus struct {
+	Mark        *time.Time
+	Waiting     string
+	WaitingRows int
+}
+
+func (m *meter) status(ctx context.Context) (meterStatus, error) {
+	var status meterStatus
 	viewer, err := os.ReadFile(m.viewer)
 	if err != nil {
-		return time.Time{}, "", err
+		return status, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+"/api/v1/status", nil)
 	if err != nil {
-		return time.Time{}, "", err
+		return status, err
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(viewer)))
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return time.Time{}, "", err
+		return status, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if err := json.NewDecoder(response.Body).Decode(&status); err != nil || status.Mark == nil {
+	return status, json.NewDecoder(response.Body).Decode(&status)
+}
+
+// settled is the end of the last minute that has settled, and why the next has
+// not.
+func (m *meter) settled(ctx context.Context) (time.Time, string, error) {
+	status, err := m.status(ctx)
+	if err != nil || status.Mark == nil {
 		return time.Time{}, status.Waiting, err
 	}
 	return *status.Mark, status.Waiting, nil
+}
+
+// factual says whether all rows of settled minutes have their facts.
+func (m *meter) factual(ctx context.Context) error {
+	status, err := m.status(ctx)
+	if err == nil && status.WaitingRows > 0 {
+		err = fmt.Errorf("%d rows wait for theirs", status.WaitingRows)
+	}
+	return err
 }
 
 // until waits until all before t has settled.

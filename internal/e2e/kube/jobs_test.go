@@ -30,11 +30,33 @@ func (s space) stressJob(t testing.TB, name, node string, length time.Duration) 
 	}
 }
 
+// server starts the stress program on a node, and returns when it can be asked.
+// It is idle until ask gives it a load.
+func (s space) server(t testing.TB, name, node string) (uid string) {
+	t.Helper()
+	made, err := s.CoreV1().Pods(s.name).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}}, Spec: corev1.PodSpec{
+		NodeName: node, Containers: []corev1.Container{{Name: "stress", Image: kubetest.StressImage, ImagePullPolicy: corev1.PullNever,
+			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m")}}}}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ask(t, name, "healthz")
+	return string(made.UID)
+}
+
+// ask asks a server until it answers.
+func (s space) ask(t testing.TB, name, path string) {
+	t.Helper()
+	eventually(t, path+" of "+name, func(ctx context.Context) error {
+		return s.CoreV1().RESTClient().Get().AbsPath("/api/v1/namespaces", s.name, "pods", name+":8080", "proxy", path).Do(ctx).Error()
+	})
+}
+
 // ended is a Job that told what its container's counter showed at its end.
 type ended struct {
-	name, uid string // of its pod
-	own       int64  // core-µs
-	length    time.Duration
+	job, uid string    // uid is its pod's
+	own      int64     // core-µs
+	from, to time.Time // as the kubelet tells it
 }
 
 // stressed waits until so many Jobs of stressJob have succeeded.
@@ -59,7 +81,7 @@ func (s space) stressed(t testing.TB, want int) []ended {
 			if err := json.Unmarshal([]byte(end.Message), &told); err != nil {
 				t.Fatalf("last words of %s, %q: %v", pod.Name, end.Message, err)
 			}
-			all = append(all, ended{pod.Name, string(pod.UID), told.CPUMicroseconds, end.FinishedAt.Sub(end.StartedAt.Time)})
+			all = append(all, ended{pod.Labels[batchv1.JobNameLabel], string(pod.UID), told.CPUMicroseconds, end.StartedAt.Time, end.FinishedAt.Time})
 		}
 		if len(all) < want {
 			return fmt.Errorf("%d of %d have", len(all), want)

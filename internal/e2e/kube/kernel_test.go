@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -40,6 +42,17 @@ const traceEach = 200 * time.Millisecond
 func follow(t testing.TB, group string) *trace {
 	t.Helper()
 	tr := &trace{}
+	clk := clock.System()
+	background(t, traceEach, func() {
+		if value, err := usedBy(group); err == nil {
+			tr.add(clk.Now(), value)
+		}
+	})
+	return tr
+}
+
+// background does something again and again until the test ends.
+func background(t testing.TB, each time.Duration, do func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	t.Cleanup(func() {
@@ -49,18 +62,9 @@ func follow(t testing.TB, group string) *trace {
 	clk := clock.System()
 	go func() {
 		defer close(ended)
-		for {
-			// The value was the counter's at some moment between before and after.
-			before := clk.Now()
-			if value, err := usedBy(group); err == nil {
-				tr.add(before, value)
-			}
-			if clk.Sleep(ctx, traceEach) != nil {
-				return
-			}
+		for do(); clk.Sleep(ctx, each) == nil; do() {
 		}
 	}()
-	return tr
 }
 
 func (tr *trace) add(at time.Time, value int64) {
@@ -69,28 +73,70 @@ func (tr *trace) add(at time.Time, value int64) {
 	tr.at, tr.value = append(tr.at, at), append(tr.value, value)
 }
 
-// within is what the counter was at least and at most between two moments: a
-// counter only grows. ok says that it was read before and after.
-func (tr *trace) within(from, to time.Time) (low, high int64, ok bool) {
+// within is what the counter was at least and at most at a moment: it only
+// grows. ok says that it was read before and after.
+func (tr *trace) within(moment time.Time) (low, high int64, ok bool) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	i := sort.Search(len(tr.at), func(i int) bool { return tr.at[i].After(from) })
-	j := sort.Search(len(tr.at), func(j int) bool { return !tr.at[j].Before(to) })
-	if i < 2 || j == len(tr.at) {
+	// A value was the counter's shortly before the time that stands beside it.
+	i := sort.Search(len(tr.at), func(i int) bool { return !tr.at[i].Before(moment) })
+	if i == 0 || i+1 >= len(tr.at) {
 		return 0, 0, false
 	}
-	// The one before from was read after its moment, so the one before that.
-	return tr.value[i-2], tr.value[j], true
+	return tr.value[i-1], tr.value[i+1], true
 }
 
-// last is the newest value.
-func (tr *trace) last() int64 {
+// rates are the least and the most that the counter grew in a second, core-s,
+// over spans of a second between two moments.
+func (tr *trace) rates(from, to time.Time) (low, high float64) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	if len(tr.value) == 0 {
-		return 0
+	low = math.Inf(1)
+	for i, j := 0, 0; j < len(tr.at); j++ {
+		for tr.at[j].Sub(tr.at[i]) > time.Second {
+			i++
+		}
+		if i == 0 || tr.at[i-1].Before(from) || tr.at[j].After(to) {
+			continue
+		}
+		rate := float64(tr.value[j]-tr.value[i-1]) / 1e6 / tr.at[j].Sub(tr.at[i-1]).Seconds()
+		low, high = min(low, rate), max(high, rate)
 	}
-	return tr.value[len(tr.value)-1]
+	return min(low, high), high
+}
+
+// podTraces are the newest values of the CPU counters of all pods of a node,
+// core-µs by UID. A pod that is gone keeps its last.
+type podTraces struct {
+	mu   sync.Mutex
+	last map[string]int64
+}
+
+// followPods reads them ten times a second until the test ends.
+func followPods(t testing.TB, node kubetest.Node) *podTraces {
+	t.Helper()
+	p := &podTraces{last: make(map[string]int64)}
+	background(t, traceEach/2, func() {
+		for _, class := range []string{"", "burstable", "besteffort"} {
+			dirs, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/cpuacct", node.Cgroup, "kubepods", class, "pod*"))
+			for _, dir := range dirs {
+				value, err := usedBy(strings.TrimPrefix(dir, "/sys/fs/cgroup/cpuacct/"))
+				if err != nil {
+					continue // it has just ended
+				}
+				p.mu.Lock()
+				p.last[strings.TrimPrefix(filepath.Base(dir), "pod")] = value
+				p.mu.Unlock()
+			}
+		}
+	})
+	return p
+}
+
+func (p *podTraces) of(uid string) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last[uid]
 }
 
 // cpuOf is Σ CPU (core-µs) of the rows of a node's minutes in a window, by pod
