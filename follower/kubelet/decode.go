@@ -31,11 +31,14 @@ type metric struct {
 	quantity reading.Quantity
 	shift    int  // power of ten from the metric's unit to ours
 	start    bool // the start time, which is no quantity
+	half     bool // user's or system's half of the CPU counter: only whether it is zero
 }
 
 // metrics are the names that are read; every other line is skipped at once.
 var metrics = map[string]metric{
 	"container_cpu_usage_seconds_total":      {quantity: reading.CPU, shift: 6},
+	"container_cpu_user_seconds_total":       {quantity: reading.CPU, shift: 6, half: true},
+	"container_cpu_system_seconds_total":     {quantity: reading.CPU, shift: 6, half: true},
 	"container_network_receive_bytes_total":  {quantity: reading.NetworkReceive},
 	"container_network_transmit_bytes_total": {quantity: reading.NetworkTransmit},
 	"container_fs_reads_bytes_total":         {quantity: reading.DiskRead},
@@ -52,6 +55,7 @@ type moment struct {
 	values    [reading.Quantities]decimal
 	has       [reading.Quantities]bool
 	total     bool // cpu="total" was there: the cores' own lines are not added
+	zeros     int  // halves of the CPU counter that are zero
 }
 
 // cgroup is one control group of a node, remembered between bodies.
@@ -224,6 +228,12 @@ func (d *decoder) take(group *cgroup, wanted metric, s sample, l *labels) {
 		return
 	}
 	at := group.moment(s.timestamp)
+	if wanted.half {
+		if value.whole == 0 {
+			at.zeros++
+		}
+		return
+	}
 	if !at.put(wanted.quantity, value, l.cpu) {
 		d.refused[refusedValue]++
 		return
@@ -281,6 +291,14 @@ func isMapping(device []byte) bool {
 		}
 	}
 	return false
+}
+
+// unused gives a moment the CPU counter that cAdvisor leaves out while it is
+// zero: what the group's first pod uses is growth from there.
+func (m *moment) unused() {
+	if m.zeros == 2 {
+		m.has[reading.CPU] = true
+	}
 }
 
 // moment is the cgroup's moment of that time, made when it is new.

@@ -180,6 +180,26 @@ func TestDecodeCores(t *testing.T) {
 	}
 }
 
+// TestUnusedGroup: cAdvisor leaves the CPU counter out while it is zero. Then it
+// is zero, or the first pod's usage of a node would be nobody's; where it is left
+// out although something was used, there is none.
+func TestUnusedGroup(t *testing.T) {
+	body := func(id, user, system string) string {
+		return "container_cpu_user_seconds_total{id=\"" + id + "\"} " + user + " 1000\ncontainer_cpu_system_seconds_total{id=\"" + id + "\"} " + system + " 1000\n" +
+			"container_memory_working_set_bytes{id=\"" + id + "\"} 5 1000\n"
+	}
+	for text, want := range map[string]string{
+		body("/kubepods", "0", "0"):    "cpu=0 memory=5",
+		body("/kubepods", "0.01", "0"): "memory=5",
+		body("/kubepods", "0", "0.02"): "memory=5",
+		body("/kubepods", "0", "0") + "container_cpu_usage_seconds_total{cpu=\"total\",id=\"/kubepods\"} 0.004 1000\n": "cpu=4000 memory=5",
+	} {
+		if got := lines(decodeText(t, newDecoder("n"), text, nobody)); len(got) != 1 || !strings.HasSuffix(got[0], ": "+want) {
+			t.Errorf("of\n%sgot %v, want %s", text, got, want)
+		}
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	text := strings.Join([]string{
 		`container_memory_working_set_bytes{id="/"} 5 1000`,

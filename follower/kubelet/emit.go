@@ -71,8 +71,9 @@ var rank = map[reading.Kind]int{reading.Node: 0, reading.Kubepods: 1, reading.Po
 // live moves the group's life on by this body's moments.
 func (d *decoder) live(group *cgroup) {
 	slices.SortFunc(group.moments, func(a, b moment) int { return cmp.Compare(a.timestamp, b.timestamp) })
-	for _, at := range group.moments {
-		if !at.has[reading.CPU] {
+	for i := range group.moments {
+		at := &group.moments[i]
+		if at.unused(); !at.has[reading.CPU] {
 			continue
 		}
 		series := reading.Series{Kind: group.kind, Node: d.node, PodUID: group.podUID}
