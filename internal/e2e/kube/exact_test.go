@@ -25,6 +25,7 @@ func TestShortJobs(t *testing.T) {
 	t.Parallel()
 	cluster := kubetest.Inside(t).NewCluster(t, "jobs", 1)
 	s := newStand(t, cluster, 0, 18471)
+	s.begin()
 	lengths := []time.Duration{time.Second, 3 * time.Second, 7 * time.Second}
 	var alone, beside []ended
 	for _, length := range lengths {

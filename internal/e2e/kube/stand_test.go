@@ -34,7 +34,7 @@ type stand struct {
 	from        time.Time // of what is compared: a minute
 }
 
-// newStand returns when the node has been read for a while and idle.
+// newStand follows a node of a cluster and starts its follower.
 func newStand(t *testing.T, cluster *kubetest.Cluster, node, port int) *stand {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(cluster.Config())
@@ -45,8 +45,13 @@ func newStand(t *testing.T, cluster *kubetest.Cluster, node, port int) *stand {
 	s.whole, s.kube, s.pods = follow(t, s.node.Cgroup), follow(t, s.node.Cgroup+"/kubepods"), followPods(t, s.node)
 	s.meter = startMeter(t, s.space, &cluster.Standing, port, "--scrape-interval", readEach.String(), "--facts-deadline", "15s")
 	s.from = s.clock.Now().Add(2 * quiet).Truncate(time.Minute).Add(time.Minute)
-	s.sleepUntil(s.from.Add(quiet))
 	return s
+}
+
+// begin returns when the nodes have been read for a while and idle.
+func (s *stand) begin() {
+	s.t.Helper()
+	s.sleepUntil(s.from.Add(quiet))
 }
 
 func (s *stand) sleep(d time.Duration) {
@@ -102,8 +107,15 @@ func (s *stand) adds(u sums) {
 // edges the meter's is on a line between two readings, each at most quiet away.
 func (s *stand) grew(what string, counter *trace, u sums, amount int64) {
 	s.t.Helper()
+	s.between(what, counter, amount, u.From, u.To.Add(-quiet), u.To.Add(quiet))
+}
+
+// between checks an amount against the growth of a counter from about a moment
+// to between two others.
+func (s *stand) between(what string, counter *trace, amount int64, from, early, late time.Time) {
+	s.t.Helper()
 	var low, high [4]int64
-	for i, at := range []time.Time{u.From.Add(-quiet), u.From.Add(quiet), u.To.Add(-quiet), u.To.Add(quiet)} {
+	for i, at := range []time.Time{from.Add(-quiet), from.Add(quiet), early, late} {
 		var ok bool
 		if low[i], high[i], ok = counter.within(at); !ok {
 			s.t.Fatalf("%s was not read around %s", what, at.Format(time.TimeOnly))
@@ -116,6 +128,14 @@ func (s *stand) grew(what string, counter *trace, u sums, amount int64) {
 		return
 	}
 	s.t.Log(text)
+}
+
+// other is another node of the cluster under the same follower, from now on.
+func (s *stand) other(node kubetest.Node) *stand {
+	s.t.Helper()
+	o := *s
+	o.node, o.whole, o.kube, o.pods = node, follow(s.t, node.Cgroup), follow(s.t, node.Cgroup+"/kubepods"), followPods(s.t, node)
+	return &o
 }
 
 // notNegative checks that no pod has less than nothing in any minute.
