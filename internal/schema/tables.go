@@ -131,7 +131,7 @@ const (
 // Namespaces of what no pod carries. No Kubernetes namespace can have such a
 // name.
 const (
-	SystemNamespace       = "__system__"       // node less its pods' parent cgroup
+	SystemNamespace       = "__system__"       // node less its pods' parent cgroup; signed in one window
 	UnattributedNamespace = "__unattributed__" // the parent cgroup less the pods; signed in one window
 	IdleNamespace         = "__idle__"         // energy only: idle that no pod carries
 	OverheadNamespace     = "__overhead__"     // energy only: the box's own

@@ -123,7 +123,7 @@ func compare(readings []stress.Reading, plateaus []plateau, whole schema.Window,
 		}
 		disk := m.FilesystemByteSeconds / seconds
 		if before.known && p.step.Disk > 0 {
-			results = append(results, Result{Disk, fmt.Sprintf("%d MB", p.step.Disk), p.window, true_.disk - before.container, disk - before.metered, Block})
+			results = append(results, Result{Disk, fmt.Sprintf("%d MB", p.step.Disk), p.window, true_.disk - before.container, disk - before.metered, Block + 2*floored/seconds})
 		}
 		before.container, before.metered, before.known = true_.disk, disk, true
 	}

@@ -69,7 +69,9 @@ const (
 	Within = 0.02
 	// Block is the unit in which file systems give space.
 	Block = 4096
-	// pageFrames is what a page costs beside its body, at most: TCP/IP, Ethernet
+	// floored is what a gauge of a window may lack, B·s: it is kept in whole KiB·s.
+	floored = 1024
+	// edgeBytes is what is allowed of the network in any case: TCP/IP, Ethernet
 	// and HTTP headers are in the kernel's counters on both sides, so that they
 	// need no allowance; the first and last packets of a connection may fall on
 	// either side of an edge.

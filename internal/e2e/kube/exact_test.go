@@ -15,7 +15,7 @@ func crowd() int {
 	if os.Getenv("ACCUMULUS_E2E_LONG") != "" {
 		return 200
 	}
-	return 40
+	return 30
 }
 
 // Jobs shorter than the time between two readings, alone on an idle node, beside
@@ -130,5 +130,10 @@ func (s *stand) crowded(jobs []ended, long map[string]string, u sums) {
 	for _, job := range jobs {
 		own, got, sandboxes = own+job.own, got+u.pods[job.uid], sandboxes+s.sandbox(job)
 	}
-	s.t.Logf("%d Jobs: own %s, sandboxes %s, metered %s (%+.2f %% of both)", len(jobs), seconds(own), seconds(sandboxes), seconds(got), off(got, own+sandboxes))
+	text := fmt.Sprintf("%d Jobs: own %s, sandboxes %s, metered %s (%+.2f %% of both)", len(jobs), seconds(own), seconds(sandboxes), seconds(got), off(got, own+sandboxes))
+	if d := off(got, own+sandboxes); d < -5 || d > 5 {
+		s.t.Error(text)
+		return
+	}
+	s.t.Log(text)
 }
