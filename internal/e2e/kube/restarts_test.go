@@ -27,7 +27,7 @@ func TestRestarts(t *testing.T) {
 
 	lost.space.server(t, "lost", lost.node.Name)
 	lost.space.ask(t, "lost", "stress/cpu/1")
-	s.restarting("crashes", 4*time.Second)
+	crashes := s.restarting("crashes", 4*time.Second)
 	first := s.space.server(t, "again", s.node.Name)
 	s.space.ask(t, "again", "stress/cpu/1")
 	s.sleep(10 * time.Second)
@@ -40,7 +40,8 @@ func TestRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.sleep(quiet)
-	s.space.ask(t, "again", "healthz")
+	s.remove("crashes")
+	s.sleep(readEach)
 	noPower := s.clock.Now()
 	cluster.KillNode(1)
 
@@ -51,16 +52,17 @@ func TestRestarts(t *testing.T) {
 	s.meter.start()
 	s.sleep(quiet)
 	s.space.ask(t, "again", "stress/cpu/0")
-	s.remove("crashes")
 
 	u := s.sums()
 	s.adds(u)
 	s.notNegative()
-	s.left(u)
-	for what, uid := range map[string]string{"the first pod of its name": first, "the second": second, "the Job of which the follower saw nothing": jobs[0].uid} {
+	for what, uid := range map[string]string{"the first pod of its name": first, "the second": second, "the pod that crashes": crashes,
+		"the Job of which the follower saw nothing": jobs[0].uid} {
 		truth, got := s.pods.of(uid), u.pods[uid]
 		text := fmt.Sprintf("%s: its pod %s core-s, metered %s: %+.2f %%", what, seconds(truth), seconds(got), off(got, truth))
-		if truth == 0 || off(got, truth) < -10 || off(got, truth) > 10 {
+		// A pod that ends beside others may have what a change of their rates hides:
+		// half a second of a core.
+		if d, most := got-truth, truth/10+500_000; truth == 0 || d < -most || d > most {
 			t.Error(text)
 			continue
 		}
@@ -83,14 +85,16 @@ func TestRestarts(t *testing.T) {
 
 // restarting starts a pod whose container keeps a core busy for a time and is
 // then started again.
-func (s *stand) restarting(name string, length time.Duration) {
+func (s *stand) restarting(name string, length time.Duration) (uid string) {
 	s.t.Helper()
 	template := podOf(name, "-cpu", "900", "-for", length.String())
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: template.Spec}
 	pod.Spec.NodeName = s.node.Name
-	if _, err := s.space.CoreV1().Pods(s.space.name).Create(s.t.Context(), pod, metav1.CreateOptions{}); err != nil {
+	made, err := s.space.CoreV1().Pods(s.space.name).Create(s.t.Context(), pod, metav1.CreateOptions{})
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	return string(made.UID)
 }
 
 // remove deletes a pod and returns when it is gone.
