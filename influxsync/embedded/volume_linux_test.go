@@ -22,7 +22,17 @@ const ownMounts = "ACCUMULUS_TEST_OWN_MOUNTS"
 // after the next start, by each of its tags; and writing goes on by itself.
 func TestFullVolume(t *testing.T) {
 	inOwnMounts(t, func(dir string) {
-		for _, problem := range fullVolume(t, dir, func(*Server) {}) {
+		for _, problem := range fullVolume(t, dir, false, func(*Server) {}) {
+			t.Error(problem)
+		}
+	})
+}
+
+// TestStartOnFullVolume: a store is opened on a volume that is full, and writes
+// when there is room.
+func TestStartOnFullVolume(t *testing.T) {
+	inOwnMounts(t, func(dir string) {
+		for _, problem := range fullVolume(t, dir, true, func(*Server) {}) {
 			t.Error(problem)
 		}
 	})
@@ -31,7 +41,7 @@ func TestFullVolume(t *testing.T) {
 // TestFullVolumeControl: the engine by itself does not go on.
 func TestFullVolumeControl(t *testing.T) {
 	inOwnMounts(t, func(dir string) {
-		problems := fullVolume(t, dir, func(s *Server) { s.transport.handler = s.engine.handler })
+		problems := fullVolume(t, dir, false, func(s *Server) { s.transport.handler = s.engine.handler })
 		if len(problems) == 0 {
 			t.Error("nothing went wrong")
 		}
@@ -71,9 +81,9 @@ func inOwnMounts(t *testing.T, do func(dir string)) {
 	}
 }
 
-// fullVolume fills the volume, gives it room and opens the store again. It
-// returns what went wrong.
-func fullVolume(t *testing.T, volume string, change func(*Server)) (problems []string) {
+// fullVolume fills the volume, opens the store again or not, gives it room and
+// opens it again. It returns what went wrong.
+func fullVolume(t *testing.T, volume string, restart bool, change func(*Server)) (problems []string) {
 	t.Helper()
 	dir, filler := filepath.Join(volume, "store"), filepath.Join(volume, "filler")
 	s, db := open(t, dir)
@@ -119,6 +129,11 @@ func fullVolume(t *testing.T, volume string, change func(*Server)) (problems []s
 		t.Fatal("the volume takes all")
 	}
 	check("full", db)
+	if restart { // a process that is started while it is full
+		_ = s.Close() // it may say once more that the volume is full
+		s, db = open(t, dir)
+		check("opened while full", db)
+	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
