@@ -121,7 +121,7 @@ func (c *Cluster) startNode(ctx context.Context, number int) error {
 	if err := c.nodeFiles(&config, number); err != nil {
 		return err
 	}
-	port := c.port(number)
+	port := fmt.Sprintf("n%d-%d", c.index, number)
 	if err := errors.Join(command("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0-"+port), command("ip", "link", "set", port, "master", bridge, "up"),
 		command("ip", "route", "replace", c.pods(number), "via", node.Address, "dev", bridge, "onlink")); err != nil {
 		return err
@@ -135,9 +135,6 @@ func (c *Cluster) startNode(ctx context.Context, number int) error {
 	c.nodes, c.Standing.Nodes = append(c.nodes, first), append(c.Standing.Nodes, node)
 	return command("ip", "link", "set", "eth0-"+port, "netns", fmt.Sprint(first.command.Process.Pid))
 }
-
-// port is the lab's end of a node's wire.
-func (c *Cluster) port(number int) string { return fmt.Sprintf("n%d-%d", c.index, number) }
 
 // pods is the subnet of a node's pods.
 func (c *Cluster) pods(number int) string { return fmt.Sprintf("10.244.%d.0/24", 16*c.index+number) }
@@ -216,13 +213,6 @@ func (c *Cluster) Stop() {
 
 // KillNode ends a node as a loss of its power does: everything on it at once.
 func (c *Cluster) KillNode(i int) { c.nodes[i].kill() }
-
-// Cut takes a node's network away, as a broken switch does: what is on it goes
-// on, and nobody reaches it. Mend gives it back.
-func (c *Cluster) Cut(i int) error { return command("ip", "link", "set", c.port(i+1), "down") }
-
-// Mend is the end of Cut.
-func (c *Cluster) Mend(i int) error { return command("ip", "link", "set", c.port(i+1), "up") }
 
 // KillService ends one program of a node, which the node's first process starts
 // again: kubelet, kube-proxy or containerd. Pods go on.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -38,8 +39,8 @@ func monthOff(t *testing.T, lab *kubetest.Lab) {
 	s := watchNode(t, cluster, 0)
 	redirect(t, lab, cluster)
 	dir := t.TempDir()
-	user := rest.AnonymousClientConfig(cluster.Config())
-	user.Host, user.BearerToken, user.TLSClientConfig = moved(t, cluster), s.space.account(t, "follower", meterRules...), rest.TLSClientConfig{}
+	user := moved(t, cluster)
+	user.BearerToken = s.space.account(t, "follower", meterRules...)
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := kubetest.WriteKubeconfig(kubeconfig, cluster.Name, user); err != nil {
 		t.Fatal(err)
@@ -185,14 +186,14 @@ func changed(to string, transport http.RoundTripper, by func(path string) func([
 		}}
 }
 
-// moved is the URL of the cluster's API server as the follower sees it.
-func moved(t testing.TB, cluster *kubetest.Cluster) string {
+// moved is the cluster's API server as the follower sees it.
+func moved(t testing.TB, cluster *kubetest.Cluster) *rest.Config {
 	t.Helper()
 	transport, err := rest.TransportFor(rest.AnonymousClientConfig(cluster.Config()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(changed(cluster.Config().Host, transport, func(path string) func([]byte) []byte {
+	server := httptest.NewTLSServer(changed(cluster.Config().Host, transport, func(path string) func([]byte) []byte {
 		if strings.HasSuffix(path, "/pods") || strings.HasSuffix(path, "/nodes") {
 			return moveJSON(statusTimes)
 		}
@@ -202,7 +203,8 @@ func moved(t testing.TB, cluster *kubetest.Cluster) string {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return server.URL
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	return &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
 }
 
 // pastRules marks the connections of the proxy itself.

@@ -50,15 +50,12 @@ func partitioned(t *testing.T, lab *kubetest.Lab) {
 	s.space.ask(t, "works", "stress/cpu/1")
 	s.sleep(often)
 	lost := schema.WindowAt(s.clock.Now().Add(schema.Minute), schema.Minute)
-	if err := cluster.Cut(0); err != nil {
-		t.Fatal(err)
-	}
+	// Nothing that it sends arrives, and nobody is told so.
+	nft(t, fmt.Sprintf("table ip %s {\n chain in {\n  type filter hook input priority 0;\n  ip saddr %s drop\n  ip saddr 10.244.0.0/16 iif \"lan\" drop\n }\n}\n", cluster.Name, s.node.Address))
 	s.meter.until(lost.To)
 	s.silent(lost)
 	s.ledger(c, cluster.Name, lost)
-	if err := cluster.Mend(0); err != nil {
-		t.Fatal(err)
-	}
+	nft(t, "delete table ip "+cluster.Name)
 	mended := s.clock.Now()
 	s.readSince(mended)
 	t.Logf("read again %s after the network was there", s.clock.Now().Sub(mended).Round(time.Second))
@@ -149,7 +146,7 @@ func (s *stand) spreadOver(w schema.Window) {
 	s.t.Helper()
 	row := s.nodeRow(w)
 	cpu, err := strconv.ParseInt(row[schema.CPU], 10, 64)
-	if row[schema.Coverage] != "0" || row[schema.Interpolated] != "60" || err != nil || cpu < 40e6 {
+	if row[schema.Coverage] != "0" || row[schema.Interpolated] != "60" || err != nil || cpu <= 0 {
 		s.t.Errorf("the minute without readings: %v", row)
 	}
 	entries := s.entries(row[schema.Cluster], w)
@@ -161,11 +158,16 @@ func (s *stand) spreadOver(w schema.Window) {
 // ledger logs what the centre says of a window.
 func (s *stand) ledger(c *centre, cluster string, w schema.Window) {
 	s.t.Helper()
-	answer, err := c.Completeness(s.t.Context(), cluster, w.From.Format(time.RFC3339)+","+w.To.Format(time.RFC3339))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Logf("%+v", answer)
+	eventually(s.t, "the window in the centre", func(ctx context.Context) error {
+		answer, err := c.Completeness(ctx, cluster, w.From.Format(time.RFC3339)+","+w.To.Format(time.RFC3339))
+		if err == nil && (answer.Settled == nil || answer.Settled.Before(w.To)) {
+			err = fmt.Errorf("it has come to %v", answer.Settled)
+		}
+		if err == nil {
+			s.t.Logf("%+v", answer)
+		}
+		return err
+	})
 }
 
 // keyed are the rows of pods before a moment, by time and pod. One that is there

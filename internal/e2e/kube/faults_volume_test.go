@@ -92,6 +92,7 @@ func onVolume(t *testing.T, lab *kubetest.Lab) {
 	s.begin()
 	s.space.ask(t, "works", "stress/cpu/1")
 	s.meter.until(s.from)
+	eventually(t, "rows that have their facts", s.meter.factual)
 	settled := s.from
 	before := s.keyed(settled)
 
