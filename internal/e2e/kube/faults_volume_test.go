@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/leader/helm"
@@ -112,7 +113,7 @@ func onVolume(t *testing.T, lab *kubetest.Lab) {
 	small.free()
 	freed := s.clock.Now()
 	s.storeSays("")
-	t.Logf("goes on %s after there was room", s.clock.Now().Sub(freed))
+	t.Logf("goes on %s after there was room", s.clock.Now().Sub(freed).Round(time.Second))
 	s.space.ask(t, "works", "stress/cpu/0")
 
 	u := s.sums()
@@ -177,7 +178,7 @@ func (s *stand) anotherPod() {
 		return nil
 	})
 	s.meter.reach(kube)
-	s.t.Logf("another pod answers %s after the first was deleted", s.clock.Now().Sub(began))
+	s.t.Logf("another pod answers %s after the first was deleted", s.clock.Now().Sub(began).Round(time.Second))
 }
 
 // storeSays waits until the follower's status tells such an error of its store, or
