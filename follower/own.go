@@ -109,12 +109,18 @@ func (r ownRevisions) Revision(db, table string, day schema.Window) uint64 {
 	if db == schema.ResultsDB {
 		return r.f.pushed.of(day)
 	}
-	var sum uint64
+	var latest func(schema.Window) (influxsync.Entry, bool)
 	if journal, ok := r.f.journals[table]; ok {
-		for _, minute := range day.Split(schema.Minute) {
-			entry, _ := journal.Latest(minute)
-			sum += uint64(entry.Revision)
-		}
+		latest = journal.Latest
+	} else if table == schema.VolumeMinute.Name && r.f.volumes != nil {
+		latest = r.f.volumes.Latest
+	} else {
+		return 0
+	}
+	var sum uint64
+	for _, minute := range day.Split(schema.Minute) {
+		entry, _ := latest(minute)
+		sum += uint64(entry.Revision)
 	}
 	return sum
 }
