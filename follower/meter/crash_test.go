@@ -210,7 +210,10 @@ func partsUnread(bySeries map[reading.Series][]influxsync.Point, id reading.Seri
 	first, last := min(to, rows[0].Time.UnixNano()), max(from, rows[len(rows)-1].Time.UnixNano())
 	var sum int64
 	for part := range bySeries {
-		ofKube := id.Kind == reading.Kubepods && part.Kind == reading.Pod
+		own := part
+		own.Kind, own.Container = reading.Pod, ""
+		_, read := bySeries[own] // else its containers stand in for it
+		ofKube := id.Kind == reading.Kubepods && (part.Kind == reading.Pod || part.Kind == reading.Container && !read)
 		ofNode := id.Kind == reading.Node && part.Kind == reading.Kubepods
 		if part.Node != id.Node || !ofKube && !ofNode {
 			continue

@@ -43,11 +43,14 @@ func (s *series) unread(win span) []span {
 	return parts
 }
 
-// podsIn is what the node's pods counted in a span.
+// podsIn is what the node's pods counted in a span. A share of the time in which
+// a pod was not read is not among it: its parent counted it, elsewhere.
 func (n *node) podsIn(win span, interval int64) amount {
 	var sum amount
 	for _, p := range n.pods {
-		sum.add(p.amount(win, interval))
+		a := p.amount(win, interval)
+		a.q[reading.CPU] = p.counted(win, interval).q[reading.CPU]
+		sum.add(a)
 	}
 	return sum
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -82,11 +83,11 @@ func (i identity) value(k Key) string {
 		return i.pod
 	case Container:
 		return i.container
-	case Claim:
+	case usage.Claim:
 		return i.claim
-	case StorageClass:
+	case usage.StorageClass:
 		return i.class
-	case Storage:
+	case usage.Storage:
 		return i.storage
 	case Customer:
 		return i.assigned.Customer
