@@ -54,9 +54,13 @@ func TestVolumesAndDevices(t *testing.T) {
 		t.Errorf("the same again writes: %v, had %v", after, before)
 	}
 	// The control: without the exclusion the metering has a cost.
-	w.apply(fleet.NewObject("prices", fleet.PriceList{Currency: "EUR", Exclude: []string{}, Rates: []fleet.Rate{{Resource: "cpu_used", Price: "3.6"}}}))
-	w.tick()
-	if by := sumBy(w.rows(schema.CostQuarter, "a", minutes(0, 15)), schema.Namespace, schema.CostNanos); by["accumulus"] == 0 || by["ml"] != 0 {
+	all := newWorld(t, Config{}, fleet.NewObject("a", fleet.Cluster{URL: "http://127.0.0.1:1"}),
+		fleet.NewObject("prices", fleet.PriceList{Currency: "EUR", Exclude: []string{}, Rates: []fleet.Rate{{Resource: "cpu_used", Price: "3.6"}}}))
+	all.settle("a", "n1", minutes(0, 15), append(twoPods, pod{"accumulus", "follower", 10, 0})...)
+	all.object("Namespace", "", "accumulus", `{"metering":true}`)
+	all.clk.Set(at(15))
+	all.tick()
+	if by := sumBy(all.rows(schema.CostQuarter, "a", minutes(0, 15)), schema.Namespace, schema.CostNanos); by["accumulus"] != 15*10_000_000 {
 		t.Errorf("nothing excluded: %v", by)
 	}
 }
