@@ -286,8 +286,8 @@ func TestHealth(t *testing.T) {
 func TestExportCSV(t *testing.T) {
 	s, _ := newServer(t, false)
 	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=csv", viewerToken, "")
-	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional,completeness\n" +
-		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false,0.9950\n"
+	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional,completeness,excluded\n" +
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false,0.9950,false\n"
 	if diff := cmp.Diff(want, text(t, answer)); diff != "" || !strings.Contains(answer.Header.Get("Content-Disposition"), "accumulus-2026-11.csv") {
 		t.Errorf("%s\n%s", answer.Header.Get("Content-Disposition"), diff)
 	}
