@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -63,11 +62,10 @@ func (c columns) titles(base bool) []string {
 func (c columns) figures(row query.Row, base bool) []string {
 	var cells []string
 	for _, column := range c {
-		switch value := column.value(row); {
-		case base:
+		if value := column.value(row); base {
 			cells = append(cells, value.String())
-		default:
-			cells = append(cells, strings.TrimSpace(number(value.Float()/column.unit)))
+		} else {
+			cells = append(cells, number(value.Float()/column.unit))
 		}
 	}
 	return cells
