@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/access"
 	"github.com/accumulus-metering/accumulus/leader/api"
@@ -14,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/status"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -89,6 +91,36 @@ func (l *Leader) proxied(ctx context.Context, name string) error {
 		return &api.Hinted{Err: fmt.Errorf("cluster %s is reached by its url: %w", name, api.ErrConflict), Hint: "Credentials are for clusters with via: service-proxy; change that with `accumulus apply`."}
 	}
 	return nil
+}
+
+// proxiedClusters are the clusters that credentials are for.
+func (l *Leader) proxiedClusters(ctx context.Context) ([]string, error) {
+	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, cluster := range snapshot.Clusters() {
+		if cluster.Via == fleet.ViaServiceProxy {
+			names = append(names, cluster.Name)
+		}
+	}
+	return names, nil
+}
+
+// tokenProblems are why the leader's token of a cluster will not do for long.
+func (l *Leader) tokenProblems(cluster string) []status.Problem {
+	state, failed := l.renewer.State(cluster)
+	if !failed {
+		return nil
+	}
+	ends := "ends"
+	if !l.clock.Now().Before(state.Until) {
+		ends = "ended"
+	}
+	problem := status.NewProblem(status.TokenNotRenewed, fmt.Sprintf("the leader's token %s at %s and is not renewed: %v", ends, state.Until.Format(time.RFC3339), state.Err))
+	problem.Since = moment(state.Since)
+	return []status.Problem{problem}
 }
 
 // DropCredentials forgets how a cluster is reached.

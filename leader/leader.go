@@ -91,7 +91,8 @@ type Leader struct {
 	registry  *registry.Registry
 	id        string             // among other leaders
 	keys      *credentials.Store // of clusters
-	engine    *embedded.Server   // nil with an external store
+	renewer   *credentials.Renewer
+	engine    *embedded.Server // nil with an external store
 	store     *influxsync.Server
 	pool      *followers.Pool
 	worker    *work.Worker
@@ -203,6 +204,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
 		return err
 	}
+	if l.renewer, err = credentials.NewRenewer(l.keys, l.proxiedClusters, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	if err := l.openSeeds(metrics); err != nil {
 		return err
 	}
@@ -243,6 +247,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
+	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending
 	group.Go(func() error {
 		<-ctx.Done()
 		return l.StopLoops(context.WithoutCancel(ctx))

@@ -254,14 +254,17 @@ func TestAddIsRefusedBeforeAnythingIsMade(t *testing.T) {
 // TestAccessPrint prints what the command itself would make.
 func TestAccessPrint(t *testing.T) {
 	c := &hub{t: t}
-	for flag, install := range map[string]bool{"--print": true, "--print --gitops": false} {
+	for flag, kind := range map[string]access.Kind{"--print": {Install: true}, "--print --gitops": {}, "--print --renew": {Install: true, Renew: true}} {
 		said, code := c.run(clock.System(), strings.Fields("cluster access x "+flag)...)
-		want, err := access.Manifests(install)
+		want, err := access.Manifests(kind)
 		if err != nil || code != 0 || said != want || strings.Contains(said, "kind: ClusterRoleBinding") != true {
 			t.Errorf("%s: %d %v\n%s", flag, code, err, said)
 		}
-		if strings.Contains(said, "deployments") != install {
-			t.Errorf("%s: rights to install: %t", flag, !install)
+		if got := strings.Contains(said, "deployments"); got != kind.Install {
+			t.Errorf("%s: rights to install: %t", flag, got)
+		}
+		if got := strings.Contains(said, "serviceaccounts/token"); got != kind.Renew || got == strings.Contains(said, "kind: Secret") {
+			t.Errorf("%s: right to renew: %t", flag, got)
 		}
 	}
 }
