@@ -133,6 +133,7 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir, config.Tokens); err != nil {
 		return nil, err
 	}
+	l.config.API.TokenFiles = config.Tokens.In(config.Dir)
 	if err := l.openStores(ctx); err != nil {
 		return nil, err
 	}
