@@ -1,12 +1,14 @@
 package deploy_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -187,5 +189,21 @@ func TestLeaderHoldsWhatItGrants(t *testing.T) {
 				t.Errorf("%s does not hold %s %s/%s, which the follower's ClusterRole grants", who, r.verb, r.group, r.resource)
 			}
 		}
+	}
+}
+
+// TestLocalLeaderMayWhatOthersMay: a leader that installs into its own cluster has
+// the rights of one that was let into another, which stand in a file of their own,
+// and besides those to the follower's port alone.
+func TestLocalLeaderMayWhatOthersMay(t *testing.T) {
+	all := holders(t)
+	want := maps.Clone(all["install"])
+	for r := range all["link"] {
+		if r.resource == "services/proxy" {
+			want[r] = true
+		}
+	}
+	if diff := cmp.Diff(want, all["local"], cmp.AllowUnexported(right{})); diff != "" {
+		t.Errorf("deploy/access/install.yaml and the leader's chart differ (-access +chart):\n%s", diff)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -101,6 +102,9 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 	if o.gitops {
 		spec.Manage = fleet.ManageGitOps
 	}
+	if exists && (present.Manage == fleet.ManageGitOps) != o.gitops {
+		return managedOtherwise(name, o.gitops)
+	}
 	options := access.Options{Leader: overview.Leader.ID, Install: !o.gitops, Adopt: o.adopt, Server: o.apiServer, TokenDuration: o.tokenDuration}
 	grant, err := access.Make(ctx, user, a.clock, options)
 	if err != nil {
@@ -127,6 +131,15 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 		a.printf("cluster %s was added\n", name)
 	}
 	return a.afterAdding(ctx, c, name, o)
+}
+
+// managedOtherwise refuses to give the leader other rights in a cluster than go with
+// what the cluster's object says of who installs there.
+func managedOtherwise(name string, gitops bool) error {
+	if gitops {
+		return fmt.Errorf("cluster %s is there already, and the leader installs its follower: leave out --gitops, or first put `manage: gitops` into the object (`accumulus get cluster %s -o yaml`, then `accumulus apply`)", name, name)
+	}
+	return fmt.Errorf("cluster %s is there already with `manage: gitops`, so that the leader installs nothing there: add --gitops, or first take that out of the object (`accumulus get cluster %s -o yaml`, then `accumulus apply`)", name, name)
 }
 
 func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o contextOptions) error {
@@ -212,7 +225,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, name string, most ti
 	}
 }
 
-func progress(i client.Installation) string {
+func progress(i registry.Installation) string {
 	line := i.State
 	for _, more := range []string{i.Step, i.Message} {
 		if more != "" {
@@ -223,9 +236,9 @@ func progress(i client.Installation) string {
 }
 
 // installed is the error of an installation that came to an end, if any.
-func installed(name string, i client.Installation) error {
+func installed(name string, i registry.Installation) error {
 	switch i.State {
-	case "ready", "gitops":
+	case registry.InstallReady, registry.InstallGitOps:
 		return nil
 	}
 	text := fmt.Sprintf("the follower of %s is %s", name, i.State)

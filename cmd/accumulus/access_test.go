@@ -58,7 +58,8 @@ func (c *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.there {
 			clusters = `{"name":"ams-03","state":"waiting","via":"service-proxy","problems":[]},`
 		}
-		_, _ = fmt.Fprintf(w, `{"leader":{"id":"leader-one"},"clusters":[%s{"name":"by-url","state":"ok","url":"https://h","problems":[]}]}`, clusters)
+		_, _ = fmt.Fprintf(w, `{"leader":{"id":"leader-one"},"clusters":[%s{"name":"by-url","state":"ok","url":"https://h","problems":[]},
+			{"name":"theirs","state":"ok","via":"service-proxy","manage":"gitops","problems":[]},{"name":"ours","state":"ok","via":"service-proxy","problems":[]}]}`, clusters)
 	case r.Method == http.MethodPut:
 		c.there = true
 	case r.Method == http.MethodDelete:
@@ -240,6 +241,8 @@ func TestAddIsRefusedBeforeAnythingIsMade(t *testing.T) {
 		"both":          {"cluster add x --context other --url http://h", "give one of them"},
 		"no kubeconfig": {"cluster add x --context other --kubeconfig " + dir + "/absent", "read kubeconfig"},
 		"taken":         {"cluster add by-url --context other --kubeconfig " + kubeconfig, "is there already and is reached by its url"},
+		"managed":       {"cluster add ours --gitops --context other --kubeconfig " + kubeconfig, "leave out --gitops"},
+		"not managed":   {"cluster add theirs --context other --kubeconfig " + kubeconfig, "add --gitops"},
 		"plain":         {"cluster add x --context other --server http://192.0.2.1:1", "others could read them"},
 		"no print":      {"cluster access x", "add --print"},
 	} {
