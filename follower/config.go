@@ -29,6 +29,8 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
+	SharedRoot bool // nodes with one boot id read their host's root group, which is counted once
+
 	JobGroups    []string // labels whose value groups Jobs into a workload; nil = watch.DefaultJobGroups
 	Namespace    string   // of the metering itself: its objects are marked; "" = unknown
 	PseudonymKey string   // file of the key by which names are replaced; "" = they are not

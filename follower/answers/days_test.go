@@ -51,6 +51,15 @@ func put(t *testing.T, server *influxsync.Server, at time.Time, namespace string
 	}
 }
 
+func textOf(t *testing.T, answer UsageAnswer) string {
+	t.Helper()
+	text, err := json.MarshalIndent(answer, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // TestDaysAreRememberedByRevision: the answer of a week is the same whether its
 // days are remembered or read; a day is read again when its revision says so,
 // and not before, which is the control that anything is remembered.
@@ -72,11 +81,7 @@ func TestDaysAreRememberedByRevision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := json.MarshalIndent(answer, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+		return textOf(t, answer)
 	}
 	for _, keys := range [][]usage.Key{nil, {usage.Namespace}, {usage.Namespace, usage.Workload}, {usage.Pod, usage.Node}} {
 		want := ask(plain, keys...)
@@ -121,7 +126,7 @@ func TestStepsAreRememberedByDay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
+			if diff := cmp.Diff(textOf(t, want), textOf(t, got)); diff != "" {
 				t.Errorf("step %s (-read +remembered):\n%s", step, diff)
 			}
 		}

@@ -68,7 +68,7 @@ func (m *Meter) build(n *node, w, now int64, rows rowSet) missing {
 // what the node does not count is the sum of its parts.
 func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) {
 	interval := int64(m.cfg.Interval)
-	own, kube := n.own.amount(win, interval), n.kube.amount(win, interval)
+	own, kube := m.ofHost(n, n.own.amount(win, interval), win), n.kube.amount(win, interval)
 	system, rest := usage{amount: own}, usage{amount: kube}
 	for q := 0; q < quantities; q++ {
 		parts := pods.q[q]
