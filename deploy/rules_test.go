@@ -366,6 +366,11 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 	if err != nil || len(names) == 0 || len(maps["accumulus-grafana-boards"]) != len(names) {
 		t.Errorf("%d boards of %d, %v", len(maps["accumulus-grafana-boards"]), len(names), err)
 	}
+	if !slices.ContainsFunc(names, func(name string) bool {
+		return strings.Contains(settings["grafana.ini"], "default_home_dashboard_path = /boards/"+name+"\n")
+	}) {
+		t.Errorf("the board that is shown first is none of %v", names)
+	}
 	mounts := make(map[string]string)
 	for _, deployment := range each[*appsv1.Deployment](all) {
 		for _, m := range deployment.Spec.Template.Spec.Containers[0].VolumeMounts {

@@ -235,6 +235,27 @@ func TestLocalCluster(t *testing.T) {
 	start(there)
 }
 
+// TestTokenThatIsNotRenewed: what is past its time and cannot be renewed is a
+// problem of the cluster, with its end and what to do, and without the token.
+func TestTokenThatIsNotRenewed(t *testing.T) {
+	dir := t.TempDir()
+	l, d := openWithAccess(t, dir, AccessConfig{})
+	d.want(201, "added", "PUT", "/api/v1/clusters/ams-03", map[string]string{"via": "service-proxy"})
+	claims := `{"iat":1700000000,"exp":1700007200,"kubernetes.io":{"namespace":"accumulus","serviceaccount":{"name":"accumulus-leader"}}}`
+	token := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+	d.want(200, "has credentials", "POST", "/api/v1/clusters/ams-03/credentials", map[string]string{"kubeconfig": strings.ReplaceAll(canaryConfig, "canary-token-of-the-account", token)})
+	if err := l.renewer.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, said := d.ask("GET", "/api/v1/status", nil)
+	for _, want := range []string{`"token-not-renewed"`, "ended at 2023-11-15T00:13:20Z", "connection refused", "--token-duration"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("status has no %s: %s", want, said)
+		}
+	}
+	d.leaks(dir, token)
+}
+
 // TestContextOfTheLeadersKubeconfig: the route of an address alone, on a real API
 // server.
 func TestContextOfTheLeadersKubeconfig(t *testing.T) {

@@ -169,6 +169,24 @@ func TestAddByContext(t *testing.T) {
 	if said, code := c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait")...); code != 0 || !strings.Contains(said, "new credentials") || len(c.asked) != 1 {
 		t.Errorf("again: %d %s, asked %v", code, said, c.asked)
 	}
+	said, code = c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait", "--token-duration", "5m")...)
+	if code != 1 || !strings.Contains(said, "less than 10m0s") {
+		t.Errorf("a token of five minutes: %d %s", code, said)
+	}
+	forever := string(c.kubeconfig)
+	said, code = c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait", "--token-duration", "1h")...)
+	if code != 0 || !strings.Contains(said, "its token ends at ") || string(c.kubeconfig) == forever {
+		t.Errorf("a token that ends: %d %s", code, said)
+	}
+	if leader, err = clientcmd.RESTConfigFromKubeConfig(c.kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	if err := reads(); err != nil {
+		t.Errorf("with a token that ends: %v", err)
+	}
+	if _, err := kubernetes.NewForConfigOrDie(admin).CoreV1().Secrets(access.Namespace).Get(t.Context(), "accumulus-leader-token", metav1.GetOptions{}); err == nil {
+		t.Error("the token without end is still in the cluster")
+	}
 	remove := []string{"cluster", "remove", "ams-03", "--yes", "--kubeconfig", kubeconfig, "--context", "gke_acme_ams-03"}
 	if said, code := c.run(clock.System(), remove...); code != 0 || !strings.Contains(said, "the leader's account in the cluster of context gke_acme_ams-03 was deleted") {
 		t.Errorf("removed: %d %s", code, said)
