@@ -12,10 +12,13 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
+// Installation is how a cluster's follower is installed.
+type Installation = registry.Installation
+
 // Installation asks how a cluster's follower is installed; IsNotFound where the
 // leader has nothing to do with that.
-func (c *Client) Installation(ctx context.Context, cluster string) (registry.Installation, error) {
-	var answer registry.Installation
+func (c *Client) Installation(ctx context.Context, cluster string) (Installation, error) {
+	var answer Installation
 	path, err := clusterPath(cluster)
 	if err != nil {
 		return answer, err
