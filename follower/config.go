@@ -8,7 +8,6 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
 	"github.com/accumulus-metering/accumulus/follower/watch"
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -47,8 +46,8 @@ type Config struct {
 	// minute of the first reading. It counts at the first start only.
 	From time.Time
 
-	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
-	InfluxToken influxsync.Secret
+	InfluxURL       string // external InfluxDB 1.x; "" = embedded in Dir
+	InfluxTokenFile string // its bearer token; read again when it changes
 
 	Listen  string // host:port that Run serves; "" = nothing, the owner serves Handler
 	TLSCert string // PEM files; both or none

@@ -6,12 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/watch"
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/spf13/pflag"
 )
 
@@ -129,11 +127,10 @@ func (o *Options) Complete() (Config, error) {
 		c.Kubelet.TokenFile = credentials.TokenFile
 	}
 	if o.InfluxTokenFile != "" {
-		token, err := os.ReadFile(o.InfluxTokenFile)
-		if err != nil {
+		if _, err := os.ReadFile(o.InfluxTokenFile); err != nil {
 			errs = append(errs, fmt.Errorf("influxdb-token-file: %w", err))
 		}
-		c.InfluxToken = influxsync.Secret(strings.TrimSpace(string(token)))
+		c.InfluxTokenFile = o.InfluxTokenFile
 	}
 	if err := errors.Join(append(errs, c.Validate())...); err != nil {
 		return Config{}, err

@@ -49,17 +49,17 @@ import (
 
 // Config of a leader. Zero durations take the defaults.
 type Config struct {
-	Dir           string            // registry, embedded store, tokens
-	StoreURL      string            // of an external InfluxDB 1.x; "" is the embedded one
-	StoreToken    influxsync.Secret // of the external store
-	API           api.Config        // its Tokens are made in Dir
-	Tick          time.Duration     // 15 s
-	MeterInterval time.Duration     // 10 s
-	Access        AccessConfig
-	Installer     InstallerConfig
-	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
-	Exports       ExportConfig
-	Audits        AuditConfig
+	Dir            string        // registry, embedded store, tokens
+	StoreURL       string        // of an external InfluxDB 1.x; "" is the embedded one
+	StoreTokenFile string        // bearer token of the external store; read again when it changes
+	API            api.Config    // its Tokens are made in Dir
+	Tick           time.Duration // 15 s
+	MeterInterval  time.Duration // 10 s
+	Access         AccessConfig
+	Installer      InstallerConfig
+	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
+	Exports        ExportConfig
+	Audits         AuditConfig
 
 	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
 	InitialFile string         // fleet file of the first start; "" is none
@@ -155,7 +155,7 @@ func (l *Leader) openStores(ctx context.Context) error {
 	}
 	var err error
 	if l.config.StoreURL != "" {
-		l.store, err = influxsync.New(influxsync.Config{URL: l.config.StoreURL, Token: l.config.StoreToken})
+		l.store, err = influxsync.New(influxsync.Config{URL: l.config.StoreURL, TokenFile: l.config.StoreTokenFile})
 	} else {
 		if l.engine, err = embedded.Open(embedded.Config{Dir: filepath.Join(l.config.Dir, "store")}, l.log); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 )
 
@@ -83,4 +84,40 @@ func (k *KeyPair) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	k.log.Info("certificate was read again", "file", k.certificate)
 	k.held = &held
 	return k.held, nil
+}
+
+// Word is what stands in a file, such as a token, without the white space around
+// it. It is safe for concurrent use.
+type Word struct {
+	path string
+
+	mu    sync.Mutex
+	files Files
+	held  string
+}
+
+// NewWord is that of a file, which is read when it is asked for.
+func NewWord(path string) *Word {
+	return &Word{path: path, files: Files{[]string{path}, make([]os.FileInfo, 1)}}
+}
+
+// Get is the word as it is now. A file that is empty, or cannot be read, leaves the
+// one before; it is an error where there is none.
+func (w *Word) Get() (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.files.Changed() && w.held != "" {
+		return w.held, nil
+	}
+	text, err := os.ReadFile(w.path)
+	if word := strings.TrimSpace(string(text)); err == nil && word != "" {
+		w.held = word
+	}
+	switch {
+	case w.held != "":
+		return w.held, nil
+	case err != nil:
+		return "", err
+	}
+	return "", fmt.Errorf("%s is empty", w.path)
 }

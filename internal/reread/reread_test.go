@@ -103,3 +103,27 @@ func TestKeyPair(t *testing.T) {
 	}
 	want("next")
 }
+
+func TestWord(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	word := NewWord(path)
+	want := func(text string) {
+		t.Helper()
+		if got, err := word.Get(); got != text || (err == nil) != (text != "") {
+			t.Errorf("%q, %v, want %q", got, err, text)
+		}
+	}
+	want("")
+	write(t, path, nil)
+	want("")
+	write(t, path, []byte(" first\n"))
+	want("first")
+	write(t, path, []byte("next\n"))
+	want("next")
+	write(t, path, []byte("\n"))
+	want("next")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	want("next")
+}
