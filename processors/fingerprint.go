@@ -71,7 +71,7 @@ func (p Power) Fingerprint(in PowerInput) string {
 	h.times(in.Window.From, in.Window.To)
 	span, _ := Span(in.Window, in.Meters)
 	settled := in.settled(span)
-	h.times(earliest(settled, in.Window.To))
+	h.times(schema.Earlier(settled, in.Window.To))
 	h.ints(int64(len(in.Meters)))
 	for _, m := range in.Meters {
 		h.meter(newCoverage(m, settled, nil), in.Window)

@@ -111,7 +111,7 @@ func (t *tally) readCost(ctx context.Context) error {
 	where := append(t.where(), influxsync.Condition{Tag: schema.PriceKind, Value: string(processors.Sale)})
 	q := influxsync.Query{Select: []string{schema.CostNanos}, Aggregate: "sum", From: schema.CostQuarter.Name, Window: t.window,
 		Where: where, Group: group, Every: t.request.Step}
-	err := t.engine.sums(ctx, schema.ResultsDB, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, schema.ResultsDB, q, func(p influxsync.Point) error {
 		if !t.scope.sees(p.Tag(schema.Namespace)) {
 			return nil
 		}

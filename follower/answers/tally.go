@@ -28,6 +28,7 @@ type tally struct {
 	alive   map[int64]float64 // by step: ms that the longest-living node was there
 	labels  map[string]usage.Labels
 	costs   bool // cost has the keys of this question
+	kept    int  // whole days that were read for it and are remembered
 }
 
 // row is one row in the making.
@@ -120,7 +121,7 @@ func (t *tally) presence(ctx context.Context) error {
 		from int64
 	}
 	stays := make(map[stay]float64)
-	err := t.engine.sums(ctx, schema.MinuteDB, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, schema.MinuteDB, q, func(p influxsync.Point) error {
 		stays[stay{p.Tag(schema.Node), t.bucket(p).From.Unix()}] += float64(p.Int(schema.Uptime))
 		return nil
 	})
@@ -219,7 +220,7 @@ func (t *tally) read(ctx context.Context, cut schema.Window, from source) error 
 	if !ofNode {
 		q.Where = t.where()
 	}
-	err := t.engine.sums(ctx, from.db, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, from.db, q, func(p influxsync.Point) error {
 		var sums usage.Sums
 		for _, quantity := range from.take {
 			sums[quantity] = p.Int(quantity.Field())

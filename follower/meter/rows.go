@@ -69,7 +69,7 @@ func (m *Meter) build(n *node, w, now int64, rows rowSet) missing {
 // interfaces counted stands beside it (schema.InterfaceReceive).
 func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) {
 	interval := int64(m.cfg.Interval)
-	own, kube := n.own.amount(win, interval), n.kube.amount(win, interval)
+	own, kube := m.ofHost(n, n.own.amount(win, interval), win), n.kube.amount(win, interval)
 	n.beforeRead(&own, &kube, win, interval)
 	interfaces := own
 	system, rest := usage{amount: own}, usage{amount: kube}

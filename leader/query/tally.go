@@ -122,7 +122,7 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 			return err
 		}
 		if end.Before(t.window.To) && !end.IsZero() {
-			open = append(open, schema.Window{From: later(end, t.window.From), To: t.window.To})
+			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
 		}
 	}
 	t.open[cluster] = open
@@ -150,13 +150,6 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 		}
 	}
 	return nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // presence adds up how long the cluster's longest-living node was there, by
@@ -372,7 +365,7 @@ func (t *tally) provisional() []ClusterWindow {
 	for cluster, windows := range t.open {
 		for _, w := range windows {
 			if w.Overlap(t.window.From, t.window.To) > 0 {
-				all = append(all, ClusterWindow{Cluster: cluster, From: later(w.From, t.window.From), To: earlier(w.To, t.window.To)})
+				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
 			}
 		}
 	}
@@ -385,19 +378,12 @@ func (t *tally) provisional() []ClusterWindow {
 	return merge(all)
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // merge joins neighbours of one cluster.
 func merge(windows []ClusterWindow) []ClusterWindow {
 	merged := windows[:0]
 	for _, w := range windows {
 		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
-			merged[last].To = later(merged[last].To, w.To)
+			merged[last].To = schema.Later(merged[last].To, w.To)
 			continue
 		}
 		merged = append(merged, w)
