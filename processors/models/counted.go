@@ -33,11 +33,11 @@ var (
 // Counted is a model of counters as it is stored: a base, and for each counter a
 // table of what it adds. All are integers.
 type Counted struct {
-	Of         Kind      `json:"kind"`
-	Microwatts int64     `json:"baseMicrowatts"`
-	Parts      []Part    `json:"parts"`
-	Samples    int       `json:"samples"` // that it was fitted on
-	Error      Evidence  `json:"error"`
+	Of         Kind     `json:"kind"`
+	Microwatts int64    `json:"baseMicrowatts"`
+	Parts      []Part   `json:"parts"`
+	Samples    int      `json:"samples"` // that it was fitted on
+	Error      Evidence `json:"error"`
 }
 
 // Part is what one counter adds.

@@ -79,12 +79,17 @@ func TestNothingNegative(t *testing.T) {
 func TestCountersRefuse(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 3))
 	for name, change := range map[string]func([]Counts) []Counts{
-		"nothing":       func([]Counts) []Counts { return nil },
-		"no power":      func(s []Counts) []Counts { s[1].Watts = 0; return s },
-		"not counted":   func(s []Counts) []Counts { delete(s[1].Sample.Counts, Cycles); return s },
-		"negative":      func(s []Counts) []Counts { s[1].Sample.Counts[Cycles] = -1; return s },
-		"no number":     func(s []Counts) []Counts { s[1].Sample.Counts[Cycles] = math.NaN(); return s },
-		"never counted": func(s []Counts) []Counts { for i := range s { s[i].Sample.Counts[Cycles] = 0 }; return s },
+		"nothing":     func([]Counts) []Counts { return nil },
+		"no power":    func(s []Counts) []Counts { s[1].Watts = 0; return s },
+		"not counted": func(s []Counts) []Counts { delete(s[1].Sample.Counts, Cycles); return s },
+		"negative":    func(s []Counts) []Counts { s[1].Sample.Counts[Cycles] = -1; return s },
+		"no number":   func(s []Counts) []Counts { s[1].Sample.Counts[Cycles] = math.NaN(); return s },
+		"never counted": func(s []Counts) []Counts {
+			for i := range s {
+				s[i].Sample.Counts[Cycles] = 0
+			}
+			return s
+		},
 	} {
 		if _, err := FitCounts(KindCounters, change(randomCounts(rng, 20)), ByCycles); !errors.Is(err, ErrPoints) {
 			t.Errorf("%s: %v", name, err)

@@ -136,14 +136,14 @@ func TestFallingPointsAreEvenedOut(t *testing.T) {
 
 func TestFitRefuses(t *testing.T) {
 	for name, points := range map[string][]Point{
-		"nothing":      nil,
-		"all 0 W":      {{0, 0}, {1, 0}},
-		"over 100 %":   {{1.2, 10}},
-		"negative":     {{0, -1}, {1, 10}},
-		"no number":    {{0, math.NaN()}, {1, 10}},
-		"two at once":  {{.5, 1}, {.5, 2}},
-		"no place":     {{math.NaN(), 1}},
-		"infinite":     {{0, 1}, {1, math.Inf(1)}},
+		"nothing":     nil,
+		"all 0 W":     {{0, 0}, {1, 0}},
+		"over 100 %":  {{1.2, 10}},
+		"negative":    {{0, -1}, {1, 10}},
+		"no number":   {{0, math.NaN()}, {1, 10}},
+		"two at once": {{.5, 1}, {.5, 2}},
+		"no place":    {{math.NaN(), 1}},
+		"infinite":    {{0, 1}, {1, math.Inf(1)}},
 	} {
 		if _, err := Fit(points, testPrior(t), 0); !errors.Is(err, ErrPoints) {
 			t.Errorf("%s: %v", name, err)
@@ -265,11 +265,11 @@ func TestChoose(t *testing.T) {
 		models []Model
 		want   Kind
 	}{
-		"points before the line":     {load, []Model{line, four}, KindCurve},
+		"points before the line":        {load, []Model{line, four}, KindCurve},
 		"learned, because it is better": {load, []Model{line, four, learned}, KindLearned},
-		"learned, but worse":         {load, []Model{line, four, worse}, KindCurve},
-		"RAPL where it is read":      {Sample{Utilisation: .5, Counts: map[Counter]float64{RAPL: 5e7}}, []Model{four, rapl}, KindRAPL},
-		"not where it is not":        {load, []Model{rapl, four}, KindCurve},
+		"learned, but worse":            {load, []Model{line, four, worse}, KindCurve},
+		"RAPL where it is read":         {Sample{Utilisation: .5, Counts: map[Counter]float64{RAPL: 5e7}}, []Model{four, rapl}, KindRAPL},
+		"not where it is not":           {load, []Model{rapl, four}, KindCurve},
 	} {
 		best, why := Choose(test.sample, test.models...)
 		if best == nil || best.Kind() != test.want || !strings.Contains(why, string(test.want)) {

@@ -35,7 +35,7 @@ type Learner struct {
 	// Priors are the curves that are known of types: what the windows do not say
 	// stays as they say. A type without one starts from a typical shape,
 	// scaled to the box.
-	Priors        map[string]Curve
+	Priors map[string]Curve
 	// Typical is where the typical shape comes from; its zero is Shipped.
 	Typical       Prior
 	OverheadWatts float64       // of the box beside its boards, as far as known

@@ -14,7 +14,7 @@ const (
 	boxNodes     = 6
 	boxesEach    = 300  // of same nodes, and of different ones
 	teaching     = 100  // windows from which a box's curves are learned
-	testing      = 20   // windows that are split
+	splitting    = 20   // windows that are split
 	gainError    = 0.02 // of the box's meter: uniform within ±, one for each box
 	readingNoise = 0.005
 )
@@ -88,7 +88,7 @@ func compose(rng *rand.Rand, curves []Curve, prior models.Prior, same bool) *box
 		b.curves, b.types = append(b.curves, curves[pick]), append(b.types, name)
 	}
 	gain := 1 + gainError*(2*rng.Float64()-1)
-	for i := range teaching + testing {
+	for i := range teaching + splitting {
 		w := boxWindow{}
 		for _, c := range b.curves {
 			level := rng.IntN(tenths + 1)

@@ -14,7 +14,7 @@ import (
 
 // Curve is a server that was measured at eleven levels of load.
 type Curve struct {
-	Group  string  // of servers with one processor
+	Group  string  // of servers with one processor; those without a name are one group
 	Year   int     // from which it could be had; 0: unknown
 	Nodes  int     // behind the one meter
 	Cores  float64 // of a node; 0: unknown
@@ -68,9 +68,6 @@ func (s *sheet) curve(row int) (Curve, error) {
 		return Curve{}, err
 	}
 	c := Curve{Group: s.text(row, "group"), Nodes: int(nodes), Year: yearOf(s.text(row, "hw_avail"), s.text(row, "published"))}
-	if c.Group == "" {
-		return Curve{}, fmt.Errorf("line %d: group is empty: servers with one processor must not teach and test at once: %w", s.lines[row], ErrFile)
-	}
 	if cores, err := s.number(row, "cores_per_node", 1); err == nil {
 		c.Cores = cores
 	}

@@ -246,7 +246,6 @@ func TestBadFiles(t *testing.T) {
 		"idle above full":     {curves, field(good, "w_idle", "9000"), "line 3: w_idle 9000 W is above w_100"},
 		"loads fall":          {curves, field(good, "load_50", "12"), "line 3: load_50 is 12 %, not above"},
 		"no nodes":            {curves, field(good, "nodes", "0"), "line 3: nodes is 0"},
-		"no group":            {curves, field(good, "group", " "), "line 3: group is empty"},
 		"a field less":        {curves, strings.Replace(good, ",1,", ",", 1), "line 2 has"},
 		"a quote":             {curves, good + "\"x\n", "read:"},
 		"trace, no column":    {series, strings.Replace(trace, "cache_miss", "misses", 1), "no column cache_miss"},
