@@ -119,6 +119,7 @@ func between(list []float64, v float64) (at int, part float64) {
 type Server struct {
 	Points []Point // from idle to full load
 	Year   int     // from which it could be had; 0: unknown
+	Group  string  // servers with one processor
 }
 
 // The grid of a prior, and how wide around a place in it servers count: to
@@ -131,23 +132,30 @@ var (
 )
 
 const (
-	ratioWidth = 0.04
-	yearWidth  = 1.0
+	ratioWidth = 0.24 // of the ratio itself, or of leastRatio
+	leastRatio = 0.05
+	yearWidth  = 0.8
 	// floorWeight is every server's weight at every place, so that where there
 	// are few the shape is that of all.
 	floorWeight = 1e-3
 )
 
 // BuildPrior makes a prior of servers' curves: at each place of the grid the
-// weighted median of their shapes.
+// weighted median of their shapes. Servers of one group, which are alike, count
+// together as the square root of their number.
 func BuildPrior(servers []Server, source string) (Prior, error) {
 	var all []shaped
+	sizes := map[string]float64{}
+	for _, s := range servers {
+		sizes[s.Group]++
+	}
 	for _, s := range servers {
 		one, ok, err := shapeOf(s)
 		if err != nil {
 			return Prior{}, err
 		}
 		if ok {
+			one.weight = 1 / math.Sqrt(sizes[s.Group])
 			all = append(all, one)
 		}
 	}
@@ -171,6 +179,7 @@ type shaped struct {
 	shares []float64
 	ratio  float64
 	year   int
+	weight float64
 }
 
 // shapeOf is a server's shape; not ok where power does not rise.
@@ -205,8 +214,8 @@ func yearWeight(year, of int) float64 {
 func medianShape(all []shaped, ratio float64, year int) []float64 {
 	weights := make([]float64, len(all))
 	for i, s := range all {
-		d := (s.ratio - ratio) / ratioWidth
-		weights[i] = (math.Exp(-d*d/2) + floorWeight) * (yearWeight(year, s.year) + floorWeight)
+		d := (s.ratio - ratio) / (ratioWidth * max(ratio, leastRatio))
+		weights[i] = s.weight * (math.Exp(-d*d/2) + floorWeight) * (yearWeight(year, s.year) + floorWeight)
 	}
 	shape := make([]float64, len(priorLevels))
 	values := make([]float64, len(all))
@@ -225,7 +234,7 @@ func medianShape(all []shaped, ratio float64, year int) []float64 {
 func medianRatio(all []shaped, year int) float64 {
 	values, weights := make([]float64, len(all)), make([]float64, len(all))
 	for i, s := range all {
-		values[i], weights[i] = s.ratio, yearWeight(year, s.year)+floorWeight
+		values[i], weights[i] = s.ratio, s.weight*(yearWeight(year, s.year)+floorWeight)
 	}
 	return round4(weightedMedian(values, weights))
 }

@@ -161,7 +161,7 @@ func folds(curves []Curve) (of []int, n int) {
 func Servers(curves []Curve) []models.Server {
 	servers := make([]models.Server, 0, len(curves))
 	for _, c := range curves {
-		servers = append(servers, models.Server{Points: c.Points, Year: c.Year})
+		servers = append(servers, models.Server{Points: c.Points, Year: c.Year, Group: c.Group})
 	}
 	return servers
 }
