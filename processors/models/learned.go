@@ -33,7 +33,7 @@ type Curve interface{ At(u float64) float64 }
 // its boards, and the rise from knot to knot for each type.
 type Learner struct {
 	// Priors are the curves that are known of types: what the windows do not say
-	// stays as they say. A type without one starts from a typical shape,
+	// stays as they say, the more so the better the evidence for them. A type without one starts from a typical shape,
 	// scaled to the box.
 	Priors map[string]Curve
 	// Typical is where the typical shape comes from; its zero is Shipped.
@@ -49,11 +49,13 @@ const (
 	// unseenShare of the windows, the last, decide whether what was learned from
 	// the others is better.
 	unseenShare = 0.2
-	// ridge ties the unknowns, as multiples of their prior, to the prior: the
-	// variance of a window's noise (1 %) over that of a prior (a third).
-	ridge = 1e-3
-	// looseRidge where no prior is known, only a typical shape.
-	looseRidge = 1e-4
+	// ridge ties the unknowns, as multiples of their prior, to the prior: it is
+	// the variance of what a window says of one of them, held against the
+	// square of the prior's own standard error.
+	ridge = 4e-6
+	// typicalError is the standard error of a typical shape scaled to the box, and
+	// of a prior that does not say what its own is.
+	typicalError = 0.2
 	// MaxCondition of the types' loads: above it (two types: a correlation of
 	// 0.98) they cannot be told apart, and share the shape of their rise.
 	MaxCondition = 10
@@ -138,7 +140,8 @@ type typeFit struct {
 	name  string
 	curve Curve     // what is known of it
 	prior []float64 // W: its base and its rise over each piece between knots
-	loose bool      // no prior was given
+	loose bool      // no prior was given: a typical shape
+	tight float64   // how tight the prior holds
 	group int       // types of one group share their multiples
 }
 
@@ -156,9 +159,19 @@ type boxFit struct {
 // pieces is a board's unknowns: its base, and a rise for each piece.
 func pieces() int { return len(Knots) }
 
+// fit fits the windows: twice where a type had only a typical shape, since after
+// the first time its size is known, and with it its likely idle.
 func (l Learner) fit(windows []Window) (*boxFit, error) {
 	f := l.start(windows)
 	f.tie(windows)
+	if err := l.solve(f, windows); err != nil || !f.resize(l.typical()) {
+		return f, err
+	}
+	return f, l.solve(f, windows)
+}
+
+// solve finds the multiples.
+func (l Learner) solve(f *boxFit, windows []Window) error {
 	n := 1 + f.groups*pieces()
 	mean := meanWatts(windows)
 	e := newNormal(n)
@@ -174,10 +187,54 @@ func (l Learner) fit(windows []Window) (*boxFit, error) {
 	f.pull(e, l.OverheadWatts > 0)
 	multiple, err := nnls(e.a, e.b)
 	if err != nil {
-		return nil, fmt.Errorf("learn from %d windows: %w", len(windows), err)
+		return fmt.Errorf("learn from %d windows: %w", len(windows), err)
 	}
 	f.multiple = multiple
-	return f, nil
+	return nil
+}
+
+// resize makes the priors of types of which only a typical shape was known as
+// large as the rise that was learned; false if there are none.
+func (f *boxFit) resize(typical Prior) bool {
+	ratio, any := typical.Ratio(0), false
+	for i := range f.types {
+		t := &f.types[i]
+		if !t.loose {
+			continue
+		}
+		any = true
+		learned := f.at(Load{t.name, 1}, f.multiple) - f.at(Load{t.name, 0}, f.multiple)
+		full := max(learned/(1-ratio), 1)
+		t.setPrior(scaled{typical.Shape(ratio, 0), ratio * full, full})
+	}
+	return any
+}
+
+// tightness of a prior by the evidence for it.
+func tightness(prior Curve) float64 {
+	sigma := typicalError
+	if m, ok := prior.(Model); ok && m.Evidence().Uncertainty() > 0 {
+		sigma = max(float64(m.Evidence().Uncertainty())/1e6, 0.005)
+	}
+	return ridge / (sigma * sigma)
+}
+
+// setPrior takes the base and the rises of a curve.
+func (t *typeFit) setPrior(curve Curve) {
+	span := curve.At(1) - curve.At(0)
+	t.prior = []float64{max(curve.At(0), 0.02*curve.At(1), 1e-3)}
+	for k := 1; k < len(Knots); k++ {
+		// A piece without a rise could not learn one.
+		t.prior = append(t.prior, max(curve.At(Knots[k])-curve.At(Knots[k-1]), 0.2*span*(Knots[k]-Knots[k-1]), 1e-3))
+	}
+}
+
+// typical is where typical shapes come from.
+func (l Learner) typical() Prior {
+	if len(l.Typical.Shapes) == 0 {
+		return Shipped()
+	}
+	return l.Typical
 }
 
 // pull ties the multiples to 1, the prior itself; that of a base of the box of
@@ -187,16 +244,14 @@ func (f *boxFit) pull(e *normal, overhead bool) {
 	if overhead {
 		towards = 1
 	}
-	e.pull(0, towards, ridge)
-	loose := make([]bool, f.groups)
+	e.pull(0, towards, ridge/(typicalError*typicalError))
+	tight := make([]float64, f.groups)
 	for _, t := range f.types {
-		loose[t.group] = loose[t.group] || t.loose
-	}
-	for g := range f.groups {
-		weight := ridge
-		if loose[g] {
-			weight = looseRidge
+		if tight[t.group] == 0 || t.tight < tight[t.group] {
+			tight[t.group] = t.tight
 		}
+	}
+	for g, weight := range tight {
 		for k := range pieces() {
 			e.pull(1+g*pieces()+k, 1, weight)
 		}
@@ -230,13 +285,8 @@ func (l Learner) start(windows []Window) *boxFit {
 		if !known {
 			curve, t.loose = generic, true
 		}
-		t.curve = curve
-		span := curve.At(1) - curve.At(0)
-		t.prior = append(t.prior, max(curve.At(0), 0.02*curve.At(1), 1e-3))
-		for k := 1; k < len(Knots); k++ {
-			// A piece without a rise could not learn one.
-			t.prior = append(t.prior, max(curve.At(Knots[k])-curve.At(Knots[k-1]), 0.2*span*(Knots[k]-Knots[k-1]), 1e-3))
-		}
+		t.curve, t.tight = curve, tightness(curve)
+		t.setPrior(curve)
 		f.types = append(f.types, t)
 	}
 	f.groups = len(f.types)
@@ -246,10 +296,7 @@ func (l Learner) start(windows []Window) *boxFit {
 // generic is a typical node, so large that the box of such nodes (and of those
 // that are known) draws what the meter showed.
 func (l Learner) generic(windows []Window) Curve {
-	prior := l.Typical
-	if len(prior.Shapes) == 0 {
-		prior = Shipped()
-	}
+	prior := l.typical()
 	ratio := prior.Ratio(0)
 	shape := prior.Shape(ratio, 0)
 	var watts, units float64

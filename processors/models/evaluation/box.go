@@ -124,6 +124,7 @@ func newBoxScores(same bool) *boxScores {
 	s := &boxScores{}
 	for _, m := range [][2]string{
 		{Thesis, "idle of each node known; the rest by utilisation"},
+		{Line, "idle and full load of each node known, a straight line; rescaled to the meter"},
 		{KeplerRatio, "Kepler up to 0.9: idle in equal parts, the rest by CPU time"},
 		{KeplerActive, "Kepler from 0.10: the meter times utilisation by CPU time; idle is not attributed"},
 		{KeplerEqual, "the same, and what it does not attribute in equal parts"},
@@ -131,6 +132,7 @@ func newBoxScores(same bool) *boxScores {
 		{Four, "four points of each node; rescaled to the meter"},
 		{LearnedAlone, fmt.Sprintf("nothing known but the meter and utilisations of %d windows", teaching)},
 		{LearnedTwo, fmt.Sprintf("from %d windows, starting from %s", teaching, TwoUnseen)},
+		{LearnedFour, fmt.Sprintf("from %d windows, starting from %s", teaching, Four)},
 	} {
 		s.all = append(s.all, newScore(prefix+m[0], m[1]))
 	}
@@ -150,7 +152,19 @@ func (s *boxScores) split(b *box) error {
 	if err != nil {
 		return err
 	}
-	splits := []splitter{b.thesis, b.keplerRatio, b.keplerActive, b.keplerEqual, b.rescaled(two), b.rescaled(four), b.rescaled(alone), b.rescaled(fromTwo)}
+	fromFour, err := b.learn(four)
+	if err != nil {
+		return err
+	}
+	lines := make([]models.Curve, 0, boxNodes)
+	for _, c := range b.curves {
+		line, err := models.Line(c.idle(), c.full())
+		if err != nil {
+			return fmt.Errorf("line of a node: %w", err)
+		}
+		lines = append(lines, line)
+	}
+	splits := []splitter{b.thesis, b.rescaled(lines), b.keplerRatio, b.keplerActive, b.keplerEqual, b.rescaled(two), b.rescaled(four), b.rescaled(alone), b.rescaled(fromTwo), b.rescaled(fromFour)}
 	for _, w := range b.test {
 		for i, split := range splits {
 			for n, watts := range split(w) {

@@ -35,6 +35,7 @@ const (
 	KeplerEqual   = "kepler-0.10-idle-equal"
 	LearnedAlone  = "learned"
 	LearnedTwo    = "learned-idle-max"
+	LearnedFour   = "learned-curve-4"
 	TraceLine     = "line"
 	TraceCPU      = "cpu-time"
 	TraceCycles   = "cycles"
