@@ -40,6 +40,10 @@ type boxWindow struct {
 // prior has seen one of them; with one fold that is the shipped prior, which may
 // have.
 func Box(curves []Curve, shipped models.Prior, seed uint64) ([]Result, error) {
+	return compositions(curves, shipped, seed, boxesEach)
+}
+
+func compositions(curves []Curve, shipped models.Prior, seed uint64, each int) ([]Result, error) {
 	single := curves[:0:0]
 	for _, c := range curves {
 		if c.Nodes == 1 {
@@ -65,7 +69,7 @@ func Box(curves []Curve, shipped models.Prior, seed uint64) ([]Result, error) {
 	var all []Result
 	for _, same := range []bool{true, false} {
 		scores := newBoxScores(same)
-		for i := range boxesEach {
+		for i := range each {
 			fold := i % n
 			b := compose(rng, byFold[fold], priors[fold], same)
 			if err := scores.split(b); err != nil {

@@ -129,15 +129,15 @@ func TestOneGroup(t *testing.T) {
 
 func TestBox(t *testing.T) {
 	curves := readCurves(t, madeUp(60, 12, bent))
-	results, err := Box(curves, models.Shipped(), 1)
+	results, err := compositions(curves, models.Shipped(), 1, 50)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Box(curves, models.Shipped(), 1)
+	again, err := compositions(curves, models.Shipped(), 1, 50)
 	if diff := cmp.Diff(results, again); err != nil || diff != "" {
 		t.Errorf("one seed, two results: %v\n%s", err, diff)
 	}
-	other, err := Box(curves, models.Shipped(), 2)
+	other, err := compositions(curves, models.Shipped(), 2, 50)
 	if err != nil || cmp.Equal(results, other) {
 		t.Errorf("another seed, the same results: %v", err)
 	}
