@@ -310,3 +310,21 @@ func FuzzReadCurves(f *testing.F) {
 		}
 	})
 }
+
+func FuzzReadTrace(f *testing.F) {
+	f.Add([]byte(madeUpTrace(2)))
+	f.Add([]byte("block\n1\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		ticks, err := ReadTrace(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		results, err := Trace(ticks)
+		if err != nil {
+			return // one block, or a counter that never counts
+		}
+		if _, err := json.Marshal(ByModel(results)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
