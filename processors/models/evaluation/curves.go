@@ -21,6 +21,10 @@ type Curve struct {
 	Points []models.Point
 }
 
+// loadOff is how far a load may be from its target, in points of per cent. Those of
+// published servers are within 3.
+const loadOff = 5
+
 // tenths is how many levels a curve has above idle.
 const tenths = 10
 
@@ -96,6 +100,9 @@ func (s *sheet) curve(row int) (Curve, error) {
 	top := c.Points[tenths].Utilisation
 	for i := range c.Points {
 		c.Points[i].Utilisation /= top
+		if off := c.Points[i].Utilisation*100 - float64(i*10); off > loadOff || off < -loadOff {
+			return Curve{}, fmt.Errorf("line %d: load_%d is %.1f %% of load_100: more than %d points from its target: %w", s.lines[row], i*10, c.Points[i].Utilisation*100, loadOff, ErrFile)
+		}
 	}
 	return c, nil
 }
