@@ -392,12 +392,32 @@ func (f *boxFit) at(n Load, multiple []float64) float64 {
 
 func (f *boxFit) base() float64 { return f.overhead * f.multiple[0] }
 
+// evidenceOf is what the box's evidence says of one of its types. With one type,
+// that is it. With several, the meter shows only the sum of their idles: then the
+// error is at least what it was in boxes of six different published servers, by
+// what was known before (docs/accuracy.md).
+func (f *boxFit) evidenceOf(t typeFit, box Evidence) Evidence {
+	if len(f.types) < 2 {
+		return box
+	}
+	least := Evidence{MAPE: 24, P95: 68}
+	if !t.loose {
+		least = Evidence{MAPE: 2.3, P95: 6.7}
+		if m, ok := t.curve.(Model); ok {
+			known := m.Evidence()
+			least = Evidence{MAPE: max(1.6, .35*known.MAPE), P95: max(4.2, .35*known.P95)}
+		}
+	}
+	box.MAPE, box.P95 = max(box.MAPE, least.MAPE), max(box.P95, least.P95)
+	return box
+}
+
 // tables is each type's curve.
 func (f *boxFit) tables(e Evidence) map[string]Tabulated {
 	tables := map[string]Tabulated{}
 	for _, t := range f.types {
 		at := func(u float64) float64 { return f.at(Load{t.name, u}, f.multiple) }
-		table := Tabulated{Of: KindLearned, Points: tabulateAt(at, Knots), Error: e}
+		table := Tabulated{Of: KindLearned, Points: tabulateAt(at, Knots), Error: f.evidenceOf(t, e)}
 		for _, o := range f.types {
 			if o.group == t.group && o.name != t.name {
 				table.Tied = append(table.Tied, o.name)
