@@ -66,7 +66,7 @@ type Learned struct {
 	Accepted  bool                 `json:"accepted"`
 	Why       string               `json:"why"`
 	BaseWatts float64              `json:"baseWatts"` // of the box beside its boards
-	Types     map[string]Tabulated `json:"types"`
+	Types     map[string]Tabulated `json:"types"`     // the curves, also where they were not accepted: to be shown, not used
 	Condition float64              `json:"condition"` // of the types' loads before any were tied; 1 is best
 	Error     Evidence             `json:"error"`     // of the box, on the unseen windows
 	Before    Evidence             `json:"before"`    // of the priors on the same
@@ -196,18 +196,18 @@ func (l Learner) solve(f *boxFit, windows []Window) error {
 // resize makes the priors of types of which only a typical shape was known as
 // large as the rise that was learned; false if there are none.
 func (f *boxFit) resize(typical Prior) bool {
-	ratio, any := typical.Ratio(0), false
+	ratio, resized := typical.Ratio(0), false
 	for i := range f.types {
 		t := &f.types[i]
 		if !t.loose {
 			continue
 		}
-		any = true
+		resized = true
 		learned := f.at(Load{t.name, 1}, f.multiple) - f.at(Load{t.name, 0}, f.multiple)
 		full := max(learned/(1-ratio), 1)
 		t.setPrior(scaled{typical.Shape(ratio, 0), ratio * full, full})
 	}
-	return any
+	return resized
 }
 
 // tightness of a prior by the evidence for it.
