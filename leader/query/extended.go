@@ -21,7 +21,7 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 	if err != nil {
 		return err
 	}
-	w := schema.Window{From: part.From, To: earlier(part.To, end)}
+	w := schema.Window{From: part.From, To: schema.Earlier(part.To, end)}
 	if !w.From.Before(w.To) {
 		return nil
 	}
@@ -30,12 +30,12 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 			schema.Node: of.Node, schema.Namespace: of.Namespace, schema.Pod: of.Pod, schema.PodUID: of.UID,
 			schema.WorkloadKind: of.WorkloadKind, schema.Workload: of.Workload}, nil, of.Held.From), false)
 		step := t.request.Step
-		for at := later(w.From, of.Held.From); at.Before(earlier(w.To, of.Held.To)); {
+		for at := schema.Later(w.From, of.Held.From); at.Before(schema.Earlier(w.To, of.Held.To)); {
 			b := t.window
 			if step != 0 {
 				b = usage.Bucket(t.window, step, at)
 			}
-			cut := schema.Window{From: at, To: earlier(b.To, w.To)}
+			cut := schema.Window{From: at, To: schema.Earlier(b.To, w.To)}
 			named := make(processors.Quantities)
 			for name, count := range of.Requests {
 				resource := processors.Extended(name)
