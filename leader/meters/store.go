@@ -17,6 +17,8 @@ const (
 	fieldPower   = "watts_milli"
 	fieldStep    = "step_millijoules"
 	fieldRefused = "refused"
+	fieldOrigin  = "origin"
+	fieldNote    = "note"
 )
 
 // Reading is one row of the table meter.
@@ -31,6 +33,8 @@ type Reading struct {
 	HasCounter         bool
 	HasPower           bool
 	Refused            string // why it does not count; "" = it counts
+	Origin             string // of the counter: "" = the meter's, "integrated" = ours, of its watts
+	Note               string // what was done about it; it counts all the same
 }
 
 // Store reads and writes the table meter. Its database must exist.
@@ -63,6 +67,8 @@ func (r Reading) point() influxsync.Point {
 		schema.ReadingReceived: influxsync.Int(r.Received.UnixNano()),
 		schema.ReadingEpoch:    influxsync.Int(epoch),
 		fieldRefused:           influxsync.Str(r.Refused),
+		fieldOrigin:            influxsync.Str(r.Origin),
+		fieldNote:              influxsync.Str(r.Note),
 	}
 	if r.HasCounter {
 		fields[fieldCounter] = influxsync.Int(r.CounterMillijoules)
@@ -88,6 +94,9 @@ func readingOf(p influxsync.Point) Reading {
 	}
 	refused, _ := p.Field(fieldRefused)
 	r.Refused = refused.Str()
+	origin, _ := p.Field(fieldOrigin)
+	note, _ := p.Field(fieldNote)
+	r.Origin, r.Note = origin.Str(), note.Str()
 	return r
 }
 
