@@ -348,3 +348,16 @@ func (f *Fleet) MeterMaxMilliwatts(m Meter) (int64, bool) {
 	}
 	return total, total > 0
 }
+
+// MeteredWith are the names of the boxes that share a meter with one of the boxes,
+// and those themselves, in order.
+func (f *Fleet) MeteredWith(boxes ...string) []string {
+	names := slices.Clone(boxes)
+	for _, m := range f.meters.list {
+		if counted := f.BoxesOfMeter(m); len(counted) > 1 && slices.ContainsFunc(boxes, func(b string) bool { return slices.Contains(counted, b) }) {
+			names = append(names, counted...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

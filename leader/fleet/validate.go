@@ -71,6 +71,13 @@ func (v *validator) report(o Object, field, format string, args ...any) {
 	}
 }
 
+// CheckAlone is what is wrong with an object by itself, whatever it refers to.
+func CheckAlone(o Object) Problems {
+	v := validator{reported: make(map[Problem]bool)}
+	v.object(o)
+	return v.problems
+}
+
 func (v *validator) object(o Object) {
 	if o.APIVersion != APIVersion {
 		v.report(o, "apiVersion", "%q is not %q", o.APIVersion, APIVersion)

@@ -13,7 +13,8 @@ const (
 	originIntegrated = "integrated" // ours: the meter shows only watts
 )
 
-func (r Reading) integrated() bool { return r.Origin == originIntegrated }
+// Integrated says whether its counter is ours, of the watts that the meter shows.
+func (r Reading) Integrated() bool { return r.Origin == originIntegrated }
 
 // maxSilence is how many periods apart two readings of watts may be for the energy
 // between them to be known.
@@ -40,7 +41,7 @@ func (l life) integrate(r Reading, rules rules) Reading {
 		return begin(r)
 	}
 	r = begin(r)
-	if !last.integrated() {
+	if !last.Integrated() {
 		r.Note = note(r.Note, "the meter shows only watts from now on: they are integrated")
 		return r
 	}

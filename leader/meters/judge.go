@@ -61,7 +61,7 @@ func (l life) judge(r Reading, rules rules) (life, []Reading) {
 	case r.Time.Before(l.last.Time):
 		return l, []Reading{l.refuse(r, "its time "+r.Time.Format(time.RFC3339Nano)+" is before the reading of "+l.last.Time.Format(time.RFC3339Nano))}
 	}
-	if !r.HasCounter || l.last.integrated() {
+	if !r.HasCounter || l.last.Integrated() {
 		r = l.integrate(r, rules)
 		return life{last: r, known: true}, []Reading{r}
 	}

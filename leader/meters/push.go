@@ -273,8 +273,8 @@ func same(row, r Reading, rules rules) bool {
 	if row.HasPower != r.HasPower || row.PowerMilliwatts != r.PowerMilliwatts {
 		return false
 	}
-	if !r.HasCounter || row.integrated() {
-		return !r.HasCounter && (row.integrated() || !row.HasCounter)
+	if !r.HasCounter || row.Integrated() {
+		return !r.HasCounter && (row.Integrated() || !row.HasCounter)
 	}
 	apart := row.CounterMillijoules - r.CounterMillijoules
 	return apart == 0 || rules.rollover > 0 && apart%rules.rollover == 0
@@ -319,7 +319,7 @@ func (l *line) between(r Reading, rules rules) Reading {
 		return follows
 	case reason == "":
 		return follows
-	case doubt == "" && !after.integrated():
+	case doubt == "" && !after.Integrated():
 		r.Epoch = after.Epoch
 	default:
 		r.Epoch = r.Time // an earlier life

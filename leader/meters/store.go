@@ -38,11 +38,12 @@ type Reading struct {
 }
 
 // Store reads and writes the table meter. Its database must exist.
-type Store struct{ db *influxsync.Database }
+type Store struct{ db, minute *influxsync.Database }
 
-// NewStore is the store in the database schema.MetersDB.
+// NewStore is the store in the database schema.MetersDB. What the models say of
+// usage it reads from schema.MinuteDB.
 func NewStore(server *influxsync.Server) *Store {
-	return &Store{db: server.Database(schema.MetersDB)}
+	return &Store{db: server.Database(schema.MetersDB), minute: server.Database(schema.MinuteDB)}
 }
 
 // Write makes the readings durable. A reading of the same meter and time is
