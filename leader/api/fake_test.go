@@ -50,7 +50,7 @@ func (l *leader) did(format string, args ...any) error {
 	return nil
 }
 
-// fakeMeters knows the meter plug.
+// fakeMeters knows the meters plug and 1.
 type fakeMeters struct{ *leader }
 
 func (f fakeMeters) Status() []meters.Status {
@@ -58,7 +58,7 @@ func (f fakeMeters) Status() []meters.Status {
 }
 
 func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
-	if meter != "plug" {
+	if meter != "plug" && meter != "1" {
 		return nil, fmt.Errorf("meter %q: %w", meter, registry.ErrNotFound)
 	}
 	verdicts := make([]meters.Verdict, len(sent))

@@ -21,6 +21,9 @@ const (
 	maxBehind = 24 * time.Hour
 )
 
+// widestStep is the coarsest step of a counter: 100 Wh, in mJ.
+const widestStep = 360_000_000
+
 // slack is how far the times of two readings may be wrong together: half of the
 // way of a slow answer each.
 const slack = 5 * time.Second
@@ -166,6 +169,9 @@ func excess(a, b Reading, growth, maxPower int64) string {
 	}
 	milliseconds := (b.Time.Sub(a.Time) + slack).Milliseconds()
 	steps := 2 * max(a.StepMillijoules, b.StepMillijoules)
+	if steps == 0 {
+		steps = widestStep // nothing has grown yet: it may be as coarse as that
+	}
 	// mJ/ms = W. The product of a power and a span of years may overflow, the
 	// quotient does not.
 	if (growth-steps)/milliseconds > maxPower/1000 {
