@@ -209,10 +209,10 @@ func Span(window schema.Window, meters []Meter) (span schema.Window, complete bo
 			_, first := m.valid()
 			complete = complete && (first || m.FromFirst || bounds >= 2)
 		}
-	}
-	span.From = span.From.UTC().Truncate(schema.Minute)
-	if to := span.To.UTC().Truncate(schema.Minute); to.Before(span.To) {
-		span.To = to.Add(schema.Minute)
+		span.From = span.From.UTC().Truncate(schema.Minute)
+		if to := span.To.UTC().Truncate(schema.Minute); to.Before(span.To) {
+			span.To = to.Add(schema.Minute)
+		}
 	}
 	return span, complete
 }
