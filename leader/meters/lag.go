@@ -24,7 +24,7 @@ const (
 const (
 	lagSamples     = 60
 	lagCorrelation = 0.6
-	lagBetter      = 0.02
+	lagBetter      = 0.8 // of what is not explained without it may be left with it
 	lagVariation   = 0.01 // of the mean
 )
 
@@ -73,7 +73,7 @@ func EstimateLag(meter, usage []Energy) (LagEstimate, bool) {
 	if best.Correlation < lagCorrelation {
 		return best, false
 	}
-	if best.Lag != 0 && best.Correlation < here+lagBetter {
+	if best.Lag != 0 && 1-best.Correlation > lagBetter*(1-here) {
 		return LagEstimate{Correlation: here, Samples: best.Samples}, here >= lagCorrelation
 	}
 	return best, true
@@ -96,7 +96,12 @@ func newLagSeries(meter, usage []Energy) lagSeries {
 		s.total = append(s.total, float64(u.Total-usage[0].Total))
 	}
 	span := s.times[len(s.times)-1] - s.times[0]
-	width := span / int64(len(s.times)-1)
+	apart := make([]int64, len(s.times)-1)
+	for i := range apart {
+		apart[i] = s.times[i+1] - s.times[i]
+	}
+	slices.Sort(apart)
+	width := apart[len(apart)/2] // gaps do not count
 	margin := min(int64(lagReach+lagAround), span/4)
 	from, to := s.times[0]+margin, s.times[len(s.times)-1]-margin
 	last := meter[0]
