@@ -361,3 +361,52 @@ func (f *Fleet) MeteredWith(boxes ...string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// meters refuses a meter of several boxes beside one of a single of them: the box's
+// energy would count twice. Of two meters of a node the second would, too.
+func (v *validator) meters(objects, known []Object) {
+	all := make([]Object, 0, 8)
+	for _, o := range known {
+		if _, ok := o.Spec.(Meter); ok {
+			all = append(all, o)
+		}
+	}
+	for _, o := range objects {
+		m, ok := o.Spec.(Meter)
+		if !ok {
+			continue
+		}
+		for _, other := range all {
+			rival, _ := other.Spec.(Meter)
+			if other.Name() == o.Name() || !other.Overlaps(o.ValidFrom, o.ValidTo) {
+				continue
+			}
+			if m.Node != "" && rival.Node == m.Node {
+				v.report(o, "spec.node", "%s counts node %q already", other, m.Node)
+			}
+			if m.Node == "" && rival.Node == "" && m.several() != rival.several() {
+				wide, narrow := m, rival
+				if rival.several() {
+					wide, narrow = rival, m
+				}
+				if covers(wide, narrow.Box, known, o) {
+					v.report(o, "spec.box", "box %q would be counted twice: by %s and by this one; describe either the meter of all boxes or those of each", narrow.Box, other)
+				}
+			}
+		}
+	}
+}
+
+// several says whether the meter counts several boxes together.
+func (m Meter) several() bool { return m.Site != "" || len(m.Boxes) > 0 }
+
+// covers says whether a meter of several boxes counts the box at a time when o holds.
+func covers(m Meter, box string, known []Object, o Object) bool {
+	if m.Site == "" {
+		return slices.Contains(m.Boxes, box)
+	}
+	return slices.ContainsFunc(known, func(b Object) bool {
+		spec, ok := b.Spec.(Box)
+		return ok && b.Name() == box && spec.Site == m.Site && b.Overlaps(o.ValidFrom, o.ValidTo)
+	})
+}

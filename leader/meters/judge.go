@@ -33,6 +33,12 @@ type rules struct {
 	maxPower int64         // most that what it counts can draw, mW
 	rollover int64         // the counter begins again at 0 here, mJ; 0 = never
 	period   time.Duration // between two readings
+	replaced []time.Time   // when another device took the place of the one before
+}
+
+// crossed says whether the device was replaced between two readings.
+func (r rules) crossed(a, b Reading) bool {
+	return slices.ContainsFunc(r.replaced, func(t time.Time) bool { return a.Time.Before(t) && !b.Time.Before(t) })
 }
 
 // life is what is known of one meter's counter.
@@ -63,6 +69,11 @@ func (l life) judge(r Reading, rules rules) (life, []Reading) {
 		return l, nil
 	case r.Time.Before(l.last.Time):
 		return l, []Reading{l.refuse(r, "its time "+r.Time.Format(time.RFC3339Nano)+" is before the reading of "+l.last.Time.Format(time.RFC3339Nano))}
+	}
+	if rules.crossed(l.last, r) {
+		r = begin(r)
+		r.Note = note(r.Note, "the meter was replaced: another counter begins")
+		return life{last: r, known: true}, []Reading{r}
 	}
 	if !r.HasCounter || l.last.Integrated() {
 		r = l.integrate(r, rules)
@@ -145,6 +156,9 @@ func implausible(r Reading, maxPower int64) string {
 // growths so far are whole numbers of: it may be too great at first, never too
 // small.
 func follow(a, b Reading, rules rules) (Reading, string) {
+	if rules.crossed(a, b) {
+		return b, "the meter was replaced in between"
+	}
 	growth := b.CounterMillijoules - a.CounterMillijoules
 	if m := rules.rollover; b.CounterMillijoules < m { // a goes on beyond it
 		growth = (growth%m + m) % m

@@ -24,7 +24,7 @@ const (
 const (
 	lagSamples     = 60
 	lagCorrelation = 0.6
-	lagBetter      = 0.8 // of what is not explained without it may be left with it
+	lagBetter      = 0.8  // of what is not explained without it may be left with it
 	lagVariation   = 0.01 // of the mean
 )
 

@@ -62,6 +62,8 @@ type Loop struct {
 	lives map[meterKey]life
 	read  map[meterKey]time.Time // slot of the last attempt
 	lags  Lags
+	// devices are what each meter was at the last tick, and when it was replaced.
+	devices map[meterKey]apparatus
 
 	mu     sync.Mutex
 	status map[meterKey]Status
@@ -89,7 +91,7 @@ func New(config Config, r *registry.Registry, store *Store, client *http.Client,
 		config.History = 14 * 24 * time.Hour
 	}
 	l := &Loop{config: config, registry: r, store: store, readers: newReaders(client, clk, log), clock: clk, log: log,
-		lives: make(map[meterKey]life), read: make(map[meterKey]time.Time), status: make(map[meterKey]Status),
+		lives: make(map[meterKey]life), devices: make(map[meterKey]apparatus), read: make(map[meterKey]time.Time), status: make(map[meterKey]Status),
 		metrics: metrics{
 			readings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_meters_readings_total",
 				Help: "Readings of electricity meters by result (counted, refused, error)."}, []string{"result"}),
@@ -169,6 +171,9 @@ func (l *Loop) Tick(ctx context.Context, slot time.Time) error {
 	if l.lags, err = ReadLags(ctx, l.registry); err != nil {
 		return fmt.Errorf("read meters: %w", err)
 	}
+	if err := l.noteReplaced(ctx, f.Meters()); err != nil {
+		return fmt.Errorf("read meters: %w", err)
+	}
 	l.readers.keep(f.Meters())
 	due := l.due(f, slot)
 	outcomes := make(chan outcome, len(due))
@@ -207,6 +212,7 @@ func (l *Loop) due(f *fleet.Fleet, slot time.Time) []job {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.lives, func(k meterKey, _ life) bool { return !present[k] })
+	maps.DeleteFunc(l.devices, func(k meterKey, _ apparatus) bool { return !present[k] })
 	maps.DeleteFunc(l.read, func(k meterKey, _ time.Time) bool { return !present[k] })
 	maps.DeleteFunc(l.status, func(k meterKey, _ Status) bool { return !present[k] })
 	slices.SortStableFunc(due, func(a, b job) int { return failures(l.status[a.key()]) - failures(l.status[b.key()]) })
@@ -223,7 +229,7 @@ func failures(s Status) int {
 // job is what is known of a meter of the fleet.
 func (l *Loop) job(f *fleet.Fleet, m fleet.Meter) job {
 	j := job{Meter: m, boxes: f.BoxesOfMeter(m), rules: rules{maxPower: anyBox, rollover: m.RolloverMillijoules(), period: period(m, l.config.Interval)}}
-	j.known = l.lives[j.key()]
+	j.known, j.rules.replaced = l.lives[j.key()], l.devices[j.key()].replaced
 	j.lag = l.lags.of(m, l.clock.Now()).Lag
 	if most, ok := f.MeterMaxMilliwatts(m); ok {
 		j.rules.maxPower = min(anyBox, most*nameplateFactor)

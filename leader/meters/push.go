@@ -85,7 +85,7 @@ func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, 
 		}
 		last := readings[len(readings)-1]
 		m, _ := versionAt(versions, last.Time)
-		found, err := l.insert(ctx, m, readings)
+		found, err := l.insert(ctx, versions, m, readings)
 		if err != nil {
 			return nil, err
 		}
@@ -121,12 +121,13 @@ func versionAt(versions []fleet.Object, t time.Time) (fleet.Meter, bool) {
 
 // insert judges readings of one meter and place, in the order of time, among
 // those that are here.
-func (l *Loop) insert(ctx context.Context, m fleet.Meter, readings []Reading) ([]Verdict, error) {
+func (l *Loop) insert(ctx context.Context, versions []fleet.Object, m fleet.Meter, readings []Reading) ([]Verdict, error) {
 	snapshot, err := l.registry.Fleet(ctx, readings[len(readings)-1].Time)
 	if err != nil {
 		return nil, err
 	}
 	j := l.job(snapshot, m)
+	j.rules.replaced = replacements(versions)
 	line, err := l.store.line(ctx, m, readings[0].Time, readings[len(readings)-1].Time)
 	if err != nil {
 		return nil, err

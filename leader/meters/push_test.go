@@ -189,3 +189,22 @@ func TestPushOfASharedMeter(t *testing.T) {
 		}
 	}
 }
+
+// A meter whose object says from a time on that it is another device begins another
+// counter then, also where the new one would go on from the old.
+func TestReplacedMeter(t *testing.T) {
+	p := newPlant(t)
+	old, next := fleet.NewObject("m", fleet.Meter{Box: "b1", Driver: fleet.DriverPush}), fleet.NewObject("m", fleet.Meter{Box: "b1", Driver: fleet.DriverPush, Channel: 1})
+	old.ValidFrom, next.ValidFrom = noon.Add(-24*time.Hour), noon.Add(-30*time.Minute)
+	p.apply(old, next)
+	loop := p.loop(Config{})
+	p.push(loop, "m", sentAt(noon.Add(-50*time.Minute), 1000), sentAt(noon.Add(-40*time.Minute), 1500), sentAt(noon.Add(-20*time.Minute), 1700), sentAt(noon.Add(-10*time.Minute), 1900))
+	p.push(loop, "m", sentAt(noon.Add(-25*time.Minute), 1600), sentAt(noon.Add(-35*time.Minute), 1550))
+	var counted []string
+	for _, r := range p.load("b1", noon.Add(-time.Hour), noon) {
+		counted = append(counted, fmt.Sprintf("%d %d", r.CounterMillijoules/1000, int(r.Epoch.Sub(noon).Minutes())))
+	}
+	if diff := cmp.Diff([]string{"1000 -50", "1500 -50", "1550 -50", "1600 -20", "1700 -20", "1900 -20"}, counted); diff != "" {
+		t.Error(diff)
+	}
+}
