@@ -12,6 +12,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"golang.org/x/sync/errgroup"
 )
 
 // Receiver takes readings to a leader: *client.Client. An error that is Permanent
@@ -42,7 +43,9 @@ type Agent struct {
 	log      *slog.Logger
 	last     map[string]time.Time // of the newest reading, by meter
 	asked    map[string]time.Time // slot of the last attempt
-	failing  map[string]string    // what was logged last, by meter
+
+	mu      sync.Mutex
+	failing map[string]string // what was logged last, by meter
 }
 
 // batch is how many readings go in one request.
@@ -73,28 +76,33 @@ func NewAgent(config AgentConfig, receiver Receiver, client *http.Client, clk cl
 		last: opened.newest(), asked: make(map[string]time.Time), failing: make(map[string]string)}, nil
 }
 
-// Run reads and sends at each slot until ctx ends.
+// Run reads and, beside it, sends at each slot until ctx ends: a leader that hangs
+// keeps no meter from being read. A meter or a leader that does not answer is no
+// error; a buffer that cannot be written is, for then nothing can be promised.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.readers.close()
-	for {
-		slot, err := clock.Until(ctx, a.clock, a.config.Interval)
-		if err != nil {
-			return a.buffer.close()
-		}
-		if err := a.Tick(ctx, slot); err != nil && ctx.Err() == nil {
-			return errors.Join(err, a.buffer.close()) // the disk: nothing can be promised
+	group, ctx := errgroup.WithContext(ctx)
+	each := func(do func(context.Context, time.Time) error) func() error {
+		return func() error {
+			for {
+				slot, err := clock.Until(ctx, a.clock, a.config.Interval)
+				if err != nil {
+					return nil
+				}
+				if err := do(ctx, slot); err != nil {
+					return err
+				}
+			}
 		}
 	}
+	group.Go(each(a.Read))
+	group.Go(each(func(ctx context.Context, _ time.Time) error { return a.Send(ctx) }))
+	return errors.Join(group.Wait(), a.buffer.close())
 }
 
-// Tick reads what is due and sends what waits. A meter or a leader that does not
-// answer is no error; a buffer that cannot be written is.
-func (a *Agent) Tick(ctx context.Context, slot time.Time) error {
-	fresh := a.collect(ctx, slot)
-	if err := a.buffer.add(fresh); err != nil {
-		return err
-	}
-	return a.send(ctx)
+// Read reads what is due at the slot and makes it durable.
+func (a *Agent) Read(ctx context.Context, slot time.Time) error {
+	return a.buffer.add(a.collect(ctx, slot))
 }
 
 // collect asks all meters that are due, side by side.
@@ -147,8 +155,8 @@ func (s sample) sent(m fleet.Meter) Sent {
 	return sent
 }
 
-// send sends what waits, meter by meter, until the leader does not answer.
-func (a *Agent) send(ctx context.Context) error {
+// Send sends what waits, meter by meter, until the leader does not answer.
+func (a *Agent) Send(ctx context.Context) error {
 	for _, name := range a.buffer.meters() {
 		for {
 			waiting := a.buffer.of(name, batch)
@@ -167,7 +175,7 @@ func (a *Agent) send(ctx context.Context) error {
 			if i := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Result == ResultRefused }); i >= 0 {
 				a.log.Warn("leader refused a reading", "meter", name, "time", verdicts[i].Time, "reason", verdicts[i].Reason)
 			}
-			if err := a.buffer.drop(name, len(waiting)); err != nil {
+			if err := a.buffer.drop(name, waiting[len(waiting)-1].Time); err != nil {
 				return err
 			}
 		}
@@ -177,6 +185,8 @@ func (a *Agent) send(ctx context.Context) error {
 
 // tell logs when something begins to fail and when it ends.
 func (a *Agent) tell(who string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	text := ""
 	if err != nil {
 		text = err.Error()

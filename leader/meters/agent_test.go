@@ -62,7 +62,7 @@ func TestAgent(t *testing.T) {
 		for range n {
 			p.clock.Advance(10 * time.Second)
 			counter += 277
-			if err := agent.Tick(t.Context(), p.clock.Now()); err != nil {
+			if err := errors.Join(agent.Read(t.Context(), p.clock.Now()), agent.Send(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}

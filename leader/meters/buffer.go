@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -30,8 +31,10 @@ const maxKept = 120_000
 // buffer holds the readings that were not sent yet, in memory and in a file of a
 // line each. A line that a crash cut off is left out.
 type buffer struct {
-	path    string
-	lock    *flock.Flock
+	path string
+	lock *flock.Flock
+
+	mu      sync.Mutex
 	file    *os.File
 	waiting []kept
 	stale   int // lines of the file that were sent already
@@ -93,6 +96,8 @@ func (b *buffer) rewrite() error {
 
 // add makes readings durable.
 func (b *buffer) add(fresh []kept) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -132,6 +137,8 @@ func (b *buffer) thin() {
 
 // meters are the names of those whose readings wait, the oldest first.
 func (b *buffer) meters() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var names []string
 	known := make(map[string]bool)
 	for _, k := range b.waiting {
@@ -145,6 +152,8 @@ func (b *buffer) meters() []string {
 
 // of are the oldest readings of a meter, at most n.
 func (b *buffer) of(meter string, n int) []Sent {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var sent []Sent
 	for _, k := range b.waiting {
 		if k.Meter == meter && len(sent) < n {
@@ -158,16 +167,13 @@ func (b *buffer) of(meter string, n int) []Sent {
 // After a crash they are sent again, and are duplicates.
 const compactAt = 1000
 
-// drop forgets the n oldest readings of a meter.
-func (b *buffer) drop(meter string, n int) error {
-	b.waiting = slices.DeleteFunc(b.waiting, func(k kept) bool {
-		gone := k.Meter == meter && n > 0
-		if gone {
-			n--
-			b.stale++
-		}
-		return gone
-	})
+// drop forgets the readings of a meter up to a time, which were sent.
+func (b *buffer) drop(meter string, upTo time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	former := len(b.waiting)
+	b.waiting = slices.DeleteFunc(b.waiting, func(k kept) bool { return k.Meter == meter && !k.Time.After(upTo) })
+	b.stale += former - len(b.waiting)
 	if b.stale >= compactAt || len(b.waiting) == 0 && b.stale > 0 {
 		return b.rewrite()
 	}
@@ -176,6 +182,8 @@ func (b *buffer) drop(meter string, n int) error {
 
 // newest are the times of the last reading of each meter.
 func (b *buffer) newest() map[string]time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	newest := make(map[string]time.Time)
 	for _, k := range b.waiting {
 		if k.Time.After(newest[k.Meter]) {
@@ -185,7 +193,11 @@ func (b *buffer) newest() map[string]time.Time {
 	return newest
 }
 
-func (b *buffer) size() int { return len(b.waiting) }
+func (b *buffer) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
+}
 
 func (b *buffer) close() error { return errors.Join(b.file.Close(), b.lock.Unlock()) }
 
