@@ -53,28 +53,14 @@ func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, 
 	byPlace := make(map[string][]arrival)
 	for i, one := range sent {
 		verdicts[i] = Verdict{Time: one.Time, Result: ResultRefused}
-		s, err := one.sample()
-		m, valid := versionAt(versions, one.Time)
-		switch {
-		case err != nil:
-			verdicts[i].Reason = err.Error()
-		case one.Time.After(now.Add(maxAhead)):
-			verdicts[i].Reason = fmt.Sprintf("its time is %s ahead of the leader's clock", one.Time.Sub(now).Round(time.Second))
-		case one.Time.Before(now.Add(-l.config.History)):
-			verdicts[i].Reason = fmt.Sprintf("it is older than %s: the minutes that it would be shared over are no longer kept", l.config.History)
-		case !valid:
-			verdicts[i].Reason = "the meter is not described at that time: apply a Meter whose validFrom is before it"
-		default:
-			if m.StepJoules > 0 {
-				s.step = m.StepMillijoules()
-			}
-			r := s.reading(m)
-			r.Time, r.Received, r.Note = one.Time, now, ""
-			if byPlace[r.Box] == nil {
-				order = append(order, r.Box)
-			}
-			byPlace[r.Box] = append(byPlace[r.Box], arrival{i, r})
+		r, reason := l.arrived(one, versions, now)
+		if verdicts[i].Reason = reason; reason != "" {
+			continue
 		}
+		if byPlace[r.Box] == nil {
+			order = append(order, r.Box)
+		}
+		byPlace[r.Box] = append(byPlace[r.Box], arrival{i, r})
 	}
 	for _, place := range order {
 		arrivals := byPlace[place]
@@ -94,6 +80,28 @@ func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, 
 		}
 	}
 	return verdicts, nil
+}
+
+// arrived is a reading that was sent, or why it cannot be one of the meter's.
+func (l *Loop) arrived(one Sent, versions []fleet.Object, now time.Time) (Reading, string) {
+	s, err := one.sample()
+	m, valid := versionAt(versions, one.Time)
+	switch {
+	case err != nil:
+		return Reading{}, err.Error()
+	case one.Time.After(now.Add(maxAhead)):
+		return Reading{}, fmt.Sprintf("its time is %s ahead of the leader's clock", one.Time.Sub(now).Round(time.Second))
+	case one.Time.Before(now.Add(-l.config.History)):
+		return Reading{}, fmt.Sprintf("it is older than %s: the minutes that it would be shared over are no longer kept", l.config.History)
+	case !valid:
+		return Reading{}, "the meter is not described at that time: apply a Meter whose validFrom is before it"
+	}
+	if m.StepJoules > 0 {
+		s.step = m.StepMillijoules()
+	}
+	r := s.reading(m)
+	r.Time, r.Received, r.Note = one.Time, now, ""
+	return r, ""
 }
 
 // versions are all that was ever said of a meter.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -203,7 +204,7 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.overheadWatts", "spec.idlePolicy") {
 				to.boxes[k.name] = true
 			}
-			if differs(d, "spec.overheadWatts", "spec.site") { // the boxes that share a meter with it
+			if differs(d, "spec.site") { // it joins or leaves those that a meter counts
 				w.metered(to, func(m fleet.Meter) bool { return slices.Contains(m.Boxes, k.name) || m.Site != "" && m.Site == s.Site })
 			}
 		case fleet.Hardware:
@@ -226,7 +227,30 @@ func (w world) touched(k key, d delta) reach {
 			w.prices(s, to)
 		}
 	}
+	w.together(to)
 	return to
+}
+
+// together adds the boxes that share a meter with one that is reached: what one of
+// them draws changes the others' shares.
+func (w world) together(to reach) {
+	if len(to.boxes) == 0 {
+		return
+	}
+	for _, o := range w {
+		m, ok := o.Spec.(fleet.Meter)
+		if !ok || m.Site == "" && len(m.Boxes) == 0 {
+			continue
+		}
+		counted := reach{boxes: make(map[string]bool)}
+		w.counted(counted, m)
+		for box := range counted.boxes {
+			if to.boxes[box] {
+				maps.Copy(to.boxes, counted.boxes)
+				break
+			}
+		}
+	}
 }
 
 // differs says whether the change adds, ends or alters one of the fields.
