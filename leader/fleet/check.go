@@ -77,7 +77,7 @@ func (c Cluster) references() []reference {
 
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
-	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests, IdleUsage, IdleNone)
 }
 
 func (b Box) references() []reference { return nil }
