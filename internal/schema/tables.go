@@ -86,32 +86,45 @@ const (
 
 // Names of fields, with their units.
 const (
-	CPU              = "cpu_core_microseconds"             // core-µs used
-	Memory           = "memory_kibibyte_seconds"           // working set, KiB·s
-	NetworkReceive   = "network_receive_bytes"             // B
-	NetworkTransmit  = "network_transmit_bytes"            // B
-	Filesystem       = "filesystem_kibibyte_seconds"       // used, KiB·s
-	DiskRead         = "disk_read_bytes"                   // B, where the kernel counts it
-	DiskWrite        = "disk_write_bytes"                  // B, where the kernel counts it
-	CPURequest       = "cpu_request_core_microseconds"     // request · time alive
-	CPULimit         = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
-	MemoryRequest    = "memory_request_kibibyte_seconds"   // request · time alive
-	MemoryLimit      = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
-	Uptime           = "uptime_milliseconds"               // time alive in the window
-	AllocatableCPU   = "allocatable_core_microseconds"     // allocatable · time alive
-	AllocatableMem   = "allocatable_kibibyte_seconds"      // allocatable · time alive
-	CapacityCPU      = "capacity_core_microseconds"        // capacity · time alive
-	Coverage         = "coverage_seconds"                  // of the window, with readings close enough for a gauge
-	Interpolated     = "interpolated_seconds"              // of the window, over which growth was spread in a reading gap
-	EnergyActive     = "energy_active_millijoules"         // by use
-	EnergyIdle       = "energy_idle_millijoules"           // share of idle
-	EnergyOverhead   = "energy_overhead_millijoules"       // share of the box's overhead
-	EnergyModelled   = "energy_modelled_millijoules"       // what the model alone says
-	EnergyMeasured   = "energy_measured_millijoules"       // the part of active+idle+overhead that a closed meter interval covers
-	MeasuredModel    = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
-	Provisional      = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
-	EstimatedEnergy  = "energy_estimated_millijoules"      // the model's, where no meter ran
-	CostNanos        = "cost_nanos"                        // 1e-9 of the currency
+	CPU             = "cpu_core_microseconds"             // core-µs used
+	Memory          = "memory_kibibyte_seconds"           // working set, KiB·s
+	NetworkReceive  = "network_receive_bytes"             // B
+	NetworkTransmit = "network_transmit_bytes"            // B
+	Filesystem      = "filesystem_kibibyte_seconds"       // used, KiB·s
+	DiskRead        = "disk_read_bytes"                   // B, where the kernel counts it
+	DiskWrite       = "disk_write_bytes"                  // B, where the kernel counts it
+	CPURequest      = "cpu_request_core_microseconds"     // request · time alive
+	CPULimit        = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
+	MemoryRequest   = "memory_request_kibibyte_seconds"   // request · time alive
+	MemoryLimit     = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
+	Uptime          = "uptime_milliseconds"               // time alive in the window
+	AllocatableCPU  = "allocatable_core_microseconds"     // allocatable · time alive
+	AllocatableMem  = "allocatable_kibibyte_seconds"      // allocatable · time alive
+	CapacityCPU     = "capacity_core_microseconds"        // capacity · time alive
+	Coverage        = "coverage_seconds"                  // of the window, with readings close enough for a gauge
+	Interpolated    = "interpolated_seconds"              // of the window, over which growth was spread in a reading gap
+	EnergyActive    = "energy_active_millijoules"         // by use
+	EnergyIdle      = "energy_idle_millijoules"           // share of idle
+	EnergyOverhead  = "energy_overhead_millijoules"       // share of the box's overhead
+	EnergyModelled  = "energy_modelled_millijoules"       // what the model alone says
+	EnergyMeasured  = "energy_measured_millijoules"       // the part of active+idle+overhead that a closed meter interval covers
+	MeasuredModel   = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
+	Provisional     = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
+	EstimatedEnergy = "energy_estimated_millijoules"      // the model's, where no meter ran
+	CostNanos       = "cost_nanos"                        // 1e-9 of the currency
+
+	// Heat and carbon. Location-based, market-based, embodied and avoided are four
+	// figures: none is part of another, and none is subtracted from another.
+	Heat                  = "heat_millijoules"             // what the energy became
+	UsefulHeat            = "useful_heat_millijoules"      // what was made use of; of sources that are no household's
+	CarbonLocation        = "carbon_location_micrograms"   // CO2e by the grid's intensity
+	CarbonLocationEnergy  = "carbon_location_millijoules"  // the energy whose intensity is known
+	CarbonEstimatedEnergy = "carbon_estimated_millijoules" // the part of it whose intensity is a yearly mean or an estimate
+	CarbonMarket          = "carbon_market_micrograms"     // CO2e by contract
+	CarbonMarketEnergy    = "carbon_market_millijoules"    // the energy that a contract covers
+	CarbonEmbodied        = "carbon_embodied_micrograms"   // CO2e of making the hardware, its share
+	CarbonAvoided         = "carbon_avoided_micrograms"    // CO2e that useful heat avoided against a stated reference
+
 	PriceVersion     = "price_version"
 	Quality          = "quality"           // measured | estimated | mixed
 	ReadingEpoch     = "epoch"             // Unix ns at which the counter's life began
@@ -189,6 +202,10 @@ var (
 	storage  = optional(Ephemeral)
 	network  = integers(NetworkReceive, NetworkTransmit)
 	energy   = integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured)
+
+	// Optional: rows from before there were heat and carbon have none. What is
+	// written now has all of them, zeros included.
+	carbon = optional(Heat, CarbonLocation, CarbonLocationEnergy, CarbonEstimatedEnergy, CarbonMarket, CarbonMarketEnergy, CarbonEmbodied)
 )
 
 // The tables. A row of a grain stands at its window's start.
@@ -243,19 +260,19 @@ var (
 	// EnergyMinute: per pod and window; the rests stand in the __namespaces__.
 	EnergyMinute = Table{Name: "energy", DB: MinuteDB, Grain: Minute,
 		Tags:   []string{Cluster, Node, Namespace, Pod, PodUID, Box, WorkloadKind, Workload},
-		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+		Fields: fields(energy, carbon, []Field{{Name: Quality, Type: String}})}
 
 	// EnergyQuarter: per workload and window.
 	EnergyQuarter = Table{Name: "energy", DB: QuarterDB, Grain: Quarter,
 		Tags:   []string{Cluster, Node, Namespace, Box, WorkloadKind, Workload},
-		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+		Fields: fields(energy, carbon, []Field{{Name: Quality, Type: String}})}
 
 	// BoxMinute is a box's energy: measured is the growth of its meters where all
 	// of them have closed intervals. Its cluster is BoxCluster.
 	BoxMinute = Table{Name: "box", DB: MinuteDB, Grain: Minute,
 		Tags: []string{Cluster, Box},
 		Fields: fields(integers(EnergyMeasured, MeasuredModel, Provisional, EstimatedEnergy, EnergyModelled),
-			[]Field{{Name: Quality, Type: String}})}
+			carbon, optional(UsefulHeat, CarbonAvoided), []Field{{Name: Quality, Type: String}})}
 
 	// BoxQuarter is the sum of BoxMinute.
 	BoxQuarter = Table{Name: "box", DB: QuarterDB, Grain: Quarter, Tags: BoxMinute.Tags, Fields: BoxMinute.Fields}
@@ -266,7 +283,7 @@ var (
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, quality,
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, carbon, quality,
 			[]Field{{Name: Quality, Type: String}})}
 
 	// CostQuarter is showback: no bill is made from it.
