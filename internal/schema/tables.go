@@ -123,6 +123,7 @@ const (
 	CarbonMarket          = "carbon_market_micrograms"     // CO2e by contract
 	CarbonMarketEnergy    = "carbon_market_millijoules"    // the energy that a contract covers
 	CarbonEmbodied        = "carbon_embodied_micrograms"   // CO2e of making the hardware, its share
+	CarbonSource          = "carbon_source"                // the intensities that were used, "; " between them
 	CarbonAvoided         = "carbon_avoided_micrograms"    // CO2e that useful heat avoided against a stated reference
 
 	PriceVersion     = "price_version"
@@ -272,7 +273,8 @@ var (
 	BoxMinute = Table{Name: "box", DB: MinuteDB, Grain: Minute,
 		Tags: []string{Cluster, Box},
 		Fields: fields(integers(EnergyMeasured, MeasuredModel, Provisional, EstimatedEnergy, EnergyModelled),
-			carbon, optional(UsefulHeat, CarbonAvoided), []Field{{Name: Quality, Type: String}})}
+			carbon, optional(UsefulHeat, CarbonAvoided),
+			[]Field{{Name: CarbonSource, Type: String, Optional: true}, {Name: Quality, Type: String}})}
 
 	// BoxQuarter is the sum of BoxMinute.
 	BoxQuarter = Table{Name: "box", DB: QuarterDB, Grain: Quarter, Tags: BoxMinute.Tags, Fields: BoxMinute.Fields}
