@@ -80,7 +80,13 @@ type Avoided struct {
 	Source    string
 	Reference Reference
 	Total     int64
-	Minutes   []int64 // as those of the credit
+	Minutes   []AvoidedMinute // as those of the credit
+}
+
+// AvoidedMinute is what the heat of one minute avoided, µg.
+type AvoidedMinute struct {
+	Time       time.Time
+	Micrograms int64
 }
 
 // CarbonResult is a box's CO2e in the quarter.
@@ -199,7 +205,7 @@ func (h HeatCredit) avoided() (Avoided, error) {
 			return out, fmt.Errorf("heat of %d mJ at %s: %w", m.Millijoule, m.Time.Format(time.RFC3339), ErrInput)
 		}
 		micro := grams.mulDiv(m.Millijoule, MulDiv(h.Reference.MilligramPerKWh, whole, 1), denominator)
-		out.Minutes = append(out.Minutes, micro)
+		out.Minutes = append(out.Minutes, AvoidedMinute{m.Time, micro})
 		var err error
 		if out.Total, err = Sum(out.Total, micro); err != nil {
 			return out, err

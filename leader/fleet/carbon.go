@@ -60,6 +60,15 @@ func (g Grid) SourceOrDefault() string {
 	return g.Source
 }
 
+// Values is the name under which the source's values of its zone are kept: direct
+// and life-cycle factors are two sources.
+func (g Grid) Values() string {
+	if g.Factors == FactorsDirect {
+		return g.Source + "/" + g.Factors
+	}
+	return g.SourceOrDefault()
+}
+
 // FactorsOrDefault are the emission factors, FactorsLifecycle where none are named.
 func (g Grid) FactorsOrDefault() string {
 	if g.Factors == "" {

@@ -24,8 +24,7 @@ type Intensity struct {
 // reaches into it: a year, with a leap day.
 const longestIntensity = 366 * 24 * time.Hour
 
-// PutIntensities stores what a source (fleet.GridElectricityMaps or
-// fleet.GridImported) says of a zone. Of a moment that it has told of before, the
+// PutIntensities stores what a source (fleet.Grid.Values) says of a zone. Of a moment that it has told of before, the
 // new value counts. What changed makes carbon due, and nothing else, in the
 // quarters that were computed. It returns how many values are new or changed.
 func (r *Registry) PutIntensities(ctx context.Context, source, zone string, list []Intensity) (int, error) {
@@ -166,7 +165,7 @@ func (r *Registry) scopesOfZone(ctx context.Context, tx *sql.Tx, source, zone st
 	if err != nil {
 		return nil, err
 	}
-	in := func(g fleet.Grid, ok bool) bool { return ok && g.Zone == zone && g.SourceOrDefault() == source }
+	in := func(g fleet.Grid, ok bool) bool { return ok && g.Zone == zone && g.Values() == source }
 	var scopes []string
 	for _, box := range f.Boxes() {
 		if in(f.GridOf(box.Name)) {
