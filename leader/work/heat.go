@@ -16,6 +16,7 @@ import (
 type heatSources struct {
 	fingerprint string
 	described   map[string]fleet.HeatSource // by name, as the quarter began or where the source did
+	gone        []registry.HeatQuarter      // of sources that the box does not have any more: they become zeros
 }
 
 // household says whether a source's heat is a household's.
@@ -48,6 +49,13 @@ func (w *Worker) heat(ctx context.Context, scope string, quarter schema.Window, 
 				return processors.HeatResult{}, found, err
 			}
 			in.Sources = append(in.Sources, source)
+		}
+	}
+	for _, former := range kept {
+		if _, has := found.described[former.Source]; !has && w.clock.Now().Before(quarter.To.Add(registry.HeatFinal)) {
+			former.HeatSums = registry.HeatSums{Source: former.Source, Household: former.Household, Box: former.Box, Reference: former.Reference}
+			former.Minutes = []processors.HeatMinute{}
+			found.gone = append(found.gone, former)
 		}
 	}
 	result, err := processors.Heat{}.Process(in)
@@ -126,9 +134,12 @@ func (h heatSources) credits(result processors.HeatResult) []processors.HeatCred
 // quarters are the sources' quarters as the registry keeps them.
 func (h heatSources) quarters(box string, quarter schema.Window, heat processors.HeatResult, carbon processors.CarbonResult) []registry.HeatQuarter {
 	byName := make(map[string]*registry.HeatQuarter)
-	var list []registry.HeatQuarter
+	list := h.gone
 	for _, source := range heat.Sources {
 		described := h.described[source.Name]
+		if len(heat.Minutes) == 0 && source.Gap == quarter.Length() {
+			continue // nothing is known of the quarter at all
+		}
 		q := byName[source.Name]
 		if q == nil {
 			reference := described.Reference.Resolved()
