@@ -126,6 +126,8 @@ type Deps struct {
 	// Installations of followers, and upgrades of many.
 	Installations Installations
 	Upgrades      Upgrades
+	Heat          HeatReceiver
+	Intensities   Intensities
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
