@@ -201,8 +201,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
 	l.heat = heat.New(l.registry, l.clock, l.log)
-	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone(),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, l.clock, l.log, metrics) // a redirect would carry the token away
+	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,8 @@ type Loop struct {
 	status map[string]Status
 }
 
-// New makes a loop. It fails only where its metrics are registered already.
+// New makes a loop that asks with a copy of the client. It fails only where its
+// metrics are registered already.
 func New(config Config, books Books, client *http.Client, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Loop, error) {
 	if config.Slot <= 0 {
 		config.Slot = time.Minute
@@ -77,7 +78,9 @@ func New(config Config, books Books, client *http.Client, clk clock.Clock, log *
 	if config.PerSlot <= 0 {
 		config.PerSlot = 12
 	}
-	l := &Loop{config: config, books: books, client: mapsClient{client}, clock: clk, log: log, status: make(map[string]Status),
+	own := *client
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // else the token would go along
+	l := &Loop{config: config, books: books, client: mapsClient{&own}, clock: clk, log: log, status: make(map[string]Status),
 		values: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_carbon_intensities_total",
 			Help: "Intensities of grids by result (changed, same), and questions that failed (error)."}, []string{"result"})}
 	return l, metrics.Register(l.values)
