@@ -303,3 +303,33 @@ func TestCarbonRefuses(t *testing.T) {
 		t.Errorf("2^63 mJ: %v", err)
 	}
 }
+
+// BenchmarkCarbon is a box of six nodes with thirty pods each, a quarter long.
+func BenchmarkCarbon(b *testing.B) {
+	in := CarbonInput{Window: heatQuarter, Box: "b", Location: []Intensity{{Milligram: 252_700}}, Market: []Intensity{{Milligram: 9}}}
+	for n := range 6 {
+		name := fmt.Sprintf("n%d", n)
+		node := Node{Cluster: "a", Name: name}
+		in.Making = append(in.Making, Making{Cluster: "a", Node: name, Micrograms: 1e12, Lifetime: 31_557_600 * 5 * time.Second})
+		for _, m := range heatQuarter.Split(schema.Minute) {
+			minute := NodeMinute{Time: m.From, Capacity: 1 << 30, AllocatableMemory: 1 << 30}
+			for p := range 30 {
+				pod := Pod{Namespace: "ns", Pod: fmt.Sprint("pod-", p), UID: fmt.Sprint("uid-", n, p), CPURequest: 1 << 20}
+				minute.Pods = append(minute.Pods, pod)
+				in.Rows = append(in.Rows, EnergyRow{Time: m.From, Cluster: "a", Node: name, Namespace: pod.Namespace, Pod: pod.Pod, UID: pod.UID, Active: int64(1000 * p)})
+			}
+			in.Rows = append(in.Rows, EnergyRow{Time: m.From, Cluster: "a", Node: name, Namespace: schema.IdleNamespace, Pod: schema.IdleNamespace, UID: schema.IdleNamespace, Idle: 5_000_000})
+			node.Minutes = append(node.Minutes, minute)
+		}
+		in.Nodes = append(in.Nodes, node)
+	}
+	for b.Loop() {
+		if _, err := (Carbon{}).Process(in); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := (Heat{}).Process(HeatInput{Window: in.Window, ProducedMicro: whole, Rows: in.Rows}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(in.Rows))/b.Elapsed().Seconds(), "rows/s")
+}

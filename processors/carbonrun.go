@@ -101,7 +101,8 @@ func (r *carbonRun) making(cluster, node string, at time.Time) int64 {
 // requested, of __idle__ what nobody did.
 func (r *carbonRun) requested(at time.Time, rows []EnergyRow) []int64 {
 	weights := make([]int64, len(rows))
-	shares := make(map[RowKey]int64)
+	type podKey struct{ namespace, pod, uid, kind, workload string }
+	shares := make(map[podKey]int64)
 	for _, n := range r.in.Nodes {
 		if n.Cluster != rows[0].Cluster || n.Name != rows[0].Node || !n.validAt(at) {
 			continue
@@ -112,14 +113,14 @@ func (r *carbonRun) requested(at time.Time, rows []EnergyRow) []int64 {
 		}
 		for _, pod := range withRests(n.Minutes[i].Pods) {
 			if pod.real() {
-				shares[RowKey{Namespace: pod.Namespace, Pod: pod.Pod, UID: pod.UID, WorkloadKind: pod.WorkloadKind, Workload: pod.Workload}] = requestShare(pod, n.Minutes[i])
+				shares[podKey{pod.Namespace, pod.Pod, pod.UID, pod.WorkloadKind, pod.Workload}] = requestShare(pod, n.Minutes[i])
 			}
 		}
 	}
 	var sum int64
 	idle := -1
 	for i, row := range rows {
-		weights[i] = shares[RowKey{Namespace: row.Namespace, Pod: row.Pod, UID: row.UID, WorkloadKind: row.WorkloadKind, Workload: row.Workload}]
+		weights[i] = shares[podKey{row.Namespace, row.Pod, row.UID, row.WorkloadKind, row.Workload}]
 		sum += weights[i]
 		if row.Namespace == schema.IdleNamespace {
 			idle = i

@@ -1,9 +1,9 @@
 package processors
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -22,22 +22,39 @@ func (r EnergyRow) Key() RowKey {
 		Box: r.Box, WorkloadKind: r.WorkloadKind, Workload: r.Workload}
 }
 
-func compareKeys(a, b RowKey) int {
-	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node),
-		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.UID, b.UID), cmp.Compare(a.Box, b.Box),
-		cmp.Compare(a.WorkloadKind, b.WorkloadKind), cmp.Compare(a.Workload, b.Workload))
+// compareRows orders by key: the keys are many and mostly differ early.
+func compareRows(a, b *EnergyRow) int {
+	if c := a.Time.Compare(b.Time); c != 0 {
+		return c
+	}
+	for _, pair := range [...][2]*string{{&a.Cluster, &b.Cluster}, {&a.Node, &b.Node}, {&a.Namespace, &b.Namespace}, {&a.Pod, &b.Pod}, {&a.UID, &b.UID},
+		{&a.Box, &b.Box}, {&a.WorkloadKind, &b.WorkloadKind}, {&a.Workload, &b.Workload}} {
+		if c := strings.Compare(*pair[0], *pair[1]); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
-
-func compareRows(a, b EnergyRow) int { return compareKeys(a.Key(), b.Key()) }
 
 // sortedRows is the rows in the order of their keys.
 func sortedRows(rows []EnergyRow) []EnergyRow {
-	if slices.IsSortedFunc(rows, compareRows) {
+	inOrder := true
+	for i := 1; i < len(rows) && inOrder; i++ {
+		inOrder = compareRows(&rows[i-1], &rows[i]) <= 0
+	}
+	if inOrder {
 		return rows
 	}
-	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, compareRows)
-	return rows
+	order := make([]*EnergyRow, len(rows)) // a row is large: it is moved once
+	for i := range rows {
+		order[i] = &rows[i]
+	}
+	slices.SortStableFunc(order, compareRows)
+	sorted := make([]EnergyRow, len(rows))
+	for i, row := range order {
+		sorted[i] = *row
+	}
+	return sorted
 }
 
 func checkWindow(w schema.Window) error {
@@ -55,7 +72,7 @@ func checkRows(rows []EnergyRow, w schema.Window) error {
 			return fmt.Errorf("row at %s is no minute of %s: %w", row.Time.Format(time.RFC3339Nano), w, ErrInput)
 		case row.Active < 0 || row.Idle < 0 || row.Overhead < 0:
 			return fmt.Errorf("row %v has energy below 0: %w", row.Key(), ErrInput)
-		case i > 0 && compareRows(rows[i-1], row) == 0:
+		case i > 0 && compareRows(&rows[i-1], &rows[i]) == 0:
 			return fmt.Errorf("row %v stands twice: %w", row.Key(), ErrInput)
 		}
 	}
