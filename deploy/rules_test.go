@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -108,10 +109,29 @@ func TestObjectsFitTogether(t *testing.T) {
 	for _, r := range releases(t) {
 		all, monitors := objects(t, r)
 		deployments, services := each[*appsv1.Deployment](all), each[*corev1.Service](all)
-		if len(deployments) != 1 || len(services) != 1 {
-			t.Fatalf("%s: %d Deployments, %d Services", r.name, len(deployments), len(services))
+		want := 1
+		if r.name == "leader-grafana" {
+			want = 2
 		}
-		deployment, service := deployments[0], services[0]
+		if len(deployments) != want || len(services) != want {
+			t.Fatalf("%s: %d Deployments, %d Services, want %d", r.name, len(deployments), len(services), want)
+		}
+		for _, deployment := range deployments {
+			fit(t, r, deployment, services, monitors)
+		}
+	}
+}
+
+// fit checks one Deployment; its Service has its name, and selects it alone.
+func fit(t *testing.T, r release, deployment *appsv1.Deployment, services []*corev1.Service, monitors []monitor) {
+	t.Helper()
+	for _, service := range services {
+		if service.Name != deployment.Name {
+			if labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(deployment.Spec.Template.Labels)) {
+				t.Errorf("%s: Service %s selects the pods of %s", r.name, service.Name, deployment.Name)
+			}
+			continue
+		}
 		pod := deployment.Spec.Template
 		container := pod.Spec.Containers[0]
 		for key, value := range service.Spec.Selector {
@@ -126,7 +146,7 @@ func TestObjectsFitTogether(t *testing.T) {
 			t.Errorf("%s: the Service's port leads to %s", r.name, service.Spec.Ports[0].TargetPort.StrVal)
 		}
 		for _, m := range monitors {
-			if m.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name {
+			if container.Name != "grafana" && m.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name {
 				t.Errorf("%s: the ServiceMonitor reads port %s", r.name, m.Spec.Endpoints[0].Port)
 			}
 		}
@@ -153,7 +173,7 @@ func checkCredentials(t *testing.T, r release, pod corev1.PodSpec) {
 	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
 		t.Errorf("%s: the service account's token is mounted by default", r.name)
 	}
-	wants := r.chart == "follower" || r.name == "leader-local" || r.name == "leader-bare"
+	wants := pod.Containers[0].Name != "grafana" && (r.chart == "follower" || r.name == "leader-local" || r.name == "leader-bare")
 	has := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
 		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
 			return s.ServiceAccountToken != nil && *s.ServiceAccountToken.ExpirationSeconds <= 7200
@@ -185,17 +205,19 @@ func TestPodsAreRestricted(t *testing.T) {
 	}
 	for _, r := range releases(t) {
 		all, _ := objects(t, r)
-		pod := each[*appsv1.Deployment](all)[0].Spec.Template
-		if why := refused(pod); why != "" {
-			t.Errorf("%s: %s", r.name, why)
-		}
-		security := pod.Spec.Containers[0].SecurityContext
-		if security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
-			t.Errorf("%s: the root file system can be written", r.name)
-		}
-		security.AllowPrivilegeEscalation = nil // the control
-		if refused(pod) == "" {
-			t.Errorf("%s: privileges may be gained, and nobody sees it", r.name)
+		for _, deployment := range each[*appsv1.Deployment](all) {
+			pod := deployment.Spec.Template
+			if why := refused(pod); why != "" {
+				t.Errorf("%s: %s: %s", r.name, deployment.Name, why)
+			}
+			security := pod.Spec.Containers[0].SecurityContext
+			if security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
+				t.Errorf("%s: %s: the root file system can be written", r.name, deployment.Name)
+			}
+			security.AllowPrivilegeEscalation = nil // the control
+			if refused(pod) == "" {
+				t.Errorf("%s: %s: privileges may be gained, and nobody sees it", r.name, deployment.Name)
+			}
 		}
 	}
 }
@@ -225,6 +247,10 @@ func TestSchemaRefusesWrongValues(t *testing.T) {
 		{"leader", "ingress: {enabled: true}", "name a host"},
 		{"leader", "ingress: {enabled: true, hosts: [a.example.net]}", "hosts"},
 		{"leader", "grafana: {datasource: {enabled: true}}", "influxdb.url"},
+		{"leader", "grafana: {server: {enabled: true}}", "influxdb.url"},
+		{"leader", "influxdb: {url: http://i:8086}\ngrafana: {server: {enabled: true, admin: {generate: false}}}", "existingSecret"},
+		{"leader", "influxdb: {url: http://i:8086}\ngrafana: {datasource: {user: u}, server: {enabled: true}}", "datasourcePassword"},
+		{"leader", "grafana: {server: {image: {tga: v1}}}", "tga"},
 		{"leader", "replicas: 2", "replicas"},
 	} {
 		_, err := render(t, release{name: "wrong", chart: tc.chart, values: tc.values})
@@ -305,6 +331,61 @@ func TestBoardsAreThoseOfDashboards(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Errorf("what Grafana's sidecar finds differs:\n%s", diff)
+	}
+}
+
+// TestGrafanaIsProvisioned: the Grafana of the release finds a data source and the
+// boards in files that it can read, and no password stands in a ConfigMap.
+func TestGrafanaIsProvisioned(t *testing.T) {
+	const given = "influxdb: {url: http://influx:8086}\ngrafana: {datasource: {user: reader}, server: {enabled: true, datasourcePassword: {existingSecret: s}}}"
+	all, _ := objects(t, release{name: "grafana", chart: "leader", values: given})
+	maps := make(map[string]map[string]string)
+	for _, m := range each[*corev1.ConfigMap](all) {
+		maps[m.Name] = m.Data
+	}
+	settings := maps["accumulus-grafana"]
+	var source struct {
+		Datasources []struct {
+			UID, Type, URL, User string
+			SecureJSONData       map[string]string
+		}
+	}
+	if err := yaml.Unmarshal([]byte(settings["datasource.yaml"]), &source); err != nil || len(source.Datasources) != 1 {
+		t.Fatalf("%v in\n%s", err, settings["datasource.yaml"])
+	}
+	if got := source.Datasources[0]; got.Type != "influxdb" || got.URL != "http://influx:8086" || got.User != "reader" || got.SecureJSONData["password"] != "$__file{/secrets/datasource/password}" {
+		t.Errorf("data source %+v", got)
+	}
+	var provider struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	if err := yaml.Unmarshal([]byte(settings["boards.yaml"]), &provider); err != nil || len(provider.Providers) != 1 {
+		t.Fatalf("%v in\n%s", err, settings["boards.yaml"])
+	}
+	names, err := fs.Glob(dashboards.FS, "*.json")
+	if err != nil || len(names) == 0 || len(maps["accumulus-grafana-boards"]) != len(names) {
+		t.Errorf("%d boards of %d, %v", len(maps["accumulus-grafana-boards"]), len(names), err)
+	}
+	if !slices.ContainsFunc(names, func(name string) bool {
+		return strings.Contains(settings["grafana.ini"], "default_home_dashboard_path = /boards/"+name+"\n")
+	}) {
+		t.Errorf("the board that is shown first is none of %v", names)
+	}
+	mounts := make(map[string]string)
+	for _, deployment := range each[*appsv1.Deployment](all) {
+		for _, m := range deployment.Spec.Template.Spec.Containers[0].VolumeMounts {
+			if deployment.Name == "accumulus-grafana" {
+				mounts[m.MountPath] = m.Name
+			}
+		}
+	}
+	for _, path := range []string{provider.Providers[0].Options.Path, "/etc/grafana", "/secrets/admin", "/secrets/datasource"} {
+		if mounts[path] == "" {
+			t.Errorf("nothing is mounted at %s: %v", path, mounts)
+		}
+	}
+	if !strings.Contains(settings["grafana.ini"], "admin_password = $__file{/secrets/admin/password}") {
+		t.Errorf("grafana.ini:\n%s", settings["grafana.ini"])
 	}
 }
 

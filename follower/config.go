@@ -8,7 +8,6 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/tagger"
 	"github.com/accumulus-metering/accumulus/follower/watch"
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -29,6 +28,8 @@ type Config struct {
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
 
+	SharedRoot bool // nodes with one boot id read their host's root group, which is counted once
+
 	JobGroups    []string // labels whose value groups Jobs into a workload; nil = watch.DefaultJobGroups
 	Namespace    string   // of the metering itself: its objects are marked; "" = unknown
 	PseudonymKey string   // file of the key by which names are replaced; "" = they are not
@@ -45,8 +46,8 @@ type Config struct {
 	// minute of the first reading. It counts at the first start only.
 	From time.Time
 
-	InfluxURL   string // external InfluxDB 1.x; "" = embedded in Dir
-	InfluxToken influxsync.Secret
+	InfluxURL       string // external InfluxDB 1.x; "" = embedded in Dir
+	InfluxTokenFile string // its bearer token; read again when it changes
 
 	Listen  string // host:port that Run serves; "" = nothing, the owner serves Handler
 	TLSCert string // PEM files; both or none

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/reread"
 )
 
 // validateListen holds the port to loopback, unless TLS or an explicit word
@@ -78,7 +80,7 @@ func (f *Follower) listen() (net.Listener, error) {
 	return tls.NewListener(listener, config), nil
 }
 
-// tlsConfig has the certificate of the files, or one that is made here.
+// tlsConfig has the certificate of the files as they are at a handshake, or one that is made here.
 func (f *Follower) tlsConfig() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.config.TLSSelfSigned {
@@ -89,11 +91,11 @@ func (f *Follower) tlsConfig() (*tls.Config, error) {
 		config.GetCertificate = made.certificate
 		return config, nil
 	}
-	certificate, err := tls.LoadX509KeyPair(f.config.TLSCert, f.config.TLSKey)
+	pair, err := reread.OpenKeyPair(f.config.TLSCert, f.config.TLSKey, f.log)
 	if err != nil {
 		return nil, err
 	}
-	config.Certificates = []tls.Certificate{certificate}
+	config.GetCertificate = pair.Certificate
 	return config, nil
 }
 

@@ -6,12 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/watch"
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/spf13/pflag"
 )
 
@@ -32,6 +30,8 @@ type Options struct {
 	ScrapeInterval, SettleDeadline, FactsDeadline time.Duration
 
 	InfluxURL, InfluxTokenFile string
+
+	SharedRoot bool
 
 	Listen, TLSCert, TLSKey          string
 	TLSSelfSigned                    bool
@@ -66,6 +66,7 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KubeletCAFile, "kubelet-ca-file", o.KubeletCAFile, "PEM file of the kubelets' CA (default --ca-file)")
 	flags.StringVar(&o.KubeletTokenFile, "kubelet-token-file", o.KubeletTokenFile, "file of the bearer token for kubelets (default --token-file)")
 	flags.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure, "do not verify the kubelets' certificates")
+	flags.BoolVar(&o.SharedRoot, "shared-root", o.SharedRoot, "kubelet source: nodes with one boot id are containers without a cgroup namespace of their own, which all count their host's root group: it is counted once")
 	flags.StringSliceVar(&o.Labels, "labels", o.Labels, "globs of the pods' labels that are kept")
 	flags.StringSliceVar(&o.JobGroups, "job-group-labels", o.JobGroups, "labels of Jobs and their pods whose value stands for the workload; the first that is there counts")
 	flags.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the metering itself: it is marked, so that a bill can leave it out")
@@ -94,7 +95,7 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 // Complete derives what was not given and lists all that is wrong.
 func (o *Options) Complete() (Config, error) {
 	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
-		JobGroups: o.JobGroups, Namespace: o.Namespace, PseudonymKey: o.PseudonymKeyFile,
+		SharedRoot: o.SharedRoot, JobGroups: o.JobGroups, Namespace: o.Namespace, PseudonymKey: o.PseudonymKeyFile,
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,
 		InfluxURL: o.InfluxURL, Listen: o.Listen, TLSCert: o.TLSCert, TLSKey: o.TLSKey, TLSSelfSigned: o.TLSSelfSigned, TLSNames: o.TLSNames, Insecure: o.Insecure,
@@ -126,11 +127,10 @@ func (o *Options) Complete() (Config, error) {
 		c.Kubelet.TokenFile = credentials.TokenFile
 	}
 	if o.InfluxTokenFile != "" {
-		token, err := os.ReadFile(o.InfluxTokenFile)
-		if err != nil {
+		if _, err := os.ReadFile(o.InfluxTokenFile); err != nil {
 			errs = append(errs, fmt.Errorf("influxdb-token-file: %w", err))
 		}
-		c.InfluxToken = influxsync.Secret(strings.TrimSpace(string(token)))
+		c.InfluxTokenFile = o.InfluxTokenFile
 	}
 	if err := errors.Join(append(errs, c.Validate())...); err != nil {
 		return Config{}, err

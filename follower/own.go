@@ -109,12 +109,18 @@ func (r ownRevisions) Revision(db, table string, day schema.Window) uint64 {
 	if db == schema.ResultsDB {
 		return r.f.pushed.of(day)
 	}
-	var sum uint64
+	var latest func(schema.Window) (influxsync.Entry, bool)
 	if journal, ok := r.f.journals[table]; ok {
-		for _, minute := range day.Split(schema.Minute) {
-			entry, _ := journal.Latest(minute)
-			sum += uint64(entry.Revision)
-		}
+		latest = journal.Latest
+	} else if table == schema.VolumeMinute.Name && r.f.volumes != nil {
+		latest = r.f.volumes.Latest
+	} else {
+		return 0
+	}
+	var sum uint64
+	for _, minute := range day.Split(schema.Minute) {
+		entry, _ := latest(minute)
+		sum += uint64(entry.Revision)
 	}
 	return sum
 }
@@ -179,7 +185,7 @@ func (f *Follower) health() customer.Health {
 	}
 	add(s.StoreError != "", "Readings are kept and stored when it works again, as far as they reach.", "The store has a problem: %s.", s.StoreError)
 	add(!s.Clock.Trusted, "Readings are kept; minutes settle when the clock can be trusted.", "The clock cannot be trusted: %s.", s.Clock.Reason)
-	add(watchProblem(s.Watch, s.Now) != "", "What is known of pods and nodes stays in use.", "The API server is not followed: %s.", watchProblem(s.Watch, s.Now))
+	add(watchProblem(s.Watch) != "", "What is known of pods and nodes stays in use.", "The API server is not followed: %s.", watchProblem(s.Watch))
 	add(s.Mark != nil && s.Now.Sub(*s.Mark) > late, "It settles by itself when the readings are there, or at its deadline.",
 		"The next minute has not settled: %s.", cmp.Or(s.Waiting, "it is being worked on"))
 	add(s.Seed.Error != "", "The one before it stays in use.", "The newest facts of the nodes cannot be used: %s.", s.Seed.Error)
@@ -203,13 +209,12 @@ func (f *Follower) health() customer.Health {
 	return h
 }
 
-// watchProblem is what is wrong with the watch, "" where nothing is. The status
-// keeps the last error for good: it counts while it is new, or lists are missing.
-func watchProblem(w *WatchStatus, now time.Time) string {
+// watchProblem is what is wrong with the watch, "" where nothing is.
+func watchProblem(w *WatchStatus) string {
 	switch {
 	case w == nil:
 		return ""
-	case w.LastError != "" && (!w.Synced || len(w.Unlisted) > 0 || w.LastErrorAt != nil && now.Sub(*w.LastErrorAt) < late):
+	case w.LastError != "":
 		return w.LastError
 	case !w.Synced:
 		return "the first list of pods and nodes is not here yet"

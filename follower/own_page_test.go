@@ -173,11 +173,8 @@ func TestHeadersOfThePage(t *testing.T) {
 	}
 }
 
-// TestProblemsInWords: an error of the watch is told while it is new or
-// something is missing, and not for good.
+// TestProblemsInWords: an error of the watch is told while it stands.
 func TestProblemsInWords(t *testing.T) {
-	now := epoch
-	old, fresh := now.Add(-time.Hour), now.Add(-time.Minute)
 	for name, tc := range map[string]struct {
 		watch *WatchStatus
 		want  string
@@ -185,12 +182,11 @@ func TestProblemsInWords(t *testing.T) {
 		"none":              {nil, ""},
 		"fine":              {&WatchStatus{Synced: true}, ""},
 		"before the first":  {&WatchStatus{}, "the first list of pods and nodes is not here yet"},
-		"it cannot start":   {&WatchStatus{LastError: "forbidden", LastErrorAt: &old}, "forbidden"},
-		"just now":          {&WatchStatus{Synced: true, LastError: "reset", LastErrorAt: &fresh}, "reset"},
-		"long over":         {&WatchStatus{Synced: true, LastError: "reset", LastErrorAt: &old}, ""},
+		"it cannot start":   {&WatchStatus{LastError: "forbidden"}, "forbidden"},
+		"it stands still":   {&WatchStatus{Synced: true, LastError: "reset"}, "reset"},
 		"something missing": {&WatchStatus{Synced: true, Unlisted: []string{"Job"}}, "not listed yet: Job"},
 	} {
-		if got := watchProblem(tc.watch, now); got != tc.want {
+		if got := watchProblem(tc.watch); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

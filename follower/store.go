@@ -30,11 +30,11 @@ const maxBuckets = 1 << 20
 // openStore opens the embedded engine, or names the external server.
 func openStore(c Config, log *slog.Logger) (*store, error) {
 	if c.InfluxURL != "" {
-		server, err := influxsync.New(influxsync.Config{URL: c.InfluxURL, Token: c.InfluxToken})
+		server, err := influxsync.New(influxsync.Config{URL: c.InfluxURL, TokenFile: c.InfluxTokenFile})
 		if err != nil {
 			return nil, err
 		}
-		up, err := newUpstream(c.InfluxURL, c.InfluxToken, nil)
+		up, err := newUpstream(c.InfluxURL, server.Authorize, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func openStore(c Config, log *slog.Logger) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	up, err := newUpstream("http://embedded", "", engine.Transport())
+	up, err := newUpstream("http://embedded", server.Authorize, engine.Transport())
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

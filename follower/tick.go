@@ -72,7 +72,7 @@ func (f *Follower) restoreFacts(ctx context.Context) (err error) {
 }
 
 func (f *Follower) newMeter(lane string, from, to time.Time, clk clock.Clock) (*meter.Meter, error) {
-	return meter.New(meter.Config{Cluster: f.config.Cluster, Lane: lane, Interval: f.config.Interval, From: from, To: to,
+	return meter.New(meter.Config{Cluster: f.config.Cluster, SharedRoot: f.config.SharedRoot, Lane: lane, Interval: f.config.Interval, From: from, To: to,
 		SettleDeadline: f.config.SettleDeadline, FactsDeadline: f.config.FactsDeadline},
 		meter.Deps{Clock: clk, Raw: rows{f.store.Database(schema.RawDB)}, Minute: rows{f.store.Database(schema.MinuteDB)},
 			Journals: f.journals, Watch: f.input.Log, Tagger: f.tagger}, f.log, f.reg)

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/accumulus-metering/accumulus/internal/reread"
 )
 
 // role is what a bearer token may do.
@@ -37,8 +39,8 @@ type tokens struct {
 // tokenFile is a file of tokens, one a line.
 type tokenFile struct {
 	path   string
-	most   int         // tokens at a time
-	info   os.FileInfo // of the file that was looked at last
+	most   int // tokens at a time
+	file   reread.Files
 	hashes [][sha256.Size]byte
 }
 
@@ -54,6 +56,7 @@ func (f *Follower) openTokens() error {
 				return err
 			}
 		}
+		file.file = reread.Look(file.path)
 		if err := file.read(); err != nil {
 			return err
 		}
@@ -81,11 +84,6 @@ func (c Config) ViewerTokenFile() string {
 
 // read reads the file.
 func (t *tokenFile) read() error {
-	info, err := os.Stat(t.path)
-	if err != nil {
-		return fmt.Errorf("read token: %w", err)
-	}
-	t.info = info // before the content: what changes in between is read the next time
 	text, err := os.ReadFile(t.path)
 	if err != nil {
 		return fmt.Errorf("read token: %w", err)
@@ -111,12 +109,6 @@ func (t *tokenFile) read() error {
 	return nil
 }
 
-// changed says whether the file is another one than at the last look.
-func (t *tokenFile) changed() bool {
-	info, err := os.Stat(t.path)
-	return err == nil && (!os.SameFile(info, t.info) || !info.ModTime().Equal(t.info.ModTime()) || info.Size() != t.info.Size())
-}
-
 // has compares with every token, in constant time each.
 func (t *tokenFile) has(hash [sha256.Size]byte) bool {
 	found := 0
@@ -134,7 +126,7 @@ func (t *tokens) refresh(log *slog.Logger) {
 	for _, one := range []struct {
 		file, other *tokenFile
 	}{{&t.leader, &t.viewer}, {&t.viewer, &t.leader}} {
-		if !one.file.changed() {
+		if !one.file.file.Changed() {
 			continue
 		}
 		next := *one.file

@@ -7,26 +7,24 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/accumulus-metering/accumulus/influxsync"
 )
 
 // upstream is the store's HTTP API, to which the port passes what is allowed.
 type upstream struct {
 	base      *url.URL
-	token     influxsync.Secret
+	authorize func(*http.Request) error
 	client    *http.Client
 	transport interface{ CloseIdleConnections() }
 }
 
 // newUpstream is the API at base; a nil transport is one of its own, without
 // compression, which would cost the source more than the bytes are worth.
-func newUpstream(base string, token influxsync.Secret, transport http.RoundTripper) (upstream, error) {
+func newUpstream(base string, authorize func(*http.Request) error, transport http.RoundTripper) (upstream, error) {
 	parsed, err := url.Parse(base)
 	if err != nil {
 		return upstream{}, fmt.Errorf("parse store's URL: %w", err)
 	}
-	up := upstream{base: parsed, token: token}
+	up := upstream{base: parsed, authorize: authorize}
 	if transport == nil {
 		own := http.DefaultTransport.(*http.Transport).Clone()
 		own.DisableCompression = true
@@ -56,8 +54,8 @@ func (u upstream) send(ctx context.Context, path string, parameters url.Values, 
 	if accept != "" {
 		request.Header.Set("Accept", accept)
 	}
-	if u.token != "" {
-		request.Header.Set("Authorization", "Bearer "+string(u.token))
+	if err := u.authorize(request); err != nil {
+		return nil, err
 	}
 	return u.client.Do(request)
 }

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/reread"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
@@ -45,6 +46,8 @@ type Config struct {
 	URL string
 	// Token is sent as bearer token when it is not empty.
 	Token Secret
+	// TokenFile holds it, in place of Token, and is read again when it changes.
+	TokenFile string
 	// Transport carries the requests; nil is a transport of its own with TLS
 	// verification and without compression.
 	Transport http.RoundTripper
@@ -57,7 +60,7 @@ type Config struct {
 // concurrent use.
 type Server struct {
 	base        url.URL
-	token       Secret
+	token       func() (string, error) // nil without
 	http        *http.Client
 	compression *compression // nil without
 }
@@ -86,7 +89,7 @@ func New(c Config) (*Server, error) {
 		own.ReadBufferSize, own.WriteBufferSize = 64<<10, 64<<10
 		transport = own
 	}
-	server := &Server{base: *base, token: c.Token, http: &http.Client{
+	server := &Server{base: *base, token: c.token(), http: &http.Client{
 		Transport: transport,
 		// A redirect could carry the token to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -95,6 +98,30 @@ func New(c Config) (*Server, error) {
 		server.compression = newCompression()
 	}
 	return server, nil
+}
+
+// token gives the token for a request; nil where there is none.
+func (c Config) token() func() (string, error) {
+	switch {
+	case c.TokenFile != "":
+		return reread.NewWord(c.TokenFile).Get
+	case c.Token != "":
+		return func() (string, error) { return string(c.Token), nil }
+	}
+	return nil
+}
+
+// Authorize adds the token of a configuration to a request.
+func (s *Server) Authorize(request *http.Request) error {
+	if s.token == nil {
+		return nil
+	}
+	token, err := s.token()
+	if err != nil {
+		return fmt.Errorf("read token of the server: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	return nil
 }
 
 // Ping asks the server whether it is there.
@@ -200,8 +227,8 @@ func (s *Server) do(ctx context.Context, method, path string, query url.Values, 
 		request.Header.Set("Accept-Encoding", "identity")
 	}
 	request.Header.Set("Accept", "application/x-msgpack")
-	if s.token != "" {
-		request.Header.Set("Authorization", "Bearer "+string(s.token))
+	if err := s.Authorize(request); err != nil {
+		return nil, err
 	}
 	response, err := s.http.Do(request)
 	var wrapped *url.Error

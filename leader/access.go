@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/access"
 	"github.com/accumulus-metering/accumulus/leader/api"
@@ -14,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/status"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -44,20 +46,56 @@ func (l *Leader) openAccess(ctx context.Context) (err error) {
 }
 
 // addLocal adds the cluster that the leader runs in, with the leader's own
-// service account for credentials.
+// service account for credentials. What an earlier start has done is left as it
+// is: a cluster that an operator removed is not added again, and credentials that
+// he gave are not replaced.
 func (l *Leader) addLocal(ctx context.Context) error {
 	name := l.config.Access.LocalCluster
 	if name == "" {
 		return nil
 	}
-	err := l.AddCluster(ctx, name, fleet.Cluster{Via: fleet.ViaServiceProxy})
+	removed, err := l.wasRemoved(ctx, name)
+	if err != nil {
+		return fmt.Errorf("add the leader's own cluster: %w", err)
+	}
+	if removed {
+		l.log.Info("the leader's own cluster was removed and is not added again", "cluster", name)
+		return nil
+	}
+	err = l.AddCluster(ctx, name, fleet.Cluster{Via: fleet.ViaServiceProxy})
 	if err != nil && !errors.Is(err, api.ErrConflict) { // it is there since an earlier start
 		return fmt.Errorf("add the leader's own cluster: %w", err)
 	}
-	if err := l.keys.Put(ctx, name, credentials.Record{InCluster: true, Namespace: l.config.Access.Namespace}); err != nil {
+	wanted := credentials.Record{InCluster: true, Namespace: l.config.Access.Namespace}
+	switch present, _, err := l.keys.Get(ctx, name); {
+	case err == nil && (!present.InCluster || present.Namespace == wanted.Namespace):
+		return nil
+	case err != nil && !errors.Is(err, credentials.ErrNone):
+		return fmt.Errorf("add the leader's own cluster: %w", err)
+	}
+	if err := l.keys.Put(ctx, name, wanted); err != nil {
 		return fmt.Errorf("add the leader's own cluster: %w", err)
 	}
 	return nil
+}
+
+// wasRemoved says whether there was a cluster of the name, and is none now.
+func (l *Leader) wasRemoved(ctx context.Context, name string) (bool, error) {
+	objects, err := l.registry.Objects(ctx)
+	if err != nil {
+		return false, err
+	}
+	was := false
+	for _, o := range objects {
+		if o.Kind != fleet.KindCluster || o.Name() != name {
+			continue
+		}
+		if o.Overlaps(l.clock.Now(), time.Time{}) {
+			return false, nil
+		}
+		was = true
+	}
+	return was, nil
 }
 
 // SetCredentials keeps how a cluster is reached, in place of what was kept.
@@ -89,6 +127,36 @@ func (l *Leader) proxied(ctx context.Context, name string) error {
 		return &api.Hinted{Err: fmt.Errorf("cluster %s is reached by its url: %w", name, api.ErrConflict), Hint: "Credentials are for clusters with via: service-proxy; change that with `accumulus apply`."}
 	}
 	return nil
+}
+
+// proxiedClusters are the clusters that credentials are for.
+func (l *Leader) proxiedClusters(ctx context.Context) ([]string, error) {
+	snapshot, err := l.registry.Fleet(ctx, l.clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, cluster := range snapshot.Clusters() {
+		if cluster.Via == fleet.ViaServiceProxy {
+			names = append(names, cluster.Name)
+		}
+	}
+	return names, nil
+}
+
+// tokenProblems are why the leader's token of a cluster will not do for long.
+func (l *Leader) tokenProblems(cluster string) []status.Problem {
+	state, failed := l.renewer.State(cluster)
+	if !failed {
+		return nil
+	}
+	ends := "ends"
+	if !l.clock.Now().Before(state.Until) {
+		ends = "ended"
+	}
+	problem := status.NewProblem(status.TokenNotRenewed, fmt.Sprintf("the leader's token %s at %s and is not renewed: %v", ends, state.Until.Format(time.RFC3339), state.Err))
+	problem.Since = moment(state.Since)
+	return []status.Problem{problem}
 }
 
 // DropCredentials forgets how a cluster is reached.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -178,27 +179,81 @@ func TestCredentialsAreNotTold(t *testing.T) {
 // and once.
 func TestLocalCluster(t *testing.T) {
 	dir := t.TempDir()
-	for range 2 {
+	start := func(check func(l *Leader)) {
+		t.Helper()
 		l, err := Open(t.Context(), Config{Dir: dir, API: api.Config{Listen: "127.0.0.1:0"}, Access: AccessConfig{LocalCluster: "home", Namespace: "metering"}},
 			clock.System(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
-		snapshot, err := l.registry.Fleet(t.Context(), l.clock.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cluster, found := snapshot.Cluster("home"); !found || cluster.Via != fleet.ViaServiceProxy {
-			t.Errorf("%+v", cluster)
-		}
-		record, _, err := l.keys.Get(t.Context(), "home")
-		if err != nil || !record.InCluster || record.Namespace != "metering" {
-			t.Errorf("in the cluster: %t, in %q, %v", record.InCluster, record.Namespace, err)
-		}
+		check(l)
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	}
+	var revision int64
+	there := func(l *Leader) {
+		t.Helper()
+		cluster, err := l.clusterNow(t.Context(), "home")
+		if err != nil || cluster.Via != fleet.ViaServiceProxy {
+			t.Errorf("%+v, %v", cluster, err)
+		}
+		record, now, err := l.keys.Get(t.Context(), "home")
+		if err != nil || !record.InCluster || record.Namespace != "metering" {
+			t.Errorf("in the cluster: %t, in %q, %v", record.InCluster, record.Namespace, err)
+		}
+		if revision != 0 && now != revision {
+			t.Error("a restart wrote the credentials again")
+		}
+		revision = now
+	}
+	start(there)
+	start(there)
+	start(func(l *Leader) {
+		there(l)
+		if err := l.SetCredentials(t.Context(), "home", api.Kubeconfig{Kubeconfig: canaryConfig}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	start(func(l *Leader) {
+		if record, _, err := l.keys.Get(t.Context(), "home"); err != nil || record.InCluster {
+			t.Errorf("the credentials that were given were replaced: %v", err)
+		}
+		if err := l.endCluster(t.Context(), "home"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	start(func(l *Leader) {
+		if _, err := l.clusterNow(t.Context(), "home"); !errors.Is(err, api.ErrNotFound) {
+			t.Errorf("a cluster that was removed is there again: %v", err)
+		}
+		if err := l.AddCluster(t.Context(), "home", fleet.Cluster{Via: fleet.ViaServiceProxy}); err != nil {
+			t.Fatal(err)
+		}
+		revision = 0
+	})
+	start(there)
+}
+
+// TestTokenThatIsNotRenewed: what is past its time and cannot be renewed is a
+// problem of the cluster, with its end and what to do, and without the token.
+func TestTokenThatIsNotRenewed(t *testing.T) {
+	dir := t.TempDir()
+	l, d := openWithAccess(t, dir, AccessConfig{})
+	d.want(201, "added", "PUT", "/api/v1/clusters/ams-03", map[string]string{"via": "service-proxy"})
+	claims := `{"iat":1700000000,"exp":1700007200,"kubernetes.io":{"namespace":"accumulus","serviceaccount":{"name":"accumulus-leader"}}}`
+	token := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+	d.want(200, "has credentials", "POST", "/api/v1/clusters/ams-03/credentials", map[string]string{"kubeconfig": strings.ReplaceAll(canaryConfig, "canary-token-of-the-account", token)})
+	if err := l.renewer.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, said := d.ask("GET", "/api/v1/status", nil)
+	for _, want := range []string{`"token-not-renewed"`, "ended at 2023-11-15T00:13:20Z", "connection refused", "--token-duration"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("status has no %s: %s", want, said)
+		}
+	}
+	d.leaks(dir, token)
 }
 
 // TestContextOfTheLeadersKubeconfig: the route of an address alone, on a real API

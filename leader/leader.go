@@ -52,17 +52,17 @@ import (
 
 // Config of a leader. Zero durations take the defaults.
 type Config struct {
-	Dir           string            // registry, embedded store, tokens
-	StoreURL      string            // of an external InfluxDB 1.x; "" is the embedded one
-	StoreToken    influxsync.Secret // of the external store
-	API           api.Config        // its Tokens are made in Dir
-	Tick          time.Duration     // 15 s
-	MeterInterval time.Duration     // 10 s
-	Access        AccessConfig
-	Installer     InstallerConfig
-	SeedKeyFile   string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
-	Exports       ExportConfig
-	Audits        AuditConfig
+	Dir            string        // registry, embedded store, tokens
+	StoreURL       string        // of an external InfluxDB 1.x; "" is the embedded one
+	StoreTokenFile string        // bearer token of the external store; read again when it changes
+	API            api.Config    // its Tokens are made in Dir
+	Tick           time.Duration // 15 s
+	MeterInterval  time.Duration // 10 s
+	Access         AccessConfig
+	Installer      InstallerConfig
+	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
+	Exports        ExportConfig
+	Audits         AuditConfig
 
 	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
 	InitialFile string         // fleet file of the first start; "" is none
@@ -94,7 +94,8 @@ type Leader struct {
 	registry  *registry.Registry
 	id        string             // among other leaders
 	keys      *credentials.Store // of clusters
-	engine    *embedded.Server   // nil with an external store
+	renewer   *credentials.Renewer
+	engine    *embedded.Server // nil with an external store
 	store     *influxsync.Server
 	pool      *followers.Pool
 	worker    *work.Worker
@@ -137,6 +138,7 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 	if l.config.API.Tokens, err = api.EnsureTokens(config.Dir, config.Tokens); err != nil {
 		return nil, err
 	}
+	l.config.API.TokenFiles = config.Tokens.In(config.Dir)
 	if err := l.openStores(ctx); err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (l *Leader) openStores(ctx context.Context) error {
 	}
 	var err error
 	if l.config.StoreURL != "" {
-		l.store, err = influxsync.New(influxsync.Config{URL: l.config.StoreURL, Token: l.config.StoreToken})
+		l.store, err = influxsync.New(influxsync.Config{URL: l.config.StoreURL, TokenFile: l.config.StoreTokenFile})
 	} else {
 		if l.engine, err = embedded.Open(embedded.Config{Dir: filepath.Join(l.config.Dir, "store")}, l.log); err != nil {
 			return err
@@ -213,6 +215,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(quarantine.NewCollector(l.registry, l.log)); err != nil {
 		return err
 	}
+	if l.renewer, err = credentials.NewRenewer(l.keys, l.proxiedClusters, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	if err := l.openSeeds(metrics); err != nil {
 		return err
 	}
@@ -253,6 +258,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
+	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending
 	group.Go(func() error {
 		<-ctx.Done()
 		return l.StopLoops(context.WithoutCancel(ctx))

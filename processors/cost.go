@@ -114,7 +114,7 @@ func (r *CostRow) add(o CostRow) error {
 
 // rate is the rows of one slot.
 func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, err error) {
-	for _, r := range Resources() {
+	for _, r := range slot.resources() {
 		var users []Usage
 		var quantities []int64
 		for _, u := range slot.Usage {
@@ -144,6 +144,17 @@ func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, er
 		}
 	}
 	return rows, unpriced, nil
+}
+
+// resources are those that somebody used in the slot, in the order of lines.
+func (s CostSlot) resources() []Resource {
+	all := make(Quantities)
+	for _, u := range s.Usage {
+		for r := range u.Quantities {
+			all[r] = 0
+		}
+	}
+	return all.Resources()
 }
 
 // shareCost is the cost of each quantity in nanos: exact and rounded down, the
@@ -239,7 +250,7 @@ func (in CostInput) check() error {
 // Fingerprint covers the whole input.
 func (Cost) Fingerprint(in CostInput) string {
 	in = in.canonical()
-	h := newHasher("cost/1")
+	h := newHasher("cost/2")
 	h.text(in.Cluster)
 	h.times(in.Window.From, in.Window.To)
 	h.ints(int64(len(in.Slots)))
@@ -256,10 +267,10 @@ func (Cost) Fingerprint(in CostInput) string {
 		h.ints(int64(len(slot.Usage)))
 		for _, u := range slot.Usage {
 			h.text(u.Namespace, u.WorkloadKind, u.Workload)
-			for _, r := range Resources() {
-				quantity, counted := u.Quantities[r]
-				h.flag(counted)
-				h.ints(quantity)
+			h.ints(int64(len(u.Quantities)))
+			for _, r := range u.Quantities.Resources() {
+				h.text(string(r))
+				h.ints(u.Quantities[r])
 			}
 		}
 	}

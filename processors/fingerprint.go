@@ -71,7 +71,7 @@ func (p Power) Fingerprint(in PowerInput) string {
 	h.times(in.Window.From, in.Window.To)
 	span, _ := Span(in.Window, in.Meters)
 	settled := in.settled(span)
-	h.times(earliest(settled, in.Window.To))
+	h.times(schema.Earlier(settled, in.Window.To))
 	h.ints(int64(len(in.Meters)))
 	for _, m := range in.Meters {
 		h.meter(newCoverage(m, settled, nil), in.Window)
@@ -111,9 +111,16 @@ func clampTime(t time.Time, w schema.Window) time.Time {
 	return t
 }
 
+func (h *hasher) hardware(hw Hardware) {
+	h.ints(hw.IdleMilliwatts, hw.MaxMilliwatts, hw.Uncertainty, int64(len(hw.Curve)))
+	for _, p := range hw.Curve {
+		h.ints(int64(p.Utilisation), p.Microwatts)
+	}
+}
+
 func (h *hasher) node(n Node, w, span schema.Window) {
 	h.text(n.Cluster, n.Name)
-	h.ints(n.Hardware.IdleMilliwatts, n.Hardware.MaxMilliwatts)
+	h.hardware(n.Hardware)
 	h.times(clampTime(n.From, span), clampTime(n.To, span))
 	for _, row := range n.Minutes {
 		if !span.Contains(row.Time) || !n.validAt(row.Time) {

@@ -104,6 +104,7 @@ func TestPowerFingerprint(t *testing.T) {
 		in := w.quarter(0)
 		in.Settled = in.Window.To.Add(-time.Minute)
 		in.Box.Shared = true
+		in.Nodes[0].Hardware.Curve = []CurvePoint{{0, 90_000_000}, {Full / 2, 180_000_000}, {Full, 200_000_000}}
 		for n := range in.Nodes {
 			in.Nodes[n].From = epoch0.Add(-time.Hour)
 			in.Nodes[n].To = epoch0.Add(time.Hour)

@@ -220,9 +220,9 @@ func (in HeatInput) produced() (HeatResult, error) {
 func (s HeatSource) heat(w schema.Window, produced []HeatMinute) (SourceHeat, error) {
 	out := SourceHeat{Name: s.Name, Estimated: s.Method == HeatCapture}
 	valid := w
-	valid.From, valid.To = latest(w.From, s.From), w.To
+	valid.From, valid.To = schema.Later(w.From, s.From), w.To
 	if !s.To.IsZero() {
-		valid.To = earliest(w.To, s.To)
+		valid.To = schema.Earlier(w.To, s.To)
 	}
 	switch {
 	case !valid.From.Before(valid.To):

@@ -60,6 +60,9 @@ func (n Node) overlaps(next Node) bool {
 }
 
 func (n Node) check() error {
+	if err := CheckCurve(n.Hardware.Curve); err != nil {
+		return err
+	}
 	for i, row := range n.Minutes {
 		if !row.Time.Equal(row.Time.Truncate(schema.Minute)) {
 			return fmt.Errorf("row at %s is no minute: %w", row.Time.Format(time.RFC3339Nano), ErrInput)

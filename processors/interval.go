@@ -192,7 +192,7 @@ func Span(window schema.Window, meters []Meter) (span schema.Window, complete bo
 				bounds++
 			}
 			if interval.overlaps(window) {
-				span.From, span.To = earliest(span.From, interval.From), latest(span.To, interval.To)
+				span.From, span.To = schema.Earlier(span.From, interval.From), schema.Later(span.To, interval.To)
 			}
 		}
 		_, first := m.valid()
@@ -207,20 +207,6 @@ func Span(window schema.Window, meters []Meter) (span schema.Window, complete bo
 
 func (i Interval) overlaps(w schema.Window) bool {
 	return i.From.Before(w.To) && i.To.After(w.From)
-}
-
-func earliest(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func latest(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // coverage is a meter's closed intervals as a function of time.
@@ -273,7 +259,7 @@ func (c coverage) open(t time.Time) bool {
 // openFrom is where the meter's open interval begins, and whether it reaches
 // into the window.
 func (c coverage) openFrom(w schema.Window) (time.Time, bool) {
-	from := latest(w.From, c.meter.From)
+	from := schema.Later(w.From, c.meter.From)
 	if n := len(c.intervals); n > 0 {
 		from = c.intervals[n-1].To
 	}

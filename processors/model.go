@@ -4,6 +4,12 @@ package processors
 type Hardware struct {
 	IdleMilliwatts int64 // at the wall, no work
 	MaxMilliwatts  int64 // at the wall, all cores busy
+	// Curve is the fitted model, tabulated (package models): CheckCurve says what
+	// it must be. None: the straight line.
+	Curve []CurvePoint
+	// Uncertainty is the standard error of the model of this hardware, in
+	// millionths of the power that it says; 0 is unknown.
+	Uncertainty int64
 }
 
 // Utilisation is busy core time over capacity, in millionths: 0 … Full.
@@ -17,7 +23,8 @@ const Full Utilisation = 1_000_000
 type Model interface {
 	// Name tells models and their versions apart; it is part of the fingerprint.
 	Name() string
-	// PowerAt is the power in microwatts of a node at the utilisation.
+	// PowerAt is the power in microwatts of a node at the utilisation; at 0 it is
+	// the node's idle power.
 	PowerAt(Hardware, Utilisation) int64
 }
 

@@ -158,7 +158,7 @@ type PowerResult struct {
 
 // Power distributes a box's energy over nodes and pods.
 type Power struct {
-	Model Model // nil is Linear
+	Model Model // nil is Curve: each hardware's fitted curve, else the line
 }
 
 // Name is "power".
@@ -166,7 +166,7 @@ func (Power) Name() string { return "power" }
 
 func (p Power) model() Model {
 	if p.Model == nil {
-		return Linear{}
+		return Curve{}
 	}
 	return p.Model
 }

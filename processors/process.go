@@ -50,7 +50,7 @@ func (p Power) newRun(in PowerInput) (*powerRun, error) {
 		return nil, err
 	}
 	settled := in.settled(span)
-	r := &powerRun{in: in, power: p.model(), model: model, end: latest(earliest(in.Window.To, settled), in.Window.From)}
+	r := &powerRun{in: in, power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
 	for _, m := range in.Meters {
 		c := newCoverage(m, settled, model)
 		r.meters = append(r.meters, c)
@@ -207,7 +207,7 @@ func (r *powerRun) summaries() []IntervalSummary {
 			if !interval.overlaps(processed) {
 				continue
 			}
-			from, to := latest(interval.From, processed.From), earliest(interval.To, processed.To)
+			from, to := schema.Later(interval.From, processed.From), schema.Earlier(interval.To, processed.To)
 			s := IntervalSummary{Meter: c.meter.Name, From: interval.From, To: interval.To, Closed: true,
 				Measured: c.growth(i, from, to), Modelled: r.model.between(from, to) / 1000, Attributed: r.attributed[m][i]}
 			s.Residual = s.Measured - s.Attributed
@@ -215,7 +215,7 @@ func (r *powerRun) summaries() []IntervalSummary {
 		}
 		if from, open := c.openFrom(processed); open {
 			all = append(all, IntervalSummary{Meter: c.meter.Name, From: from, To: processed.To,
-				Modelled: r.model.between(latest(from, processed.From), processed.To) / 1000})
+				Modelled: r.model.between(schema.Later(from, processed.From), processed.To) / 1000})
 		}
 	}
 	return all

@@ -21,11 +21,18 @@ const (
 	NetworkTransmit Resource = "network_transmit"
 	Energy          Resource = "energy"
 	NodeHours       Resource = "node_hours"
+	NodeReceive     Resource = "node_network_receive"  // what nodes' interfaces counted
+	NodeTransmit    Resource = "node_network_transmit" // what nodes' interfaces counted
+	EphemeralUsed   Resource = "ephemeral_used"        // of nodes' disks, by pods
+	VolumeClaimed   Resource = "volume_claimed"        // VolumeClaimed.Of(class): of a storage class
+	VolumeUsed      Resource = "volume_used"           // VolumeUsed.Of(class): of a storage class
 )
 
-// Resources is all of them, in the order of lines.
+// Resources is all of them but those with a name of their own (Of, Extended), in
+// the order of lines.
 func Resources() []Resource {
-	return []Resource{CPUUsed, CPURequested, MemoryUsed, MemoryRequested, NetworkReceive, NetworkTransmit, Energy, NodeHours}
+	return []Resource{CPUUsed, CPURequested, MemoryUsed, MemoryRequested, NetworkReceive, NetworkTransmit, Energy, NodeHours,
+		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed}
 }
 
 // pricing is the unit that a resource is priced in, and how many base units,
@@ -44,12 +51,26 @@ const (
 )
 
 func (r Resource) pricing() (pricing, bool) {
-	switch r {
+	general, name, named := r.parts()
+	switch {
+	case !named:
+	case name == "":
+		return pricing{}, false
+	case general == extended && bytesOf(name):
+		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
+	case general == extended:
+		return pricing{"hour", millisecondsPerHour}, true // of ms
+	case general != VolumeClaimed && general != VolumeUsed:
+		return pricing{}, false
+	}
+	switch general {
 	case CPUUsed, CPURequested:
 		return pricing{"core-hour", microsecondsPerHour}, true // of core-µs
 	case MemoryUsed, MemoryRequested:
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
-	case NetworkReceive, NetworkTransmit:
+	case EphemeralUsed, VolumeClaimed, VolumeUsed:
+		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
+	case NetworkReceive, NetworkTransmit, NodeReceive, NodeTransmit:
 		return pricing{"GB", bytesPerGB}, true // of B
 	case Energy:
 		return pricing{"kWh", millijoulesPerKWh}, true // of mJ
@@ -151,11 +172,14 @@ func (l PriceList) check() error {
 	return nil
 }
 
-// price is the price of a resource, if the list has one.
+// price is the price of a resource, if the list has one: its own, else that of
+// volumes of any class.
 func (l PriceList) price(r Resource) (*apd.Decimal, bool) {
-	for i := range l.Prices {
-		if l.Prices[i].Resource == r {
-			return &l.Prices[i].Price, true
+	for _, wanted := range []Resource{r, r.General()} {
+		for i := range l.Prices {
+			if l.Prices[i].Resource == wanted {
+				return &l.Prices[i].Price, true
+			}
 		}
 	}
 	return nil, false
@@ -177,7 +201,8 @@ type Line struct {
 const quantityDigits = 9
 
 // Rate prices quantities that were summed over one price slot: a line for each
-// resource that has both a quantity and a price, in the order of Resources. The
+// resource that has both a quantity and a price, in the order of
+// Quantities.Resources. The
 // cost is the exact product, rounded once, half away from zero, to the
 // currency's smallest unit. unpriced is the resources with a quantity above 0
 // and no price. It returns ErrInput.
@@ -186,7 +211,7 @@ func Rate(quantities Quantities, prices PriceList) (lines []Line, unpriced []Res
 		return nil, nil, err
 	}
 	exponent, _ := CurrencyExponent(prices.Currency)
-	for _, r := range Resources() {
+	for _, r := range quantities.Resources() {
 		quantity, counted := quantities[r]
 		if !counted {
 			continue

@@ -12,11 +12,11 @@ type nodeEnergy struct {
 	idle, dynamic int64
 }
 
-// modelled is the model's energy of a node's minute: idle · time alive, and
-// above it by utilisation.
+// modelled is the model's energy of a node's minute: what it says of no load ·
+// time alive, and above it by utilisation.
 func modelled(m Model, h Hardware, row NodeMinute) nodeEnergy {
 	uptime := min(max(row.Uptime, 0), schema.Minute.Milliseconds())
-	idle := h.IdleMilliwatts * uptime // mW · ms = µJ
+	idle := MulDiv(max(m.PowerAt(h, 0), 0), uptime, 1000) // µW · ms = nJ, cut to µJ
 	all := MulDiv(max(m.PowerAt(h, utilisation(row.CPU, row.Capacity)), 0), uptime, 1000)
 	return nodeEnergy{idle: idle, dynamic: max(all-idle, 0)}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,7 +60,7 @@ type contextOptions struct {
 	userContext
 	gitops, adopt, noWait bool
 	apiServer             string
-	wait                  time.Duration
+	wait, tokenDuration   time.Duration
 }
 
 func (o *contextOptions) bind(flags *pflag.FlagSet) {
@@ -67,6 +68,7 @@ func (o *contextOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.gitops, "gitops", false, "with --context: somebody else installs the follower; the leader only meters, and gets fewer rights")
 	flags.BoolVar(&o.adopt, "adopt", false, "with --context: take over from another leader, or what somebody else installed")
 	flags.StringVar(&o.apiServer, "api-server", "", "with --context: URL of the API server as the leader reaches it (default: the context's)")
+	flags.DurationVar(&o.tokenDuration, "token-duration", 0, "with --context: give the leader a token that ends after this long, such as 720h, which it renews by itself at two thirds of that (default: one that does not end, in a Secret of the cluster)")
 	flags.BoolVar(&o.noWait, "no-wait", false, "with --context: do not wait until the follower is ready")
 	flags.DurationVar(&o.wait, "timeout", 10*time.Minute, "with --context: how long to wait for it")
 }
@@ -100,11 +102,18 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 	if o.gitops {
 		spec.Manage = fleet.ManageGitOps
 	}
-	grant, err := access.Make(ctx, user, a.clock, access.Options{Leader: overview.Leader.ID, Install: !o.gitops, Adopt: o.adopt, Server: o.apiServer})
+	if exists && (present.Manage == fleet.ManageGitOps) != o.gitops {
+		return managedOtherwise(name, o.gitops)
+	}
+	options := access.Options{Leader: overview.Leader.ID, Install: !o.gitops, Adopt: o.adopt, Server: o.apiServer, TokenDuration: o.tokenDuration}
+	grant, err := access.Make(ctx, user, a.clock, options)
 	if err != nil {
 		return accessError(name, o, err)
 	}
 	a.printf("the leader has an account in the cluster of context %s: ServiceAccount %s/%s\n", o.name, access.Namespace, access.Account)
+	if !grant.Ends.IsZero() {
+		a.printf("its token ends at %s; the leader renews it before\n", grant.Ends.Format(time.RFC3339))
+	}
 	if !exists {
 		if err := c.AddCluster(ctx, name, spec); err != nil {
 			return err
@@ -113,12 +122,24 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 	if err := c.SetCredentials(ctx, name, api.Kubeconfig{Kubeconfig: api.Secret(grant.Kubeconfig), ClusterID: grant.ClusterID}); err != nil {
 		return fmt.Errorf("cluster %s is known, but the leader has no credentials of it (run the same command again): %w", name, err)
 	}
+	if err := access.Tidy(ctx, user, options); err != nil {
+		a.printf("what the leader's former token needed is still in the cluster: %v\n", err)
+	}
 	if exists {
 		a.printf("cluster %s was there already: the leader has new credentials of it\n", name)
 	} else {
 		a.printf("cluster %s was added\n", name)
 	}
 	return a.afterAdding(ctx, c, name, o)
+}
+
+// managedOtherwise refuses to give the leader other rights in a cluster than go with
+// what the cluster's object says of who installs there.
+func managedOtherwise(name string, gitops bool) error {
+	if gitops {
+		return fmt.Errorf("cluster %s is there already, and the leader installs its follower: leave out --gitops, or first put `manage: gitops` into the object (`accumulus get cluster %s -o yaml`, then `accumulus apply`)", name, name)
+	}
+	return fmt.Errorf("cluster %s is there already with `manage: gitops`, so that the leader installs nothing there: add --gitops, or first take that out of the object (`accumulus get cluster %s -o yaml`, then `accumulus apply`)", name, name)
 }
 
 func (a *app) afterAdding(ctx context.Context, c *client.Client, name string, o contextOptions) error {
@@ -165,6 +186,9 @@ func accessError(name string, o contextOptions, err error) error {
 		if o.gitops {
 			flag = " --gitops"
 		}
+		if o.tokenDuration > 0 {
+			flag += " --renew"
+		}
 		return fmt.Errorf("context %s: %w\nHave an administrator apply what `accumulus cluster access %s%s --print` prints, then run this again", o.name, err, name, flag)
 	case errors.As(err, &foreign):
 		return fmt.Errorf("context %s: %w\nRemove it from that leader first, or take it over with --adopt", o.name, err)
@@ -201,7 +225,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, name string, most ti
 	}
 }
 
-func progress(i client.Installation) string {
+func progress(i registry.Installation) string {
 	line := i.State
 	for _, more := range []string{i.Step, i.Message} {
 		if more != "" {
@@ -212,9 +236,9 @@ func progress(i client.Installation) string {
 }
 
 // installed is the error of an installation that came to an end, if any.
-func installed(name string, i client.Installation) error {
+func installed(name string, i registry.Installation) error {
 	switch i.State {
-	case "ready", "gitops":
+	case registry.InstallReady, registry.InstallGitOps:
 		return nil
 	}
 	text := fmt.Sprintf("the follower of %s is %s", name, i.State)
@@ -230,7 +254,7 @@ func installed(name string, i client.Installation) error {
 }
 
 func newClusterAccess(a *app) *cobra.Command {
-	var show, gitops bool
+	var show, gitops, renew bool
 	command := &cobra.Command{
 		Use:   "access NAME --print",
 		Short: "Print the objects that let the leader into a cluster, for an administrator or GitOps",
@@ -244,7 +268,7 @@ somebody who may applies these first.`,
 			if !show {
 				return errors.New("add --print; `accumulus cluster add NAME --context CONTEXT` makes the objects")
 			}
-			text, err := access.Manifests(!gitops)
+			text, err := access.Manifests(access.Kind{Install: !gitops, Renew: renew})
 			if err != nil {
 				return err
 			}
@@ -254,6 +278,7 @@ somebody who may applies these first.`,
 	}
 	command.Flags().BoolVar(&show, "print", false, "print the objects")
 	command.Flags().BoolVar(&gitops, "gitops", false, "only what the leader needs to meter: somebody else installs the follower")
+	command.Flags().BoolVar(&renew, "renew", false, "for cluster add --token-duration: the right to renew the leader's token, in place of a Secret with one that does not end")
 	return command
 }
 

@@ -58,7 +58,8 @@ func (c *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.there {
 			clusters = `{"name":"ams-03","state":"waiting","via":"service-proxy","problems":[]},`
 		}
-		_, _ = fmt.Fprintf(w, `{"leader":{"id":"leader-one"},"clusters":[%s{"name":"by-url","state":"ok","url":"https://h","problems":[]}]}`, clusters)
+		_, _ = fmt.Fprintf(w, `{"leader":{"id":"leader-one"},"clusters":[%s{"name":"by-url","state":"ok","url":"https://h","problems":[]},
+			{"name":"theirs","state":"ok","via":"service-proxy","manage":"gitops","problems":[]},{"name":"ours","state":"ok","via":"service-proxy","problems":[]}]}`, clusters)
 	case r.Method == http.MethodPut:
 		c.there = true
 	case r.Method == http.MethodDelete:
@@ -168,6 +169,24 @@ func TestAddByContext(t *testing.T) {
 	if said, code := c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait")...); code != 0 || !strings.Contains(said, "new credentials") || len(c.asked) != 1 {
 		t.Errorf("again: %d %s, asked %v", code, said, c.asked)
 	}
+	said, code = c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait", "--token-duration", "5m")...)
+	if code != 1 || !strings.Contains(said, "less than 10m0s") {
+		t.Errorf("a token of five minutes: %d %s", code, said)
+	}
+	forever := string(c.kubeconfig)
+	said, code = c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait", "--token-duration", "1h")...)
+	if code != 0 || !strings.Contains(said, "its token ends at ") || string(c.kubeconfig) == forever {
+		t.Errorf("a token that ends: %d %s", code, said)
+	}
+	if leader, err = clientcmd.RESTConfigFromKubeConfig(c.kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	if err := reads(); err != nil {
+		t.Errorf("with a token that ends: %v", err)
+	}
+	if _, err := kubernetes.NewForConfigOrDie(admin).CoreV1().Secrets(access.Namespace).Get(t.Context(), "accumulus-leader-token", metav1.GetOptions{}); err == nil {
+		t.Error("the token without end is still in the cluster")
+	}
 	remove := []string{"cluster", "remove", "ams-03", "--yes", "--kubeconfig", kubeconfig, "--context", "gke_acme_ams-03"}
 	if said, code := c.run(clock.System(), remove...); code != 0 || !strings.Contains(said, "the leader's account in the cluster of context gke_acme_ams-03 was deleted") {
 		t.Errorf("removed: %d %s", code, said)
@@ -240,6 +259,8 @@ func TestAddIsRefusedBeforeAnythingIsMade(t *testing.T) {
 		"both":          {"cluster add x --context other --url http://h", "give one of them"},
 		"no kubeconfig": {"cluster add x --context other --kubeconfig " + dir + "/absent", "read kubeconfig"},
 		"taken":         {"cluster add by-url --context other --kubeconfig " + kubeconfig, "is there already and is reached by its url"},
+		"managed":       {"cluster add ours --gitops --context other --kubeconfig " + kubeconfig, "leave out --gitops"},
+		"not managed":   {"cluster add theirs --context other --kubeconfig " + kubeconfig, "add --gitops"},
 		"plain":         {"cluster add x --context other --server http://192.0.2.1:1", "others could read them"},
 		"no print":      {"cluster access x", "add --print"},
 	} {
@@ -254,14 +275,17 @@ func TestAddIsRefusedBeforeAnythingIsMade(t *testing.T) {
 // TestAccessPrint prints what the command itself would make.
 func TestAccessPrint(t *testing.T) {
 	c := &hub{t: t}
-	for flag, install := range map[string]bool{"--print": true, "--print --gitops": false} {
+	for flag, kind := range map[string]access.Kind{"--print": {Install: true}, "--print --gitops": {}, "--print --renew": {Install: true, Renew: true}} {
 		said, code := c.run(clock.System(), strings.Fields("cluster access x "+flag)...)
-		want, err := access.Manifests(install)
+		want, err := access.Manifests(kind)
 		if err != nil || code != 0 || said != want || strings.Contains(said, "kind: ClusterRoleBinding") != true {
 			t.Errorf("%s: %d %v\n%s", flag, code, err, said)
 		}
-		if strings.Contains(said, "deployments") != install {
-			t.Errorf("%s: rights to install: %t", flag, !install)
+		if got := strings.Contains(said, "deployments"); got != kind.Install {
+			t.Errorf("%s: rights to install: %t", flag, got)
+		}
+		if got := strings.Contains(said, "serviceaccounts/token"); got != kind.Renew || got == strings.Contains(said, "kind: Secret") {
+			t.Errorf("%s: right to renew: %t", flag, got)
 		}
 	}
 }

@@ -248,7 +248,7 @@ func TestExportToAFile(t *testing.T) {
 		t.Fatal(out)
 	}
 	want := strings.Join(query.Header, ",") + "\n" +
-		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,1.0000,measured,false,1.0000\n"
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z,1.0000,measured,false,1.0000,false\n"
 	if text, err := os.ReadFile(file); err != nil || string(text) != want {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -41,7 +41,7 @@ Below the table is each gap with its reason, and what that means.`,
 			if a.output == asJSON {
 				return a.printJSON(struct {
 					query.Completeness
-					Installation *client.Installation `json:"installation,omitempty"`
+					Installation *registry.Installation `json:"installation,omitempty"`
 				}{answer, known(installation)})
 			}
 			a.showInstallation(installation)
@@ -55,7 +55,7 @@ Below the table is each gap with its reason, and what that means.`,
 
 // known is an installation, nil where the leader has nothing to do with that of
 // the cluster.
-func known(i client.Installation) *client.Installation {
+func known(i registry.Installation) *registry.Installation {
 	if i.State == "" {
 		return nil
 	}
@@ -63,7 +63,7 @@ func known(i client.Installation) *client.Installation {
 }
 
 // showInstallation prints how the follower is installed, where the leader knows.
-func (a *app) showInstallation(i client.Installation) {
+func (a *app) showInstallation(i registry.Installation) {
 	if known(i) == nil {
 		return
 	}
@@ -73,11 +73,11 @@ func (a *app) showInstallation(i client.Installation) {
 	}
 	a.printf("Follower: %s since %s%s\n", i.State, humanTime(i.Since), version)
 	for _, line := range []string{i.Step, i.Message, i.Hint} {
-		if line != "" && (i.State != "ready" || line != i.Step) {
+		if line != "" && (i.State != registry.InstallReady || line != i.Step) {
 			a.printf("  %s\n", line)
 		}
 	}
-	if !i.Next.IsZero() && i.Attempts > 0 && i.State == "failed" {
+	if !i.Next.IsZero() && i.Attempts > 0 && i.State == registry.InstallFailed {
 		a.printf("  attempt %d failed; the next one is at %s\n", i.Attempts, humanTime(i.Next))
 	}
 	a.printf("\n")

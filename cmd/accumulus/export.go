@@ -73,6 +73,9 @@ func (a *app) exported(text []byte, format string) ([]byte, error) {
 	for _, c := range export.Incomplete() {
 		_, _ = fmt.Fprintf(a.errOut, "Warning: %s; `accumulus cluster status %s` says why\n", c, c.Cluster) // nowhere else to tell
 	}
+	for _, money := range export.Excluded {
+		_, _ = fmt.Fprintf(a.errOut, "Not in the cost: %s of namespaces that a price list excludes; their lines have excluded=true\n", humanMoney(money.Cost, money.Currency))
+	}
 	if format == asJSON {
 		return text, nil
 	}

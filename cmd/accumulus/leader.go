@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/settings"
 	centre "github.com/accumulus-metering/accumulus/leader"
@@ -83,11 +81,10 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 		wrong = append(wrong, fmt.Errorf("log-level: %w", err))
 	}
 	if o.influxTokenFile != "" {
-		token, err := os.ReadFile(o.influxTokenFile)
-		if err != nil {
+		if _, err := os.ReadFile(o.influxTokenFile); err != nil {
 			wrong = append(wrong, fmt.Errorf("influxdb-token-file: %w", err))
 		}
-		config.StoreToken = influxsync.Secret(strings.TrimSpace(string(token)))
+		config.StoreTokenFile = o.influxTokenFile
 	}
 	if o.followerValues != "" {
 		text, err := os.ReadFile(o.followerValues)

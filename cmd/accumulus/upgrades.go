@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/spf13/cobra"
@@ -96,32 +98,18 @@ func upgradeID(text string) (int64, error) {
 }
 
 func newUpgradesStop(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "stop ID",
-		Short: "Begin no further cluster; those that were begun go on",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := upgradeID(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			if _, err := c.StopUpgrade(cmd.Context(), id); err != nil {
-				return err
-			}
-			a.printf("upgrade %d is stopped\n", id)
-			return nil
-		},
-	}
+	return newUpgradesChange(a, "stop ID", "Begin no further cluster; those that were begun go on", "is stopped", (*client.Client).StopUpgrade)
 }
 
 func newUpgradesResume(a *app) *cobra.Command {
+	return newUpgradesChange(a, "resume ID", "Go on with an upgrade that was stopped; clusters that failed are tried again", "goes on", (*client.Client).ResumeUpgrade)
+}
+
+// newUpgradesChange is a command that changes how an upgrade goes.
+func newUpgradesChange(a *app, use, short, done string, change func(*client.Client, context.Context, int64) (registry.Upgrade, error)) *cobra.Command {
 	return &cobra.Command{
-		Use:   "resume ID",
-		Short: "Go on with an upgrade that was stopped; clusters that failed are tried again",
+		Use:   use,
+		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := upgradeID(args[0])
@@ -132,10 +120,10 @@ func newUpgradesResume(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.ResumeUpgrade(cmd.Context(), id); err != nil {
+			if _, err := change(c, cmd.Context(), id); err != nil {
 				return err
 			}
-			a.printf("upgrade %d goes on\n", id)
+			a.printf("upgrade %d %s\n", id, done)
 			return nil
 		},
 	}

@@ -28,6 +28,7 @@ Keys: ` + keyList() + `, label:NAME.`,
   accumulus usage --cluster ams-03 --aggregate namespace,workload
   accumulus usage --window 24h --aggregate customer --sort -cost
   accumulus usage --window today --aggregate label:team --filter cluster=edge-a
+  accumulus usage --window 24h --aggregate namespace,claim,storageClass --sort -volumeClaimed
   accumulus usage --window 24h --step 1h --aggregate namespace --filter 'namespace=shop*' -o csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,7 +64,7 @@ Keys: ` + keyList() + `, label:NAME.`,
 	flags.StringArrayVarP(&filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
 	flags.StringSliceVar(&clusters, "cluster", nil, "only these clusters: short for --filter cluster=NAME")
 	flags.StringVar(&step, "step", "", "a row per step: 15m, 1h, 1d")
-	flags.StringVar(&sort, "sort", "", "cpu, memory, networkReceive, networkTransmit, energy, cost, key or from; - before it for descending")
+	flags.StringVar(&sort, "sort", "", "cpu, memory, networkReceive, networkTransmit, ephemeral, volumeClaimed, volumeUsed, energy, cost, key or from; - before it for descending")
 	flags.IntVar(&limit, "limit", 0, "only the first rows")
 	a.outputFlag(command, asTable, asJSON, asCSV)
 	a.unitsFlag(command)
@@ -105,8 +106,27 @@ func (a *app) showUsage(answer query.Answer, steps bool) error {
 		a.printf("; %d more rows", left)
 	}
 	a.printf("\n")
+	a.showExcluded(answer.Rows)
 	a.showIncomplete(answer.Incomplete)
 	return nil
+}
+
+// showExcluded says what is not in the cost because a price list excludes it.
+func (a *app) showExcluded(rows []query.Row) {
+	sums := make(map[string]*big.Rat)
+	for _, row := range rows {
+		for _, money := range row.Excluded {
+			if sums[money.Currency] == nil {
+				sums[money.Currency] = new(big.Rat)
+			}
+			if amount, ok := new(big.Rat).SetString(money.Cost); ok {
+				sums[money.Currency].Add(sums[money.Currency], amount)
+			}
+		}
+	}
+	for _, money := range usage.Moneys(sums) {
+		a.printf("Not in the cost: %s of namespaces that a price list excludes\n", humanMoney(money.Cost, money.Currency))
+	}
 }
 
 // showIncomplete names clusters of which something is missing in the window.
@@ -136,6 +156,8 @@ func usageTable(answer query.Answer, base, steps bool) *table {
 		t.columns = append(t.columns, right("CPU core-h", "MEMORY GiB-h", "RECEIVED", "SENT", "ENERGY", "COST", "COVERAGE")...)
 	}
 	t.columns = append(t.columns, left("ENERGY IS")...)
+	storage := storageColumns(answer)
+	t.columns = append(t.columns, right(storage.titles(base)...)...)
 	for _, row := range answer.Rows {
 		var cells []string
 		for _, key := range answer.Aggregate {
@@ -149,10 +171,11 @@ func usageTable(answer query.Answer, base, steps bool) *table {
 			quality += " *"
 		}
 		cells = append(cells, figures(row, base)...)
-		t.add(append(cells, percent(row.Coverage), quality)...)
+		t.add(append(append(cells, percent(row.Coverage), quality), storage.figures(row, base)...)...)
 	}
 	if len(answer.Rows) > 1 && len(answer.Aggregate) > 0 {
-		t.add(totalRow(answer, base, steps)...)
+		total, cells := totalRow(answer, base, steps)
+		t.add(append(cells, storage.figures(total, base)...)...)
 	}
 	return t
 }
@@ -181,7 +204,7 @@ func costText(row query.Row, exact bool) string {
 }
 
 // totalRow adds the rows up, exactly.
-func totalRow(answer query.Answer, base, steps bool) []string {
+func totalRow(answer query.Answer, base, steps bool) (query.Row, []string) {
 	total := query.Row{}
 	costs := make(map[string]*big.Rat)
 	var currencies []string
@@ -191,6 +214,7 @@ func totalRow(answer query.Answer, base, steps bool) []string {
 		total.NetworkReceiveBytes = total.NetworkReceiveBytes.Plus(row.NetworkReceiveBytes)
 		total.NetworkTransmitBytes = total.NetworkTransmitBytes.Plus(row.NetworkTransmitBytes)
 		total.EnergyJoules = total.EnergyJoules.Plus(row.EnergyJoules)
+		addStorage(&total, row)
 		for _, money := range row.Money() {
 			if costs[money.Currency] == nil {
 				costs[money.Currency] = new(big.Rat)
@@ -212,5 +236,5 @@ func totalRow(answer query.Answer, base, steps bool) []string {
 	if steps {
 		cells = append(cells, " ")
 	}
-	return append(append(cells, figures(total, base)...), " ", " ")
+	return total, append(append(cells, figures(total, base)...), " ", " ")
 }

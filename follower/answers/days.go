@@ -2,6 +2,7 @@ package answers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ type days struct {
 }
 
 type dayKey struct {
-	question string // table, columns, tags and conditions
+	question string // table, columns, tags, conditions and steps
 	day      int64
 }
 
@@ -52,11 +53,11 @@ func (d *days) get(key dayKey, revision uint64) ([]influxsync.Point, bool) {
 	return found.points, true
 }
 
-// put remembers a day. When there is no room, any others go: they are only read
+// put remembers a day, and says whether it does. When there is no room, any others go: they are only read
 // again.
-func (d *days) put(key dayKey, sums daySums) {
+func (d *days) put(key dayKey, sums daySums) bool {
 	if len(sums.points) > maxGroups/40 { // a month of such days would drive out itself
-		return
+		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,17 +75,35 @@ func (d *days) put(key dayKey, sums daySums) {
 	}
 	d.held[key] = sums
 	d.groups += len(sums.points)
+	return true
 }
 
-// sums hands out the sums of a question without steps; those of a window of
-// several days come day by day, so that each group comes more than once. Its
-// points must not be changed.
-func (e *Engine) sums(ctx context.Context, db string, q influxsync.Query, each func(influxsync.Point) error) error {
+// SlowError is a question that ran out of its time while it read whole days,
+// some of which are remembered now: asked again it goes on after them.
+type SlowError struct {
+	Days int // that were read for it
+	Err  error
+}
+
+func (e *SlowError) Error() string { return fmt.Sprintf("after %d days: %v", e.Days, e.Err) }
+func (e *SlowError) Unwrap() error { return e.Err }
+
+// remembers says whether a question's sums are remembered by the day: its steps,
+// which begin at whole multiples since 1970, must not cross one.
+func (e *Engine) remembers(q influxsync.Query) bool {
+	return e.revisions != nil && q.Window.Length() > day && (q.Every == 0 || day%q.Every == 0)
+}
+
+// sums hands out the sums of a question; those of a window of several days come
+// day by day, so that each group comes more than once. Its points must not be
+// changed.
+func (t *tally) sums(ctx context.Context, db string, q influxsync.Query, each func(influxsync.Point) error) error {
+	e := t.engine
 	source := e.store.Database(db)
-	if q.Every != 0 || e.revisions == nil || q.Window.Length() <= day {
+	if !e.remembers(q) {
 		return source.Query(ctx, q, each)
 	}
-	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%q", db, q.From, q.Select, q.Group, q.Where)
+	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%q\x00%s", db, q.From, q.Select, q.Group, q.Where, q.Every)
 	for _, part := range q.Window.Split(day) {
 		q.Window = part
 		if part.Length() < day {
@@ -93,16 +112,9 @@ func (e *Engine) sums(ctx context.Context, db string, q influxsync.Query, each f
 			}
 			continue
 		}
-		key, revision := dayKey{question, part.From.Unix()}, e.revisions.Revision(db, q.From, part)
-		points, ok := e.days.get(key, revision)
-		if !ok {
-			if err := source.Query(ctx, q, func(p influxsync.Point) error {
-				points = append(points, p)
-				return nil
-			}); err != nil {
-				return err
-			}
-			e.days.put(key, daySums{revision, points})
+		points, err := t.day(ctx, db, question, q)
+		if err != nil {
+			return err
 		}
 		for _, p := range points {
 			if err := each(p); err != nil {
@@ -111,4 +123,25 @@ func (e *Engine) sums(ctx context.Context, db string, q influxsync.Query, each f
 		}
 	}
 	return nil
+}
+
+// day are the sums of a whole day, as they are remembered or read.
+func (t *tally) day(ctx context.Context, db, question string, q influxsync.Query) ([]influxsync.Point, error) {
+	e := t.engine
+	key, revision := dayKey{question, q.Window.From.Unix()}, e.revisions.Revision(db, q.From, q.Window)
+	if points, ok := e.days.get(key, revision); ok {
+		return points, nil
+	}
+	var points []influxsync.Point
+	err := e.store.Database(db).Query(ctx, q, func(p influxsync.Point) error {
+		points = append(points, p)
+		return nil
+	})
+	if err != nil && t.kept > 0 && errors.Is(err, context.DeadlineExceeded) {
+		return nil, &SlowError{Days: t.kept, Err: err}
+	}
+	if err == nil && e.days.put(key, daySums{revision, points}) {
+		t.kept++
+	}
+	return points, err
 }

@@ -51,6 +51,15 @@ func put(t *testing.T, server *influxsync.Server, at time.Time, namespace string
 	}
 }
 
+func textOf(t *testing.T, answer UsageAnswer) string {
+	t.Helper()
+	text, err := json.MarshalIndent(answer, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // TestDaysAreRememberedByRevision: the answer of a week is the same whether its
 // days are remembered or read; a day is read again when its revision says so,
 // and not before, which is the control that anything is remembered.
@@ -72,11 +81,7 @@ func TestDaysAreRememberedByRevision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := json.MarshalIndent(answer, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+		return textOf(t, answer)
 	}
 	for _, keys := range [][]usage.Key{nil, {usage.Namespace}, {usage.Namespace, usage.Workload}, {usage.Pod, usage.Node}} {
 		want := ask(plain, keys...)
@@ -96,6 +101,100 @@ func TestDaysAreRememberedByRevision(t *testing.T) {
 	}
 	if diff := cmp.Diff(ask(plain, usage.Namespace), ask(remembering, usage.Namespace)); diff != "" {
 		t.Errorf("after the day's revision (-read +remembered):\n%s", diff)
+	}
+}
+
+// TestStepsAreRememberedByDay: steps that make up whole days are remembered and
+// the answer is the same; others are read.
+func TestStepsAreRememberedByDay(t *testing.T) {
+	server := openStore(t)
+	for hour := range 24 * 4 {
+		put(t, server, monday.Add(time.Duration(hour)*time.Hour), "shop", int64(hour+1))
+	}
+	settled := func() time.Time { return monday.Add(4*24*time.Hour - 90*time.Minute) }
+	clk := clock.NewManual(monday.Add(4 * 24 * time.Hour))
+	for step, remembered := range map[time.Duration]bool{24 * time.Hour: true, 6 * time.Hour: true, time.Hour: true, 7 * time.Hour: false, 48 * time.Hour: false} {
+		remembering := New(Config{Cluster: "edge"}, server, Plain{}, settled, counted{}, clk)
+		plain := New(Config{Cluster: "edge"}, server, Plain{}, settled, nil, clk)
+		request := usage.Request{Window: "3d", Step: step, Aggregate: []usage.Key{usage.Namespace}}
+		want, err := plain.Usage(t.Context(), request, Everything{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got, err := remembering.Usage(t.Context(), request, Everything{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(textOf(t, want), textOf(t, got)); diff != "" {
+				t.Errorf("step %s (-read +remembered):\n%s", step, diff)
+			}
+		}
+		if held := len(remembering.days.held) > 0; held != remembered {
+			t.Errorf("step %s: remembered: %t, want %t", step, held, remembered)
+		}
+	}
+}
+
+// ending is a context whose time is up when the test says so.
+type ending struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e ending) Done() <-chan struct{} { return e.done }
+
+func (e ending) Err() error {
+	select {
+	case <-e.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// afterDays ends a context when a number of days was looked up.
+type afterDays struct {
+	counted
+	left int
+	done chan struct{}
+}
+
+func (a *afterDays) Revision(db, table string, day schema.Window) uint64 {
+	if a.left--; a.left == 0 {
+		close(a.done)
+	}
+	return a.counted.Revision(db, table, day)
+}
+
+// TestSlowQuestionGoesOn: a question whose time is up says how many days it has
+// read, and asked again does not read them again, until it is answered.
+func TestSlowQuestionGoesOn(t *testing.T) {
+	server := openStore(t)
+	for d := range 8 {
+		put(t, server, monday.Add(time.Duration(d)*24*time.Hour+time.Hour), "shop", int64(d+1))
+	}
+	revisions := &afterDays{counted: counted{}}
+	e := New(Config{Cluster: "edge"}, server, Plain{}, func() time.Time { return monday.Add(8 * 24 * time.Hour) }, revisions, clock.NewManual(monday.Add(8*24*time.Hour)))
+	held := 0
+	for attempt := 1; ; attempt++ {
+		revisions.left, revisions.done = held+4, make(chan struct{})
+		answer, err := e.Usage(ending{t.Context(), revisions.done}, usage.Request{Window: "8d"}, Everything{})
+		var slow *SlowError
+		if errors.As(err, &slow) {
+			if slow.Days != 3 || len(e.days.held) != held+3 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("attempt %d: %v; %d days are held, %d before", attempt, err, len(e.days.held), held)
+			}
+			held = len(e.days.held)
+			continue
+		}
+		if err != nil || attempt < 4 {
+			t.Fatalf("attempt %d: %v", attempt, err)
+		}
+		if got := answer.Rows[0].CPUCoreSeconds.String(); got != "0.000036" {
+			t.Errorf("%s core-seconds, want the sum of all days", got)
+		}
+		return
 	}
 }
 

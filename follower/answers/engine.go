@@ -123,7 +123,8 @@ func (e *Engine) Usage(ctx context.Context, request usage.Request, sight Sight) 
 }
 
 // usable are the keys that a follower has facts for.
-var usable = []usage.Key{usage.Cluster, usage.Box, usage.Node, usage.Namespace, usage.Workload, usage.Pod, usage.Container}
+var usable = []usage.Key{usage.Cluster, usage.Box, usage.Node, usage.Namespace, usage.Workload, usage.Pod, usage.Container,
+	usage.Claim, usage.StorageClass, usage.Storage}
 
 func check(request usage.Request) error {
 	if err := request.Check(); err != nil {

@@ -111,7 +111,7 @@ func (t *tally) readCost(ctx context.Context) error {
 	where := append(t.where(), influxsync.Condition{Tag: schema.PriceKind, Value: string(processors.Sale)})
 	q := influxsync.Query{Select: []string{schema.CostNanos}, Aggregate: "sum", From: schema.CostQuarter.Name, Window: t.window,
 		Where: where, Group: group, Every: t.request.Step}
-	err := t.engine.sums(ctx, schema.ResultsDB, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, schema.ResultsDB, q, func(p influxsync.Point) error {
 		if !t.scope.sees(p.Tag(schema.Namespace)) {
 			return nil
 		}
@@ -154,7 +154,6 @@ func (r *row) costs() map[string]*big.Rat {
 
 // resources are the row's amounts by resource, in the order of price lists.
 func (r *row) resources() []ResourceCost {
-	order := func(resource string) int { return slices.Index(processors.Resources(), processors.Resource(resource)) }
 	all := []ResourceCost{}
 	for of, nanos := range r.nanos {
 		if nanos != 0 {
@@ -163,7 +162,7 @@ func (r *row) resources() []ResourceCost {
 	}
 	slices.SortFunc(all, func(a, b ResourceCost) int {
 		if a.Resource != b.Resource {
-			return order(a.Resource) - order(b.Resource)
+			return processors.CompareResources(processors.Resource(a.Resource), processors.Resource(b.Resource))
 		}
 		return strings.Compare(a.Currency, b.Currency)
 	})

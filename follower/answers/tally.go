@@ -28,6 +28,7 @@ type tally struct {
 	alive   map[int64]float64 // by step: ms that the longest-living node was there
 	labels  map[string]usage.Labels
 	costs   bool // cost has the keys of this question
+	kept    int  // whole days that were read for it and are remembered
 }
 
 // row is one row in the making.
@@ -42,6 +43,7 @@ type price struct{ resource, currency string }
 // who is whose a group of rows is, by the names that people know.
 type who struct {
 	node, box, namespace, workload, pod, container string
+	claim, class, storage                          string
 	labels                                         map[string]string
 }
 
@@ -52,7 +54,7 @@ func (e *Engine) tally(ctx context.Context, request usage.Request, sight Sight, 
 	}
 	t := &tally{engine: e, request: request, parts: of, rows: make(map[string]*row), alive: make(map[int64]float64)}
 	t.costs = of.cost && priced(request)
-	tables := []schema.Table{schema.PodMinute}
+	tables := []schema.Table{schema.PodMinute, schema.VolumeMinute}
 	if of.energy {
 		tables = append(tables, schema.EnergyMinute)
 	}
@@ -119,7 +121,7 @@ func (t *tally) presence(ctx context.Context) error {
 		from int64
 	}
 	stays := make(map[stay]float64)
-	err := t.engine.sums(ctx, schema.MinuteDB, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, schema.MinuteDB, q, func(p influxsync.Point) error {
 		stays[stay{p.Tag(schema.Node), t.bucket(p).From.Unix()}] += float64(p.Int(schema.Uptime))
 		return nil
 	})
@@ -151,26 +153,33 @@ type source struct {
 	lacks []string // tags that it does not have
 }
 
+// volumeLacks are the tags that volumes do not have: they are the cluster's, not a
+// node's.
+var volumeLacks = []string{schema.Node, schema.Box, schema.Pod, schema.PodUID, schema.Container, schema.WorkloadKind, schema.Workload}
+
+// volumeTags are the tags that only volumes have.
+var volumeTags = []string{schema.Claim, schema.StorageClass, schema.Storage}
+
 // podTags are the tags that say whose something is below a node.
 var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Container, schema.WorkloadKind, schema.Workload}
 
 func (t *tally) sources() []source {
 	var all []source
 	if t.parts.energy {
-		all = append(all, source{schema.ResultsDB, schema.EnergyMinute, usage.OfEnergy, []string{schema.Container}})
+		all = append(all, source{schema.ResultsDB, schema.EnergyMinute, usage.OfEnergy, append([]string{schema.Container}, volumeTags...)})
 	}
 	if !t.parts.usage {
 		return all
 	}
 	if t.scope.all {
-		all = append(all, source{schema.MinuteDB, schema.NodeMinute, []usage.Quantity{usage.NodeTime}, podTags})
+		all = append(all, source{schema.MinuteDB, schema.NodeMinute, usage.OfNodes, append(podTags, volumeTags...)})
 	}
+	all = append(all, source{schema.MinuteDB, schema.VolumeMinute, usage.OfVolumes, volumeLacks})
 	if !t.request.Uses(usage.Container) {
-		return append(all, source{schema.MinuteDB, schema.PodMinute, usage.OfPods, nil})
+		return append(all, source{schema.MinuteDB, schema.PodMinute, usage.OfPods, volumeTags})
 	}
-	network := []usage.Quantity{usage.NetworkReceive, usage.NetworkTransmit}
-	return append(all, source{schema.MinuteDB, schema.ContainerMinute, usage.OfContainers, nil},
-		source{schema.MinuteDB, schema.PodMinute, network, []string{schema.Container}})
+	return append(all, source{schema.MinuteDB, schema.ContainerMinute, usage.OfContainers, volumeTags},
+		source{schema.MinuteDB, schema.PodMinute, usage.OfSandboxes, append([]string{schema.Container}, volumeTags...)})
 }
 
 // tags are what the rows are grouped by.
@@ -189,6 +198,9 @@ func (t *tally) tags() []string {
 	add(t.request.Uses(usage.Pod), schema.Pod)
 	add(labels, schema.PodUID)
 	add(t.request.Uses(usage.Container), schema.Container)
+	add(t.request.Uses(usage.Claim), schema.Claim)
+	add(t.request.Uses(usage.StorageClass), schema.StorageClass)
+	add(t.request.Uses(usage.Storage), schema.Storage)
 	return tags
 }
 
@@ -208,7 +220,7 @@ func (t *tally) read(ctx context.Context, cut schema.Window, from source) error 
 	if !ofNode {
 		q.Where = t.where()
 	}
-	err := t.engine.sums(ctx, from.db, q, func(p influxsync.Point) error {
+	err := t.sums(ctx, from.db, q, func(p influxsync.Point) error {
 		var sums usage.Sums
 		for _, quantity := range from.take {
 			sums[quantity] = p.Int(quantity.Field())
@@ -241,7 +253,8 @@ func (t *tally) where() []influxsync.Condition {
 func (t *tally) identify(p influxsync.Point, ofNode bool, cut schema.Window) who {
 	name := t.engine.names.Resolve
 	w := who{node: name(p.Tag(schema.Node)), box: p.Tag(schema.Box), namespace: name(p.Tag(schema.Namespace)), pod: name(p.Tag(schema.Pod)),
-		container: name(p.Tag(schema.Container)), workload: workloadOf(p, name)}
+		container: name(p.Tag(schema.Container)), workload: workloadOf(p, name),
+		claim: name(p.Tag(schema.Claim)), class: p.Tag(schema.StorageClass), storage: p.Tag(schema.Storage)}
 	if ofNode {
 		w.namespace, w.pod = schema.SystemNamespace, schema.SystemNamespace
 	}
@@ -276,6 +289,12 @@ func (t *tally) value(w who, k usage.Key) string {
 		return w.pod
 	case usage.Container:
 		return w.container
+	case usage.Claim:
+		return w.claim
+	case usage.StorageClass:
+		return w.class
+	case usage.Storage:
+		return w.storage
 	}
 	if name, ok := k.LabelName(); ok {
 		return t.engine.names.Resolve(w.labels[name])

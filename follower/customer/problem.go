@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/follower/review"
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
@@ -32,6 +34,7 @@ func problemOf(err error) Problem {
 	problem := Problem{Status: http.StatusInternalServerError, Detail: "the question could not be answered", Hint: "The follower's log has more."}
 	var input *usage.InputError
 	var forbidden *answers.ForbiddenError
+	var slow *answers.SlowError
 	switch {
 	case errors.Is(err, errNoToken):
 		problem = Problem{Status: http.StatusUnauthorized, Detail: "no token", Hint: howIn}
@@ -50,6 +53,9 @@ func problemOf(err error) Problem {
 		problem = Problem{Status: http.StatusServiceUnavailable, Detail: errClosed.Error(), Hint: "Try again in a minute; /readyz says when."}
 	case errors.Is(err, errBusy):
 		problem = Problem{Status: http.StatusServiceUnavailable, Detail: errBusy.Error(), Hint: "Try again."}
+	case errors.As(err, &slow):
+		problem = Problem{Status: http.StatusServiceUnavailable, Detail: fmt.Sprintf("the answer takes longer than %s; %s read and remembered", answerTime, plural.Of(slow.Days, "day was", "days were")),
+			Hint: "Ask again: it goes on after them. Or ask for a shorter window, or by fewer keys."}
 	case errors.Is(err, context.DeadlineExceeded):
 		problem = Problem{Status: http.StatusServiceUnavailable, Detail: "the answer takes longer than " + answerTime.String(), Hint: "Ask for a shorter window."}
 	}

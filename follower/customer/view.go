@@ -1,6 +1,7 @@
 package customer
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -143,7 +144,7 @@ func (v *view) usage(answer answers.UsageAnswer) {
 		case left != right:
 			return -1
 		}
-		return compare(weigh(b), weigh(a))
+		return cmp.Compare(weigh(b), weigh(a))
 	})
 	most := 0.0
 	for _, r := range rows {
@@ -159,16 +160,6 @@ func (v *view) usage(answer answers.UsageAnswer) {
 }
 
 func isSpecial(r usage.Row) bool { return strings.HasPrefix(r.Key[string(usage.Namespace)], "__") }
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
 
 func amount(cost *string) float64 {
 	if cost == nil {

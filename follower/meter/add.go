@@ -173,7 +173,11 @@ func (m *Meter) apply(b batch) {
 		n := m.node(x.id.Node)
 		parts := n.stoodInFor(x.id)
 		st := m.take(n, x)
-		m.touch(n, min(st.from, parts), st.to, "late")
+		if from := min(st.from, parts); x.id.Kind == reading.Node || x.id.Kind == reading.Kubepods {
+			m.touchHost(n, from, st.to, "late")
+		} else {
+			m.touch(n, from, st.to, "late")
+		}
 	}
 	for _, state := range b.bodies {
 		n := m.nodes[state.node]

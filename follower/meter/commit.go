@@ -123,7 +123,7 @@ func (m *Meter) touchFacts(now int64) {
 			}
 			for i := 0; i < len(lacks.pods) && !came; i++ {
 				p := n.pods[lacks.pods[i]]
-				came = p == nil || p.tags != nil || p.known && p.info.OwnerKnown
+				came = p == nil || len(p.tags) > 0 || p.known && p.info.OwnerKnown
 			}
 			if came {
 				m.touch(n, w, w+minute, "facts")

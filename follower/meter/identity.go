@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -21,8 +22,9 @@ const (
 )
 
 // identity is what the tags of a node's or a pod's rows say, beside its names.
-// A pod's is fixed at its first row and holds for its life; a node's holds
-// from a window on, until its facts change.
+// A pod's is fixed at its first row and holds for its life, but that what was
+// unknown then is known from the window on in which it came; a node's holds from
+// a window on, until its facts change.
 type identity struct {
 	from  int64
 	facts reading.Facts
@@ -94,10 +96,11 @@ func (m *Meter) nodeTags(n *node, w, now int64) (identity, bool) {
 	return id, true
 }
 
-// podTags is the pod's identity, fixed at its first window.
+// podTags is the pod's identity in the window at w, fixed at its first window.
+// A window that had settled keeps what it had: of a pod no window has two rows.
 func (m *Meter) podTags(n *node, p *pod, of identity, w, now int64) (identity, bool) {
-	if p.tags != nil {
-		return *p.tags, true
+	if len(p.tags) > 0 {
+		return m.laterTags(n, p, of, w), true
 	}
 	id := identity{from: w, facts: of.facts, kind: p.info.WorkloadKind, name: p.info.Workload}
 	if !p.known || !p.info.OwnerKnown {
@@ -107,9 +110,37 @@ func (m *Meter) podTags(n *node, p *pod, of identity, w, now int64) (identity, b
 		id.kind, id.name = schema.Unknown, schema.Unknown
 		m.met.unknown.Inc()
 	}
-	p.tags = &id
+	p.tags = []identity{id}
 	m.unsaved = append(m.unsaved, id.row(n.name, p.key()))
 	return id, true
+}
+
+// laterTags is the identity that holds at w of a pod that has one. In a window
+// that has not settled, what it does not know is taken from what is known now: a
+// node may be described, and an owner be told, long after the pod's first minute.
+func (m *Meter) laterTags(n *node, p *pod, of identity, w int64) identity {
+	i := max(0, sort.Search(len(p.tags), func(i int) bool { return p.tags[i].from > w })-1)
+	id := p.tags[i]
+	if w < m.mark || w < id.from {
+		return id
+	}
+	if id.facts == unknownFacts {
+		id.facts = of.facts
+	}
+	if id.kind == schema.Unknown && p.known && p.info.OwnerKnown {
+		id.kind, id.name = p.info.WorkloadKind, p.info.Workload
+	}
+	if id == p.tags[i] {
+		return id
+	}
+	if id.from == w { // an attempt that was not written
+		p.tags[i] = id
+	} else {
+		id.from = w
+		p.tags = slices.Insert(p.tags, i+1, id)
+	}
+	m.unsaved = append(m.unsaved, id.row(n.name, p.key()))
+	return id
 }
 
 func (m *Meter) factsOverdue(w, now int64) bool {

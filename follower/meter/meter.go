@@ -22,6 +22,9 @@ type Config struct {
 	Interval       time.Duration // between two reads of a node
 	SettleDeadline time.Duration // after its end a window settles with what is there
 	FactsDeadline  time.Duration // after its end a row's missing facts settle as "unknown"
+	// SharedRoot says that nodes with one boot id read their host's root group, and
+	// not one of their own.
+	SharedRoot bool
 	// From and To are the windows that this meter settles. The zero From is the
 	// minute of the first reading, the zero To is never. The first values are
 	// kept in the store under the lane's name and win over later ones, so that

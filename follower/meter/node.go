@@ -34,10 +34,10 @@ type pod struct {
 	containers           map[string]*series
 	info                 reading.PodInfo
 	known                bool
-	saved                bool // info is durable as it is
-	restored             bool // info came from the store: the watch may not know the pod
-	guessed              bool // the end is a guess: the watch does not know the pod
-	tags                 *identity
+	saved                bool       // info is durable as it is
+	restored             bool       // info came from the store: the watch may not know the pod
+	guessed              bool       // the end is a guess: the watch does not know the pod
+	tags                 []identity // by from: a later one knows what was unknown
 	unseen, compared     *unseen
 }
 

@@ -293,7 +293,7 @@ func (m *Meter) restoreIdentities(ctx context.Context) error {
 			return nil
 		}
 		if n := m.nodes[row.Tag(schema.Node)]; n != nil && n.pods[pod] != nil {
-			n.pods[pod].tags = &id
+			n.pods[pod].tags = append(n.pods[pod].tags, id)
 		}
 		return nil
 	})
@@ -302,6 +302,9 @@ func (m *Meter) restoreIdentities(ctx context.Context) error {
 	}
 	for _, n := range m.nodes {
 		sort.Slice(n.tags, func(i, j int) bool { return n.tags[i].from < n.tags[j].from })
+		for _, p := range n.pods {
+			sort.Slice(p.tags, func(i, j int) bool { return p.tags[i].from < p.tags[j].from })
+		}
 	}
 	return nil
 }

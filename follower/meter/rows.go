@@ -63,12 +63,15 @@ func (m *Meter) build(n *node, w, now int64, rows rowSet) missing {
 }
 
 // rests adds the node's own row, __system__ and __unattributed__: node =
-// Σ pods + both, for each quantity. What kubepods does not count (network, or
-// all of it on a host without such a cgroup) is taken from the node directly;
-// what the node does not count is the sum of its parts.
+// Σ pods + both, for each quantity. What kubepods does not count (all of it on a
+// host without such a cgroup) is taken from the node directly; what the node
+// does not count is the sum of its parts, and so is its network: what its
+// interfaces counted stands beside it (schema.InterfaceReceive).
 func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) {
 	interval := int64(m.cfg.Interval)
-	own, kube := n.own.amount(win, interval), n.kube.amount(win, interval)
+	own, kube := m.ofHost(n, n.own.amount(win, interval), win), n.kube.amount(win, interval)
+	n.beforeRead(&own, &kube, win, interval)
+	interfaces := own
 	system, rest := usage{amount: own}, usage{amount: kube}
 	for q := 0; q < quantities; q++ {
 		parts := pods.q[q]
@@ -76,6 +79,10 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 			parts = kube.q[q]
 		}
 		rest.q[q] = parts - pods.q[q]
+		if isNetwork(q) {
+			own.q[q] = parts
+			own.counts |= 1 << q
+		}
 		if !own.has(q) {
 			own.q[q] = parts
 			if pods.has(q) || kube.has(q) {
@@ -88,7 +95,7 @@ func (m *Meter) rests(n *node, row rowTags, pods amount, win span, rows rowSet) 
 		system.q[q] = own.q[q] - parts
 	}
 	system.counts, rest.counts = own.counts, own.counts
-	rows.add(schema.NodeMinute.Name, row.nodePoint(m.sizeOf(n, win), usage{amount: own, uptime: n.alive(win)}))
+	rows.add(schema.NodeMinute.Name, row.nodePoint(m.sizeOf(n, win), usage{amount: own, uptime: n.alive(win)}, interfaces))
 	row.namespace, row.pod, row.uid = schema.SystemNamespace, schema.SystemNamespace, schema.SystemNamespace
 	rows.add(schema.PodMinute.Name, row.point(schema.PodMinute.Name, system))
 	if n.kube != nil {
@@ -324,11 +331,11 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 }
 
 // nodePoint is a row of the node table.
-func (r rowTags) nodePoint(size size, u usage) influxsync.Point {
+func (r rowTags) nodePoint(size size, u usage, interfaces amount) influxsync.Point {
 	p := influxsync.Point{Table: schema.NodeMinute.Name, Time: r.time, Tags: tagList(
 		schema.Box, r.facts.Box, schema.Cluster, r.cluster, schema.CPUType, r.facts.CPUType,
 		schema.DiskType, r.facts.DiskType, schema.Node, r.node, schema.RAMType, r.facts.RAMType)}
-	f := fieldList(make([]influxsync.FieldValue, 0, 13))
+	f := fieldList(make([]influxsync.FieldValue, 0, 15))
 	f.int(schema.AllocatableCPU, size.allocatableCPU)
 	f.int(schema.AllocatableMem, size.allocatableMemory)
 	f.int(schema.CapacityCPU, size.capacityCPU)
@@ -336,6 +343,12 @@ func (r rowTags) nodePoint(size size, u usage) influxsync.Point {
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.disk(u.amount)
 	f.int(schema.Filesystem, u.q[reading.Filesystem])
+	if interfaces.has(int(reading.NetworkReceive)) {
+		f.int(schema.InterfaceReceive, interfaces.q[reading.NetworkReceive])
+	}
+	if interfaces.has(int(reading.NetworkTransmit)) {
+		f.int(schema.InterfaceTransmit, interfaces.q[reading.NetworkTransmit])
+	}
 	f.int(schema.Interpolated, ceilSeconds(u.interpolated))
 	f.int(schema.Memory, u.q[reading.Memory])
 	f.int(schema.NetworkReceive, u.q[reading.NetworkReceive])

@@ -79,7 +79,7 @@ func end(c watch.ClaimInfo, w schema.Window) time.Time {
 
 // row is the claim's in a minute.
 func (v *Writer) row(c watch.ClaimInfo, w schema.Window, samples []sample, mounts []span) influxsync.Point {
-	used, covered := integrate(samples, schema.Window{From: later(w.From, *c.Bound), To: earlier(w.To, end(c, w))})
+	used, covered := integrate(samples, schema.Window{From: schema.Later(w.From, *c.Bound), To: schema.Earlier(w.To, end(c, w))})
 	var mounted time.Duration
 	for _, m := range mounts {
 		mounted += w.Overlap(m.from, m.to)
@@ -95,29 +95,15 @@ func (v *Writer) row(c watch.ClaimInfo, w schema.Window, samples []sample, mount
 			schema.Uptime: influxsync.Int(alive(c, w).Milliseconds()), schema.Coverage: influxsync.Int(int64(covered / time.Second))}, w.From)
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // claimed is the claim's size times the time it was bound, with each size while
 // it held, KiB·s.
 func claimed(c watch.ClaimInfo, w schema.Window) int64 {
 	from, sum := *c.Bound, new(big.Int)
 	add := func(bytes int64, until time.Time) {
-		until = earlier(later(until, from), end(c, w))
+		until = schema.Earlier(schema.Later(until, from), end(c, w))
 		ns := w.Overlap(from, until)
 		sum.Add(sum, new(big.Int).Mul(big.NewInt(bytes), big.NewInt(int64(ns))))
-		from = later(from, until)
+		from = schema.Later(from, until)
 	}
 	for _, past := range c.Past {
 		add(past.ClaimedBytes, past.Until)
@@ -141,7 +127,7 @@ func integrate(samples []sample, w schema.Window) (used int64, covered time.Dura
 			continue
 		}
 		covered += part
-		from, to := later(a.at, w.From), earlier(b.at, w.To)
+		from, to := schema.Later(a.at, w.From), schema.Earlier(b.at, w.To)
 		ends := new(big.Int).Add(line(a, b, from), line(a, b, to))
 		sum.Add(sum, ends.Mul(ends, big.NewInt(int64(part))))
 	}

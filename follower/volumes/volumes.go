@@ -91,6 +91,14 @@ func (v *Writer) Restore(ctx context.Context) error {
 	return nil
 }
 
+// Latest is the newest journal entry of a minute, if it has one.
+func (v *Writer) Latest(minute schema.Window) (influxsync.Entry, bool) {
+	if v.journal == nil {
+		return influxsync.Entry{}, false
+	}
+	return v.journal.Latest(minute)
+}
+
 // Add keeps the bodies' readings of volumes.
 func (v *Writer) Add(ctx context.Context, bodies []reading.Body) error {
 	var rows []influxsync.Point

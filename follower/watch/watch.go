@@ -50,7 +50,7 @@ type Config struct {
 type Status struct {
 	Synced      bool     // nodes, pods and their owners were listed once
 	Unlisted    []string // further kinds that were not listed yet, or are refused
-	LastError   string
+	LastError   string   // the newest of those that stand; "" when everything goes well again
 	LastErrorAt time.Time
 }
 
@@ -60,9 +60,20 @@ type Watch struct {
 	client kubernetes.Interface
 	errs   prometheus.Counter
 
-	mu     sync.Mutex
-	status Status
+	mu      sync.Mutex
+	status  Status
+	failing map[int]failure // by part; the look-ups have their own
 }
+
+// failure is what fails now.
+type failure struct {
+	text string
+	at   time.Time
+	over func() bool // nil: the next attempt says so
+}
+
+// lookups is their place among what fails.
+const lookups = -1
 
 // New makes a watch; it sends no request until Run.
 func New(config Config, client kubernetes.Interface, clk clock.Clock, log *slog.Logger, registry prometheus.Registerer) (*Watch, error) {
@@ -70,7 +81,7 @@ func New(config Config, client kubernetes.Interface, clk clock.Clock, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{Log: state, client: client, errs: prometheus.NewCounter(prometheus.CounterOpts{
+	w := &Watch{Log: state, client: client, failing: make(map[int]failure), errs: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "accumulus_watch_errors_total", Help: "Lists and watches of the API server that failed."})}
 	objects := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "accumulus_watch_objects",
 		Help: "Nodes, pods and Jobs in the log, ended ones included."}, func() float64 { return float64(state.size()) })
@@ -92,7 +103,15 @@ func (l *Log) size() int {
 func (w *Watch) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.status
+	status := w.status
+	for of, f := range w.failing {
+		if f.over != nil && f.over() {
+			delete(w.failing, of)
+		} else if !f.at.Before(status.LastErrorAt) {
+			status.LastError, status.LastErrorAt = f.text, f.at
+		}
+	}
+	return status
 }
 
 // Run watches until ctx ends, and returns nil then. Failures are retried by
@@ -165,10 +184,10 @@ func (w *Watch) register(factory informers.SharedInformerFactory) (core []cache.
 		{v1.PersistentVolumeClaims().Informer(), handler(w.SetClaim, w.DeleteClaim), KindClaim},
 	}
 	further = make(map[string]cache.InformerSynced)
-	for _, part := range parts {
+	for i, part := range parts {
 		if err := part.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 			if ctx.Err() == nil {
-				w.failed(err)
+				w.failed(i, err, overWith(part.informer))
 			}
 		}); err != nil {
 			return nil, nil, fmt.Errorf("watch API server: %w", err)
@@ -210,18 +229,26 @@ func handler[T any](set, gone func(*T)) cache.ResourceEventHandler {
 	}
 }
 
-func (w *Watch) failed(err error) {
+// overWith says, of a list or watch that failed now, whether it goes on: every
+// list, event and bookmark brings another version.
+func overWith(informer cache.SharedIndexInformer) func() bool {
+	version := informer.LastSyncResourceVersion()
+	return func() bool { return informer.LastSyncResourceVersion() != version }
+}
+
+func (w *Watch) failed(of int, err error, over func() bool) {
 	w.errs.Inc()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.status.LastError != err.Error() {
+	if w.failing[of].text != err.Error() {
 		w.log.Warn("watch of the API server failed", "err", err)
 	}
-	w.status.LastError, w.status.LastErrorAt = err.Error(), w.clock.Now()
+	w.failing[of] = failure{err.Error(), w.clock.Now(), over}
 }
 
 // lookUp asks for the owners that pods wait for and no watch has shown.
 func (w *Watch) lookUp(ctx context.Context) {
+	failed := false
 	for _, missing := range w.unresolved() {
 		err := w.fetch(ctx, missing)
 		switch {
@@ -229,8 +256,14 @@ func (w *Watch) lookUp(ctx context.Context) {
 		case apierrors.IsNotFound(err) || errors.Is(err, errOtherUID):
 			w.absent(missing.uid)
 		case ctx.Err() == nil:
-			w.failed(w.lookUpError(missing, err))
+			failed = true
+			w.failed(lookups, w.lookUpError(missing, err), nil)
 		}
+	}
+	if !failed {
+		w.mu.Lock()
+		delete(w.failing, lookups)
+		w.mu.Unlock()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,7 +136,9 @@ type apiServer struct {
 	events   chan string
 }
 
-var kinds = map[string][2]string{"pods": {"v1", "Pod"}, "nodes": {"v1", "Node"}, "replicasets": {"apps/v1", "ReplicaSet"}, "jobs": {"batch/v1", "Job"}}
+var kinds = map[string][2]string{"pods": {"v1", "Pod"}, "nodes": {"v1", "Node"}, "replicasets": {"apps/v1", "ReplicaSet"}, "jobs": {"batch/v1", "Job"},
+	"namespaces": {"v1", "Namespace"}, "persistentvolumes": {"v1", "PersistentVolume"}, "persistentvolumeclaims": {"v1", "PersistentVolumeClaim"},
+	"storageclasses": {"storage.k8s.io/v1", "StorageClass"}}
 
 func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
@@ -267,6 +270,33 @@ func TestWatchShowsRefusal(t *testing.T) {
 	eventually(t, w, "the error", func() bool { return strings.Contains(w.Status().LastError, "forbidden") })
 	if w.Status().Synced || w.Status().LastErrorAt.IsZero() {
 		t.Errorf("status %+v", w.Status())
+	}
+}
+
+// TestErrorEndsWithWhatFailed: an error stands as long as the list or watch fails
+// that it came from, and no longer.
+func TestErrorEndsWithWhatFailed(t *testing.T) {
+	server := &apiServer{items: make(map[string][]json.RawMessage)}
+	var refuses atomic.Bool
+	refuses.Store(true)
+	client := dial(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuses.Load() && strings.HasSuffix(r.URL.Path, "/pods") {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","message":"pods is forbidden","code":403}`)
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
+	w := start(t, client)
+	eventually(t, w, "the error", func() bool { return strings.Contains(w.Status().LastError, "forbidden") })
+	if again := w.Status(); !strings.Contains(again.LastError, "forbidden") || again.LastErrorAt.IsZero() {
+		t.Errorf("it went though it stands: %+v", again)
+	}
+	refuses.Store(false)
+	eventually(t, w, "the first list", func() bool { return w.Status().Synced })
+	if status := w.Status(); status.LastError != "" || !status.LastErrorAt.IsZero() {
+		t.Errorf("it stands though it is over: %+v", status)
 	}
 }
 

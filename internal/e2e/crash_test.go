@@ -270,7 +270,7 @@ func TestKills(t *testing.T) {
 func (s *stage) checkCentre(centre, follower *influxsync.Server) {
 	s.Helper()
 	cluster := crashFleet().Clusters[0].Name
-	checkJournals(s.TB, centre, cluster, []schema.Table{schema.EnergyMinute, schema.UsageQuarter, schema.NodeQuarter, schema.EnergyQuarter, schema.CostQuarter})
+	checkJournals(s.TB, centre, cluster, []schema.Table{schema.EnergyMinute, schema.UsageQuarter, schema.NodeQuarter, schema.VolumeQuarter, schema.EnergyQuarter, schema.CostQuarter})
 	checkJournals(s.TB, centre, schema.BoxCluster, []schema.Table{schema.BoxMinute, schema.BoxQuarter})
 	books, err := registry.Open(s.Context(), filepath.Join(s.leaderDir(), "registry.db"), s.clock)
 	s.check(err)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -158,7 +159,82 @@ func growthOf(raw []influxsync.Point) growth {
 			g.containers[pod+" "+rows[0].Tag(schema.Container)] = grown
 		}
 	}
+	g.addUnread(series)
 	return g
+}
+
+// addUnread adds to nodes and kubepods what their parts grew by before their first
+// and after their last reading: there they are the sum of their parts.
+func (g growth) addUnread(series map[string][]influxsync.Point) {
+	of := func(kind reading.Kind, node string) [][]influxsync.Point {
+		var all [][]influxsync.Point
+		for _, rows := range series {
+			if reading.Kind(rows[0].Tag(schema.Kind)) == kind && rows[0].Tag(schema.Node) == node {
+				all = append(all, rows)
+			}
+		}
+		return all
+	}
+	pods := func(node string, from, to time.Time) (sum int64) {
+		for _, rows := range of(reading.Pod, node) {
+			sum += grownIn(rows, from, to)
+		}
+		return sum
+	}
+	kubepods := func(node string, from, to time.Time) (sum int64) {
+		for _, rows := range of(reading.Kubepods, node) {
+			first, last := rows[0].Time, rows[len(rows)-1].Time
+			sum += grownIn(rows, from, to) + pods(node, from, earliest(first, to)) + pods(node, latest(last, from), to)
+		}
+		return sum
+	}
+	begin, end := time.Unix(0, 0), time.Unix(1<<33, 0)
+	for node := range g.nodes {
+		for _, rows := range of(reading.Node, node) {
+			g.nodes[node] += kubepods(node, begin, rows[0].Time) + kubepods(node, rows[len(rows)-1].Time, end)
+		}
+	}
+	for node := range g.kubepods {
+		g.kubepods[node] += kubepods(node, begin, end)
+		for _, rows := range of(reading.Kubepods, node) {
+			g.kubepods[node] -= grownIn(rows, begin, end)
+		}
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// grownIn is the part of a counter's growth in [from, to): that between two of its
+// readings is spread evenly.
+func grownIn(rows []influxsync.Point, from, to time.Time) (sum int64) {
+	if !from.Before(to) {
+		return 0
+	}
+	for i := 1; i < len(rows); i++ {
+		a, b := rows[i-1], rows[i]
+		if a.Int(schema.ReadingEpoch) != b.Int(schema.ReadingEpoch) {
+			continue
+		}
+		until := func(t time.Time) int64 {
+			part := max(0, min(t.UnixNano(), b.Time.UnixNano())-a.Time.UnixNano())
+			grown := new(big.Int).Mul(big.NewInt(b.Int(schema.CPU)-a.Int(schema.CPU)), big.NewInt(part))
+			return grown.Quo(grown, big.NewInt(b.Time.UnixNano()-a.Time.UnixNano())).Int64()
+		}
+		sum += until(to) - until(from)
+	}
+	return sum
 }
 
 func grown(rows []influxsync.Point, first int64) int64 {

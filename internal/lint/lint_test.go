@@ -36,6 +36,7 @@ var internals = map[string][]string{
 	"internal/schema":    {},
 	"internal/lint":      {},
 	"internal/plural":    {},
+	"internal/reread":    {},
 	"internal/settings":  {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},

@@ -86,35 +86,57 @@ const (
 
 // Names of fields, with their units.
 const (
-	CPU             = "cpu_core_microseconds"             // core-µs used
-	Memory          = "memory_kibibyte_seconds"           // working set, KiB·s
-	NetworkReceive  = "network_receive_bytes"             // B
-	NetworkTransmit = "network_transmit_bytes"            // B
-	Filesystem      = "filesystem_kibibyte_seconds"       // used, KiB·s
-	DiskRead        = "disk_read_bytes"                   // B, where the kernel counts it
-	DiskWrite       = "disk_write_bytes"                  // B, where the kernel counts it
-	CPURequest      = "cpu_request_core_microseconds"     // request · time alive
-	CPULimit        = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
-	MemoryRequest   = "memory_request_kibibyte_seconds"   // request · time alive
-	MemoryLimit     = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
-	Uptime          = "uptime_milliseconds"               // time alive in the window
-	AllocatableCPU  = "allocatable_core_microseconds"     // allocatable · time alive
-	AllocatableMem  = "allocatable_kibibyte_seconds"      // allocatable · time alive
-	CapacityCPU     = "capacity_core_microseconds"        // capacity · time alive
-	Coverage        = "coverage_seconds"                  // of the window, with readings close enough for a gauge
-	Interpolated    = "interpolated_seconds"              // of the window, over which growth was spread in a reading gap
-	EnergyActive    = "energy_active_millijoules"         // by use
-	EnergyIdle      = "energy_idle_millijoules"           // share of idle
-	EnergyOverhead  = "energy_overhead_millijoules"       // share of the box's overhead
-	EnergyModelled  = "energy_modelled_millijoules"       // what the model alone says
-	EnergyMeasured  = "energy_measured_millijoules"       // the part of active+idle+overhead that a closed meter interval covers
-	MeasuredModel   = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
-	Provisional     = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
-	EstimatedEnergy = "energy_estimated_millijoules"      // the model's, where no meter ran
-	CostNanos       = "cost_nanos"                        // 1e-9 of the currency
+	CPU             = "cpu_core_microseconds"   // core-µs used
+	Memory          = "memory_kibibyte_seconds" // working set, KiB·s
+	NetworkReceive  = "network_receive_bytes"   // B
+	NetworkTransmit = "network_transmit_bytes"  // B
+	// What a node's interfaces counted. It is no sum of its pods' network: what one
+	// pod sends to another on the node passes none of them, and what hostNetwork
+	// pods and the node itself send passes no pod's.
+	InterfaceReceive  = "interface_receive_bytes"           // B
+	InterfaceTransmit = "interface_transmit_bytes"          // B
+	Filesystem        = "filesystem_kibibyte_seconds"       // used, KiB·s
+	DiskRead          = "disk_read_bytes"                   // B, where the kernel counts it
+	DiskWrite         = "disk_write_bytes"                  // B, where the kernel counts it
+	CPURequest        = "cpu_request_core_microseconds"     // request · time alive
+	CPULimit          = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
+	MemoryRequest     = "memory_request_kibibyte_seconds"   // request · time alive
+	MemoryLimit       = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
+	Uptime            = "uptime_milliseconds"               // time alive in the window
+	AllocatableCPU    = "allocatable_core_microseconds"     // allocatable · time alive
+	AllocatableMem    = "allocatable_kibibyte_seconds"      // allocatable · time alive
+	CapacityCPU       = "capacity_core_microseconds"        // capacity · time alive
+	Coverage          = "coverage_seconds"                  // of the window, with readings close enough for a gauge
+	Interpolated      = "interpolated_seconds"              // of the window, over which growth was spread in a reading gap
+	EnergyActive      = "energy_active_millijoules"         // by use
+	EnergyIdle        = "energy_idle_millijoules"           // share of idle
+	EnergyOverhead    = "energy_overhead_millijoules"       // share of the box's overhead
+	EnergyModelled    = "energy_modelled_millijoules"       // what the model alone says
+	EnergyMeasured    = "energy_measured_millijoules"       // the part of active+idle+overhead that a closed meter interval covers
+	MeasuredModel     = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
+	Provisional       = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
+	EstimatedEnergy   = "energy_estimated_millijoules"      // the model's, where no meter ran
+	CostNanos         = "cost_nanos"                        // 1e-9 of the currency
+	PriceVersion      = "price_version"
+	Quality           = "quality"           // measured | estimated | mixed
+	ReadingEpoch      = "epoch"             // Unix ns at which the counter's life began
+	ReadingReceived   = "received"          // Unix ns on the follower's clock
+	ReadingShift      = "shift_nanoseconds" // added to the sample's own time
+	MemoryWorkingSet  = "memory_working_set_bytes"
+	FilesystemUsed    = "filesystem_used_bytes"
+	EphemeralUsed     = "ephemeral_used_bytes"
+	Ephemeral         = "ephemeral_kibibyte_seconds" // used of the node's disk: writable layers, logs, emptyDirs; where the kubelet says it
+	Claimed           = "claimed_kibibyte_seconds"   // size of a volume · time bound
+	Used              = "used_kibibyte_seconds"      // used of a volume; 0 where coverage is 0
+	Mounted           = "mounted_milliseconds"       // Σ pods that mount it · time
+	VolumeUsed        = "used_bytes"
+	VolumeCapacity    = "capacity_bytes"
+)
 
-	// Heat and carbon. Location-based, market-based, embodied and avoided are four
-	// figures: none is part of another, and none is subtracted from another.
+// Names of the fields of heat and carbon. Location-based, market-based, embodied
+// and avoided are four figures: none is part of another, and none is subtracted
+// from another.
+const (
 	Heat                  = "heat_millijoules"             // what the energy became
 	UsefulHeat            = "useful_heat_millijoules"      // what was made use of; of sources that are no household's
 	CarbonLocation        = "carbon_location_micrograms"   // CO2e by the grid's intensity
@@ -123,29 +145,14 @@ const (
 	CarbonMarket          = "carbon_market_micrograms"     // CO2e by contract
 	CarbonMarketEnergy    = "carbon_market_millijoules"    // the energy that a contract covers
 	CarbonEmbodied        = "carbon_embodied_micrograms"   // CO2e of making the hardware, its share
-	CarbonSource          = "carbon_source"                // the intensities that were used, "; " between them
 	CarbonAvoided         = "carbon_avoided_micrograms"    // CO2e that useful heat avoided against a stated reference
-
-	PriceVersion     = "price_version"
-	Quality          = "quality"           // measured | estimated | mixed
-	ReadingEpoch     = "epoch"             // Unix ns at which the counter's life began
-	ReadingReceived  = "received"          // Unix ns on the follower's clock
-	ReadingShift     = "shift_nanoseconds" // added to the sample's own time
-	MemoryWorkingSet = "memory_working_set_bytes"
-	FilesystemUsed   = "filesystem_used_bytes"
-	EphemeralUsed    = "ephemeral_used_bytes"
-	Ephemeral        = "ephemeral_kibibyte_seconds" // used of the node's disk: writable layers, logs, emptyDirs; where the kubelet says it
-	Claimed          = "claimed_kibibyte_seconds"   // size of a volume · time bound
-	Used             = "used_kibibyte_seconds"      // used of a volume; 0 where coverage is 0
-	Mounted          = "mounted_milliseconds"       // Σ pods that mount it · time
-	VolumeUsed       = "used_bytes"
-	VolumeCapacity   = "capacity_bytes"
+	CarbonSource          = "carbon_source"                // the intensities that were used, "; " between them
 )
 
 // Namespaces of what no pod carries. No Kubernetes namespace can have such a
 // name.
 const (
-	SystemNamespace       = "__system__"       // node less its pods' parent cgroup; signed in one window
+	SystemNamespace       = "__system__"       // node less its pods' parent cgroup; signed in one window; without network
 	UnattributedNamespace = "__unattributed__" // the parent cgroup less the pods; signed in one window
 	IdleNamespace         = "__idle__"         // energy only: idle that no pod carries
 	OverheadNamespace     = "__overhead__"     // energy only: the box's own
@@ -223,10 +230,11 @@ var (
 		Fields: integers(VolumeUsed, VolumeCapacity, ReadingReceived)}
 
 	// NodeMinute: Σ pods of the node, __system__ and __unattributed__ included, = node.
+	// Its network is its pods'; what its own interfaces counted has fields of its own.
 	NodeMinute = Table{Name: "node", DB: MinuteDB, Grain: Minute,
 		Tags: tags([]string{Cluster, Node}, hardware),
 		Fields: fields(integers(CPU, Memory), network, integers(Filesystem, Uptime, AllocatableCPU, AllocatableMem, CapacityCPU),
-			disk, quality)}
+			disk, optional(InterfaceReceive, InterfaceTransmit), quality)}
 
 	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
 	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,
@@ -281,6 +289,9 @@ var (
 
 	// NodeQuarter is the sum of NodeMinute.
 	NodeQuarter = Table{Name: "node", DB: QuarterDB, Grain: Quarter, Tags: NodeMinute.Tags, Fields: NodeMinute.Fields}
+
+	// VolumeQuarter is the sum of VolumeMinute.
+	VolumeQuarter = Table{Name: "volume", DB: QuarterDB, Grain: Quarter, Tags: VolumeMinute.Tags, Fields: VolumeMinute.Fields}
 
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,

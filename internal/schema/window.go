@@ -51,6 +51,22 @@ func (w Window) Overlap(from, to time.Time) time.Duration {
 	return 0
 }
 
+// Earlier is the earlier one of two times.
+func Earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Later is the later one of two times.
+func Later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // Split cuts the window at the whole multiples of grain.
 func (w Window) Split(grain time.Duration) []Window {
 	var parts []Window

@@ -28,8 +28,14 @@ const (
 	EnergyOverhead
 	EnergyModelled
 	EnergyMeasured
-	Filesystem // of containers: their writable layers and logs
-	NodeTime   // a node's time alive, counted once for the node, under its system namespace
+	Filesystem  // of containers: their writable layers and logs
+	NodeTime    // a node's time alive, counted once for the node, under its system namespace
+	NodeReceive // what a node's interfaces counted, under its system namespace too
+	NodeTransmit
+	Ephemeral     // of nodes' disks, by pods: writable layers, logs, emptyDirs
+	VolumeClaimed // sizes of claims
+	VolumeUsed
+	VolumeMounted // time in which pods mounted claims
 	quantities
 )
 
@@ -39,12 +45,17 @@ var fieldOf = [quantities]string{
 	Coverage: schema.Coverage, Interpolated: schema.Interpolated,
 	EnergyActive: schema.EnergyActive, EnergyIdle: schema.EnergyIdle, EnergyOverhead: schema.EnergyOverhead,
 	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
+	NodeReceive: schema.InterfaceReceive, NodeTransmit: schema.InterfaceTransmit, Ephemeral: schema.Ephemeral,
+	VolumeClaimed: schema.Claimed, VolumeUsed: schema.Used, VolumeMounted: schema.Mounted,
 }
 
 // Quantities by the kind of table that has them.
 var (
-	OfPods       = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
+	OfPods       = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated, Ephemeral}
+	OfSandboxes  = []Quantity{NetworkReceive, NetworkTransmit, Ephemeral} // of pods, beside OfContainers
 	OfContainers = []Quantity{CPU, Memory, Filesystem, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
+	OfNodes      = []Quantity{NodeTime, NodeReceive, NodeTransmit}
+	OfVolumes    = []Quantity{VolumeClaimed, VolumeUsed, VolumeMounted}
 	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured}
 )
 

@@ -3,14 +3,17 @@ package usage
 import (
 	"encoding/csv"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // csvColumns are the names of the API, in base units.
 var csvColumns = []string{"from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
 	"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
-	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional", "filesystemByteSeconds"}
+	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional", "filesystemByteSeconds",
+	"nodeReceiveBytes", "nodeTransmitBytes", "ephemeralByteSeconds", "volumeClaimedByteSeconds", "volumeUsedByteSeconds", "volumeMountedSeconds", "extended", "excludedCost"}
 
 // WriteCSV writes the rows for programs: a column for each key, then those of
 // the API. A row has a line for each currency; its quantities stand in the
@@ -55,8 +58,27 @@ func (r Row) lines(aggregate []Key) [][]string {
 		}
 		lines = append(lines, append(cells, m.Cost, m.Currency, strconv.FormatFloat(r.Coverage, 'f', 4, 64), r.Interpolated.String(),
 			r.Quality, strconv.FormatBool(r.Provisional), r.files(i == 0)))
+		lines[i] = append(lines[i], r.storage(i == 0)...)
 	}
 	return lines
+}
+
+// storage are the columns that came later, in the first of a row's lines. Extended
+// resources stand in one cell: "nvidia.com/gpu=7200 hugepages-2Mi=0".
+func (r Row) storage(first bool) []string {
+	if !first {
+		return []string{"0", "0", "0", "0", "0", "0", "", ""}
+	}
+	var extended, excluded []string
+	for name, quantity := range r.Extended {
+		extended = append(extended, name+"="+quantity.String())
+	}
+	slices.Sort(extended)
+	for _, m := range r.Excluded {
+		excluded = append(excluded, m.Cost+" "+m.Currency)
+	}
+	return []string{r.NodeReceiveBytes.String(), r.NodeTransmitBytes.String(), r.EphemeralByteSeconds.String(), r.VolumeClaimedByteSeconds.String(),
+		r.VolumeUsedByteSeconds.String(), r.VolumeMountedSeconds.String(), strings.Join(extended, " "), strings.Join(excluded, " ")}
 }
 
 // files are the containers' files, in the first of a row's lines.

@@ -27,11 +27,17 @@ const (
 	Provider  Key = "provider"
 	Region    Key = "region"
 
+	// Of volumes; "" for everything else.
+	Claim        Key = "claim"
+	StorageClass Key = "storageClass"
+	Storage      Key = "storage" // local, central or unknown
+
 	labelPrefix = "label:"
 )
 
 // Keys are all keys but the labels.
-var Keys = []Key{Cluster, Box, Node, Hardware, Namespace, Workload, Pod, Container, Customer, Project, User, Provider, Region}
+var Keys = []Key{Cluster, Box, Node, Hardware, Namespace, Workload, Pod, Container, Customer, Project, User, Provider, Region,
+	Claim, StorageClass, Storage}
 
 // Label is the key of a pod label.
 func Label(name string) Key { return Key(labelPrefix + name) }

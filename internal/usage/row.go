@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -28,6 +29,20 @@ type Row struct {
 	PodSeconds            Exact  `json:"podSeconds"`  // time alive, summed over pods
 	NodeSeconds           Exact  `json:"nodeSeconds"` // time alive, summed over nodes; stands under __system__
 
+	// What nodes' interfaces counted stands under __system__. Network of pods is no
+	// part of it: what one sends to another on its node passes no interface of the node.
+	NodeReceiveBytes  Exact `json:"nodeReceiveBytes"`
+	NodeTransmitBytes Exact `json:"nodeTransmitBytes"`
+
+	EphemeralByteSeconds     Exact `json:"ephemeralByteSeconds"` // of nodes' disks, by pods
+	VolumeClaimedByteSeconds Exact `json:"volumeClaimedByteSeconds"`
+	VolumeUsedByteSeconds    Exact `json:"volumeUsedByteSeconds"` // while some pod mounted it
+	VolumeMountedSeconds     Exact `json:"volumeMountedSeconds"`  // summed over the pods that mounted it
+	// Extended is what pods requested of resources that Kubernetes knows by name
+	// alone: piece-seconds (nvidia.com/gpu), or byte-seconds (ephemeral-storage,
+	// hugepages-*).
+	Extended map[string]Exact `json:"extended,omitempty"`
+
 	EnergyJoules         Exact `json:"energyJoules"` // active + idle + overhead
 	EnergyActiveJoules   Exact `json:"energyActiveJoules"`
 	EnergyIdleJoules     Exact `json:"energyIdleJoules"`
@@ -40,6 +55,9 @@ type Row struct {
 	Cost     *string `json:"cost"`
 	Currency string  `json:"currency"`
 	Costs    []Money `json:"costs,omitempty"`
+	// Excluded is what namespaces that the price list excludes would have cost: no
+	// part of the cost.
+	Excluded []Money `json:"excluded,omitempty"`
 
 	Coverage     float64 `json:"coverage"`     // 0..1 of the time asked for, with readings close enough
 	Interpolated Exact   `json:"interpolated"` // pod-seconds over which growth was spread in a reading gap
@@ -70,6 +88,49 @@ type Tally struct {
 	Uptime  float64 // ms
 	Share   float64 // the largest share, for rows without pods' time
 	Open    bool    // some of it may still change
+
+	// Named is what goes by class or name: volumes by storage class, and extended
+	// resources, in stored units.
+	Named processors.Quantities
+}
+
+// CountNamed adds quantities that go by class or name.
+func (t *Tally) CountNamed(named processors.Quantities) error { return AddNamed(&t.Named, named) }
+
+// AddNamed adds more to sum.
+func AddNamed(sum *processors.Quantities, more processors.Quantities) error {
+	if *sum == nil && len(more) > 0 {
+		*sum = make(processors.Quantities)
+	}
+	for resource, quantity := range more {
+		total, err := Add((*sum)[resource], quantity)
+		if err != nil {
+			return fmt.Errorf("sum of %s: %w", resource, err)
+		}
+		(*sum)[resource] = total
+	}
+	return nil
+}
+
+// ExtendedInBytes says whether an extended resource is one of bytes.
+func ExtendedInBytes(name string) bool { return processors.Extended(name).InBytes() }
+
+// extended are the row's extended resources.
+func (t *Tally) extended() map[string]Exact {
+	var all map[string]Exact
+	for resource, quantity := range t.Named {
+		name, ok := resource.ExtendedName()
+		if !ok {
+			continue
+		}
+		if all == nil {
+			all = make(map[string]Exact)
+		}
+		if all[name] = Seconds(quantity); resource.InBytes() {
+			all[name] = ByteSeconds(quantity)
+		}
+	}
+	return all
 }
 
 // Count adds a group's sums, of whose window the share is there at all.
@@ -100,6 +161,9 @@ func (t *Tally) Row() (Row, error) {
 		NetworkReceiveBytes: Whole(s[NetworkReceive]), NetworkTransmitBytes: Whole(s[NetworkTransmit]),
 		CPURequestCoreSeconds: CoreSeconds(s[CPURequest]), MemoryRequestByteSeconds: ByteSeconds(s[MemoryRequest]),
 		PodSeconds: Seconds(s[Uptime]), NodeSeconds: Seconds(s[NodeTime]),
+		NodeReceiveBytes: Whole(s[NodeReceive]), NodeTransmitBytes: Whole(s[NodeTransmit]),
+		EphemeralByteSeconds: ByteSeconds(s[Ephemeral]), VolumeClaimedByteSeconds: ByteSeconds(s[VolumeClaimed]),
+		VolumeUsedByteSeconds: ByteSeconds(s[VolumeUsed]), VolumeMountedSeconds: Seconds(s[VolumeMounted]), Extended: t.extended(),
 		EnergyJoules: Joules(energy), EnergyActiveJoules: Joules(s[EnergyActive]), EnergyIdleJoules: Joules(s[EnergyIdle]),
 		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
 		EnergyMeasuredJoules: Joules(s[EnergyMeasured]),
@@ -158,12 +222,19 @@ func trimMoney(text, currency string) string {
 	return text
 }
 
+// Moneys are exact amounts by currency, rounded.
+func Moneys(amounts map[string]*big.Rat) []Money {
+	var all []Money
+	for currency, amount := range amounts {
+		all = append(all, Money{Cost: Decimal(amount, currency), Currency: currency})
+	}
+	slices.SortFunc(all, func(a, b Money) int { return strings.Compare(a.Currency, b.Currency) })
+	return all
+}
+
 // SetCost fills the row's money from exact amounts by currency.
 func (r *Row) SetCost(costs map[string]*big.Rat) {
-	for currency, amount := range costs {
-		r.Costs = append(r.Costs, Money{Cost: Decimal(amount, currency), Currency: currency})
-	}
-	slices.SortFunc(r.Costs, func(a, b Money) int { return strings.Compare(a.Currency, b.Currency) })
+	r.Costs = Moneys(costs)
 	if len(r.Costs) == 1 {
 		r.Cost, r.Currency = &r.Costs[0].Cost, r.Costs[0].Currency
 		r.Costs = nil

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -29,18 +31,27 @@ const (
 	tokenStep = 200 * time.Millisecond
 )
 
+// ShortestToken is the least that an API server gives a token to live.
+const ShortestToken = 10 * time.Minute
+
 // Options of Grant.
 type Options struct {
 	Leader  string // its id, which is written to the account
 	Install bool   // the leader may install the follower
 	Adopt   bool   // take over from another leader
 	Server  string // URL of the API server as the leader reaches it; "" is the user's
+	// TokenDuration is how long the token is good, if the cluster does not make it
+	// less; the leader renews it before. 0 is one without end, of a Secret.
+	TokenDuration time.Duration
 }
+
+func (o Options) kind() Kind { return Kind{Install: o.Install, Renew: o.TokenDuration > 0} }
 
 // Grant is what a leader gets to reach a cluster.
 type Grant struct {
-	Kubeconfig []byte // self-contained: server, CA, token
-	ClusterID  string // UID of the namespace kube-system
+	Kubeconfig []byte    // self-contained: server, CA, token
+	ClusterID  string    // UID of the namespace kube-system
+	Ends       time.Time // when the token does; zero: it does not
 }
 
 // ForeignError is a cluster that another leader has access to.
@@ -69,6 +80,9 @@ func Make(ctx context.Context, user *rest.Config, clk clock.Clock, options Optio
 	if user.Insecure {
 		return Grant{}, errors.New("the context does not verify the API server (insecure-skip-tls-verify): the leader would send its token to whoever answers; give the context the server's certificate-authority")
 	}
+	if d := options.TokenDuration; d != 0 && (d < ShortestToken || d > longestToken) {
+		return Grant{}, fmt.Errorf("a token cannot be given %s: a cluster gives none that ends in less than %s or in more than %s", d, ShortestToken, longestToken)
+	}
 	user = rest.CopyConfig(user)
 	user.QPS, user.Burst = 50, 100
 	client, err := kubernetes.NewForConfig(user)
@@ -89,12 +103,18 @@ func Make(ctx context.Context, user *rest.Config, clk clock.Clock, options Optio
 	if err := apply(ctx, writer, options); err != nil {
 		return Grant{}, err
 	}
-	token, err := await(ctx, client, clk)
+	grant := Grant{ClusterID: string(system.UID)}
+	var token string
+	if options.TokenDuration > 0 {
+		token, grant.Ends, err = ask(ctx, client, options.TokenDuration)
+	} else {
+		token, err = await(ctx, client, clk)
+	}
 	if err != nil {
 		return Grant{}, err
 	}
-	text, err := kubeconfig(user, options.Server, token)
-	return Grant{Kubeconfig: text, ClusterID: string(system.UID)}, err
+	grant.Kubeconfig, err = kubeconfig(user, options.Server, token)
+	return grant, err
 }
 
 // said names what could not be done, and whether it is for want of rights.
@@ -121,7 +141,11 @@ func foreign(ctx context.Context, client kubernetes.Interface, options Options) 
 }
 
 func apply(ctx context.Context, writer dynamic.Interface, options Options) error {
-	all, err := objects(options.Install)
+	text, err := Manifests(options.kind())
+	if err != nil {
+		return err
+	}
+	all, err := decode(text)
 	if err != nil {
 		return err
 	}
@@ -217,6 +241,20 @@ func await(ctx context.Context, client kubernetes.Interface, clk clock.Clock) (s
 	}
 }
 
+// longestToken is what an API server can be asked for: seconds in 32 bits.
+const longestToken = 1 << 32 * time.Second
+
+// ask has the cluster make a token that ends.
+func ask(ctx context.Context, client kubernetes.Interface, duration time.Duration) (string, time.Time, error) {
+	seconds := int64(duration / time.Second)
+	made, err := client.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, Account,
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{FieldManager: fieldManager})
+	if err != nil {
+		return "", time.Time{}, said("create a token of ServiceAccount "+Account, err)
+	}
+	return made.Status.Token, made.Status.ExpirationTimestamp.UTC(), nil
+}
+
 // kubeconfig is that of the account, with the user's server and CA.
 func kubeconfig(user *rest.Config, server, token string) ([]byte, error) {
 	const name = "accumulus"
@@ -238,23 +276,48 @@ func kubeconfig(user *rest.Config, server, token string) ([]byte, error) {
 	return clientcmd.Write(*config)
 }
 
+// Tidy deletes what a token of the other kind left in the cluster: the Secret with
+// one that does not end, or the right to renew. It is for when the leader has the
+// kubeconfig that Make made; until then the former token is the one in use.
+func Tidy(ctx context.Context, user *rest.Config, options Options) error {
+	text, err := manifests(tokenFile(Kind{Renew: options.TokenDuration == 0}))
+	if err != nil {
+		return err
+	}
+	return remove(ctx, user, text)
+}
+
 // Revoke deletes what Make made, except for the namespace, which may hold more.
 // What is not there is no error.
 func Revoke(ctx context.Context, user *rest.Config) error {
+	text, err := manifests("account.yaml", "token.yaml", "renew.yaml", "link.yaml", "install.yaml")
+	if err != nil {
+		return err
+	}
+	return remove(ctx, user, text)
+}
+
+// remove deletes objects, the last first, so that rights go before the account.
+func remove(ctx context.Context, user *rest.Config, text string) error {
 	writer, err := dynamic.NewForConfig(user)
 	if err != nil {
 		return fmt.Errorf("use the context: %w", err)
 	}
-	all, err := objects(true)
+	all, err := decode(text)
 	if err != nil {
 		return err
 	}
-	for i := len(all) - 1; i >= 0; i-- { // rights before the account
-		object := all[i]
+	for _, object := range slices.Backward(all) {
 		if object.GetKind() == "Namespace" { // the customer's: it may hold more
 			continue
 		}
-		err := resource(writer, object).Delete(ctx, object.GetName(), metav1.DeleteOptions{})
+		target := resource(writer, object)
+		err := target.Delete(ctx, object.GetName(), metav1.DeleteOptions{})
+		if apierrors.IsForbidden(err) { // who may not delete is told so of what is not there, too
+			if _, looked := target.Get(ctx, object.GetName(), metav1.GetOptions{}); apierrors.IsNotFound(looked) {
+				continue
+			}
+		}
 		if err != nil && !apierrors.IsNotFound(err) {
 			return said("delete "+named(object), err)
 		}

@@ -33,13 +33,30 @@ const leaderAnnotation = "accumulus.dev/leader"
 // installRole is the name of what only a leader that installs gets.
 const installRole = "accumulus-leader-install"
 
-// Manifests are the objects as YAML, as `kubectl apply` takes them. With install
-// the leader may install and upgrade the follower.
-func Manifests(install bool) (string, error) {
-	files := []string{"account.yaml", "link.yaml"}
-	if install {
+// Kind is what the leader may in a cluster.
+type Kind struct {
+	Install bool // install and upgrade the follower
+	Renew   bool // its token ends, and it may ask for the next; else a Secret holds one without end
+}
+
+// Manifests are the objects as YAML, as `kubectl apply` takes them.
+func Manifests(kind Kind) (string, error) {
+	files := []string{"account.yaml", tokenFile(kind), "link.yaml"}
+	if kind.Install {
 		files = append(files, "install.yaml")
 	}
+	return manifests(files...)
+}
+
+// tokenFile has what differs by how the token is come by.
+func tokenFile(kind Kind) string {
+	if kind.Renew {
+		return "renew.yaml"
+	}
+	return "token.yaml"
+}
+
+func manifests(files ...string) (string, error) {
 	var all []string
 	for _, file := range files {
 		text, err := deploy.Access.ReadFile("access/" + file)
@@ -51,12 +68,8 @@ func Manifests(install bool) (string, error) {
 	return strings.Join(all, "---\n"), nil
 }
 
-// objects are the Manifests, each decoded.
-func objects(install bool) ([]*unstructured.Unstructured, error) {
-	text, err := Manifests(install)
-	if err != nil {
-		return nil, err
-	}
+// decode reads the objects of manifests.
+func decode(text string) ([]*unstructured.Unstructured, error) {
 	var all []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(text)), 4096)
 	for {

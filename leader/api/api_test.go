@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,8 +290,8 @@ func TestHealth(t *testing.T) {
 func TestExportCSV(t *testing.T) {
 	s, _ := newServer(t, false)
 	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=csv", viewerToken, "")
-	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional,completeness\n" +
-		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false,0.9950\n"
+	want := "customer,cluster,namespace,resource,quantity,unit,unitPrice,cost,currency,from,to,coverage,quality,provisional,completeness,excluded\n" +
+		"\"acme, Inc.\",edge-a,shop,cpu_used,1.5,core-hour,0.03,0.045,EUR,2026-11-23T12:00:00Z,2026-11-23T12:00:00Z,1.0000,measured,false,0.9950,false\n"
 	if diff := cmp.Diff(want, text(t, answer)); diff != "" || !strings.Contains(answer.Header.Get("Content-Disposition"), "accumulus-2026-11.csv") {
 		t.Errorf("%s\n%s", answer.Header.Get("Content-Disposition"), diff)
 	}
@@ -396,4 +398,48 @@ func TestConfigSaysAllThatIsWrong(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTokensAreReadAgain: a token that is replaced lets in at once, and the former
+// one no more; a file that cannot be taken locks nobody out.
+func TestTokensAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	files := TokenFiles{}.In(dir)
+	tokens, err := EnsureTokens(dir, TokenFiles{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(Config{Tokens: tokens, TokenFiles: files}, slog.New(slog.DiscardHandler))
+	want := func(token Secret, role Role) {
+		t.Helper()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+string(token))
+		if got := d.role(r); got != role {
+			t.Errorf("role %s, want %s", got, role)
+		}
+	}
+	replace := func(path, text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const next = "the-next-token-of-the-operator"
+	want(tokens.Operator, Operator)
+	replace(files.Operator, next+"\n")
+	want(tokens.Operator, Nobody)
+	want(next, Operator)
+	want(tokens.Viewer, Viewer)
+	for _, slip := range []string{"short", "", string(tokens.Viewer)} {
+		replace(files.Operator, slip)
+		want(next, Operator)
+		want(tokens.Viewer, Viewer)
+	}
+	if err := os.Remove(files.Viewer); err != nil {
+		t.Fatal(err)
+	}
+	want(tokens.Viewer, Viewer)
+
+	d = newDoor(Config{Tokens: tokens}, slog.New(slog.DiscardHandler))
+	want(tokens.Operator, Operator)
 }

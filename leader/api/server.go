@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/reread"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -25,6 +27,9 @@ type Config struct {
 	TLSKey   string
 	Insecure bool // allow plain HTTP on an address that others can reach
 	Tokens   Tokens
+	// TokenFiles are where the Tokens stand: they are read again when they change.
+	// Of "" the token stays.
+	TokenFiles TokenFiles
 	// Demo lets a request from loopback that carries no token be a viewer.
 	Demo    bool
 	Version string
@@ -47,7 +52,7 @@ func (c Config) Validate() error {
 		wrong = append(wrong, errors.New("no operator token"))
 	}
 	if c.Tokens.Operator != "" && c.Tokens.Operator == c.Tokens.Viewer {
-		wrong = append(wrong, errors.New("operator and viewer have the same token"))
+		wrong = append(wrong, errSameToken)
 	}
 	if c.Demo && err == nil && !isLoopback(host) {
 		wrong = append(wrong, fmt.Errorf("listen %q: the demo lets a viewer in without a token and stays on 127.0.0.1", c.Listen))
@@ -137,7 +142,7 @@ type Server struct {
 	config   Config
 	deps     Deps
 	log      *slog.Logger
-	door     doorkeeper
+	door     *door
 	page     *page
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -155,7 +160,7 @@ func New(config Config, deps Deps, log *slog.Logger, registerer prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoorkeeper(config.Tokens, config.Demo),
+	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoor(config, log),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_api_requests_total",
 			Help: "Requests by route, method and status."}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "accumulus_api_request_duration_seconds",
@@ -187,16 +192,25 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve answers on the listener until the context ends, then lets running
+// Serve answers on the listener, with the certificate as its files are at each
+// handshake, until the context ends, then lets running
 // requests finish for at most ten seconds. It closes the listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
+	var encrypted *tls.Config
+	if s.config.TLSCert != "" {
+		pair, err := reread.OpenKeyPair(s.config.TLSCert, s.config.TLSKey, s.log)
+		if err != nil {
+			return errors.Join(fmt.Errorf("serve the API: %w", err), listener.Close())
+		}
+		encrypted = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate}
+	}
+	server := &http.Server{Handler: s.handler, TLSConfig: encrypted, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	served := make(chan error, 1)
 	go func() {
-		if s.config.TLSCert != "" {
-			served <- server.ServeTLS(listener, s.config.TLSCert, s.config.TLSKey)
+		if encrypted != nil {
+			served <- server.ServeTLS(listener, "", "")
 		} else {
 			served <- server.Serve(listener)
 		}

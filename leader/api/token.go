@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -8,11 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+
+	"github.com/accumulus-metering/accumulus/internal/reread"
 )
 
 // Secret is a token. It prints as ***.
@@ -42,6 +47,8 @@ type Tokens struct {
 	Operator, Viewer Secret
 }
 
+var errSameToken = errors.New("operator and viewer have the same token")
+
 // Names of the token files in the leader's directory.
 const (
 	OperatorFile = "operator.token"
@@ -54,19 +61,25 @@ type TokenFiles struct {
 	Operator, Viewer string
 }
 
+// In names the files in a leader's directory for those that are not given.
+func (f TokenFiles) In(dir string) TokenFiles {
+	return TokenFiles{Operator: cmp.Or(f.Operator, filepath.Join(dir, OperatorFile)), Viewer: cmp.Or(f.Viewer, filepath.Join(dir, ViewerFile))}
+}
+
 // EnsureTokens reads the tokens of the given files, and those in dir for which
 // none is given; it makes what is missing in dir, at random and readable by its
 // owner alone. A file in dir that others can read is an error: a token that may
 // have been read by others is none.
-func EnsureTokens(dir string, files TokenFiles) (Tokens, error) {
+func EnsureTokens(dir string, given TokenFiles) (Tokens, error) {
+	files := given.In(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Tokens{}, fmt.Errorf("make token directory: %w", err)
 	}
-	operator, err := token(files.Operator, filepath.Join(dir, OperatorFile))
+	operator, err := token(given.Operator, files.Operator)
 	if err != nil {
 		return Tokens{}, err
 	}
-	viewer, err := token(files.Viewer, filepath.Join(dir, ViewerFile))
+	viewer, err := token(given.Viewer, files.Viewer)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -170,6 +183,67 @@ func (d doorkeeper) role(r *http.Request) Role {
 		return Viewer
 	}
 	return Nobody
+}
+
+// door is the doorkeeper of the tokens as their files are now.
+type door struct {
+	files     TokenFiles
+	anonymous bool
+	log       *slog.Logger
+
+	mu      sync.Mutex
+	changes reread.Files
+	tokens  Tokens
+	keeper  doorkeeper
+}
+
+func newDoor(config Config, log *slog.Logger) *door {
+	d := &door{files: config.TokenFiles, anonymous: config.Demo, log: log, tokens: config.Tokens, keeper: newDoorkeeper(config.Tokens, config.Demo)}
+	if config.TokenFiles != (TokenFiles{}) {
+		d.changes = reread.Look(config.TokenFiles.Operator, config.TokenFiles.Viewer)
+		d.read() // they may be others than when the Tokens were read
+	}
+	return d
+}
+
+// role is that of a request.
+func (d *door) role(r *http.Request) Role {
+	d.mu.Lock()
+	if d.changes.Changed() {
+		d.read()
+	}
+	keeper := d.keeper
+	d.mu.Unlock()
+	return keeper.role(r)
+}
+
+// read takes over the tokens of the files. Where one cannot be taken all stay as
+// they are, so that a slip locks nobody out.
+func (d *door) read() {
+	next := d.tokens
+	var errs []error
+	for _, of := range []struct {
+		path string
+		into *Secret
+	}{{d.files.Operator, &next.Operator}, {d.files.Viewer, &next.Viewer}} {
+		if of.path == "" {
+			continue
+		}
+		token, err := ReadToken(of.path)
+		errs = append(errs, err)
+		*of.into = token
+	}
+	if next.Operator == next.Viewer {
+		errs = append(errs, errSameToken)
+	}
+	if err := errors.Join(errs...); err != nil {
+		d.log.Warn("changed tokens are not taken", "err", err)
+		return
+	}
+	if next != d.tokens {
+		d.tokens, d.keeper = next, newDoorkeeper(next, d.anonymous)
+		d.log.Info("tokens were read again")
+	}
 }
 
 // fromLoopback is a request from this machine that was also sent to it by a

@@ -7,38 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // Installation is how a cluster's follower is installed.
-type Installation struct {
-	State     string    `json:"state"` // pending, installing, ready, degraded, failed, removing, removed, gitops
-	Step      string    `json:"step,omitempty"`
-	Class     string    `json:"class,omitempty"`   // of what is wrong
-	Message   string    `json:"message,omitempty"` // what happened
-	Hint      string    `json:"hint,omitempty"`    // what to do
-	Since     time.Time `json:"since"`             // of the state
-	Next      time.Time `json:"next,omitzero"`     // the next attempt or look
-	Attempts  int       `json:"attempts,omitempty"`
-	Installed string    `json:"installed,omitempty"` // version of the chart
-	Revision  int       `json:"revision,omitempty"`  // of the release
-
-	// Generation counts what was asked for, Done is the last that was carried out.
-	Generation int64 `json:"generation"`
-	Done       int64 `json:"done"`
-}
-
-// Settled says whether the installer has carried out what was last asked for, or
-// says that it cannot.
-func (i Installation) Settled() bool {
-	switch i.State {
-	case "ready", "degraded", "gitops", "removed":
-		return i.Done >= i.Generation
-	}
-	return i.State == "failed"
-}
+type Installation = registry.Installation
 
 // Installation asks how a cluster's follower is installed; IsNotFound where the
 // leader has nothing to do with that.

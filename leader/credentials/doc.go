@@ -9,6 +9,9 @@
 // next start. A record that no key opens is left as it is, and neither read nor
 // written over.
 //
+// A token that ends is renewed with itself at two thirds of its life, where the
+// cluster lets it; Renewer tells of those that could not be.
+//
 // Nothing of a record is ever logged or returned by the API. A kubeconfig comes
 // in through Check, which refuses all that would make the leader run a program,
 // read a file or trust whom it should not.

@@ -137,6 +137,9 @@ func newConnection(record Record) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !record.InCluster { // the kubelet renews that one
+		c.life, c.ends = lifeOf(c.config.BearerToken)
+	}
 	c.namespace = cmp.Or(c.namespace, DefaultNamespace)
 	c.config.QPS, c.config.Burst, c.config.UserAgent = qps, burst, "accumulus-leader"
 	return c, c.open()

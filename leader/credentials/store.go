@@ -93,6 +93,8 @@ type connection struct {
 	namespace string
 	transport *http.Transport
 	link      http.RoundTripper // transport with the credentials
+	life      Life              // of its token
+	ends      bool              // the token does
 }
 
 // Open reads the key, or makes it where it is the default one and nothing was

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"math"
 	"net/url"
 	"path"
@@ -191,12 +192,13 @@ func (p PriceList) check(report reporter) {
 	if !currencyForm.MatchString(p.Currency) {
 		report("currency", "%q is not three capital letters (ISO 4217)", p.Currency)
 	}
+	p.checkExclude(report)
 	seen := make(map[string]bool)
 	for _, rate := range p.Rates {
 		field := "rates[" + rate.Resource + "]"
-		unit, known := Units[rate.Resource]
+		unit, known := UnitOf(rate.Resource)
 		if !known {
-			report(field+".resource", "is none of %v", resources())
+			report(field+".resource", "is none of %v, volume_claimed:CLASS, volume_used:CLASS, extended:NAME", resources())
 		} else if rate.Unit != "" && rate.Unit != unit {
 			report(field+".unit", "%q is not %q", rate.Unit, unit)
 		}
@@ -210,6 +212,14 @@ func (p PriceList) check(report reporter) {
 			report(field+".price", "%s is negative", rate.Price)
 		} else if price.Exponent < -maxPriceDigits || price.NumDigits()+int64(price.Exponent) > maxPriceDigits {
 			report(field+".price", "has more than %d digits before or after the point", maxPriceDigits)
+		}
+	}
+}
+
+func (p PriceList) checkExclude(report reporter) {
+	for i, pattern := range p.Exclude {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			report(fmt.Sprintf("exclude[%d]", i), "%q is no pattern for a namespace, nor %s", pattern, MeteringNamespace)
 		}
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"path"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -165,6 +168,10 @@ type PriceList struct {
 	Customers []string `json:"customers,omitempty"`
 	Clusters  []string `json:"clusters,omitempty"`
 	Rates     []Rate   `json:"rates,omitempty"`
+	// Exclude are namespaces that cost nothing, as patterns (* ? [a-z]): they stay
+	// in the usage, and what they would have cost is told apart. Absent, it is
+	// MeteringNamespace; an empty list excludes nothing.
+	Exclude []string `json:"exclude,omitzero"`
 }
 
 // Rate is the price of one unit of a resource.
@@ -185,16 +192,78 @@ var Units = map[string]string{
 	"network_transmit": "GB",
 	"energy":           "kWh",
 	"node_hours":       "hour",
+
+	"node_network_receive":  "GB",
+	"node_network_transmit": "GB",
+	"ephemeral_used":        "GiB-hour",
+	"volume_claimed":        "GiB-hour", // "volume_claimed:CLASS" of one storage class
+	"volume_used":           "GiB-hour", // "volume_used:CLASS" of one storage class
 }
 
-// Price is the price of one unit of the resource, and whether the list has it.
+// UnitOf is the unit that a resource's price is for, and whether it can have one:
+// one of Units, a class of volumes, or "extended:NAME" for what pods request of a
+// device, ephemeral-storage or hugepages-*.
+func UnitOf(resource string) (string, bool) {
+	general, name, named := strings.Cut(resource, ":")
+	switch {
+	case !named:
+		unit, ok := Units[resource]
+		return unit, ok
+	case name == "":
+		return "", false
+	case general == "volume_claimed" || general == "volume_used":
+		return Units[general], true
+	case general == "extended" && (name == "ephemeral-storage" || strings.HasPrefix(name, "hugepages-")):
+		return "GiB-hour", true
+	case general == "extended":
+		return "hour", true
+	}
+	return "", false
+}
+
+// Price is the price of one unit of the resource, and whether the list has it. A
+// class of volumes without a price of its own has that of all classes.
 func (p PriceList) Price(resource string) (Decimal, bool) {
-	for _, rate := range p.Rates {
-		if rate.Resource == resource {
-			return rate.Price, true
+	general, _, _ := strings.Cut(resource, ":")
+	for _, wanted := range []string{resource, general} {
+		for _, rate := range p.Rates {
+			if rate.Resource == wanted {
+				return rate.Price, true
+			}
 		}
 	}
 	return "", false
+}
+
+// MeteringNamespace stands in PriceList.Exclude for the namespace of each
+// cluster in which the metering itself runs.
+const MeteringNamespace = "__metering__"
+
+// Excludes says whether a namespace is left out of the cost. metering are the
+// cluster's namespaces in which the metering itself runs.
+func (p PriceList) Excludes(namespace string, metering []string) bool {
+	for _, pattern := range p.excluded() {
+		if pattern == MeteringNamespace {
+			if slices.Contains(metering, namespace) {
+				return true
+			}
+			continue
+		}
+		if ok, err := path.Match(pattern, namespace); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ExcludesAny says whether the list excludes namespaces at all.
+func (p PriceList) ExcludesAny() bool { return len(p.excluded()) > 0 }
+
+func (p PriceList) excluded() []string {
+	if p.Exclude == nil {
+		return []string{MeteringNamespace}
+	}
+	return p.Exclude
 }
 
 // Duration is a time.Duration that reads and writes as "10s".

@@ -212,7 +212,8 @@ func (p *Puller) keepObjects(ctx context.Context, cluster string, windows []sche
 // due is what the windows make due: the power of the boxes that the cluster's
 // nodes stand in, and the cluster's sums.
 func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, windows []schema.Window) ([]registry.Due, error) {
-	if table.Name != schema.PodMinute.Name && table.Name != schema.NodeMinute.Name {
+	volumes := table.Name == schema.VolumeMinute.Name // no power is shared out by them
+	if !volumes && table.Name != schema.PodMinute.Name && table.Name != schema.NodeMinute.Name {
 		return nil, nil
 	}
 	var quarters []time.Time
@@ -222,9 +223,12 @@ func (p *Puller) due(ctx context.Context, cluster string, table schema.Table, wi
 	slices.SortFunc(quarters, time.Time.Compare)
 	var due []registry.Due
 	for _, quarter := range slices.CompactFunc(quarters, time.Time.Equal) {
-		scopes, err := p.scopes(ctx, cluster, schema.WindowAt(quarter, schema.Quarter))
-		if err != nil {
-			return nil, err
+		var scopes []string
+		if !volumes {
+			var err error
+			if scopes, err = p.scopes(ctx, cluster, schema.WindowAt(quarter, schema.Quarter)); err != nil {
+				return nil, err
+			}
 		}
 		for _, scope := range scopes {
 			due = append(due, registry.Due{Processor: registry.ProcessorPower, Scope: scope, Quarter: quarter, Reason: "usage of " + cluster})

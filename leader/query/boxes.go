@@ -95,7 +95,7 @@ func (e *Engine) boxRows(ctx context.Context, r run, tallies map[string]*boxTall
 			t.closed += seconds * float64(p.Int(schema.MeasuredModel)) / float64(model)
 		}
 		if p.Int(schema.EnergyMeasured) > 0 && p.Int(schema.Provisional) == 0 {
-			t.until = later(t.until, p.Time.Add(table.Grain))
+			t.until = schema.Later(t.until, p.Time.Add(table.Grain))
 		}
 		return nil
 	})

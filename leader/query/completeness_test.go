@@ -92,7 +92,7 @@ func TestExportTellsWhatIsMissing(t *testing.T) {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
 	var text bytes.Buffer
-	if err := export.WriteCSV(&text); err != nil || !strings.Contains(text.String(), ",completeness\n") || !strings.Contains(text.String(), ",0.9901\n") {
+	if err := export.WriteCSV(&text); err != nil || !strings.Contains(text.String(), ",completeness,excluded\n") || !strings.Contains(text.String(), ",0.9901,false\n") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 	var incomplete *IncompleteError

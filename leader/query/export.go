@@ -63,17 +63,20 @@ type Line struct {
 	// Completeness is what came of the cluster in the period by what must exist,
 	// in node-windows; "1.0000" is all of it, "" where nothing is expected.
 	Completeness string `json:"completeness"`
+	// Excluded says that the price list excludes the namespace: the line has no
+	// price and no cost, and Export.Excluded has what it would have been.
+	Excluded bool `json:"excluded"`
 }
 
 // Header are the columns of Line.Record.
 var Header = []string{"customer", "cluster", "namespace", "resource", "quantity", "unit", "unitPrice", "cost", "currency",
-	"from", "to", "coverage", "quality", "provisional", "completeness"}
+	"from", "to", "coverage", "quality", "provisional", "completeness", "excluded"}
 
 // Record is the line as the fields of a CSV row.
 func (l Line) Record() []string {
 	return []string{l.Customer, l.Cluster, l.Namespace, l.Resource, l.Quantity, l.Unit, l.UnitPrice, l.Cost, l.Currency,
 		l.From.Format(time.RFC3339), l.To.Format(time.RFC3339), strconv.FormatFloat(l.Coverage, 'f', 4, 64), l.Quality,
-		strconv.FormatBool(l.Provisional), l.Completeness}
+		strconv.FormatBool(l.Provisional), l.Completeness, strconv.FormatBool(l.Excluded)}
 }
 
 // Export is the cost of a period, line by line.
@@ -83,6 +86,9 @@ type Export struct {
 	To     time.Time `json:"to"`
 	Lines  []Line    `json:"lines"`
 	Totals []Money   `json:"totals"` // the sums of the lines
+	// Excluded is what the lines of excluded namespaces would have cost: no part of
+	// the totals.
+	Excluded []Money `json:"excluded"`
 
 	Complete bool                  `json:"complete"` // of no cluster anything is missing, and no row was refused
 	Clusters []ClusterCompleteness `json:"clusters"` // of which something is expected in the period, also those without a line
@@ -131,7 +137,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	if err != nil {
 		return Export{}, usage.Wrong("period", request.Period, "use a month such as 2026-11, or a window such as lastmonth, of ten years at most")
 	}
-	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}}
+	export := Export{Period: request.Period, From: w.From, To: w.To, Lines: []Line{}, Totals: []Money{}, Excluded: []Money{}}
 	if err := e.exportCompleteness(ctx, &export, w); err != nil {
 		return Export{}, err
 	}
@@ -146,7 +152,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	if err != nil {
 		return Export{}, err
 	}
-	totals := make(map[string]*big.Rat)
+	totals, excluded := make(map[string]*big.Rat), make(map[string]*big.Rat)
 	made := make([]*tallyRow, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
 		made = append(made, row)
@@ -154,6 +160,9 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 	slices.SortFunc(made, func(a, b *tallyRow) int { return usage.CompareKeys(Row{Key: a.Key}, Row{Key: b.Key}, keys) })
 	for _, row := range made {
 		lines, err := row.lines(w, totals)
+		if err == nil {
+			err = addCosts(excluded, row.excluded)
+		}
 		if err != nil {
 			return Export{}, fmt.Errorf("export %v: %w", row.Key, err)
 		}
@@ -172,7 +181,20 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 		sum.Costs = sum.Money()
 	}
 	export.Totals = append(export.Totals, sum.Costs...)
+	export.Excluded = append(export.Excluded, usage.Moneys(excluded)...)
 	return export, nil
+}
+
+// addCosts adds the exact costs under the price lists to sums by currency.
+func addCosts(sums map[string]*big.Rat, slots map[string]*priced) error {
+	costs, err := costsOf(slots)
+	for currency, cost := range costs {
+		if sums[currency] == nil {
+			sums[currency] = new(big.Rat)
+		}
+		sums[currency].Add(sums[currency], cost)
+	}
+	return err
 }
 
 // exportCompleteness says what of the period is here: before the sums are read,
@@ -190,7 +212,11 @@ func (e *Engine) exportCompleteness(ctx context.Context, export *Export, w schem
 // lines are a row's lines, by resource and price; what has no price comes
 // last. Their costs are added to totals.
 func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line, error) {
-	all, err := quantitiesOf(row.Sums)
+	all, err := quantitiesOf(row.Sums, row.Named)
+	if err != nil {
+		return nil, err
+	}
+	excluded, err := row.leftOut()
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +227,7 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 	slices.Sort(ids)
 	var rated []ratedLine
 	for _, id := range ids {
-		lines, err := rate(row.prices[id].list, row.prices[id].sums)
+		lines, err := row.prices[id].rate()
 		if err != nil {
 			return nil, err
 		}
@@ -223,12 +249,31 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 		made.UnitPrice, made.Cost, made.Currency = string(line.price), usage.Decimal(cost, line.currency), line.currency
 		out = append(out, made)
 	}
-	for _, resource := range processors.Resources() {
-		if rest := all[resource]; rest != 0 {
+	for _, resource := range all.Resources() {
+		left := row.line(w, resource, excluded[resource])
+		if left.Excluded = true; excluded[resource] != 0 {
+			out = append(out, left)
+		}
+		if rest := all[resource] - excluded[resource]; rest != 0 {
 			out = append(out, row.line(w, resource, rest))
 		}
 	}
 	return out, nil
+}
+
+// leftOut are the quantities of namespaces that a price list excludes.
+func (row *tallyRow) leftOut() (processors.Quantities, error) {
+	sum := make(processors.Quantities)
+	for _, slot := range row.excluded {
+		quantities, err := quantitiesOf(slot.sums, slot.named)
+		if err != nil {
+			return nil, err
+		}
+		if err := usage.AddNamed(&sum, quantities); err != nil {
+			return nil, err
+		}
+	}
+	return sum, nil
 }
 
 // line is a line without a price.

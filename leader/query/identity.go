@@ -3,6 +3,7 @@ package query
 import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -18,6 +19,9 @@ type identity struct {
 	workload  string
 	pod       string
 	container string
+	claim     string
+	class     string // of storage
+	storage   string
 	labels    map[string]string
 	assigned  fleet.Assigned
 	billed    string // the customer whose prices hold
@@ -26,7 +30,8 @@ type identity struct {
 // identify resolves a group. What a node is counted for itself belongs to its
 // system namespace.
 func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode bool) identity {
-	who := identity{fleet: part.fleet, cluster: cluster, node: p.Tag(schema.Node), namespace: p.Tag(schema.Namespace), pod: p.Tag(schema.Pod), container: p.Tag(schema.Container)}
+	who := identity{fleet: part.fleet, cluster: cluster, node: p.Tag(schema.Node), namespace: p.Tag(schema.Namespace), pod: p.Tag(schema.Pod), container: p.Tag(schema.Container),
+		claim: p.Tag(schema.Claim), class: p.Tag(schema.StorageClass), storage: p.Tag(schema.Storage)}
 	if ofNode {
 		who.namespace, who.pod = schema.SystemNamespace, schema.SystemNamespace
 	}
@@ -78,6 +83,12 @@ func (i identity) value(k Key) string {
 		return i.pod
 	case Container:
 		return i.container
+	case usage.Claim:
+		return i.claim
+	case usage.StorageClass:
+		return i.class
+	case usage.Storage:
+		return i.storage
 	case Customer:
 		return i.assigned.Customer
 	case Project:

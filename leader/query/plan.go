@@ -71,6 +71,7 @@ type need struct {
 	labels  bool     // pods' labels, of rules or asked for
 	podRows bool     // only the tables with a row per pod can answer
 	columns bool     // container
+	spaces  bool     // namespaces, for a price list excludes some
 	tags    []string // to group by
 }
 
@@ -80,6 +81,7 @@ func needs(request Request, parts []slice) need {
 	for _, part := range parts {
 		for _, list := range part.fleet.PriceLists() {
 			n.assign = n.assign || len(list.Customers) > 0
+			n.spaces = n.spaces || list.ExcludesAny()
 		}
 	}
 	for _, part := range parts {
@@ -94,7 +96,7 @@ func needs(request Request, parts []slice) need {
 		}
 	}
 	add(request.Uses(Node, Box, Hardware), schema.Node, schema.Box)
-	add(n.assign || n.labels || request.Uses(Namespace), schema.Namespace)
+	add(n.assign || n.labels || n.spaces || request.Uses(Namespace), schema.Namespace)
 	add(request.Uses(Workload), schema.WorkloadKind, schema.Workload)
 	add(request.Uses(Pod), schema.Pod)
 	add(n.labels, schema.PodUID)

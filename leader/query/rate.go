@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
@@ -9,18 +10,23 @@ import (
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
-// quantitiesOf are the summed quantities as rating takes them.
-func quantitiesOf(s Sums) (processors.Quantities, error) {
+// quantitiesOf are the summed quantities as rating takes them; volumes are among
+// the named ones, by class.
+func quantitiesOf(s Sums, named processors.Quantities) (processors.Quantities, error) {
 	energy, err := s.Energy()
 	if err != nil {
 		return nil, err
 	}
-	return processors.Quantities{
+	all := processors.Quantities{
 		processors.CPUUsed: s[usage.CPU], processors.CPURequested: s[usage.CPURequest],
 		processors.MemoryUsed: s[usage.Memory], processors.MemoryRequested: s[usage.MemoryRequest],
 		processors.NetworkReceive: s[usage.NetworkReceive], processors.NetworkTransmit: s[usage.NetworkTransmit],
 		processors.Energy: energy, processors.NodeHours: s[usage.NodeTime],
-	}, nil
+		processors.NodeReceive: s[usage.NodeReceive], processors.NodeTransmit: s[usage.NodeTransmit],
+		processors.EphemeralUsed: s[usage.Ephemeral],
+	}
+	maps.Copy(all, named)
+	return all, nil
 }
 
 // ratedLine is one resource under one price list, exact.
@@ -33,14 +39,15 @@ type ratedLine struct {
 }
 
 // rate is the exact cost of each resource that has a price in the list, in the
-// order of processors.Resources.
-func rate(list fleet.PriceList, sums Sums) ([]ratedLine, error) {
-	quantities, err := quantitiesOf(sums)
+// order of processors.Quantities.Resources.
+func (p *priced) rate() ([]ratedLine, error) {
+	list := p.list
+	quantities, err := quantitiesOf(p.sums, p.named)
 	if err != nil {
 		return nil, err
 	}
 	var lines []ratedLine
-	for _, resource := range processors.Resources() {
+	for _, resource := range quantities.Resources() {
 		price, ok := list.Price(string(resource))
 		if !ok {
 			continue
@@ -55,11 +62,11 @@ func rate(list fleet.PriceList, sums Sums) ([]ratedLine, error) {
 	return lines, nil
 }
 
-// costs are the exact costs of a row by currency.
-func (row *tallyRow) costs() (map[string]*big.Rat, error) {
+// costsOf are the exact costs of a row by currency.
+func costsOf(slots map[string]*priced) (map[string]*big.Rat, error) {
 	total := make(map[string]*big.Rat)
-	for _, slot := range row.prices {
-		lines, err := rate(slot.list, slot.sums)
+	for _, slot := range slots {
+		lines, err := slot.rate()
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // tally is a question while it is being answered.
@@ -23,18 +24,21 @@ type tally struct {
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
+	metering []string                           // namespaces in which the metering itself runs, of the cluster that is being read
 }
 
 // tallyRow is one row in the making.
 type tallyRow struct {
 	usage.Tally
-	prices map[string]*priced // summed quantities by price list
+	prices   map[string]*priced // summed quantities by price list
+	excluded map[string]*priced // those of namespaces that the list excludes
 }
 
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
-	list fleet.PriceList
-	sums Sums
+	list  fleet.PriceList
+	sums  Sums
+	named processors.Quantities
 }
 
 // aliveKey is a cluster in a step.
@@ -118,10 +122,13 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 			return err
 		}
 		if end.Before(t.window.To) && !end.IsZero() {
-			open = append(open, schema.Window{From: later(end, t.window.From), To: t.window.To})
+			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
 		}
 	}
 	t.open[cluster] = open
+	if t.metering, err = t.engine.registry.MeteringNamespaces(ctx, cluster); err != nil {
+		return err
+	}
 	coarse := !t.need.podRows && t.request.Step%schema.Quarter == 0
 	for _, part := range parts {
 		for _, r := range runs(part.Window, open, coarse) {
@@ -138,15 +145,11 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 				}
 			}
 		}
+		if err := t.extended(ctx, cluster, part); err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // presence adds up how long the cluster's longest-living node was there, by
@@ -194,34 +197,47 @@ type source struct {
 	table schema.Table
 	take  []usage.Quantity
 	lacks []string // tags that it does not have
+	more  []string // tags to group by that it alone has
 }
 
-var (
-	networkQuantities = []usage.Quantity{usage.NetworkReceive, usage.NetworkTransmit}
-	nodeQuantities    = []usage.Quantity{usage.NodeTime}
-)
-
 func (t *tally) sources(cluster string, whole bool) []source {
-	db, energy, node := t.engine.stores.Minute, schema.EnergyMinute, schema.NodeMinute
+	db, energy, node, volume := t.engine.stores.Minute, schema.EnergyMinute, schema.NodeMinute, schema.VolumeMinute
 	if whole {
-		db, energy, node = t.engine.stores.Quarter, schema.EnergyQuarter, schema.NodeQuarter
+		db, energy, node, volume = t.engine.stores.Quarter, schema.EnergyQuarter, schema.NodeQuarter, schema.VolumeQuarter
 	}
-	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}}}
+	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}, nil}}
 	if cluster == schema.BoxCluster {
 		return sources
 	}
-	sources = append(sources, source{db, node, nodeQuantities, podTags})
+	sources = append(sources, source{db, node, usage.OfNodes, podTags, nil}, source{db, volume, usage.OfVolumes, volumeLacks, t.volumeTags()})
 	switch {
 	case whole:
-		sources = append(sources, source{db, schema.UsageQuarter, usage.OfPods, nil})
+		sources = append(sources, source{db, schema.UsageQuarter, usage.OfPods, nil, nil})
 	case t.need.columns:
-		sources = append(sources, source{db, schema.ContainerMinute, usage.OfContainers, nil},
-			source{db, schema.PodMinute, networkQuantities, []string{schema.Container}})
+		sources = append(sources, source{db, schema.ContainerMinute, usage.OfContainers, nil, nil},
+			source{db, schema.PodMinute, usage.OfSandboxes, []string{schema.Container}, nil})
 	default:
-		sources = append(sources, source{db, schema.PodMinute, usage.OfPods, nil})
+		sources = append(sources, source{db, schema.PodMinute, usage.OfPods, nil, nil})
 	}
 	return sources
 }
+
+// volumeTags are what volumes are grouped by beside their namespace: always by
+// class, for its price.
+func (t *tally) volumeTags() []string {
+	tags := []string{schema.StorageClass}
+	if t.request.Uses(usage.Claim) {
+		tags = append(tags, schema.Claim)
+	}
+	if t.request.Uses(usage.Storage) {
+		tags = append(tags, schema.Storage)
+	}
+	return tags
+}
+
+// volumeLacks are the tags that volumes do not have: they are the cluster's, not a
+// node's.
+var volumeLacks = []string{schema.Node, schema.Box, schema.Pod, schema.PodUID, schema.Container, schema.WorkloadKind, schema.Workload}
 
 // podTags are the tags that say whose something is below a node.
 var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Container, schema.WorkloadKind, schema.Workload}
@@ -239,6 +255,7 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 			q.Group = append(q.Group, tag)
 		}
 	}
+	q.Group = append(q.Group, from.more...)
 	for _, condition := range t.where(cluster) {
 		if !lacks(condition.Tag) {
 			q.Where = append(q.Where, condition)
@@ -253,7 +270,11 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		if sums == (Sums{}) {
 			return nil // rows that a correction has set to zero
 		}
-		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), sums)
+		var named processors.Quantities
+		if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
+			named = processors.Quantities{processors.VolumeClaimed.Of(class): sums[usage.VolumeClaimed], processors.VolumeUsed.Of(class): sums[usage.VolumeUsed]}
+		}
+		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), sums, named)
 	})
 }
 
@@ -270,7 +291,7 @@ func (t *tally) where(cluster string) []influxsync.Condition {
 }
 
 // add counts one group's sums into its row.
-func (t *tally) add(who identity, b schema.Window, sums Sums) error {
+func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Quantities) error {
 	for _, c := range t.request.Filter {
 		if !c.Keeps(who.value(c.Key)) {
 			return nil
@@ -283,11 +304,18 @@ func (t *tally) add(who identity, b schema.Window, sums Sums) error {
 	if err := row.Count(sums, t.share(who.cluster, b)); err != nil {
 		return err
 	}
-	row.Open = row.Open || overlaps(t.open[who.cluster], b)
-	if list, ok := who.fleet.PriceListFor(who.cluster, who.billed); ok {
-		return row.price(list, sums)
+	if err := row.CountNamed(named); err != nil {
+		return err
 	}
-	return nil
+	row.Open = row.Open || overlaps(t.open[who.cluster], b)
+	list, ok := who.fleet.PriceListFor(who.cluster, who.billed)
+	switch {
+	case !ok:
+		return nil
+	case list.Excludes(who.namespace, t.metering):
+		return price(row.excluded, list, sums, named)
+	}
+	return price(row.prices, list, sums, named)
 }
 
 func overlaps(windows []schema.Window, w schema.Window) bool {
@@ -309,7 +337,7 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 		return nil, usage.Wrong("aggregate", usage.KeyList(t.request.Aggregate),
 			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
 	}
-	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, prices: make(map[string]*priced)}
+	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, prices: make(map[string]*priced), excluded: make(map[string]*priced)}
 	for _, k := range t.request.Aggregate {
 		row.Key[string(k)] = who.value(k)
 	}
@@ -317,14 +345,18 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 	return row, nil
 }
 
-func (row *tallyRow) price(list fleet.PriceList, sums Sums) error {
+// price adds quantities to those under a price list.
+func price(slots map[string]*priced, list fleet.PriceList, sums Sums, named processors.Quantities) error {
 	id := fmt.Sprintf("%s\x00%s\x00%v", list.Name, list.Currency, list.Rates)
-	slot, ok := row.prices[id]
+	slot, ok := slots[id]
 	if !ok {
 		slot = &priced{list: list}
-		row.prices[id] = slot
+		slots[id] = slot
 	}
-	return slot.sums.Add(sums)
+	if err := slot.sums.Add(sums); err != nil {
+		return err
+	}
+	return usage.AddNamed(&slot.named, named)
 }
 
 // provisional are the parts of the window that may still change, by cluster.
@@ -333,7 +365,7 @@ func (t *tally) provisional() []ClusterWindow {
 	for cluster, windows := range t.open {
 		for _, w := range windows {
 			if w.Overlap(t.window.From, t.window.To) > 0 {
-				all = append(all, ClusterWindow{Cluster: cluster, From: later(w.From, t.window.From), To: earlier(w.To, t.window.To)})
+				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
 			}
 		}
 	}
@@ -346,19 +378,12 @@ func (t *tally) provisional() []ClusterWindow {
 	return merge(all)
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // merge joins neighbours of one cluster.
 func merge(windows []ClusterWindow) []ClusterWindow {
 	merged := windows[:0]
 	for _, w := range windows {
 		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
-			merged[last].To = later(merged[last].To, w.To)
+			merged[last].To = schema.Later(merged[last].To, w.To)
 			continue
 		}
 		merged = append(merged, w)
@@ -381,11 +406,16 @@ func (t *tally) rows() ([]Row, error) {
 }
 
 func (row *tallyRow) finish() (Row, error) {
-	costs, err := row.costs()
+	costs, err := costsOf(row.prices)
+	if err != nil {
+		return Row{}, err
+	}
+	excluded, err := costsOf(row.excluded)
 	if err != nil {
 		return Row{}, err
 	}
 	out, err := row.Row()
 	out.SetCost(costs)
+	out.Excluded = usage.Moneys(excluded)
 	return out, err
 }

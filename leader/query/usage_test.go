@@ -145,8 +145,18 @@ func TestBaseUnitsAgreeWithRating(t *testing.T) {
 		processors.NetworkReceive: 1_000_000_000, processors.NetworkTransmit: 1_000_000_000, // B per GB
 		processors.Energy:    3_600_000_000, // mJ per kWh
 		processors.NodeHours: 3_600_000,     // ms per hour
+
+		processors.NodeReceive: 1_000_000_000, processors.NodeTransmit: 1_000_000_000,
+		processors.EphemeralUsed: 3600 << 20, processors.VolumeClaimed: 3600 << 20, processors.VolumeUsed: 3600 << 20,
+		processors.VolumeClaimed.Of("fast"): 3600 << 20, processors.VolumeUsed.Of("fast"): 3600 << 20,
+		processors.Extended("nvidia.com/gpu"): 3_600_000, processors.Extended("hugepages-2Mi"): 3600 << 20,
 	}
-	for _, resource := range processors.Resources() {
+	for resource := range base {
+		if unit, ok := fleet.UnitOf(string(resource)); !ok || unit != resource.Unit() {
+			t.Errorf("%s: unit %q in price lists, %q in lines", resource, unit, resource.Unit())
+		}
+	}
+	for _, resource := range append(processors.Resources(), processors.VolumeClaimed.Of("fast"), processors.Extended("nvidia.com/gpu"), processors.Extended("hugepages-2Mi")) {
 		if got := resource.Base(); got != base[resource] {
 			t.Errorf("%s: base %d, want %d", resource, got, base[resource])
 		}

@@ -36,13 +36,7 @@ func (r *Registry) BoxID(ctx context.Context, cluster, box string) (string, erro
 // ClustersOfBox are the clusters in which a box has an id: those that have a node
 // in it, and those that had one, whose rows name it still.
 func (r *Registry) ClustersOfBox(ctx context.Context, box string) ([]string, error) {
-	var clusters []string
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var cluster string
-		err := scan(&cluster)
-		clusters = append(clusters, cluster)
-		return err
-	}, "SELECT cluster FROM box_id WHERE box = ? ORDER BY cluster", box)
+	clusters, err := names(ctx, r.reader, "SELECT cluster FROM box_id WHERE box = ? ORDER BY cluster", box)
 	if err != nil {
 		return nil, fmt.Errorf("clusters of box %s: %w", box, err)
 	}

@@ -102,22 +102,12 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 
 func compareDue(a, b Due) int {
 	if a.Processor != b.Processor {
-		return -cmpText(a.Processor, b.Processor) // power before cost
+		return -strings.Compare(a.Processor, b.Processor) // power before cost
 	}
 	if c := a.Quarter.Compare(b.Quarter); c != 0 {
 		return c
 	}
-	return cmpText(a.Scope, b.Scope)
-}
-
-func cmpText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return strings.Compare(a.Scope, b.Scope)
 }
 
 // firstQuarters are the first quarters of which anything was received.

@@ -70,6 +70,16 @@ type Installation struct {
 	Pulled        time.Time `json:"pulled,omitzero"` // the last pull before a removal
 }
 
+// Settled says whether the installer has carried out what was last asked for, or
+// says that it cannot.
+func (i Installation) Settled() bool {
+	switch i.State {
+	case InstallReady, InstallDegraded, InstallGitOps, InstallRemoved:
+		return i.Done >= i.Generation
+	}
+	return i.State == InstallFailed
+}
+
 // Upgrade states, of the whole and of a cluster in it.
 const (
 	UpgradeRunning = "running"

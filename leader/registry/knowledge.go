@@ -192,13 +192,7 @@ ORDER BY cluster`
 
 // Touched are the clusters whose knowledge may differ since a revision.
 func (r *Registry) Touched(ctx context.Context, since int64) ([]string, error) {
-	var clusters []string
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var cluster string
-		err := scan(&cluster)
-		clusters = append(clusters, cluster)
-		return err
-	}, touchedQuery, since)
+	clusters, err := names(ctx, r.reader, touchedQuery, since)
 	if err != nil {
 		return nil, fmt.Errorf("clusters touched since revision %d: %w", since, err)
 	}

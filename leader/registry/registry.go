@@ -135,6 +135,18 @@ func each(ctx context.Context, q queryer, row func(scan func(...any) error) erro
 	return rows.Err()
 }
 
+// names are the values of a query's one column of text.
+func names(ctx context.Context, q queryer, query string, args ...any) ([]string, error) {
+	var all []string
+	err := each(ctx, q, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		all = append(all, name)
+		return err
+	}, query, args...)
+	return all, err
+}
+
 // nanos is a time as it is stored.
 func nanos(t time.Time) int64 { return t.UnixNano() }
 

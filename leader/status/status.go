@@ -96,6 +96,7 @@ const (
 	FollowerUnreachable  Code = "follower-unreachable"
 	FollowerUnauthorized Code = "follower-unauthorized"
 	AccessRefused        Code = "access-refused"
+	TokenNotRenewed      Code = "token-not-renewed"
 	NotInstalled         Code = "not-installed"
 	LinkFiles            Code = "link-files"
 	SyncLag              Code = "sync-lag"
@@ -134,6 +135,7 @@ var hints = map[Code]string{
 	FollowerUnreachable:  "Is the follower running, and does the cluster's url in `accumulus get cluster NAME -o yaml` lead to it? Usage is metered meanwhile and arrives when the link is back.",
 	FollowerUnauthorized: "The follower refuses the leader's token: give the cluster's tokenFile the follower's leader token.",
 	AccessRefused:        "The leader has no valid credentials of the cluster's API server: `accumulus cluster add NAME --context CONTEXT` gives it new ones. Usage is metered meanwhile.",
+	TokenNotRenewed:      "The leader's token of the cluster's API server ends and is not renewed; it is tried again by itself. If the cluster refuses: `accumulus cluster add NAME --context CONTEXT --token-duration DURATION` gives the leader the right and a new token.",
 	NotInstalled:         "The leader could not install the follower, or what it installed is not ready: `accumulus cluster status NAME` says what to do. It is tried again by itself.",
 	LinkFiles:            "The leader reads this file on its own machine, at each request: put it there, or name another in the Cluster object (`accumulus get cluster NAME -o yaml`, then `accumulus apply`). No restart is needed.",
 	SyncLag:              "A minute settles two minutes after its end at the latest and is here a tick later. If the follower waits, its nodes' kubelets or its clock keep it; if the copy is behind, it catches up by itself after an outage, else the link or the leader's machine is too slow.",

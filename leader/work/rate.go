@@ -64,7 +64,7 @@ func (w *Worker) slot(ctx context.Context, cluster string, part validity) (proce
 		slot.Prices = append(slot.Prices, prices)
 	}
 	group := []string{schema.Namespace, schema.WorkloadKind, schema.Workload}
-	usage := make(map[[3]string]processors.Quantities)
+	usage := make(slotUsage)
 	for _, source := range []struct {
 		table      schema.Table
 		quantities func(influxsync.Point) (processors.Quantities, error)
@@ -82,15 +82,25 @@ func (w *Worker) slot(ctx context.Context, cluster string, part validity) (proce
 			if source.table.Name == schema.NodeMinute.Name {
 				key = [3]string{schema.SystemNamespace}
 			}
-			if usage[key] == nil {
-				usage[key] = make(processors.Quantities)
-			}
-			for resource, quantity := range quantities {
-				usage[key][resource] += quantity
+			if err := usage.add(key, quantities); err != nil {
+				return slot, err
 			}
 		}
 	}
+	if err := w.addVolumes(ctx, cluster, part.Window, usage); err != nil {
+		return slot, err
+	}
+	if err := w.addExtended(ctx, cluster, part.Window, usage); err != nil {
+		return slot, err
+	}
+	metering, err := w.registry.MeteringNamespaces(ctx, cluster)
+	if err != nil {
+		return slot, err
+	}
 	for key, quantities := range usage {
+		if list.Excludes(key[0], metering) {
+			continue // it stays in the usage, and has no cost
+		}
 		slot.Usage = append(slot.Usage, processors.Usage{Namespace: key[0], WorkloadKind: key[1], Workload: key[2], Quantities: quantities})
 	}
 	return slot, nil
@@ -101,6 +111,7 @@ func podQuantities(row influxsync.Point) (processors.Quantities, error) {
 		processors.CPUUsed: row.Int(schema.CPU), processors.CPURequested: row.Int(schema.CPURequest),
 		processors.MemoryUsed: row.Int(schema.Memory), processors.MemoryRequested: row.Int(schema.MemoryRequest),
 		processors.NetworkReceive: row.Int(schema.NetworkReceive), processors.NetworkTransmit: row.Int(schema.NetworkTransmit),
+		processors.EphemeralUsed: row.Int(schema.Ephemeral),
 	}, nil
 }
 
@@ -109,9 +120,11 @@ func energyQuantities(row influxsync.Point) (processors.Quantities, error) {
 	return processors.Quantities{processors.Energy: energy}, err
 }
 
-// nodeQuantities are a cluster's node-hours: they stand under __system__.
+// nodeQuantities are a cluster's node-hours and what its nodes' interfaces
+// counted: they stand under __system__.
 func nodeQuantities(row influxsync.Point) (processors.Quantities, error) {
-	return processors.Quantities{processors.NodeHours: row.Int(schema.Uptime)}, nil
+	return processors.Quantities{processors.NodeHours: row.Int(schema.Uptime),
+		processors.NodeReceive: row.Int(schema.InterfaceReceive), processors.NodeTransmit: row.Int(schema.InterfaceTransmit)}, nil
 }
 
 // priceVersion names a list with the moment from which it said what it says,

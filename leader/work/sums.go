@@ -34,7 +34,11 @@ func (w *Worker) sums(ctx context.Context, due registry.Due) error {
 	if err != nil {
 		return err
 	}
-	fingerprint := digest(qualities, pods, energy, nodes)
+	volumes, err := w.sum(ctx, schema.VolumeMinute, cluster, quarter, schema.VolumeQuarter.Tags)
+	if err != nil {
+		return err
+	}
+	fingerprint := digest(qualities, pods, energy, nodes, volumes)
 	same, err := w.same(ctx, due, fingerprint)
 	if err != nil || same {
 		return w.finish(ctx, due, fingerprint, nil, err)
@@ -50,11 +54,17 @@ func (w *Worker) sums(ctx context.Context, due registry.Due) error {
 	for i := range nodes {
 		nodes[i] = withFields(nodes[i], schema.NodeQuarter)
 	}
+	for i := range volumes {
+		volumes[i] = withFields(volumes[i], schema.VolumeQuarter)
+	}
 	all := func(influxsync.Point) bool { return true }
 	if _, err := w.usage.Replace(ctx, cluster, quarter, all, usage, due.Reason); err != nil {
 		return err
 	}
 	if _, err := w.nodes.Replace(ctx, cluster, quarter, all, nodes, due.Reason); err != nil {
+		return err
+	}
+	if _, err := w.volumes.Replace(ctx, cluster, quarter, all, volumes, due.Reason); err != nil {
 		return err
 	}
 	if _, err := w.energyQuarter.Replace(ctx, cluster, quarter, all, quarters, due.Reason); err != nil {

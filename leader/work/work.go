@@ -62,7 +62,7 @@ type Worker struct {
 
 	energy, box                             *output.Table
 	usage, nodes, energyQuarter, boxQuarter *output.Table
-	cost                                    *output.Table
+	volumes, cost                           *output.Table
 
 	mu     sync.Mutex // of Run
 	done   *prometheus.CounterVec
@@ -78,6 +78,7 @@ func New(config Config, reg *registry.Registry, stores Stores, readings *meters.
 		box:           output.New(stores.Minute, schema.BoxMinute, clk),
 		usage:         output.New(stores.Quarter, schema.UsageQuarter, clk),
 		nodes:         output.New(stores.Quarter, schema.NodeQuarter, clk),
+		volumes:       output.New(stores.Quarter, schema.VolumeQuarter, clk),
 		energyQuarter: output.New(stores.Quarter, schema.EnergyQuarter, clk),
 		boxQuarter:    output.New(stores.Quarter, schema.BoxQuarter, clk),
 		cost:          output.New(stores.Quarter, schema.CostQuarter, clk),
@@ -164,7 +165,7 @@ func (w *Worker) same(ctx context.Context, due registry.Due, fingerprint string)
 // Forget lets go of what is remembered of the leader's tables, after they were
 // cleared. No pass may be running.
 func (w *Worker) Forget() {
-	for _, table := range []*output.Table{w.energy, w.box, w.usage, w.nodes, w.energyQuarter, w.boxQuarter, w.cost} {
+	for _, table := range []*output.Table{w.energy, w.box, w.usage, w.nodes, w.volumes, w.energyQuarter, w.boxQuarter, w.cost} {
 		table.Forget()
 	}
 }

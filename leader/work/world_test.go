@@ -172,7 +172,7 @@ var energyFields = []string{schema.EnergyActive, schema.EnergyIdle, schema.Energ
 func (w *world) written() map[string]int {
 	w.t.Helper()
 	counts := make(map[string]int)
-	for _, table := range []schema.Table{schema.EnergyMinute, schema.BoxMinute, schema.UsageQuarter, schema.NodeQuarter, schema.EnergyQuarter, schema.BoxQuarter, schema.CostQuarter} {
+	for _, table := range []schema.Table{schema.EnergyMinute, schema.BoxMinute, schema.UsageQuarter, schema.NodeQuarter, schema.EnergyQuarter, schema.BoxQuarter, schema.VolumeQuarter, schema.CostQuarter} {
 		for _, cluster := range []string{"a", "b", schema.BoxCluster} {
 			entries, err := influxsync.ReadJournal(w.t.Context(), w.server.Database(table.DB), cluster, table.Name, time.Time{}, 0)
 			if err != nil {

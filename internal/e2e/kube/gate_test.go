@@ -77,8 +77,9 @@ func newGate(t testing.TB, client *kubernetes.Clientset) *gate {
 }
 
 // shut makes the gate hold the leader's next write of that kind; held tells when
-// one stands before it, and open lets it through.
-func (g *gate) shut(write string) (held <-chan struct{}, open func()) {
+// one stands before it, and drop refuses it. A leader that was killed meanwhile
+// has made no such write, while the API server may not have noticed its end yet.
+func (g *gate) shut(write string) (held <-chan struct{}, drop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.hold, g.held, g.open = write, make(chan struct{}), make(chan struct{})
@@ -97,22 +98,22 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no review", http.StatusBadRequest)
 		return
 	}
-	g.pass(r.Context(), review.Request)
-	review.Response, review.Request = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}, nil
+	may := g.pass(r.Context(), review.Request)
+	review.Response, review.Request = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: may}, nil
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(review) // an API server that has given up needs no answer
 }
 
-// pass returns when the write may be made. It is told by operation and kind; of
-// Helm's record, which is a Secret, by the state that it is given: "CREATE
-// pending-install", "UPDATE deployed".
-func (g *gate) pass(ctx context.Context, write *admissionv1.AdmissionRequest) {
+// pass returns whether the write may be made, and of one that is held when it is
+// dropped. It is told by operation and kind; of Helm's record, which is a Secret,
+// by the state that it is given: "CREATE pending-install", "UPDATE deployed".
+func (g *gate) pass(ctx context.Context, write *admissionv1.AdmissionRequest) bool {
 	if write.UserInfo.Username != "system:serviceaccount:"+standsIn+":accumulus-leader" || write.DryRun != nil && *write.DryRun {
-		return
+		return true
 	}
 	var object metav1.PartialObjectMetadata
 	if json.Unmarshal(write.Object.Raw, &object) != nil {
-		return
+		return true
 	}
 	what := write.Kind.Kind
 	if strings.HasPrefix(object.Name, "sh.helm.release.v1.") {
@@ -121,7 +122,7 @@ func (g *gate) pass(ctx context.Context, write *admissionv1.AdmissionRequest) {
 	g.mu.Lock()
 	if string(write.Operation)+" "+what != g.hold {
 		g.mu.Unlock()
-		return
+		return true
 	}
 	held, open := g.held, g.open
 	g.hold = ""
@@ -131,4 +132,5 @@ func (g *gate) pass(ctx context.Context, write *admissionv1.AdmissionRequest) {
 	case <-open:
 	case <-ctx.Done():
 	}
+	return false
 }

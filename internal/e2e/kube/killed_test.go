@@ -22,8 +22,8 @@ func leaderKilled(t *testing.T, c *centre, cluster *kubetest.Standing) {
 	kube := kubernetes.NewForConfigOrDie(cluster.Config())
 	g := newGate(t, kube)
 	kill := func(write string, begin func()) {
-		held, open := g.shut(write)
-		defer open()
+		held, drop := g.shut(write)
+		defer drop()
 		begin()
 		waiting, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()

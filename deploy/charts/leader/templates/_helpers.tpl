@@ -33,6 +33,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end -}}
 
+{{- define "accumulus.grafana" -}}
+{{- printf "%s-grafana" (include "accumulus.fullname" . | trunc 48 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "accumulus.grafanaSelector" -}}
+app.kubernetes.io/name: {{ include "accumulus.name" . | trunc 55 | trimSuffix "-" }}-grafana
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "accumulus.grafanaLabels" -}}
+{{ include "accumulus.grafanaSelector" . }}
+app.kubernetes.io/component: grafana
+app.kubernetes.io/part-of: accumulus
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{- define "accumulus.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "accumulus.fullname" .) .Values.serviceAccount.name -}}
@@ -42,13 +62,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "accumulus.image" -}}
-{{- $image := .Values.image -}}
+{{- include "accumulus.imageOf" (list .Values.image .Chart.AppVersion) -}}
+{{- end -}}
+
+{{/* The name of an image, of (list image tag), the tag for where it has none. */}}
+{{- define "accumulus.imageOf" -}}
+{{- $image := index . 0 -}}
 {{- $name := $image.repository -}}
 {{- if $image.registry -}}{{- $name = printf "%s/%s" $image.registry $image.repository -}}{{- end -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $name (default (index . 1) $image.tag) -}}
 {{- end -}}
 {{- end -}}
 

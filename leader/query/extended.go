@@ -1,0 +1,55 @@
+package query
+
+import (
+	"context"
+
+	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// extended adds what the cluster's pods requested of extended resources in a
+// slice, up to where its minutes reach. No table repeats it: a request is exact
+// for the time in which it held.
+func (t *tally) extended(ctx context.Context, cluster string, part slice) error {
+	if cluster == schema.BoxCluster {
+		return nil
+	}
+	end, err := t.engine.settledMinute(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	w := schema.Window{From: part.From, To: schema.Earlier(part.To, end)}
+	if !w.From.Before(w.To) {
+		return nil
+	}
+	return t.engine.registry.ExtendedRequests(ctx, cluster, w, func(of registry.ExtendedRequest) error {
+		who := t.identify(cluster, part, influxsync.NewPoint(schema.Object.Name, map[string]string{
+			schema.Node: of.Node, schema.Namespace: of.Namespace, schema.Pod: of.Pod, schema.PodUID: of.UID,
+			schema.WorkloadKind: of.WorkloadKind, schema.Workload: of.Workload}, nil, of.Held.From), false)
+		step := t.request.Step
+		for at := schema.Later(w.From, of.Held.From); at.Before(schema.Earlier(w.To, of.Held.To)); {
+			b := t.window
+			if step != 0 {
+				b = usage.Bucket(t.window, step, at)
+			}
+			cut := schema.Window{From: at, To: schema.Earlier(b.To, w.To)}
+			named := make(processors.Quantities)
+			for name, count := range of.Requests {
+				resource := processors.Extended(name)
+				quantity, err := resource.Requested(count, of.Held, cut)
+				if err != nil {
+					return err
+				}
+				named[resource] = quantity
+			}
+			if err := t.add(who, b, Sums{}, named); err != nil {
+				return err
+			}
+			at = cut.To
+		}
+		return nil
+	})
+}
