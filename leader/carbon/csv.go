@@ -69,11 +69,11 @@ func ParseCSV(text []byte) (map[string][]registry.Intensity, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		line, _ := r.FieldPos(0)
 		if err != nil {
 			wrong = append(wrong, err)
 			break
 		}
+		line, _ := r.FieldPos(0)
 		field := func(name string) string {
 			if i, ok := at[name]; ok {
 				return strings.TrimSpace(row[i])
