@@ -29,6 +29,7 @@ var examples = map[string]string{
 	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
 	"POST /api/v1/carbon/intensities":          "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
 	"POST /api/v1/heat/{source}/readings":      `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
+	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
