@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -31,6 +33,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 const (
 	operatorToken = "operator-token-of-the-tests"
+	metersToken   = "meters-token-of-the-tests"
 	viewerToken   = "viewer-token-of-the-tests"
 )
 
@@ -54,7 +57,7 @@ func (l *leader) did(format string, args ...any) error {
 type fakeMeters struct{ *leader }
 
 func (f fakeMeters) Status() []meters.Status {
-	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}}
+	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}, {Meter: "1", Box: "box-1"}}
 }
 
 func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
@@ -123,6 +126,27 @@ func (l *leader) RemoveCluster(_ context.Context, name string, force bool) error
 	return l.did("remove %s", name)
 }
 
+func (l *leader) PutIntensities(_ context.Context, source, zone string, list []registry.Intensity) (int, error) {
+	return len(list), l.did("intensities %s %s %d", source, zone, len(list))
+}
+
+// Receive knows the source tank alone, whose token is tankToken.
+func (l *leader) Receive(_ context.Context, source, mediaType string, body []byte) (heat.Receipt, error) {
+	if source != "tank" {
+		return heat.Receipt{}, fmt.Errorf("heat source %q: %w", source, heat.ErrNoSource)
+	}
+	if bytes.Contains(body, []byte("bad")) {
+		return heat.Receipt{}, fmt.Errorf("%w: line 2: no flow", heat.ErrReadings)
+	}
+	return heat.Receipt{Source: source, Readings: 1}, l.did("heat %s %q", source, mediaType)
+}
+
+const tankToken = "token-of-the-tank"
+
+func (l *leader) Allowed(_ context.Context, source, token string) bool {
+	return source == "tank" && token == tankToken
+}
+
 func (l *leader) Clear(_ context.Context, cluster string) error { return l.did("clear %q", cluster) }
 
 func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
@@ -130,6 +154,7 @@ func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
 		fleet.NewObject("edge-a", fleet.Cluster{URL: "http://127.0.0.1:1"}),
 		fleet.NewObject("old", fleet.Cluster{URL: "http://127.0.0.1:2"}).Until(now.Add(-time.Hour)),
 		fleet.NewObject("box-1", fleet.Box{Site: "cellar"}),
+		fleet.NewObject("1", fleet.Meter{Box: "box-1", Driver: fleet.DriverPush}),
 	}, nil
 }
 
@@ -227,8 +252,8 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	t.Helper()
 	l := &leader{}
 	registry := prometheus.NewRegistry()
-	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
+	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

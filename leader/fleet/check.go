@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"path"
 	"slices"
@@ -21,6 +22,10 @@ const minMeterInterval = time.Second
 // maxWatts is far above what one unit draws; a larger figure is a slip of the
 // unit.
 const maxWatts = 1e6
+
+// maxEmbodiedKg is far above what one node's making emits; a larger figure is a
+// slip of the unit.
+const maxEmbodiedKg = 1e6
 
 func (c Customer) check(report reporter) {
 	if c.Currency != "" && !currencyForm.MatchString(c.Currency) {
@@ -78,6 +83,17 @@ func (c Cluster) references() []reference {
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
 	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests, IdleUsage, IdleNone)
+	if !(b.HeatFraction >= 0 && b.HeatFraction <= 1) {
+		report("heatFraction", "%v is not between 0 and 1", b.HeatFraction)
+	}
+}
+
+// HeatMicro is HeatFraction in 1e-6.
+func (b Box) HeatMicro() int64 {
+	if b.HeatFraction == 0 {
+		return 1_000_000
+	}
+	return int64(math.Round(b.HeatFraction * 1e6))
 }
 
 func (b Box) references() []reference { return nil }
@@ -87,6 +103,15 @@ func (h Hardware) check(report reporter) {
 	checkWatts(report, "maxWatts", h.MaxWatts)
 	if h.MaxWatts != 0 && h.IdleWatts > h.MaxWatts {
 		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
+	}
+	if !(h.EmbodiedKg >= 0 && h.EmbodiedKg <= maxEmbodiedKg) {
+		report("embodiedKg", "%v is not between 0 and %v", h.EmbodiedKg, maxEmbodiedKg)
+	}
+	if !(h.LifetimeYears >= 0 && h.LifetimeYears <= 50) {
+		report("lifetimeYears", "%v is not between 0 and 50", h.LifetimeYears)
+	}
+	if (h.EmbodiedKg > 0) != (h.LifetimeYears > 0) {
+		report("lifetimeYears", "embodiedKg and lifetimeYears need each other: give both or none")
 	}
 	if h.Cores < 0 {
 		report("cores", "%d is negative", h.Cores)

@@ -73,6 +73,8 @@ type Box struct {
 	Site          string  `json:"site,omitempty"`
 	OverheadWatts float64 `json:"overheadWatts,omitempty"` // switch, fans: what no node draws
 	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default), IdleRequests, IdleUsage or IdleNone
+	// HeatFraction is the part of its energy that becomes heat in it; 0 = all.
+	HeatFraction float64 `json:"heatFraction,omitempty"`
 }
 
 // Hardware is a type of node.
@@ -86,6 +88,11 @@ type Hardware struct {
 	IdleWatts   float64 `json:"idleWatts,omitempty"`
 	MaxWatts    float64 `json:"maxWatts,omitempty"`
 	Source      string  `json:"source,omitempty"` // where the watts come from
+
+	// EmbodiedKg is the CO2e of making one such node with its part of the box,
+	// spread over LifetimeYears of 365.25 days; 0 = unknown.
+	EmbodiedKg    float64 `json:"embodiedKg,omitempty"`
+	LifetimeYears float64 `json:"lifetimeYears,omitempty"`
 }
 
 // Node is one node of a cluster and where it stands. By convention its object

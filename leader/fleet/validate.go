@@ -52,6 +52,8 @@ func Validate(objects, existing []Object) error {
 	known := append(others(existing, objects), objects...)
 	v.nodes(objects, known)
 	v.priceLists(objects, known)
+	v.binds(objects, known, gridBinding)
+	v.binds(objects, known, contractBinding)
 	v.meters(objects, known)
 	if len(v.problems) > 0 {
 		return v.problems
