@@ -220,6 +220,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"no URL":        {0, "boxes --server localhost", []string{`server "localhost" is not a URL`}},
 		"no file":       {0, "boxes --token-file /nowhere/x", []string{"read token", "/nowhere/x"}},
 		"unknown flag":  {0, "usage --agregate x", []string{"unknown flag: --agregate", "accumulus usage --help"}},
+		"command":       {0, "usgae", []string{`accumulus has no command "usgae", perhaps you meant usage`, "accumulus --help"}},
+		"subcommand":    {0, "cluster state", []string{`accumulus cluster has no command "state", perhaps you meant status`, "accumulus cluster --help"}},
 		"output":        {0, "usage -o yaml", []string{"table, json, csv"}},
 		"units":         {0, "usage --units imperial", []string{"human or base"}},
 		"export format": {0, "export --format pdf", []string{"csv or json"}},

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -242,9 +243,17 @@ func checkURL(report reporter, text string) {
 		report("url", "%q has the scheme %q, not http or https", text, u.Scheme)
 	case u.Host == "":
 		report("url", "%q names no host", text)
+	case !portForm(u.Port()):
+		report("url", "%q has the port %s, which is none of 1 to 65535", text, u.Port())
 	case u.User != nil:
 		report("url", "carries a password; use tokenFile")
 	}
+}
+
+// portForm is no port, or one that there may be.
+func portForm(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && port > 0
 }
 
 func checkWatts(report reporter, field string, watts float64) {
