@@ -203,6 +203,9 @@ func (c *centre) codes() []status.Code {
 		found[p.Code] = true
 	}
 	for _, cluster := range overview.Clusters {
+		if cluster.Problems == nil { // null, which the page does not go through
+			c.t.Errorf("cluster %s has no list of problems", cluster.Name)
+		}
 		for _, p := range cluster.Problems {
 			found[p.Code] = true
 			if p.Hint == "" {
