@@ -39,6 +39,8 @@ const maxProxied = 63
 
 var (
 	nameForm     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+	extendedForm = regexp.MustCompile(`^(ephemeral-storage|hugepages-[0-9A-Za-z]+|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[0-9A-Za-z]([-._0-9A-Za-z]*[0-9A-Za-z])?)$`)
+	patternForm  = regexp.MustCompile(`^[-a-z0-9._*?\\^\[\]]+$`) // letters that names of namespaces have, and those of path.Match
 	currencyForm = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
