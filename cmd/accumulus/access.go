@@ -350,9 +350,12 @@ func readValues(path string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("values: %w", err)
 	}
-	values := make(map[string]any)
+	var values map[string]any
 	if err := yaml.UnmarshalStrict(text, &values); err != nil {
 		return nil, fmt.Errorf("values %s: %w", path, err)
+	}
+	if values == nil { // a slip, perhaps: it would drop the values that were given before
+		return nil, fmt.Errorf("values %s: is empty: write {} for no values at all", path)
 	}
 	return values, nil
 }

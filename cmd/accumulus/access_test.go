@@ -240,6 +240,8 @@ func TestUpgradeGivesValues(t *testing.T) {
 	}{
 		"image: {tag: v2}\nscrapeInterval: 30s": {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{"image":{"tag":"v2"},"scrapeInterval":"30s"}}`, "the leader upgrades ams-03"},
 		"{}":                                    {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{}}`, "the leader upgrades ams-03"},
+		"":                                      {"", "write {} for no values"},
+		"# nothing\nnull":                       {"", "write {} for no values"},
 		"a: 1\na: 2":                            {"", "values " + file + ": "},
 		"- a":                                   {"", "values " + file + ": "},
 	} {
