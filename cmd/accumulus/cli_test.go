@@ -57,6 +57,7 @@ const planJSON = `{"dryRun":true,"due":4,"warnings":["cluster c: read tokenFile:
 type leader struct {
 	asked []string
 	fail  int
+	usage string // the answer about it; "" = usageJSON
 }
 
 func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -79,7 +80,11 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
+	used := usageJSON
+	if l.usage != "" {
+		used = l.usage
+	}
+	answers := map[string]string{"/api/v1/usage": used, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
 		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
