@@ -6,6 +6,7 @@
 //	            │   └──► registry: marks, ledger, due    cost     │    results
 //	            └─────────────────────────────────────────────────┘
 //	meters ─► loop ─► meters (readings)         query ◄─ api ◄─ people
+//	heat readings ─► registry (3 days)    grids' intensities ─► registry
 //
 // Open does the I/O of a start, Run blocks until its context ends and waits for
 // what it started, Close closes the stores. A process may hold several leaders,
@@ -31,8 +32,10 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -98,6 +101,8 @@ type Leader struct {
 	worker    *work.Worker
 	manager   *manager.Manager
 	meters    *meters.Loop
+	heat      *heat.Receiver
+	carbon    *carbon.Loop
 	query     *query.Engine
 	auditor   *audit.Auditor
 	installer *installer.Installer
@@ -197,6 +202,11 @@ func (l *Leader) build(metrics Gathering) error {
 	}
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	l.heat = heat.New(l.registry, l.clock, l.log)
+	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if err != nil {
+		return err
+	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
@@ -219,9 +229,9 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry,
 	}, l.log, metrics)
 	return err
 }

@@ -27,11 +27,14 @@ var examples = map[string]string{
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
 	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
+	"POST /api/v1/carbon/intensities":          "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
+	"POST /api/v1/heat/{source}/readings":      `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
+	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong

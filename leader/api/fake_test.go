@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/heat"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -47,6 +50,24 @@ func (l *leader) did(format string, args ...any) error {
 	defer l.mu.Unlock()
 	l.changes = append(l.changes, fmt.Sprintf(format, args...))
 	return nil
+}
+
+// fakeMeters knows the meters plug and 1.
+type fakeMeters struct{ *leader }
+
+func (f fakeMeters) Status() []meters.Status {
+	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}}
+}
+
+func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
+	if meter != "plug" && meter != "1" {
+		return nil, fmt.Errorf("meter %q: %w", meter, registry.ErrNotFound)
+	}
+	verdicts := make([]meters.Verdict, len(sent))
+	for i, one := range sent {
+		verdicts[i] = meters.Verdict{Time: one.Time, Result: []string{meters.ResultCounted, meters.ResultDuplicate, meters.ResultRefused}[i%3]}
+	}
+	return verdicts, f.did("push %s %d %s", meter, len(sent), sent[0].Counter)
 }
 
 func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, error) {
@@ -102,6 +123,27 @@ func (l *leader) RemoveCluster(_ context.Context, name string, force bool) error
 		return l.did("remove %s by force", name)
 	}
 	return l.did("remove %s", name)
+}
+
+func (l *leader) PutIntensities(_ context.Context, source, zone string, list []registry.Intensity) (int, error) {
+	return len(list), l.did("intensities %s %s %d", source, zone, len(list))
+}
+
+// Receive knows the source tank alone, whose token is tankToken.
+func (l *leader) Receive(_ context.Context, source, mediaType string, body []byte) (heat.Receipt, error) {
+	if source != "tank" {
+		return heat.Receipt{}, fmt.Errorf("heat source %q: %w", source, heat.ErrNoSource)
+	}
+	if bytes.Contains(body, []byte("bad")) {
+		return heat.Receipt{}, fmt.Errorf("%w: line 2: no flow", heat.ErrReadings)
+	}
+	return heat.Receipt{Source: source, Readings: 1}, l.did("heat %s %q", source, mediaType)
+}
+
+const tankToken = "token-of-the-tank"
+
+func (l *leader) Allowed(_ context.Context, source, token string) bool {
+	return source == "tank" && token == tankToken
 }
 
 func (l *leader) Clear(_ context.Context, cluster string) error { return l.did("clear %q", cluster) }
@@ -209,7 +251,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

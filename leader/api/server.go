@@ -120,6 +120,7 @@ type Deps struct {
 	Eraser   Eraser
 	Objects  Objects
 	Links    Links
+	Meters   Meters
 	Health   Health
 	Kept     Kept
 	Replayer Replayer
@@ -131,6 +132,8 @@ type Deps struct {
 	// Installations of followers, and upgrades of many.
 	Installations Installations
 	Upgrades      Upgrades
+	Heat          HeatReceiver
+	Intensities   Intensities
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

@@ -25,6 +25,10 @@ const minMeterInterval = time.Second
 // unit.
 const maxWatts = 1e6
 
+// maxEmbodiedKg is far above what one node's making emits; a larger figure is a
+// slip of the unit.
+const maxEmbodiedKg = 1e6
+
 func (c Customer) check(report reporter) {
 	if c.Currency != "" && !currencyForm.MatchString(c.Currency) {
 		report("currency", "%q is not three capital letters (ISO 4217)", c.Currency)
@@ -81,6 +85,17 @@ func (c Cluster) references() []reference {
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
 	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+	if !(b.HeatFraction >= 0 && b.HeatFraction <= 1) {
+		report("heatFraction", "%v is not between 0 and 1", b.HeatFraction)
+	}
+}
+
+// HeatMicro is HeatFraction in 1e-6.
+func (b Box) HeatMicro() int64 {
+	if b.HeatFraction == 0 {
+		return 1_000_000
+	}
+	return int64(math.Round(b.HeatFraction * 1e6))
 }
 
 func (b Box) references() []reference { return nil }
@@ -90,6 +105,15 @@ func (h Hardware) check(report reporter) {
 	checkWatts(report, "maxWatts", h.MaxWatts)
 	if h.MaxWatts != 0 && h.IdleWatts > h.MaxWatts {
 		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
+	}
+	if !(h.EmbodiedKg >= 0 && h.EmbodiedKg <= maxEmbodiedKg) {
+		report("embodiedKg", "%v is not between 0 and %v", h.EmbodiedKg, maxEmbodiedKg)
+	}
+	if !(h.LifetimeYears >= 0 && h.LifetimeYears <= 50) {
+		report("lifetimeYears", "%v is not between 0 and 50", h.LifetimeYears)
+	}
+	if (h.EmbodiedKg > 0) != (h.LifetimeYears > 0) {
+		report("lifetimeYears", "embodiedKg and lifetimeYears need each other: give both or none")
 	}
 	if h.Cores < 0 {
 		report("cores", "%d is negative", h.Cores)
@@ -111,47 +135,6 @@ func (n Node) check(report reporter) {
 func (n Node) references() []reference {
 	return []reference{{"cluster", KindCluster, n.Cluster}, {"box", KindBox, n.Box}, {"hardware", KindHardware, n.Hardware}}
 }
-
-func (m Meter) check(report reporter) {
-	checkSet(report, "box", m.Box)
-	checkURL(report, m.URL)
-	checkOneOf(report, "driver", m.Driver, DriverShellyGen1, DriverShellyGen2, DriverHTTPJSON)
-	if m.Channel < 0 {
-		report("channel", "%d is negative", m.Channel)
-	}
-	if m.StepJoules < 0 || math.IsNaN(m.StepJoules) || m.StepJoules > 3.6e9 {
-		report("stepJoules", "%v is not between 0 and 3.6e9", m.StepJoules)
-	}
-	if interval := time.Duration(m.Interval); interval < 0 || interval > 0 && interval < minMeterInterval {
-		report("interval", "%s is shorter than %s", interval, minMeterInterval)
-	}
-	m.Fields.check(report, m.Driver)
-}
-
-func (f MeterFields) check(report reporter, driver string) {
-	if driver != DriverHTTPJSON {
-		if f != (MeterFields{}) {
-			report("fields", "are for the driver %s only", DriverHTTPJSON)
-		}
-		return
-	}
-	if f.Counter.Path == "" && f.Power.Path == "" {
-		report("fields", "name neither a counter nor a power")
-	}
-	for _, one := range []struct {
-		name  string
-		ref   FieldRef
-		units []string
-	}{{"counter", f.Counter, CounterUnits}, {"power", f.Power, PowerUnits}, {"time", f.Time, TimeUnits}} {
-		if one.ref == (FieldRef{}) {
-			continue
-		}
-		checkSet(report, "fields."+one.name+".path", one.ref.Path)
-		checkOneOf(report, "fields."+one.name+".unit", one.ref.Unit, one.units...)
-	}
-}
-
-func (m Meter) references() []reference { return []reference{{"box", KindBox, m.Box}} }
 
 func (a Assignment) check(report reporter) {
 	if a.Customer == "" && a.Project == "" && a.User == "" {

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,8 +30,14 @@ func LooseNode(scope string) (cluster, node string, ok bool) {
 }
 
 // reach is what one change touches: boxes, whose power is computed again (and
-// cost after it), and clusters, whose cost is.
-type reach struct{ boxes, clusters map[string]bool }
+// heat, carbon and cost after it), clusters, whose cost is, and boxes of which
+// heat or carbon alone is. Of the clusters in carbonOf, carbon is also of those
+// nodes that nobody has described.
+type reach struct{ boxes, clusters, heat, carbon, carbonOf map[string]bool }
+
+func newReach() reach {
+	return reach{make(map[string]bool), make(map[string]bool), make(map[string]bool), make(map[string]bool), make(map[string]bool)}
+}
 
 // world answers who stands where in a stretch of time, before or after a change.
 type world []fleet.Object
@@ -65,11 +72,16 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 				stretches[[2]int64{d.from, d.to}] = stretch
 			}
 			touched := stretch.touched(e.key, d)
+			if err := touched.undescribed(ctx, q, stretch); err != nil {
+				return nil, err
+			}
 			reason := fmt.Sprintf("%s/%s changed", e.kind, e.name)
-			for box := range touched.boxes {
-				stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
-					reasons[Due{Processor: ProcessorPower, Scope: box, Quarter: at}] = reason
-				})
+			for processor, boxes := range map[string]map[string]bool{ProcessorPower: touched.boxes, ProcessorHeat: touched.heat, ProcessorCarbon: touched.carbon} {
+				for box := range boxes {
+					stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
+						reasons[Due{Processor: processor, Scope: box, Quarter: at}] = reason
+					})
+				}
 			}
 			for cluster := range touched.clusters {
 				if since, ok := first[cluster]; ok {
@@ -145,13 +157,13 @@ func (world) quarters(d delta, now, first int64, f func(time.Time)) {
 // stretch is a world with the first received quarter of each power scope.
 type stretch struct {
 	world
-	first map[string]int64
+	first, received map[string]int64
 }
 
 // since tells for each box, and each node for itself, the first received quarter
 // of the clusters in it.
 func (w world) since(received map[string]int64) stretch {
-	s := stretch{w, make(map[string]int64)}
+	s := stretch{w, make(map[string]int64), received}
 	for _, o := range w {
 		n, ok := o.Spec.(fleet.Node)
 		since, known := received[n.Cluster]
@@ -167,8 +179,14 @@ func (w world) since(received map[string]int64) stretch {
 	return s
 }
 
-// earliest is the first received quarter of the clusters in a box.
+// earliest is the first received quarter of the clusters in a box, or of an
+// undescribed node's cluster.
 func (s stretch) earliest(box string) int64 {
+	if cluster, _, ok := LooseNode(box); ok {
+		if since, known := s.received[cluster]; known {
+			return since
+		}
+	}
 	if since, known := s.first[box]; known {
 		return since
 	}
@@ -177,7 +195,7 @@ func (s stretch) earliest(box string) int64 {
 
 // touched is what a change of an object reaches.
 func (w world) touched(k key, d delta) reach {
-	to := reach{make(map[string]bool), make(map[string]bool)}
+	to := newReach()
 	for _, spec := range []fleet.Spec{d.old, d.new} {
 		switch s := spec.(type) {
 		case fleet.Customer:
@@ -185,6 +203,9 @@ func (w world) touched(k key, d delta) reach {
 				w.customer(k.name, to)
 			}
 		case fleet.Cluster:
+			if differs(d, "spec.region") { // it may be on another grid, or have another contract
+				w.carbonOf(to, func(cluster fleet.Cluster) bool { return cluster.Name == k.name })
+			}
 			if differs(d, "spec.customer") {
 				to.clusters[k.name] = true
 				w.nodes(to, func(n fleet.Node) bool { return n.Cluster == k.name })
@@ -193,7 +214,16 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.overheadWatts", "spec.idlePolicy") {
 				to.boxes[k.name] = true
 			}
+			if differs(d, "spec.heatFraction") {
+				to.heat[k.name] = true
+			}
+			if differs(d, "spec.site") { // it joins or leaves those that a meter counts
+				w.metered(to, func(m fleet.Meter) bool { return slices.Contains(m.Boxes, k.name) || m.Site != "" && m.Site == s.Site })
+			}
 		case fleet.Hardware:
+			if differs(d, "spec.embodiedKg", "spec.lifetimeYears") {
+				to.carbonOfNodes(w, func(n fleet.Node) bool { return n.Hardware == k.name })
+			}
 			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores") {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
@@ -204,16 +234,45 @@ func (w world) touched(k key, d delta) reach {
 			}
 			to.clusters[s.Cluster] = true
 		case fleet.Meter:
-			if differs(d, "spec.box", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules") {
-				to.boxes[s.Box] = true
+			if differs(d, "spec.box", "spec.boxes", "spec.site", "spec.node", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules", "spec.lag") {
+				w.counted(to, s)
 			}
 		case fleet.Assignment:
 			w.clusters(to, s.Cluster)
 		case fleet.PriceList:
 			w.prices(s, to)
+		case fleet.HeatSource:
+			to.heat[s.Box] = true
+		case fleet.Grid:
+			w.carbon(s.Binding, to)
+		case fleet.EnergyContract:
+			w.carbon(s.Binding, to)
 		}
 	}
+	w.together(to)
 	return to
+}
+
+// together adds the boxes that share a meter with one that is reached: what one of
+// them draws changes the others' shares.
+func (w world) together(to reach) {
+	if len(to.boxes) == 0 {
+		return
+	}
+	for _, o := range w {
+		m, ok := o.Spec.(fleet.Meter)
+		if !ok || m.Site == "" && len(m.Boxes) == 0 {
+			continue
+		}
+		counted := reach{boxes: make(map[string]bool)}
+		w.counted(counted, m)
+		for box := range counted.boxes {
+			if to.boxes[box] {
+				maps.Copy(to.boxes, counted.boxes)
+				break
+			}
+		}
+	}
 }
 
 // differs says whether the change adds, ends or alters one of the fields.
@@ -222,7 +281,7 @@ func differs(d delta, fields ...string) bool {
 		return true
 	}
 	for _, c := range fleet.FieldChanges(fleet.Object{Spec: d.old}, fleet.Object{Spec: d.new}) {
-		if slices.Contains(fields, c.Field) {
+		if slices.ContainsFunc(fields, func(f string) bool { return c.Field == f || strings.HasPrefix(c.Field, f+".") }) {
 			return true
 		}
 	}
@@ -238,6 +297,31 @@ func (to reach) node(n fleet.Node) {
 	to.boxes[n.Box] = true
 }
 
+// metered adds what the matching meters count.
+func (w world) metered(to reach, match func(fleet.Meter) bool) {
+	for _, o := range w {
+		if m, ok := o.Spec.(fleet.Meter); ok && match(m) {
+			w.counted(to, m)
+		}
+	}
+}
+
+// counted adds the boxes that a meter counts.
+func (w world) counted(to reach, m fleet.Meter) {
+	if m.Box != "" {
+		to.boxes[m.Box] = true
+	}
+	for _, box := range m.Boxes {
+		to.boxes[box] = true
+	}
+	for _, o := range w {
+		if b, ok := o.Spec.(fleet.Box); ok && m.Site != "" && b.Site == m.Site {
+			to.boxes[o.Name()] = true
+		}
+	}
+}
+
+// nodes adds the boxes of the matching nodes.
 func (w world) nodes(to reach, match func(fleet.Node) bool) {
 	for _, o := range w {
 		if n, ok := o.Spec.(fleet.Node); ok && match(n) {

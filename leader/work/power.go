@@ -10,7 +10,6 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
-	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
 )
@@ -52,11 +51,11 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	}
 	var next []registry.Due
 	if !same {
-		reached, err := w.writePower(ctx, due, quarter, clusters, result)
+		reached, failed, err := w.writePower(ctx, due, quarter, clusters, in.Nodes, result)
 		if err != nil {
 			return err
 		}
-		next = append(earlier(due, result), sumsOf(due, reached)...)
+		next = slices.Concat(earlier(due, result), sumsOf(due, reached), failed)
 	}
 	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
 	if arriving || waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
@@ -68,11 +67,11 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 // empty ends an entry of a box in which nothing was metered: rows that it had, of
 // nodes that were taken out of it, become zeros.
 func (w *Worker) empty(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string) error {
-	reached, err := w.writePower(ctx, due, quarter, clusters, processors.PowerResult{})
+	reached, failed, err := w.writePower(ctx, due, quarter, clusters, []processors.Node{}, processors.PowerResult{})
 	if err != nil {
 		return err
 	}
-	return w.registry.Done(ctx, due, "", sumsOf(due, reached))
+	return w.registry.Done(ctx, due, "", append(sumsOf(due, reached), failed...))
 }
 
 // sumsOf are the sums that follow from energy of the box.
@@ -108,8 +107,12 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	if err != nil {
 		return in, nil, err
 	}
-	if in.Meters, err = w.meters(ctx, box, quarter, parts); err != nil {
+	meters, err := w.meters(ctx, box, quarter, parts)
+	if err != nil {
 		return in, nil, err
+	}
+	for _, m := range meters {
+		in.Meters = append(in.Meters, m.Meter)
 	}
 	span, _ := processors.Span(quarter, in.Meters)
 	if parts, err = w.validities(ctx, span); err != nil {
@@ -130,12 +133,16 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 			clusters = append(clusters, node.Cluster)
 		}
 	}
+	waits, err := w.others(ctx, &in, meters, parts, span)
+	if err != nil {
+		return in, nil, err
+	}
 	slices.Sort(clusters)
 	clusters = slices.Compact(clusters)
 	if in.Window.From, err = w.begin(ctx, clusters, quarter); err != nil {
 		return in, nil, err
 	}
-	in.Settled, err = w.settled(ctx, clusters)
+	in.Settled, err = w.settled(ctx, append(waits, clusters...))
 	return in, clusters, err
 }
 
@@ -179,71 +186,6 @@ func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
 	}
 	node.Cluster, node.Node = cluster, name
 	return []fleet.Node{node}
-}
-
-// meters are the box's electricity meters, with readings as far back as the
-// intervals of the quarter reach, and as far on as the first that closes it.
-func (w *Worker) meters(ctx context.Context, box string, quarter schema.Window, parts []validity) ([]processors.Meter, error) {
-	valid := meterValidity(box, quarter, parts)
-	if len(valid) == 0 {
-		return nil, nil
-	}
-	for reach := 2 * schema.Quarter; ; reach *= 4 {
-		from, to := quarter.From.Add(-reach), quarter.To.Add(reach)
-		readings, err := w.readings.Load(ctx, box, from, to)
-		if err != nil {
-			return nil, err
-		}
-		found := make([]processors.Meter, len(valid))
-		closed := true
-		for i, meter := range valid {
-			found[i] = withReadings(meter, readings, from)
-			intervals := found[i].Intervals()
-			closed = closed && len(intervals) > 0 && !intervals[len(intervals)-1].To.Before(quarter.To)
-		}
-		_, complete := processors.Span(quarter, found)
-		if complete && (closed || to.After(w.clock.Now())) || reach > maxReach {
-			return found, nil
-		}
-	}
-}
-
-// meterValidity are the meters of the box in the quarter, by name, and when each
-// of them stood there.
-func meterValidity(box string, quarter schema.Window, parts []validity) []processors.Meter {
-	var meters []processors.Meter
-	for _, part := range parts {
-		for _, meter := range part.fleet.MetersOfBox(box) {
-			i := slices.IndexFunc(meters, func(m processors.Meter) bool { return m.Name == meter.Name })
-			if i < 0 {
-				i = len(meters)
-				meters = append(meters, processors.Meter{Name: meter.Name})
-				if part.From.After(quarter.From) {
-					meters[i].From = part.From
-				}
-			}
-			meters[i].To = time.Time{}
-			if part.To.Before(quarter.To) {
-				meters[i].To = part.To
-			}
-		}
-	}
-	return meters
-}
-
-// withReadings gives a meter its part of the readings that were loaded from a
-// moment on: with none before it, the first is the first that there is.
-func withReadings(meter processors.Meter, readings []meters.Reading, from time.Time) processors.Meter {
-	meter.FromFirst = true
-	for _, r := range readings {
-		if r.Meter != meter.Name || !r.HasCounter {
-			continue
-		}
-		meter.FromFirst = meter.FromFirst && !r.Time.Before(from)
-		meter.Readings = append(meter.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules,
-			StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano()})
-	}
-	return meter
 }
 
 // node reads a node's minutes over span, with its pods over the quarter.
@@ -316,12 +258,13 @@ func podOf(row influxsync.Point) processors.Pod {
 }
 
 // writePower replaces the box's rows of the quarter: those of the clusters that
-// have nodes in it, of those that had, and its own. It returns the clusters whose
-// sums follow from it.
-func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, result processors.PowerResult) ([]string, error) {
+// have nodes in it, of those that had, and its own; with them heat and carbon. It
+// returns the clusters whose sums follow from it, and heat and carbon as due where
+// they failed.
+func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, nodes []processors.Node, result processors.PowerResult) (reached []string, failed []registry.Due, err error) {
 	former, err := w.registry.ClustersOfBox(ctx, due.Scope)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	owned := append(slices.Clone(clusters), former...)
 	slices.Sort(owned)
@@ -331,7 +274,7 @@ func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schem
 	for _, cluster := range owned {
 		id, err := w.registry.BoxID(ctx, cluster, due.Scope)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ids[cluster] = id
 	}
@@ -340,31 +283,43 @@ func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schem
 		rows[row.Cluster] = append(rows[row.Cluster], energyPoint(row, ids[row.Cluster]))
 	}
 	owned = append(owned, schema.BoxCluster)
+	all := &boxRows{energy: rows}
+	for _, minute := range result.Minutes {
+		all.minutes = append(all.minutes, boxPoint(schema.BoxMinute.Name, due.Scope, minute.Time, minute.BoxEnergy, minute.Quality))
+	}
+	found, deriving := w.derive(ctx, due.Scope, quarter, nodes, all)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	for _, cluster := range owned {
-		owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == ids[cluster] }
-		if _, err := w.energy.Replace(ctx, cluster, quarter, owns, rows[cluster], due.Reason); err != nil {
-			return nil, err
+		if _, err := w.energy.Replace(ctx, cluster, quarter, ownedBy(ids[cluster]), rows[cluster], due.Reason); err != nil {
+			return nil, nil, err
 		}
 	}
-	return owned, w.writeBox(ctx, due, quarter, result)
+	if err := w.writeBox(ctx, due, quarter, result, all.minutes); err != nil {
+		return nil, nil, err
+	}
+	return owned, derivedFor(due, deriving), w.registry.PutHeatQuarters(ctx, found.quarters)
 }
 
-func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult) error {
-	owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == due.Scope }
-	var minutes []influxsync.Point
+func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult, minutes []influxsync.Point) error {
+	if err := w.writeMinutes(ctx, due, quarter, minutes); err != nil {
+		return err
+	}
 	quality := ""
 	for _, minute := range result.Minutes {
-		minutes = append(minutes, boxPoint(schema.BoxMinute.Name, due.Scope, minute.Time, minute.BoxEnergy, minute.Quality))
 		quality = mixed(quality, minute.Quality)
-	}
-	if _, err := w.box.Replace(ctx, schema.BoxCluster, quarter, owns, minutes, due.Reason); err != nil {
-		return err
 	}
 	var sum []influxsync.Point
 	if len(minutes) > 0 {
-		sum = append(sum, boxPoint(schema.BoxQuarter.Name, due.Scope, quarter.From, result.Box, quality))
+		sum = append(sum, withDerived(boxPoint(schema.BoxQuarter.Name, due.Scope, quarter.From, result.Box, quality), minutes))
 	}
-	_, err := w.boxQuarter.Replace(ctx, schema.BoxCluster, quarter, owns, sum, due.Reason)
+	_, err := w.boxQuarter.Replace(ctx, schema.BoxCluster, quarter, ownedBy(due.Scope), sum, due.Reason)
+	return err
+}
+
+func (w *Worker) writeMinutes(ctx context.Context, due registry.Due, quarter schema.Window, minutes []influxsync.Point) error {
+	_, err := w.box.Replace(ctx, schema.BoxCluster, quarter, ownedBy(due.Scope), minutes, due.Reason)
 	return err
 }
 
