@@ -98,6 +98,9 @@ func (c Config) Validate() error {
 		if c.PseudonymKey != "" {
 			wrong("pseudonym-key-file: only the kubelet source can replace names")
 		}
+		if c.SharedRoot {
+			wrong("shared-root: the host source reads one machine's root group, and once; leave it out")
+		}
 	case SourceKubelet:
 		if c.API.URL != "" && c.API.Kubeconfig != "" {
 			wrong("api-server and kubeconfig: give one of them")

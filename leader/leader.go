@@ -74,8 +74,10 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	if c.Tick < 0 || c.MeterInterval < 0 {
-		wrong = append(wrong, errors.New("tick and meter interval must be positive"))
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+		if d != 0 && d < time.Second {
+			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
+		}
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start

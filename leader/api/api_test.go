@@ -360,6 +360,14 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
+	for name, text := range map[string]string{"short": "abc", "two words": "an operator's token", "no text": strings.Repeat("\xff\x00", 20), "endless": strings.Repeat("x", 4097)} {
+		if err := os.WriteFile(filepath.Join(dir, "other"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadToken(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "there, or delete it") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {
 		t.Errorf("second start: other tokens, %v", err)
 	}
