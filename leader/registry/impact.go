@@ -194,7 +194,7 @@ func (w world) touched(k key, d delta) reach {
 				to.boxes[k.name] = true
 			}
 		case fleet.Hardware:
-			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores") {
+			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores", "spec.year") || curvesDiffer(d) {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
 		case fleet.Node:
@@ -227,6 +227,13 @@ func differs(d delta, fields ...string) bool {
 		}
 	}
 	return false
+}
+
+// curvesDiffer says whether the change alters a type's declared curve.
+func curvesDiffer(d delta) bool {
+	before, _ := d.old.(fleet.Hardware)
+	after, _ := d.new.(fleet.Hardware)
+	return !slices.Equal(before.Curve, after.Curve)
 }
 
 // node adds the box of a node, or the node itself where it stands in none.
