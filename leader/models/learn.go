@@ -17,9 +17,12 @@ import (
 	"github.com/accumulus-metering/accumulus/processors/models"
 )
 
-// gain is how much better a new curve must be than a learned one that is in use:
-// below it, it is the same but for noise.
-const gain = 0.05
+// How much better a learned curve must be than what is in use: by a part of its
+// error, and in per cent of the power, below which no meter of a box is good.
+const (
+	gain  = 0.05
+	least = 0.1
+)
 
 // Outcome is what came of learning from a box.
 type Outcome struct {
@@ -149,7 +152,7 @@ func (k *Keeper) learn(ctx context.Context, f *fleet.Fleet, box string, here com
 	outcome.InUse = errorOf(unseen, types.inUse(), here.overhead)
 	var changed []registry.ModelState
 	switch {
-	case learned.Accepted && (!inBox || learned.Error.MAPE < outcome.InUse*(1-gain)):
+	case learned.Accepted && learned.Error.MAPE < min(outcome.InUse*(1-gain), outcome.InUse-least):
 		if changed, err = k.adopt(ctx, box, here, types, learned, nextMinute(now)); err != nil {
 			return outcome, err
 		}
@@ -160,7 +163,9 @@ func (k *Keeper) learn(ctx context.Context, f *fleet.Fleet, box string, here com
 	case inBox && outcome.InUse > learned.Before.MAPE:
 		changed = withdraw(box, types, nextMinute(now))
 		outcome.Why += "; those in use have become worse than what is known otherwise, and are not used any more"
-	case inBox:
+	case !inBox:
+		outcome.Why += "; that is no gain, and nothing is changed"
+	default:
 		outcome.Used = true
 		outcome.Why += fmt.Sprintf("; those in use, learned before, are %.2f %% off and stay", outcome.InUse)
 	}
