@@ -41,6 +41,7 @@ type powerRun struct {
 	end        time.Time // of the minutes processed
 	meters     []coverage
 	attributed [][]int64 // per meter and interval: mJ that went into rows
+	gain       int64     // error of the meters, 1e-6
 }
 
 func (p Power) newRun(in PowerInput) (*powerRun, error) {
@@ -50,7 +51,7 @@ func (p Power) newRun(in PowerInput) (*powerRun, error) {
 		return nil, err
 	}
 	settled := in.settled(span)
-	r := &powerRun{in: in, power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
+	r := &powerRun{in: in, gain: gainOf(in.Meters), power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
 	for _, m := range in.Meters {
 		c := newCoverage(m, settled, model)
 		r.meters = append(r.meters, c)
@@ -86,13 +87,19 @@ func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 		totals[i] = parts[i].total()
 	}
 	measured := LargestRemainder(energy.Measured, totals)
+	off := newSplitErrors(split, r.gain, r.in.Box.Shared)
+	node := 0
 	for i := range split.rows {
+		for node < len(split.nodes) && i >= split.nodes[node].first+len(split.nodes[node].active) {
+			node++
+		}
 		row := &split.rows[i]
 		row.Active, row.Idle, row.Overhead = parts[i].active, parts[i].idle, parts[i].overhead
 		row.Modelled, row.Quality = model[i].total(), quality
 		if measured != nil {
 			row.Measured = measured[i]
 		}
+		row.Uncertainty = off.of(node, parts[i], row.Measured)
 		energy.Attributed += row.Measured
 	}
 	energy.Residual = energy.Measured - energy.Attributed

@@ -27,6 +27,7 @@ type nodeSplit struct {
 	idleEnergy  int64 // µJ, modelled
 	dynamic     int64 // µJ, modelled, above idle
 	uptime, cpu int64
+	uncertainty int64 // of the model, 1e-6
 	first       int
 	active      []int64 // who carries the dynamic part
 	idle        []int64 // who carries idle and overhead; the last is what nobody carries
@@ -55,7 +56,8 @@ func (s *minuteSplit) addNode(box Box, minute time.Time, p present, m Model) {
 	pods := withRests(p.row.Pods)
 	e := modelled(m, p.node.Hardware, p.row)
 	n := nodeSplit{idleEnergy: e.idle, dynamic: e.dynamic, uptime: max(p.row.Uptime, 0), cpu: max(p.row.CPU, 0),
-		first: len(s.rows), active: make([]int64, len(pods)+1)}
+		uncertainty: cmp.Or(min(max(p.node.Hardware.Uncertainty, 0), million), unknownError),
+		first:       len(s.rows), active: make([]int64, len(pods)+1)}
 	var unattributed int
 	for i, pod := range pods {
 		n.active[i] = max(pod.CPU, 0)

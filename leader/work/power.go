@@ -418,6 +418,7 @@ func energyPoint(row processors.EnergyRow, box string) influxsync.Point {
 		schema.EnergyActive: influxsync.Int(row.Active), schema.EnergyIdle: influxsync.Int(row.Idle),
 		schema.EnergyOverhead: influxsync.Int(row.Overhead), schema.EnergyModelled: influxsync.Int(row.Modelled),
 		schema.EnergyMeasured: influxsync.Int(row.Measured), schema.Quality: influxsync.Str(row.Quality),
+		schema.Uncertainty: influxsync.Int(row.Uncertainty),
 	}, row.Time)
 }
 
