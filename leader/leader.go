@@ -219,7 +219,7 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer,
 	}, l.log, metrics)

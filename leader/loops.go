@@ -40,6 +40,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(running)
 		group.Go(func() error { return l.manager.Run(ctx) })
 		group.Go(func() error { return l.meters.Run(ctx) })
+		group.Go(func() error { return l.meters.RunLags(ctx) })
 		group.Go(func() error { return l.keepLedger(ctx) })
 		group.Go(func() error { return l.seeder.Run(ctx) })
 		if err := group.Wait(); err != nil {

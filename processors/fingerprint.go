@@ -74,7 +74,13 @@ func (p Power) Fingerprint(in PowerInput) string {
 	h.times(schema.Earlier(settled, in.Window.To))
 	h.ints(int64(len(in.Meters)))
 	for _, m := range in.Meters {
-		h.meter(newCoverage(m, settled, nil), in.Window)
+		w := in.Window
+		if m.part() || m.Cluster != "" {
+			h.text("part of", m.Cluster, m.Node)
+			w = span
+		}
+		h.meter(newCoverage(m, settled, nil), w)
+		h.others(m, span)
 	}
 	for _, node := range in.Nodes {
 		h.node(node, in.Window, span)
@@ -90,6 +96,9 @@ func (h *hasher) meter(c coverage, w schema.Window) {
 	for _, i := range overlapping {
 		h.times(i.From, i.To)
 		h.ints(i.Start, i.End)
+		if i.Integrated {
+			h.text("integrated")
+		}
 	}
 	from, open := c.openFrom(w)
 	h.flag(open)

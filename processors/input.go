@@ -49,6 +49,9 @@ func (in PowerInput) check() error {
 		if err := m.check(); err != nil {
 			return err
 		}
+		if m.part() && len(m.Others) > 0 {
+			return fmt.Errorf("meter %s counts a node and other boxes: %w", m.Name, ErrInput)
+		}
 	}
 	return nil
 }

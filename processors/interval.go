@@ -25,11 +25,15 @@ type Reading struct {
 	CounterMillijoules int64
 	StepMillijoules    int64 // the counter's resolution; less than 1 counts as 1
 	Epoch              int64 // another one: another life of the counter
+	Integrated         bool  // the counter is ours: the meter shows only watts
 }
 
-// Meter is an electricity meter of a box with its accepted readings.
+// Meter is an electricity meter of a box, or of one node of it, with its accepted
+// readings.
 type Meter struct {
-	Name string
+	Name          string
+	Cluster, Node string     // it counts this node alone; "" is the box
+	Others        []OtherBox // it counts these boxes too
 	// Readings in the order of time. They reach from before the window (Span
 	// says whether far enough) to an interval's end at or after the window's, or
 	// to the newest that there is: at 100 W a counter of 1 Wh needs 14 minutes.
@@ -46,6 +50,7 @@ type Meter struct {
 type Interval struct {
 	From, To   time.Time
 	Start, End int64 // mJ, the counter at From and To
+	Integrated bool  // of watts
 }
 
 // Growth is the energy of the interval, mJ.
@@ -135,7 +140,7 @@ func (r run) intervals() []Interval {
 	var intervals []Interval
 	for i := 1; i < len(bounds); i++ {
 		a, b := r.readings[bounds[i-1]], r.readings[bounds[i]]
-		intervals = append(intervals, Interval{From: a.Time, To: b.Time, Start: a.CounterMillijoules, End: b.CounterMillijoules})
+		intervals = append(intervals, Interval{From: a.Time, To: b.Time, Start: a.CounterMillijoules, End: b.CounterMillijoules, Integrated: a.Integrated || b.Integrated})
 	}
 	return intervals
 }
@@ -185,24 +190,31 @@ func floorDiv(a, b int64) int64 {
 // start, or to the first reading that there is. If not, give earlier ones.
 //
 // What changes a row or closes an interval within the span changes this window.
+// Meters of nodes come last: their intervals count wherever those of the box do.
 func Span(window schema.Window, meters []Meter) (span schema.Window, complete bool) {
 	span, complete = window, true
-	for _, m := range meters {
-		bounds := 0
-		for _, interval := range m.Intervals() {
-			if !interval.From.After(window.From) {
-				bounds++
+	for _, parts := range []bool{false, true} {
+		reach := span
+		for _, m := range meters {
+			if m.part() != parts {
+				continue
 			}
-			if interval.overlaps(window) {
-				span.From, span.To = schema.Earlier(span.From, interval.From), schema.Later(span.To, interval.To)
+			bounds := 0
+			for _, interval := range m.Intervals() {
+				if !interval.From.After(reach.From) {
+					bounds++
+				}
+				if interval.overlaps(reach) {
+					span.From, span.To = schema.Earlier(span.From, interval.From), schema.Later(span.To, interval.To)
+				}
 			}
+			_, first := m.valid()
+			complete = complete && (first || m.FromFirst || bounds >= 2)
 		}
-		_, first := m.valid()
-		complete = complete && (first || m.FromFirst || bounds >= 2)
-	}
-	span.From = span.From.UTC().Truncate(schema.Minute)
-	if to := span.To.UTC().Truncate(schema.Minute); to.Before(span.To) {
-		span.To = to.Add(schema.Minute)
+		span.From = span.From.UTC().Truncate(schema.Minute)
+		if to := span.To.UTC().Truncate(schema.Minute); to.Before(span.To) {
+			span.To = to.Add(schema.Minute)
+		}
 	}
 	return span, complete
 }

@@ -86,7 +86,7 @@ type PowerInput struct {
 	Settled time.Time
 	Box     Box
 	Nodes   []Node
-	Meters  []Meter // several add up (phases, power supplies); none: model only
+	Meters  []Meter // several add up (phases, power supplies), those of nodes are parts of them; none: model only
 }
 
 // EnergyRow is one row of the table energy. Its keys depend only on the nodes

@@ -38,10 +38,12 @@ type powerRun struct {
 	in         PowerInput
 	power      Model
 	model      *timeline
-	end        time.Time // of the minutes processed
-	meters     []coverage
-	attributed [][]int64 // per meter and interval: mJ that went into rows
-	gain       int64     // error of the meters, 1e-6
+	end        time.Time  // of the minutes processed
+	meters     []coverage // of the box
+	parts      []nodePart // of its nodes
+	attributed [][]int64  // per meter and interval: mJ that went into rows
+	gain       int64      // error of the meters, 1e-6
+	shared     bool       // by customers, or its meter with other boxes
 }
 
 func (p Power) newRun(in PowerInput) (*powerRun, error) {
@@ -51,10 +53,12 @@ func (p Power) newRun(in PowerInput) (*powerRun, error) {
 		return nil, err
 	}
 	settled := in.settled(span)
-	r := &powerRun{in: in, gain: gainOf(in.Meters), power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
-	for _, m := range in.Meters {
-		c := newCoverage(m, settled, model)
-		r.meters = append(r.meters, c)
+	r := &powerRun{in: in, gain: gainOf(in.Meters), shared: in.Box.Shared || slices.ContainsFunc(in.Meters, func(m Meter) bool { return len(m.Others) > 0 }),
+		power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
+	if r.meters, r.parts, err = p.coverages(in, span, settled, model); err != nil {
+		return nil, err
+	}
+	for _, c := range r.meters {
 		r.attributed = append(r.attributed, make([]int64, len(c.intervals)))
 	}
 	return r, nil
@@ -72,22 +76,26 @@ func (in PowerInput) settled(span schema.Window) time.Time {
 func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 	nodes, complete := r.present(w.From)
 	split := newMinuteSplit(r.in.Box, w.From, nodes, r.power)
-	energy, covered := r.energy(w)
+	energy, covered, integrated := r.energy(w)
 	total := energy.Measured + energy.Provisional + energy.Estimated
 	quality := schema.Mixed
 	switch {
-	case covered == 0 || !complete:
+	case covered == 0 && energy.Measured == 0 || !complete:
 		quality = schema.Estimated
-	case covered == w.Length():
+	case covered == w.Length() && !integrated:
 		quality = schema.Measured
 	}
-	parts, model := split.share(total), split.share(energy.Modelled)
+	fixed := r.fixed(w, nodes)
+	split.fixed = fixed
+	parts := split.share(total)
+	split.fixed = nil
+	model := split.share(energy.Modelled)
 	totals := make([]int64, len(parts))
 	for i := range parts {
 		totals[i] = parts[i].total()
 	}
 	measured := LargestRemainder(energy.Measured, totals)
-	off := newSplitErrors(split, r.gain, r.in.Box.Shared)
+	off := newSplitErrors(split, r.gain, r.shared, fixed)
 	node := 0
 	for i := range split.rows {
 		for node < len(split.nodes) && i >= split.nodes[node].first+len(split.nodes[node].active) {
@@ -128,11 +136,9 @@ func (r *powerRun) present(minute time.Time) (nodes []present, complete bool) {
 	return nodes, complete
 }
 
-// energy is the box's energy in a minute before it is distributed, and for how
-// long of it all meters have closed intervals.
-func (r *powerRun) energy(w schema.Window) (BoxEnergy, time.Duration) {
-	var e BoxEnergy
-	var covered time.Duration
+// energy is the box's energy in a minute before it is distributed, for how long of
+// it all meters have closed intervals, and whether any of those is of watts.
+func (r *powerRun) energy(w schema.Window) (e BoxEnergy, covered time.Duration, integrated bool) {
 	start, before := r.model.at(w.From), int64(0)
 	cuts := r.cuts(w)
 	for i := 1; i < len(cuts); i++ {
@@ -151,16 +157,22 @@ func (r *powerRun) energy(w schema.Window) (BoxEnergy, time.Duration) {
 					continue
 				}
 				growth := r.meters[m].growth(interval, from, to)
+				integrated = integrated || r.meters[m].intervals[interval].Integrated
 				r.attributed[m][interval] += growth
 				e.Measured += growth
 			}
-		case open:
-			e.Provisional += model
 		default:
-			e.Estimated += model
+			growth, known := r.counted(from, to)
+			e.Measured += growth
+			e.MeasuredModel += known
+			if rest := max(model-known, 0); open {
+				e.Provisional += rest
+			} else {
+				e.Estimated += rest
+			}
 		}
 	}
-	return e, covered
+	return e, covered, integrated
 }
 
 // cuts is the minute's edges and, within it, the ends of the meters' intervals
@@ -172,7 +184,11 @@ func (r *powerRun) cuts(w schema.Window) []time.Time {
 			cuts = append(cuts, t)
 		}
 	}
-	for _, c := range r.meters {
+	all := r.meters
+	for _, part := range r.parts {
+		all = append(slices.Clip(all), part.coverage)
+	}
+	for _, c := range all {
 		add(c.meter.From)
 		add(c.meter.To)
 		for _, i := range c.within(w) {

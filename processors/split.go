@@ -19,7 +19,8 @@ func (p part) total() int64 { return p.active + p.idle + p.overhead }
 type minuteSplit struct {
 	rows     []EnergyRow
 	nodes    []nodeSplit
-	overhead int64 // µJ, modelled
+	overhead int64         // µJ, modelled
+	fixed    map[int]int64 // mJ of nodes that have meters of their own, by place
 }
 
 // nodeSplit is a node in it. weights stand for the rows from first on.
@@ -190,7 +191,7 @@ func (s *minuteSplit) idleAbove(energy int64) bool {
 func (s *minuteSplit) share(energy int64) []part {
 	parts := make([]part, len(s.rows))
 	own := &parts[len(parts)-1]
-	shares := LargestRemainder(energy, s.boxWeights(energy))
+	shares := s.boxShares(energy)
 	if shares == nil { // no node is on
 		own.overhead = energy
 		return parts

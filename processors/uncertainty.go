@@ -34,8 +34,9 @@ type nodeErrors struct {
 // those of the others.
 //
 // In a box that several customers share, that share says nothing of the others'
-// nodes: it is off by the node's own model.
-func newSplitErrors(s *minuteSplit, gain int64, shared bool) splitErrors {
+// nodes: it is off by the node's own model; so it is where the meter counts other
+// boxes too. A node with a meter of its own is off by that alone.
+func newSplitErrors(s *minuteSplit, gain int64, shared bool, fixed map[int]int64) splitErrors {
 	energies := make([]int64, len(s.nodes)+1)
 	model := make([]int64, len(s.nodes)+1)
 	var sum int64
@@ -60,6 +61,9 @@ func newSplitErrors(s *minuteSplit, gain int64, shared bool) splitErrors {
 		e.nodes[i] = nodeErrors{model: model[i], share: root(squares - square(own) + square(rest))}
 		if shared {
 			e.nodes[i].share = model[i]
+		}
+		if _, own := fixed[i]; own {
+			e.nodes[i].share = 0
 		}
 		if i < len(s.nodes) && s.nodes[i].dynamic > 0 {
 			e.nodes[i].dynamic = min(MulDiv(model[i], s.nodes[i].idleEnergy, s.nodes[i].dynamic), million)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/spf13/cobra"
 )
 
@@ -42,7 +43,21 @@ func newGet(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showObjects(objects, args[0])
+			if err := a.showObjects(objects, args[0]); err != nil || a.output != asTable || len(objects) == 0 || objects[0].Kind != fleet.KindMeter {
+				return err
+			}
+			read, err := c.Meters(cmd.Context())
+			if err != nil {
+				return err
+			}
+			read = slices.DeleteFunc(read, func(m meters.Status) bool {
+				return !slices.ContainsFunc(objects, func(o fleet.Object) bool { return o.Kind == fleet.KindMeter && o.Name() == m.Meter })
+			})
+			if len(read) == 0 {
+				return nil
+			}
+			a.printf("\n")
+			return a.showMeters(read)
 		},
 	}
 	command.Flags().StringVar(&at, "at", "", "what held at this time, RFC 3339 (default now)")

@@ -201,13 +201,18 @@ func growthIn(bySeries map[reading.Series][]influxsync.Point) func(id reading.Se
 }
 
 // partsUnread is what the parts of a node or of its pods' parent grew by before
-// its first and after its last reading.
+// its first reading (or its beginning, where it counts from zero) and after its
+// last one.
 func partsUnread(bySeries map[reading.Series][]influxsync.Point, id reading.Series, from, to int64) int64 {
 	if id.Kind != reading.Node && id.Kind != reading.Kubepods {
 		return 0
 	}
 	grew, rows := growthIn(bySeries), bySeries[id]
-	first, last := min(to, rows[0].Time.UnixNano()), max(from, rows[len(rows)-1].Time.UnixNano())
+	begins := rows[0].Time.UnixNano()
+	if x := sampleOf(rows[0]); zeroFirst(bySeries[reading.Series{Kind: reading.Node, Node: id.Node}])(x) {
+		begins = x.began()
+	}
+	first, last := min(to, begins), max(from, rows[len(rows)-1].Time.UnixNano())
 	var sum int64
 	for part := range bySeries {
 		own := part

@@ -63,7 +63,13 @@ func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
 	if o.pod.End == nil && l.resize(o, l.containers(pod), now) {
 		reason = ReasonResized
 	}
-	if start := firstStart(pod); !start.IsZero() && (o.pod.Start == nil || start.Before(*o.pod.Start)) {
+	created := o.pod.Created
+	if pod.Annotations[mirrorAnnotation] != "" {
+		created = time.Time{} // a static pod runs before the API server has it
+	}
+	off := clockOff(firstStart(pod), created, now)
+	if start := firstStart(pod); !start.IsZero() && (o.pod.Start == nil || start.Add(off).Before(*o.pod.Start)) {
+		start = start.Add(off)
 		o.pod.Start = pointer(start)
 		reason, from = ReasonStarted, start
 	}
@@ -71,6 +77,7 @@ func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
 		if end.at.IsZero() {
 			end.at = now
 		}
+		end.at = possible(end.at.Add(off), o.pod.Start, now)
 		o.pod.End, o.pod.ExitCode, o.pod.EndReason = pointer(end.at), end.code, end.reason
 		reason, from = ReasonEnded, end.at
 	}
@@ -78,6 +85,37 @@ func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
 		reason, from = ReasonAdded, o.pod.Created
 	}
 	l.record(o, reason, from)
+}
+
+// clockSlack is how far the clocks of nodes, API server and follower may be from
+// each other.
+const clockSlack = 30 * time.Second
+
+// clockOff is what brings a node's times to ours, as far as a pod shows it: a
+// kubelet tells times by the node's clock, and no pod starts before the API server
+// has it, nor after now. What was told is believed up to the slack.
+func clockOff(start, created, now time.Time) time.Duration {
+	switch {
+	case start.IsZero():
+		return 0
+	case !created.IsZero() && start.Before(created.Add(-clockSlack)):
+		return created.Sub(start)
+	case start.After(now.Add(clockSlack)):
+		return now.Sub(start)
+	}
+	return 0
+}
+
+// possible is an end that lies neither before the start nor after now, again up
+// to the slack: a clock may have been set while the pod ran.
+func possible(end time.Time, start *time.Time, now time.Time) time.Time {
+	if end.After(now.Add(clockSlack)) {
+		end = now.UTC()
+	}
+	if start != nil && end.Before(start.Add(-clockSlack)) {
+		end = *start
+	}
+	return end
 }
 
 // describe takes over what needs no history.

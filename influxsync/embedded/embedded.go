@@ -4,7 +4,8 @@
 //
 // It guarantees that one process at a time has a directory open, that a write
 // is on disk when it was answered, and that a directory opened again holds all
-// that was written. What the engine does by the wall clock on its own is off:
+// that was written; a volume that was full is taken up again when it has room
+// (see volume.go). What the engine does by the wall clock on its own is off:
 // retention, monitoring, reporting, and continuous queries unless asked for.
 package embedded
 
@@ -55,15 +56,30 @@ type Config struct {
 
 // Server is an open store.
 type Server struct {
+	config    Config
+	log       *slog.Logger
 	lock      *flock.Flock
 	meta      *meta.Client
-	store     *tsdb.Store
-	points    *coordinator.PointsWriter
-	executor  *query.Executor
-	cq        *continuous_querier.Service // nil when off
 	transport *transport
 	close     sync.Once
 	closeErr  error
+
+	// use is held for reading while a request is in the engine, and for writing
+	// while another engine takes its place.
+	use    sync.RWMutex
+	engine *engine // nil: it could not be opened again yet
+
+	mu   sync.Mutex
+	hurt string // why the engine takes no writes, or ""
+}
+
+// engine is what is opened again after its volume was full.
+type engine struct {
+	store    *tsdb.Store
+	points   *coordinator.PointsWriter
+	executor *query.Executor
+	cq       *continuous_querier.Service // nil when off
+	handler  *httpd.Handler
 }
 
 // Open locks the directory and opens the store in it. What the engine logs
@@ -86,60 +102,97 @@ func Open(c Config, logger *slog.Logger) (*Server, error) {
 	if !locked {
 		return nil, fmt.Errorf("open embedded store %s: %w", c.Dir, ErrLocked)
 	}
-	s := &Server{lock: lock}
-	if err := s.open(c, engineLog(logger)); err != nil {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{config: c, log: logger, lock: lock}
+	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open embedded store %s: %w", c.Dir, err), s.Close())
 	}
 	return s, nil
 }
 
-func (s *Server) open(c Config, log *zap.Logger) error {
-	metaConfig := meta.NewConfig()
-	metaConfig.Dir = filepath.Join(c.Dir, "meta")
-	metaConfig.LoggingEnabled = false
-	s.meta = meta.NewClient(metaConfig)
-	s.meta.WithLogger(log)
+func (s *Server) open() (err error) {
+	config := meta.NewConfig()
+	config.Dir = filepath.Join(s.config.Dir, "meta")
+	config.LoggingEnabled = false
+	s.meta = meta.NewClient(config)
+	s.meta.WithLogger(engineLog(s.log))
 	if err := s.meta.Open(); err != nil {
 		return err
 	}
+	if s.engine, err = openEngine(s.config, s.meta, engineLog(s.log)); err != nil {
+		return err
+	}
+	s.transport = newTransport(http.HandlerFunc(s.serve))
+	return nil
+}
+
+// openEngine opens what of the store is not its list of databases. After an
+// error nothing is open.
+func openEngine(c Config, client *meta.Client, log *zap.Logger) (_ *engine, err error) {
+	e := &engine{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
 	data := storeConfig(c)
 	if err := mendLogs(data.WALDir); err != nil {
-		return err
+		return nil, err
 	}
-	s.store = tsdb.NewStore(data.Dir)
-	s.store.EngineOptions.Config = data
-	s.store.EngineOptions.EngineVersion, s.store.EngineOptions.IndexVersion = data.Engine, data.Index
-	s.store.WithLogger(log)
-	if err := s.store.Open(); err != nil {
-		return err
+	e.store = tsdb.NewStore(data.Dir)
+	e.store.EngineOptions.Config = data
+	e.store.EngineOptions.EngineVersion, e.store.EngineOptions.IndexVersion = data.Engine, data.Index
+	e.store.WithLogger(log)
+	if err := e.store.Open(); err != nil {
+		return nil, err
 	}
-	s.points = coordinator.NewPointsWriter()
-	s.points.WriteTimeout = time.Minute
-	s.points.TSDBStore, s.points.MetaClient = s.store, s.meta
-	s.points.WithLogger(log)
-	if err := s.points.Open(); err != nil {
-		return err
+	e.points = coordinator.NewPointsWriter()
+	e.points.WriteTimeout = time.Minute
+	e.points.TSDBStore, e.points.MetaClient = e.store, client
+	e.points.WithLogger(log)
+	if err := e.points.Open(); err != nil {
+		return nil, err
 	}
-	s.executor = query.NewExecutor()
-	s.executor.WithLogger(log)
-	s.executor.StatementExecutor = &coordinator.StatementExecutor{
-		MetaClient: s.meta, TaskManager: s.executor.TaskManager, TSDBStore: s.store, PointsWriter: s.points,
+	e.executor = query.NewExecutor()
+	e.executor.WithLogger(log)
+	e.executor.StatementExecutor = &coordinator.StatementExecutor{
+		MetaClient: client, TaskManager: e.executor.TaskManager, TSDBStore: e.store, PointsWriter: e.points,
 		ShardMapper: &coordinator.LocalShardMapper{
-			MetaClient: s.meta, TSDBStore: coordinator.LocalTSDBStore{Store: s.store}},
+			MetaClient: client, TSDBStore: coordinator.LocalTSDBStore{Store: e.store}},
 		StrictErrorHandling: true, MaxSelectBucketsN: c.MaxBuckets,
 	}
 	if c.ContinuousQueries {
 		config := continuous_querier.NewConfig()
 		config.LogEnabled = false
-		s.cq = continuous_querier.NewService(config)
-		s.cq.MetaClient, s.cq.QueryExecutor = s.meta, s.executor
-		s.cq.WithLogger(log)
-		if err := s.cq.Open(); err != nil {
-			return err
+		e.cq = continuous_querier.NewService(config)
+		e.cq.MetaClient, e.cq.QueryExecutor = client, e.executor
+		e.cq.WithLogger(log)
+		if err := e.cq.Open(); err != nil {
+			return nil, err
 		}
 	}
-	s.transport = newTransport(s.handler(log))
-	return nil
+	e.handler = e.newHandler(client, log)
+	return e, nil
+}
+
+// close ends it once nobody uses it any more. Some of it may never have opened.
+func (e *engine) close() error {
+	var errs []error
+	if e.cq != nil {
+		errs = append(errs, e.cq.Close())
+	}
+	if e.executor != nil {
+		errs = append(errs, e.executor.Close())
+	}
+	if e.points != nil {
+		errs = append(errs, e.points.Close())
+	}
+	if e.store != nil {
+		errs = append(errs, e.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // storeConfig keeps memory small and tags unlimited, and syncs each write.
@@ -162,14 +215,14 @@ func storeConfig(c Config) tsdb.Config {
 	return data
 }
 
-func (s *Server) handler(log *zap.Logger) *httpd.Handler {
+func (e *engine) newHandler(client *meta.Client, log *zap.Logger) *httpd.Handler {
 	config := httpd.NewConfig()
 	config.LogEnabled, config.PprofEnabled, config.FluxEnabled = false, false, false
 	config.MaxRowLimit = 0
 	handler := httpd.NewHandler(config)
 	handler.Version, handler.BuildType = "1.8.10", "OSS"
-	handler.MetaClient, handler.QueryExecutor, handler.PointsWriter = s.meta, s.executor, s.points
-	handler.QueryAuthorizer, handler.WriteAuthorizer = meta.NewQueryAuthorizer(s.meta), meta.NewWriteAuthorizer(s.meta)
+	handler.MetaClient, handler.QueryExecutor, handler.PointsWriter = client, e.executor, e.points
+	handler.QueryAuthorizer, handler.WriteAuthorizer = meta.NewQueryAuthorizer(client), meta.NewWriteAuthorizer(client)
 	handler.Logger = log
 	return handler
 }
@@ -192,23 +245,22 @@ func (s *Server) Close() error {
 
 func (s *Server) shutdown() error {
 	var errs []error
-	if s.cq != nil {
-		errs = append(errs, s.cq.Close())
-	}
 	if s.transport != nil {
 		s.transport.shut()
 	}
-	if s.executor != nil {
-		errs = append(errs, s.executor.Close())
+	e := s.present()
+	if e != nil {
+		if e.cq != nil {
+			errs = append(errs, e.cq.Close())
+			e.cq = nil
+		}
+		errs = append(errs, e.executor.Close()) // ends the queries that run
 	}
 	if s.transport != nil {
 		s.transport.wait()
 	}
-	if s.points != nil {
-		errs = append(errs, s.points.Close())
-	}
-	if s.store != nil {
-		errs = append(errs, s.store.Close())
+	if e := s.present(); e != nil {
+		errs = append(errs, e.close())
 	}
 	if s.meta != nil {
 		errs = append(errs, s.meta.Close())

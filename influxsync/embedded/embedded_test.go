@@ -197,7 +197,7 @@ func TestOnlyTheNamedPathsAreServed(t *testing.T) {
 
 func TestTagsAreNotLimited(t *testing.T) {
 	s, _ := open(t, t.TempDir())
-	if c := s.store.EngineOptions.Config; c.MaxValuesPerTag != 0 || c.MaxSeriesPerDatabase != 0 || c.Index != "tsi1" {
+	if c := s.engine.store.EngineOptions.Config; c.MaxValuesPerTag != 0 || c.MaxSeriesPerDatabase != 0 || c.Index != "tsi1" {
 		t.Errorf("values per tag %d, series %d, index %s; want no limit and tsi1", c.MaxValuesPerTag, c.MaxSeriesPerDatabase, c.Index)
 	}
 }

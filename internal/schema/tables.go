@@ -289,7 +289,8 @@ var (
 	MeterReading = Table{Name: "meter", DB: MetersDB,
 		Tags: []string{Box, Meter},
 		Fields: []Field{{Name: "counter_millijoules", Optional: true}, {Name: "watts_milli", Optional: true},
-			{Name: "step_millijoules", Optional: true}, {Name: ReadingEpoch}, {Name: ReadingReceived}, {Name: "refused", Type: String}}}
+			{Name: "step_millijoules", Optional: true}, {Name: ReadingEpoch}, {Name: ReadingReceived}, {Name: "refused", Type: String},
+			{Name: "origin", Type: String, Optional: true}, {Name: "note", Type: String, Optional: true}}}
 )
 
 // PodRest is the container of what a pod's cgroup counted and no container of

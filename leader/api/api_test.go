@@ -27,6 +27,7 @@ var examples = map[string]string{
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
 	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
+	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 

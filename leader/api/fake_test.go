@@ -18,6 +18,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -47,6 +48,24 @@ func (l *leader) did(format string, args ...any) error {
 	defer l.mu.Unlock()
 	l.changes = append(l.changes, fmt.Sprintf(format, args...))
 	return nil
+}
+
+// fakeMeters knows the meters plug and 1.
+type fakeMeters struct{ *leader }
+
+func (f fakeMeters) Status() []meters.Status {
+	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}}
+}
+
+func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
+	if meter != "plug" && meter != "1" {
+		return nil, fmt.Errorf("meter %q: %w", meter, registry.ErrNotFound)
+	}
+	verdicts := make([]meters.Verdict, len(sent))
+	for i, one := range sent {
+		verdicts[i] = meters.Verdict{Time: one.Time, Result: []string{meters.ResultCounted, meters.ResultDuplicate, meters.ResultRefused}[i%3]}
+	}
+	return verdicts, f.did("push %s %d %s", meter, len(sent), sent[0].Counter)
 }
 
 func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, error) {
@@ -209,7 +228,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

@@ -69,6 +69,8 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/fleet/{kind}/{name}", Viewer, "One object; at=TIME", s.object},
 		{post, "/api/v1/fleet", Operator, "Apply objects (YAML or JSON); dryRun=true only says what would change", s.apply},
 		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
+		{get, "/api/v1/meters", Viewer, "How each electricity meter is read: last reading, what is wrong, lag of its clock", s.meters},
+		{post, "/api/v1/meters/{id}/readings", Operator, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it`, s.push},
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
 		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true", s.export},
 	}

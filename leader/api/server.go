@@ -120,6 +120,7 @@ type Deps struct {
 	Eraser   Eraser
 	Objects  Objects
 	Links    Links
+	Meters   Meters
 	Health   Health
 	Kept     Kept
 	Replayer Replayer

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"fmt"
-	"math"
 	"net/url"
 	"path"
 	"slices"
@@ -129,47 +128,6 @@ func (n Node) check(report reporter) {
 func (n Node) references() []reference {
 	return []reference{{"cluster", KindCluster, n.Cluster}, {"box", KindBox, n.Box}, {"hardware", KindHardware, n.Hardware}}
 }
-
-func (m Meter) check(report reporter) {
-	checkSet(report, "box", m.Box)
-	checkURL(report, m.URL)
-	checkOneOf(report, "driver", m.Driver, DriverShellyGen1, DriverShellyGen2, DriverHTTPJSON)
-	if m.Channel < 0 {
-		report("channel", "%d is negative", m.Channel)
-	}
-	if m.StepJoules < 0 || math.IsNaN(m.StepJoules) || m.StepJoules > 3.6e9 {
-		report("stepJoules", "%v is not between 0 and 3.6e9", m.StepJoules)
-	}
-	if interval := time.Duration(m.Interval); interval < 0 || interval > 0 && interval < minMeterInterval {
-		report("interval", "%s is shorter than %s", interval, minMeterInterval)
-	}
-	m.Fields.check(report, m.Driver)
-}
-
-func (f MeterFields) check(report reporter, driver string) {
-	if driver != DriverHTTPJSON {
-		if f != (MeterFields{}) {
-			report("fields", "are for the driver %s only", DriverHTTPJSON)
-		}
-		return
-	}
-	if f.Counter.Path == "" && f.Power.Path == "" {
-		report("fields", "name neither a counter nor a power")
-	}
-	for _, one := range []struct {
-		name  string
-		ref   FieldRef
-		units []string
-	}{{"counter", f.Counter, CounterUnits}, {"power", f.Power, PowerUnits}, {"time", f.Time, TimeUnits}} {
-		if one.ref == (FieldRef{}) {
-			continue
-		}
-		checkSet(report, "fields."+one.name+".path", one.ref.Path)
-		checkOneOf(report, "fields."+one.name+".unit", one.ref.Unit, one.units...)
-	}
-}
-
-func (m Meter) references() []reference { return []reference{{"box", KindBox, m.Box}} }
 
 func (a Assignment) check(report reporter) {
 	if a.Customer == "" && a.Project == "" && a.User == "" {

@@ -114,11 +114,6 @@ func (f *Fleet) Hardware(name string) (Hardware, bool) { return f.hardware.get(n
 // Meters are all electricity meters.
 func (f *Fleet) Meters() []Meter { return f.meters.all() }
 
-// MetersOfBox are the electricity meters of a box.
-func (f *Fleet) MetersOfBox(box string) []Meter {
-	return f.meters.where(func(m Meter) bool { return m.Box == box })
-}
-
 // PriceLists are all price lists.
 func (f *Fleet) PriceLists() []PriceList { return f.prices.all() }
 

@@ -106,50 +106,6 @@ type Node struct {
 	Hardware string `json:"hardware,omitempty"`
 }
 
-// Drivers of electricity meters.
-const (
-	DriverShellyGen1 = "shelly-gen1" // GET /status
-	DriverShellyGen2 = "shelly-gen2" // GET /rpc/Switch.GetStatus?id=0
-	DriverHTTPJSON   = "http-json"   // GET url, fields say what stands where
-)
-
-// Meter is one electricity meter of a box. The meters of a box are added up.
-type Meter struct {
-	Name       string      `json:"-"`
-	Box        string      `json:"box"`
-	Driver     string      `json:"driver"`
-	URL        string      `json:"url"`                  // http or https; of a Shelly its root
-	Channel    int         `json:"channel,omitempty"`    // which of the device's meters or switches
-	Fields     MeterFields `json:"fields,omitzero"`      // http-json only
-	StepJoules float64     `json:"stepJoules,omitempty"` // resolution of its counter; 0 = the driver's
-	Interval   Duration    `json:"interval,omitzero"`    // 0 = the meter loop's
-	CAFile     string      `json:"caFile,omitempty"`     // PEM; "" = the system's roots
-	TokenFile  string      `json:"tokenFile,omitempty"`  // bearer token
-}
-
-// StepMillijoules is StepJoules in mJ.
-func (m Meter) StepMillijoules() int64 { return milli(m.StepJoules) }
-
-// MeterFields say where the values stand in a meter's JSON.
-type MeterFields struct {
-	Counter FieldRef `json:"counter,omitzero"` // Wh, kWh, J or Wmin
-	Power   FieldRef `json:"power,omitzero"`   // W, kW or mW
-	Time    FieldRef `json:"time,omitzero"`    // unix, unixMilli or rfc3339
-}
-
-// FieldRef is a value's path in a JSON document, "a.b.0.c", and its unit.
-type FieldRef struct {
-	Path string `json:"path"`
-	Unit string `json:"unit"`
-}
-
-// Units of FieldRef.
-var (
-	CounterUnits = []string{"Wh", "kWh", "J", "Wmin"}
-	PowerUnits   = []string{"W", "kW", "mW"}
-	TimeUnits    = []string{"unix", "unixMilli", "rfc3339"}
-)
-
 // Assignment says who used what it matches. An empty matcher matches all. Of
 // several that match, the highest priority wins, then the most specific.
 type Assignment struct {

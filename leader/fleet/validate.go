@@ -52,6 +52,7 @@ func Validate(objects, existing []Object) error {
 	known := append(others(existing, objects), objects...)
 	v.nodes(objects, known)
 	v.priceLists(objects, known)
+	v.meters(objects, known)
 	if len(v.problems) > 0 {
 		return v.problems
 	}
@@ -69,6 +70,13 @@ func (v *validator) report(o Object, field, format string, args ...any) {
 		v.reported[p] = true
 		v.problems = append(v.problems, p)
 	}
+}
+
+// CheckAlone is what is wrong with an object by itself, whatever it refers to.
+func CheckAlone(o Object) Problems {
+	v := validator{reported: make(map[Problem]bool)}
+	v.object(o)
+	return v.problems
 }
 
 func (v *validator) object(o Object) {

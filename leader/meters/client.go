@@ -74,9 +74,9 @@ func authorize(request *http.Request, m fleet.Meter) error {
 	return nil
 }
 
-// fetch is the body of a device's answer.
-func fetch(ctx context.Context, client *http.Client, m fleet.Meter) (body []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint(m), nil)
+// fetch is the body of the answer at an address.
+func fetch(ctx context.Context, client *http.Client, m fleet.Meter, address string) (body []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read meter: %w", err)
 	}
@@ -84,7 +84,11 @@ func fetch(ctx context.Context, client *http.Client, m fleet.Meter) (body []byte
 	if err := authorize(request, m); err != nil {
 		return nil, err
 	}
-	response, err := client.Do(request)
+	user, password, err := credentials(m)
+	if err != nil {
+		return nil, err
+	}
+	response, err := do(client, request, user, password)
 	if err != nil {
 		return nil, fmt.Errorf("read meter: %w", err)
 	}
@@ -92,11 +96,11 @@ func fetch(ctx context.Context, client *http.Client, m fleet.Meter) (body []byte
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", endpoint(m), err)
+		return nil, fmt.Errorf("read %s: %w", address, err)
 	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("read %s: %s: %s", endpoint(m), response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
+		return nil, fmt.Errorf("read %s: %s: %s", address, response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
 	case len(body) > maxAnswer:
-		return nil, fmt.Errorf("read %s: the answer is longer than %d bytes", endpoint(m), maxAnswer)
+		return nil, fmt.Errorf("read %s: the answer is longer than %d bytes", address, maxAnswer)
 	}
 	return body, nil
 }

@@ -15,7 +15,7 @@ const (
 
 // counterFactors and powerFactors bring a unit to mJ and to mW.
 var (
-	counterFactors = map[string]int64{"Wh": 3_600_000, "kWh": 3_600_000_000, "J": 1_000, "Wmin": 60_000}
+	counterFactors = map[string]int64{"Wh": 3_600_000, "kWh": 3_600_000_000, "MWh": 3_600_000_000_000, "J": 1_000, "Wmin": 60_000}
 	powerFactors   = map[string]int64{"W": 1_000, "kW": 1_000_000, "mW": 1}
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -13,89 +14,17 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
-// Steps of the Shelly counters: whole Watt-minutes, and Wh with three decimals.
-const (
-	stepGen1 = 60_000
-	stepGen2 = 3_600
-)
-
-// sample is what one answer of a device says.
-type sample struct {
-	counter, power       int64 // mJ, mW
-	hasCounter, hasPower bool
-	time                 time.Time // the device's own; zero where it gives none
-}
-
-// endpoint is the URL that a meter is read from.
-func endpoint(m fleet.Meter) string {
-	root := strings.TrimRight(m.URL, "/")
-	switch m.Driver {
-	case fleet.DriverShellyGen1:
-		return root + "/status"
-	case fleet.DriverShellyGen2:
-		return root + "/rpc/Switch.GetStatus?id=" + strconv.Itoa(m.Channel)
-	}
-	return m.URL
-}
-
-// step is the resolution of a meter's counter in mJ; 0 where it is not known.
-func step(m fleet.Meter) int64 {
-	switch {
-	case m.StepJoules > 0:
-		return m.StepMillijoules()
-	case m.Driver == fleet.DriverShellyGen1:
-		return stepGen1
-	case m.Driver == fleet.DriverShellyGen2:
-		return stepGen2
-	}
-	return 0
-}
-
-// decode reads a device's answer.
-func decode(m fleet.Meter, body []byte) (sample, error) {
-	document, err := parse(body)
-	if err != nil {
-		return sample{}, err
-	}
-	switch m.Driver {
-	case fleet.DriverShellyGen1:
-		return decodeGen1(document, m.Channel)
-	case fleet.DriverShellyGen2:
-		return decodeFields(document, fleet.MeterFields{
-			Counter: fleet.FieldRef{Path: "aenergy.total", Unit: "Wh"},
-			Power:   fleet.FieldRef{Path: "apower", Unit: "W"}})
-	case fleet.DriverHTTPJSON:
-		return decodeFields(document, m.Fields)
-	}
-	return sample{}, fmt.Errorf("unknown driver %q", m.Driver)
-}
-
-// decodeGen1 reads a plug's meters[n] (Watt-minutes) or an energy meter's
-// emeters[n] (Wh). Their clock has whole seconds and a server of its own, so
-// the moment of the answer is nearer to the truth.
-func decodeGen1(document any, channel int) (sample, error) {
-	base, unit := "meters."+strconv.Itoa(channel), "Wmin"
-	if _, err := at(document, base); err != nil {
-		if _, other := at(document, "e"+base); other != nil {
-			return sample{}, err
-		}
-		base, unit = "e"+base, "Wh"
-	}
-	if valid, err := at(document, base+".is_valid"); err == nil && valid != true {
-		return sample{}, errors.New("the device says that its reading is not valid")
-	}
-	return decodeFields(document, fleet.MeterFields{
-		Counter: fleet.FieldRef{Path: base + ".total", Unit: unit},
-		Power:   fleet.FieldRef{Path: base + ".power", Unit: "W"}})
-}
-
 // decodeFields reads what the field map names. All of it must be there.
-func decodeFields(document any, fields fleet.MeterFields) (s sample, err error) {
+func decodeFields(document any, fields fleet.MeterFields, zone string, near time.Time) (s sample, err error) {
 	if fields.Counter.Path != "" {
 		if s.counter, err = number(document, fields.Counter, counterFactors); err != nil {
 			return sample{}, err
 		}
 		s.hasCounter = true
+		if fields.Counter.Format == fleet.FormatFloat32 {
+			text, _ := textAt(document, fields.Counter.Path) // it was read
+			s.step = float32Step(text, counterFactors[fields.Counter.Unit])
+		}
 	}
 	if fields.Power.Path != "" {
 		if s.power, err = number(document, fields.Power, powerFactors); err != nil {
@@ -107,11 +36,31 @@ func decodeFields(document any, fields fleet.MeterFields) (s sample, err error) 
 		return sample{}, errors.New("the fields name neither a counter nor a power")
 	}
 	if fields.Time.Path != "" {
-		if s.time, err = moment(document, fields.Time); err != nil {
+		if s.time, err = moment(document, fields.Time, zone, near); err != nil {
 			return sample{}, err
 		}
 	}
 	return s, nil
+}
+
+// float32Step is the distance from a number that a device holds in 32 bits to the
+// next that it can hold, times factor; at least 1.
+func float32Step(text string, factor int64) int64 {
+	value, err := strconv.ParseFloat(text, 32)
+	if err != nil {
+		return 0
+	}
+	return spacing(float32(value), factor)
+}
+
+// spacing is a power of two, so that its product is exact in 64 bits.
+func spacing(value float32, factor int64) int64 {
+	next := float64(math.Nextafter32(float32(math.Abs(float64(value))), math.MaxFloat32))
+	step := (next - math.Abs(float64(value))) * float64(factor)
+	if !(step >= 1) {
+		return 1
+	}
+	return int64(math.Min(math.Round(step), 1e18))
 }
 
 func number(document any, ref fleet.FieldRef, factors map[string]int64) (int64, error) {
@@ -119,28 +68,40 @@ func number(document any, ref fleet.FieldRef, factors map[string]int64) (int64, 
 	if !ok {
 		return 0, fmt.Errorf("%s: unknown unit %q", ref.Path, ref.Unit)
 	}
-	text, err := textAt(document, ref.Path)
+	return quantity(document, ref.Path, factor)
+}
+
+// quantity is the number at a path times factor.
+func quantity(document any, path string, factor int64) (int64, error) {
+	text, err := textAt(document, path)
 	if err != nil {
 		return 0, err
 	}
 	value, err := scaled(text, factor)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", ref.Path, err)
+		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	return value, nil
 }
 
-func moment(document any, ref fleet.FieldRef) (time.Time, error) {
+func moment(document any, ref fleet.FieldRef, zone string, near time.Time) (time.Time, error) {
 	text, err := textAt(document, ref.Path)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if ref.Unit == "rfc3339" {
+	switch ref.Unit {
+	case "rfc3339":
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil || t.Year() < 1970 || t.Year() > 2200 {
 			return time.Time{}, fmt.Errorf("%s: %q is no time", ref.Path, text)
 		}
 		return t.UTC(), nil
+	case "local":
+		t, err := localTime(text, zone, near)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("%s: %w", ref.Path, err)
+		}
+		return t, nil
 	}
 	factors := map[string]int64{"unix": int64(time.Second), "unixMilli": int64(time.Millisecond)}
 	ns, err := number(document, ref, factors)
@@ -151,6 +112,28 @@ func moment(document any, ref fleet.FieldRef) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%s: %s is no time", ref.Path, text)
 	}
 	return time.Unix(0, ns).UTC(), nil
+}
+
+// localTime reads a time without a zone. In the hour that a clock shows twice it
+// is the one that is nearer to when it came.
+func localTime(text, zone string, near time.Time) (time.Time, error) {
+	location, err := time.LoadLocation(zone)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("time zone: %w", err)
+	}
+	const form = "2006-01-02T15:04:05"
+	t, err := time.ParseInLocation(form, text, location)
+	if err != nil || t.Year() < 1970 || t.Year() > 2200 {
+		return time.Time{}, fmt.Errorf("%q is no time such as %s", text, form)
+	}
+	best := t
+	for _, other := range []time.Time{t.Add(-time.Hour), t.Add(time.Hour)} {
+		same := other.Format(form) == t.Format(form)
+		if same && other.Sub(near).Abs() < best.Sub(near).Abs() {
+			best = other
+		}
+	}
+	return best.UTC(), nil
 }
 
 // parse reads one JSON document and keeps its numbers as text.

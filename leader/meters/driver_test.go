@@ -31,6 +31,7 @@ func TestDecode(t *testing.T) {
 	both := func(counter, power int64) sample {
 		return sample{counter: counter, power: power, hasCounter: true, hasPower: true}
 	}
+	known := func(s sample, step int64) sample { s.step = step; return s }
 	stamped := both(44_444_444_040, 250_000)
 	stamped.time = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	tests := map[string]struct {
@@ -39,9 +40,9 @@ func TestDecode(t *testing.T) {
 		want  sample
 		err   string
 	}{
-		"gen 1 counts Watt-minutes":    {meter: gen1, body: plugS, want: both(1234567*60_000, 41_570)},
+		"gen 1 counts Watt-minutes":    {meter: gen1, body: plugS, want: known(both(1234567*60_000, 41_570), stepGen1)},
 		"gen 1 energy meter counts Wh": {meter: gen1em, body: em, want: both(18_434_520_000, 121_050)},
-		"gen 2":                        {meter: gen2, body: plusPlugS, want: both(162_043_642_800, 182_300)},
+		"gen 2":                        {meter: gen2, body: plusPlugS, want: known(both(162_043_642_800, 182_300), stepGen2)},
 		"fields": {meter: fields(fleet.FieldRef{Path: "data.1.energy", Unit: "kWh"}, fleet.FieldRef{Path: "data.1.watts", Unit: "kW"},
 			fleet.FieldRef{Path: "data.1.iso", Unit: "rfc3339"}), body: custom, want: stamped},
 		"unix time": {meter: fields(fleet.FieldRef{}, fleet.FieldRef{Path: "data.1.watts", Unit: "W"},
@@ -61,7 +62,7 @@ func TestDecode(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := decode(test.meter, []byte(test.body))
+			got, err := decode(test.meter, []byte(test.body), noon)
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("error %v, want %q", err, test.err)
@@ -126,7 +127,7 @@ func FuzzDecode(f *testing.F) {
 			{Driver: fleet.DriverHTTPJSON, Fields: fleet.MeterFields{Counter: fleet.FieldRef{Path: path, Unit: "Wh"},
 				Time: fleet.FieldRef{Path: path, Unit: "unixMilli"}}},
 		} {
-			s, err := decode(m, body)
+			s, err := decode(m, body, noon)
 			if err != nil {
 				continue
 			}
@@ -134,7 +135,7 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("%s: no counter and no error", m.Driver)
 			}
 			r := Reading{Time: noon, Received: noon, CounterMillijoules: s.counter, HasCounter: true, PowerMilliwatts: s.power, HasPower: s.hasPower}
-			l, rows := life{}.judge(r, anyBox)
+			l, rows := life{}.judge(r, rules{maxPower: anyBox})
 			if l.known == (rows[0].Refused != "") {
 				t.Errorf("judged %+v as %+v", r, rows)
 			}

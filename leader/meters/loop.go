@@ -24,6 +24,7 @@ type Config struct {
 	Interval time.Duration // length of a slot; default 10 s
 	Timeout  time.Duration // of one meter's answer; default half a slot
 	Parallel int           // meters that are read at once; default 256
+	History  time.Duration // how old a reading may be that is sent; default 14 days, as long as minutes are kept
 }
 
 // Status is how one meter is read.
@@ -34,7 +35,14 @@ type Status struct {
 	LastTime  time.Time `json:"lastReading,omitzero"` // its time
 	Error     string    `json:"error,omitempty"`      // why the last attempt gave no reading that counts
 	ErrorTime time.Time `json:"errorTime,omitzero"`
-	Refused   int64     `json:"refused"` // readings refused since the start
+	Refused   int64     `json:"refused"`          // readings refused since the start
+	Origin    string    `json:"origin,omitempty"` // "integrated": we count its watts
+	Note      string    `json:"note,omitempty"`   // of the last reading that counted
+	// LagSeconds is how long its times are behind usage, and Correlation how sure
+	// that is: 0 where it is given, or not known yet.
+	LagSeconds  float64 `json:"lagSeconds,omitempty"`
+	Correlation float64 `json:"correlation,omitempty"`
+	Counted     int64   `json:"counted"` // readings since the start
 }
 
 // meterKey is a meter in its box; a meter that moves begins a new life.
@@ -45,7 +53,7 @@ type Loop struct {
 	config   Config
 	registry *registry.Registry
 	store    *Store
-	clients  clients
+	readers  readers
 	clock    clock.Clock
 	log      *slog.Logger
 	metrics  metrics
@@ -53,6 +61,9 @@ type Loop struct {
 	tick  sync.Mutex // one at a time
 	lives map[meterKey]life
 	read  map[meterKey]time.Time // slot of the last attempt
+	lags  Lags
+	// devices are what each meter was at the last tick, and when it was replaced.
+	devices map[meterKey]apparatus
 
 	mu     sync.Mutex
 	status map[meterKey]Status
@@ -61,6 +72,7 @@ type Loop struct {
 type metrics struct {
 	readings *prometheus.CounterVec
 	missed   prometheus.Counter
+	lag      *prometheus.GaugeVec
 }
 
 // New makes a loop over the meters of the registry's fleet. The client reads
@@ -75,21 +87,27 @@ func New(config Config, r *registry.Registry, store *Store, client *http.Client,
 	if config.Parallel <= 0 {
 		config.Parallel = 256
 	}
-	l := &Loop{config: config, registry: r, store: store, clients: newClients(client), clock: clk, log: log,
-		lives: make(map[meterKey]life), read: make(map[meterKey]time.Time), status: make(map[meterKey]Status),
+	if config.History <= 0 {
+		config.History = 14 * 24 * time.Hour
+	}
+	l := &Loop{config: config, registry: r, store: store, readers: newReaders(client, clk, log), clock: clk, log: log,
+		lives: make(map[meterKey]life), devices: make(map[meterKey]apparatus), read: make(map[meterKey]time.Time), status: make(map[meterKey]Status),
 		metrics: metrics{
 			readings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_meters_readings_total",
 				Help: "Readings of electricity meters by result (counted, refused, error)."}, []string{"result"}),
 			missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_meters_missed_slots_total",
 				Help: "Slots that began while an earlier one ran."}),
+			lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "accumulus_meters_lag_seconds",
+				Help: "How long the times of an electricity meter are behind usage."}, []string{"meter", "place"}),
 		}}
-	metricsRegistry.MustRegister(l.metrics.readings, l.metrics.missed)
+	metricsRegistry.MustRegister(l.metrics.readings, l.metrics.missed, l.metrics.lag)
 	return l
 }
 
 // Run reads at each slot until ctx ends. What fails is logged when it begins
 // and when it ends, and tried again at the next slot.
 func (l *Loop) Run(ctx context.Context) error {
+	defer l.readers.close()
 	failing := false
 	var last time.Time
 	for {
@@ -122,19 +140,22 @@ func (l *Loop) Run(ctx context.Context) error {
 type job struct {
 	fleet.Meter
 	known life
-	limit int64 // most that its box can draw, mW
+	rules rules
+	boxes []string // that it counts
+	lag   time.Duration
 }
 
-func (j job) key() meterKey { return meterKey{j.Box, j.Name} }
+func (j job) key() meterKey { return meterKey{j.Place(), j.Name} }
 
 // outcome is what one meter answered.
 type outcome struct {
-	key    meterKey
+	job
 	before life // what was known, here or in the store
 	life   life // what is known once the rows are durable
 	rows   []Reading
 	reason string // why nothing counts; "" = it does, or nothing is new
 	failed bool   // no answer that could be read
+
 }
 
 // Tick reads every meter that is due in the slot. Rows are written as the
@@ -147,6 +168,13 @@ func (l *Loop) Tick(ctx context.Context, slot time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read meters: %w", err)
 	}
+	if l.lags, err = ReadLags(ctx, l.registry); err != nil {
+		return fmt.Errorf("read meters: %w", err)
+	}
+	if err := l.noteReplaced(ctx, f.Meters()); err != nil {
+		return fmt.Errorf("read meters: %w", err)
+	}
+	l.readers.keep(f.Meters())
 	due := l.due(f, slot)
 	outcomes := make(chan outcome, len(due))
 	var wait sync.WaitGroup
@@ -172,21 +200,19 @@ func (l *Loop) due(f *fleet.Fleet, slot time.Time) []job {
 	var due []job
 	present := make(map[meterKey]bool)
 	for _, m := range f.Meters() {
-		j := job{Meter: m, known: l.lives[meterKey{m.Box, m.Name}], limit: anyBox}
+		j := l.job(f, m)
 		present[j.key()] = true
 		last, ok := l.read[j.key()]
-		if ok && !slot.Before(last) && slot.Sub(last) < time.Duration(m.Interval) {
+		if !polled(m) || ok && !slot.Before(last) && slot.Sub(last) < time.Duration(m.Interval) {
 			continue
 		}
 		l.read[j.key()] = slot
-		if nameplate, ok := f.MaxMilliwatts(m.Box); ok {
-			j.limit = min(j.limit, nameplate*nameplateFactor)
-		}
 		due = append(due, j)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.lives, func(k meterKey, _ life) bool { return !present[k] })
+	maps.DeleteFunc(l.devices, func(k meterKey, _ apparatus) bool { return !present[k] })
 	maps.DeleteFunc(l.read, func(k meterKey, _ time.Time) bool { return !present[k] })
 	maps.DeleteFunc(l.status, func(k meterKey, _ Status) bool { return !present[k] })
 	slices.SortStableFunc(due, func(a, b job) int { return failures(l.status[a.key()]) - failures(l.status[b.key()]) })
@@ -200,51 +226,75 @@ func failures(s Status) int {
 	return 0
 }
 
+// job is what is known of a meter of the fleet.
+func (l *Loop) job(f *fleet.Fleet, m fleet.Meter) job {
+	j := job{Meter: m, boxes: f.BoxesOfMeter(m), rules: rules{maxPower: anyBox, rollover: m.RolloverMillijoules(), period: period(m, l.config.Interval)}}
+	j.known, j.rules.replaced = l.lives[j.key()], l.devices[j.key()].replaced
+	j.lag = l.lags.of(m, l.clock.Now()).Lag
+	if most, ok := f.MeterMaxMilliwatts(m); ok {
+		j.rules.maxPower = min(anyBox, most*nameplateFactor)
+	}
+	return j
+}
+
 // one reads a meter and judges its answer.
 func (l *Loop) one(ctx context.Context, j job) outcome {
-	o := outcome{key: j.key(), before: j.known, life: j.known}
-	r, err := l.reading(ctx, j.Meter)
-	if err == nil && !o.before.known {
-		o.before, err = l.store.life(ctx, j.Box, j.Name)
-	}
-	if err != nil {
+	o := outcome{job: j, before: j.known, life: j.known}
+	fail := func(err error) outcome {
 		o.reason, o.failed = err.Error(), true
 		return o
 	}
-	o.life, o.rows = o.before.judge(r, j.limit)
-	if n := len(o.rows); n > 0 {
-		o.reason = o.rows[n-1].Refused
+	var err error
+	if !o.before.known && j.Driver == fleet.DriverInfluxDB { // it is asked for what came since
+		if o.before, err = l.store.life(ctx, j.Place(), j.Name); err != nil {
+			return fail(err)
+		}
+	}
+	readings, err := l.readings(ctx, j.Meter, o.before.last.Time)
+	if err == nil && len(readings) > 0 && !o.before.known {
+		o.before, err = l.store.life(ctx, j.Place(), j.Name)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	o.life = o.before
+	for _, r := range readings {
+		var rows []Reading
+		o.life, rows = o.life.judge(r, j.rules)
+		if o.rows, o.reason = append(o.rows, rows...), ""; len(rows) > 0 {
+			o.reason = rows[len(rows)-1].Refused
+		}
 	}
 	return o
 }
 
-// reading asks the device.
-func (l *Loop) reading(ctx context.Context, m fleet.Meter) (Reading, error) {
-	client, err := l.clients.of(m)
-	if err != nil {
-		return Reading{}, err
-	}
+// readings asks the device.
+func (l *Loop) readings(ctx context.Context, m fleet.Meter, after time.Time) ([]Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.config.Timeout)
 	defer cancel()
-	asked := l.clock.Now()
-	body, err := fetch(ctx, client, m)
+	samples, err := l.readers.read(ctx, m, after)
 	if err != nil {
-		return Reading{}, err
+		return nil, err
 	}
-	s, err := decode(m, body)
-	if err != nil {
-		return Reading{}, fmt.Errorf("read %s: %w", endpoint(m), err)
+	readings := make([]Reading, len(samples))
+	for i, s := range samples {
+		readings[i] = s.reading(m)
 	}
-	received := asked.Add(l.clock.Now().Sub(asked) / 2)
-	r := Reading{Box: m.Box, Meter: m.Name, Time: received, Received: received,
-		CounterMillijoules: s.counter, HasCounter: s.hasCounter, PowerMilliwatts: s.power, HasPower: s.hasPower}
+	return readings, nil
+}
+
+// reading is a sample as a row of the meter's.
+func (s sample) reading(m fleet.Meter) Reading {
+	r := Reading{Box: m.Place(), Meter: m.Name, Received: s.received, CounterMillijoules: s.counter, HasCounter: s.hasCounter,
+		PowerMilliwatts: s.power, HasPower: s.hasPower}
 	if s.hasCounter {
-		r.StepMillijoules = step(m)
+		r.StepMillijoules = s.step
 	}
-	if !s.time.IsZero() {
+	if m.Driver == fleet.DriverInfluxDB { // what is in a store is as old as it is
 		r.Time = s.time
+		return r
 	}
-	return r, nil
+	return stamp(r, s.time, m.Clock == fleet.ClockReceipt)
 }
 
 // collect writes the outcomes in batches of what has come so far.
@@ -289,9 +339,9 @@ func (l *Loop) keep(ctx context.Context, batch []outcome) error {
 	now := l.clock.Now()
 	for _, o := range batch {
 		if err != nil && len(o.rows) > 0 {
-			o.reason, o.failed, o.life = err.Error(), true, l.lives[o.key]
+			o.reason, o.failed, o.life = err.Error(), true, l.lives[o.key()]
 		} else {
-			l.lives[o.key] = o.life
+			l.lives[o.key()] = o.life
 		}
 		l.record(o, now)
 	}
@@ -303,16 +353,26 @@ func (l *Loop) keep(ctx context.Context, batch []outcome) error {
 // from the store, so that work that was not added before the stop is added now.
 func (o outcome) reached() []registry.Due {
 	var due []registry.Due
+	from := o.before.last.Time
 	for _, r := range o.rows {
 		if r.Refused != "" {
 			continue
 		}
-		from := r.Time
-		if o.before.known {
-			from = o.before.last.Time
+		if from.IsZero() {
+			from = r.Time
 		}
-		for at := from.Truncate(schema.Quarter); !at.After(r.Time); at = at.Add(schema.Quarter) {
-			due = append(due, registry.Due{Processor: registry.ProcessorPower, Scope: o.key.box, Quarter: at, Reason: "meter reading"})
+		due = append(due, dueOf(o.boxes, from.Add(-o.lag), r.Time.Add(-o.lag), "meter reading")...)
+		from = r.Time
+	}
+	return due
+}
+
+// dueOf is the power work of the boxes in the quarters from one time to another.
+func dueOf(boxes []string, from, to time.Time, reason string) []registry.Due {
+	var due []registry.Due
+	for _, box := range boxes {
+		for at := from.Truncate(schema.Quarter); !at.After(to); at = at.Add(schema.Quarter) {
+			due = append(due, registry.Due{Processor: registry.ProcessorPower, Scope: box, Quarter: at, Reason: reason})
 		}
 	}
 	return due
@@ -330,25 +390,33 @@ func (l *Loop) Status() []Status {
 func (l *Loop) record(o outcome, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.status[o.key]
-	s.Meter, s.Box = o.key.meter, o.key.box
+	s := l.status[o.key()]
+	s.Meter, s.Box = o.Name, o.Place()
 	if o.life.known {
 		s.Last, s.LastTime = o.life.last, o.life.last.Time
+		s.Origin, s.Note = o.life.last.Origin, o.life.last.Note
 	}
+	lag := l.lags.of(o.Meter, now)
+	s.LagSeconds, s.Correlation = lag.Lag.Seconds(), lag.Correlation
+	l.metrics.lag.WithLabelValues(o.Name, o.Place()).Set(s.LagSeconds)
 	if o.reason != s.Error && (o.reason == "" || s.Error == "") {
 		l.log.Info("meter changed state", "meter", s.Meter, "box", s.Box, "err", o.reason)
 	}
 	s.Error, s.ErrorTime = o.reason, now
-	result := "counted"
-	switch {
-	case o.reason == "":
+	if o.reason == "" {
 		s.ErrorTime = time.Time{}
-	case o.failed:
-		result = "error"
-	default:
-		result = "refused"
-		s.Refused++
 	}
-	l.metrics.readings.WithLabelValues(result).Inc()
-	l.status[o.key] = s
+	if o.failed {
+		l.metrics.readings.WithLabelValues("error").Inc()
+	}
+	for _, r := range o.rows {
+		if r.Refused != "" {
+			s.Refused++
+			l.metrics.readings.WithLabelValues("refused").Inc()
+		} else {
+			s.Counted++
+			l.metrics.readings.WithLabelValues("counted").Inc()
+		}
+	}
+	l.status[o.key()] = s
 }

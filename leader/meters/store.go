@@ -17,6 +17,8 @@ const (
 	fieldPower   = "watts_milli"
 	fieldStep    = "step_millijoules"
 	fieldRefused = "refused"
+	fieldOrigin  = "origin"
+	fieldNote    = "note"
 )
 
 // Reading is one row of the table meter.
@@ -31,14 +33,17 @@ type Reading struct {
 	HasCounter         bool
 	HasPower           bool
 	Refused            string // why it does not count; "" = it counts
+	Origin             string // of the counter: "" = the meter's, "integrated" = ours, of its watts
+	Note               string // what was done about it; it counts all the same
 }
 
 // Store reads and writes the table meter. Its database must exist.
-type Store struct{ db *influxsync.Database }
+type Store struct{ db, minute *influxsync.Database }
 
-// NewStore is the store in the database schema.MetersDB.
+// NewStore is the store in the database schema.MetersDB. What the models say of
+// usage it reads from schema.MinuteDB.
 func NewStore(server *influxsync.Server) *Store {
-	return &Store{db: server.Database(schema.MetersDB)}
+	return &Store{db: server.Database(schema.MetersDB), minute: server.Database(schema.MinuteDB)}
 }
 
 // Write makes the readings durable. A reading of the same meter and time is
@@ -63,6 +68,8 @@ func (r Reading) point() influxsync.Point {
 		schema.ReadingReceived: influxsync.Int(r.Received.UnixNano()),
 		schema.ReadingEpoch:    influxsync.Int(epoch),
 		fieldRefused:           influxsync.Str(r.Refused),
+		fieldOrigin:            influxsync.Str(r.Origin),
+		fieldNote:              influxsync.Str(r.Note),
 	}
 	if r.HasCounter {
 		fields[fieldCounter] = influxsync.Int(r.CounterMillijoules)
@@ -88,6 +95,9 @@ func readingOf(p influxsync.Point) Reading {
 	}
 	refused, _ := p.Field(fieldRefused)
 	r.Refused = refused.Str()
+	origin, _ := p.Field(fieldOrigin)
+	note, _ := p.Field(fieldNote)
+	r.Origin, r.Note = origin.Str(), note.Str()
 	return r
 }
 

@@ -173,12 +173,12 @@ func (s States) at(hardware, box string, at time.Time) *registry.ModelState {
 	return found
 }
 
-// Cuts are the moments within the window at which a model that may count in the
-// box began.
-func (s States) Cuts(box string, w schema.Window) []time.Time {
+// Cuts are the moments within the window at which a model that may count in one of
+// the boxes began.
+func (s States) Cuts(w schema.Window, boxes ...string) []time.Time {
 	var cuts []time.Time
 	for _, state := range s {
-		if (state.Box == "" || state.Box == box) && state.From.After(w.From) && state.From.Before(w.To) {
+		if (state.Box == "" || slices.Contains(boxes, state.Box)) && state.From.After(w.From) && state.From.Before(w.To) {
 			cuts = append(cuts, state.From)
 		}
 	}

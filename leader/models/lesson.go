@@ -10,6 +10,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
 )
@@ -36,7 +37,7 @@ const (
 // composition is what stands in a box.
 type composition struct {
 	nodes    []fleet.Node
-	meters   []string
+	meters   []fleet.Meter
 	overhead float64
 }
 
@@ -44,17 +45,23 @@ type composition struct {
 func compose(f *fleet.Fleet, box string) (c composition, why string) {
 	described, _ := f.Box(box)
 	c.overhead = described.OverheadWatts
+	alone := true
 	for _, m := range f.MetersOfBox(box) {
-		c.meters = append(c.meters, m.Name)
+		if m.Node == "" { // those of nodes are parts of them
+			c.meters = append(c.meters, m)
+			alone = alone && m.Place() == box
+		}
 	}
 	c.nodes = f.NodesOfBox(box)
 	slices.SortFunc(c.nodes, func(a, b fleet.Node) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node))
 	})
-	slices.Sort(c.meters)
+	slices.SortFunc(c.meters, func(a, b fleet.Meter) int { return cmp.Compare(a.Name, b.Name) })
 	switch {
 	case len(c.meters) == 0:
-		return c, "it has no meter"
+		return c, "it has no meter of its own"
+	case !alone:
+		return c, "its meter counts other boxes too"
 	case len(c.nodes) == 0:
 		return c, "it has no nodes"
 	}
@@ -67,7 +74,7 @@ func compose(f *fleet.Fleet, box string) (c composition, why string) {
 }
 
 func (c composition) same(o composition) bool {
-	return slices.Equal(c.nodes, o.nodes) && slices.Equal(c.meters, o.meters)
+	return slices.Equal(c.nodes, o.nodes) && slices.EqualFunc(c.meters, o.meters, func(a, b fleet.Meter) bool { return a.Name == b.Name })
 }
 
 // take takes the lessons that a box's meters have taught since it was looked at
@@ -158,15 +165,23 @@ type metered struct {
 // metered are windows at whose ends the first meter closes intervals, with the
 // growth of all meters.
 func (k *Keeper) metered(ctx context.Context, box string, here composition, w schema.Window) ([]metered, error) {
-	readings, err := k.readings.Load(ctx, box, w.From, w.To)
+	lags, err := meters.ReadLags(ctx, k.registry)
 	if err != nil {
 		return nil, err
 	}
 	counters := make([][]processors.Reading, len(here.meters))
-	for _, r := range readings {
-		if i, ok := slices.BinarySearch(here.meters, r.Meter); ok && r.HasCounter && w.Contains(r.Time) {
-			counters[i] = append(counters[i], processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules,
-				StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano()})
+	for i, m := range here.meters {
+		lag := lags.Longest(m)
+		readings, err := k.readings.Load(ctx, box, w.From.Add(-lag), w.To.Add(lag))
+		if err != nil {
+			return nil, err
+		}
+		readings = slices.DeleteFunc(readings, func(r meters.Reading) bool { return r.Meter != m.Name || !r.HasCounter })
+		for _, r := range lags.Shift(m, readings) {
+			if w.Contains(r.Time) {
+				counters[i] = append(counters[i], processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules,
+					StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano()})
+			}
 		}
 	}
 	var windows []metered

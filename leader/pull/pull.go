@@ -254,7 +254,7 @@ func (p *Puller) scopes(ctx context.Context, cluster string, quarter schema.Wind
 		}
 		snapshots = append(snapshots, snapshot)
 		for _, box := range snapshot.BoxesOfCluster(cluster) {
-			scopes = append(scopes, box.Name)
+			scopes = append(scopes, snapshot.MeteredWith(box.Name)...)
 		}
 	}
 	query := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "count", From: schema.NodeMinute.Name,

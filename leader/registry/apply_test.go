@@ -264,3 +264,28 @@ func TestAffected(t *testing.T) {
 		})
 	}
 }
+
+// TestSharedMeterIsDue: what changes one box of a site's meter changes the shares of
+// the others, and so does a box that joins or goes.
+func TestSharedMeterIsDue(t *testing.T) {
+	for name, object := range map[string]fleet.Object{
+		"the meter":       fleet.NewObject("mains", fleet.Meter{Site: "hall", Driver: fleet.DriverPush, Channel: 1}),
+		"a box's base":    fleet.NewObject("box-2", fleet.Box{Site: "hall", OverheadWatts: 3}),
+		"a box that goes": fleet.NewObject("box-2", fleet.Box{Site: "elsewhere"}),
+	} {
+		r, _ := open(t)
+		apply(t, r, append(small(), fleet.NewObject("box-2", fleet.Box{Site: "hall"}), fleet.NewObject("box-3", fleet.Box{Site: "hall"}),
+			fleet.NewObject("alpha.x", fleet.Node{Cluster: "alpha", Node: "x", Box: "box-2", Hardware: "xeon"}),
+			fleet.NewObject("alpha.y", fleet.Node{Cluster: "alpha", Node: "y", Box: "box-3", Hardware: "xeon"}),
+			fleet.NewObject("mains", fleet.Meter{Site: "hall", Driver: fleet.DriverPush}))...)
+		receive(t, r, "alpha", schema.NodeMinute, "s", hours(-1, 0))
+		object.ValidFrom = noon.Add(-15 * time.Minute)
+		boxes := make(map[string]bool)
+		for _, d := range apply(t, r, object).Due {
+			boxes[d.Scope] = true
+		}
+		if !boxes["box-2"] || !boxes["box-3"] || boxes["box-1"] {
+			t.Errorf("%s: due %v", name, boxes)
+		}
+	}
+}

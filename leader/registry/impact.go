@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -193,6 +194,9 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.overheadWatts", "spec.idlePolicy") {
 				to.boxes[k.name] = true
 			}
+			if differs(d, "spec.site") { // it joins or leaves those that a meter counts
+				w.metered(to, func(m fleet.Meter) bool { return slices.Contains(m.Boxes, k.name) || m.Site != "" && m.Site == s.Site })
+			}
 		case fleet.Hardware:
 			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores", "spec.year") || curvesDiffer(d) {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
@@ -204,8 +208,8 @@ func (w world) touched(k key, d delta) reach {
 			}
 			to.clusters[s.Cluster] = true
 		case fleet.Meter:
-			if differs(d, "spec.box", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules") {
-				to.boxes[s.Box] = true
+			if differs(d, "spec.box", "spec.boxes", "spec.site", "spec.node", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules", "spec.lag", "spec.accuracyClass") {
+				w.counted(to, s)
 			}
 		case fleet.Assignment:
 			w.clusters(to, s.Cluster)
@@ -213,7 +217,30 @@ func (w world) touched(k key, d delta) reach {
 			w.prices(s, to)
 		}
 	}
+	w.together(to)
 	return to
+}
+
+// together adds the boxes that share a meter with one that is reached: what one of
+// them draws changes the others' shares.
+func (w world) together(to reach) {
+	if len(to.boxes) == 0 {
+		return
+	}
+	for _, o := range w {
+		m, ok := o.Spec.(fleet.Meter)
+		if !ok || m.Site == "" && len(m.Boxes) == 0 {
+			continue
+		}
+		counted := reach{boxes: make(map[string]bool)}
+		w.counted(counted, m)
+		for box := range counted.boxes {
+			if to.boxes[box] {
+				maps.Copy(to.boxes, counted.boxes)
+				break
+			}
+		}
+	}
 }
 
 // differs says whether the change adds, ends or alters one of the fields.
@@ -222,7 +249,7 @@ func differs(d delta, fields ...string) bool {
 		return true
 	}
 	for _, c := range fleet.FieldChanges(fleet.Object{Spec: d.old}, fleet.Object{Spec: d.new}) {
-		if slices.Contains(fields, c.Field) {
+		if slices.ContainsFunc(fields, func(f string) bool { return c.Field == f || strings.HasPrefix(c.Field, f+".") }) {
 			return true
 		}
 	}
@@ -245,6 +272,31 @@ func (to reach) node(n fleet.Node) {
 	to.boxes[n.Box] = true
 }
 
+// metered adds what the matching meters count.
+func (w world) metered(to reach, match func(fleet.Meter) bool) {
+	for _, o := range w {
+		if m, ok := o.Spec.(fleet.Meter); ok && match(m) {
+			w.counted(to, m)
+		}
+	}
+}
+
+// counted adds the boxes that a meter counts.
+func (w world) counted(to reach, m fleet.Meter) {
+	if m.Box != "" {
+		to.boxes[m.Box] = true
+	}
+	for _, box := range m.Boxes {
+		to.boxes[box] = true
+	}
+	for _, o := range w {
+		if b, ok := o.Spec.(fleet.Box); ok && m.Site != "" && b.Site == m.Site {
+			to.boxes[o.Name()] = true
+		}
+	}
+}
+
+// nodes adds the boxes of the matching nodes.
 func (w world) nodes(to reach, match func(fleet.Node) bool) {
 	for _, o := range w {
 		if n, ok := o.Spec.(fleet.Node); ok && match(n) {

@@ -114,6 +114,7 @@ func (r *Registry) affectedByModels(ctx context.Context, q queryer, states []Mod
 		stretch := world(existing).in(d).since(first)
 		to := reach{make(map[string]bool), make(map[string]bool)}
 		stretch.nodes(to, func(n fleet.Node) bool { return n.Hardware == s.Hardware && (s.Box == "" || n.Box == s.Box) })
+		stretch.together(to)
 		for box := range to.boxes {
 			stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
 				reasons[Due{Processor: ProcessorPower, Scope: box, Quarter: at}] = "model of " + s.Hardware + " changed"

@@ -10,7 +10,6 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
-	"github.com/accumulus-metering/accumulus/leader/meters"
 	chosen "github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -114,15 +113,21 @@ func earlier(due registry.Due, result processors.PowerResult) []registry.Due {
 // of the clusters that have nodes in it.
 func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Window) (processors.PowerInput, []string, error) {
 	in := processors.PowerInput{Window: quarter, Box: processors.Box{Name: box}}
-	parts, err := w.boxValidities(ctx, box, quarter)
+	parts, err := w.boxValidities(ctx, quarter, box)
 	if err != nil {
 		return in, nil, err
 	}
-	if in.Meters, err = w.meters(ctx, box, quarter, parts); err != nil {
+	meters, err := w.meters(ctx, box, quarter, parts)
+	if err != nil {
 		return in, nil, err
 	}
+	boxes := []string{box}
+	for _, m := range meters {
+		in.Meters = append(in.Meters, m.Meter)
+		boxes = append(boxes, m.boxes...)
+	}
 	span, _ := processors.Span(quarter, in.Meters)
-	if parts, err = w.boxValidities(ctx, box, span); err != nil {
+	if parts, err = w.boxValidities(ctx, span, boxes...); err != nil {
 		return in, nil, err
 	}
 	var clusters []string
@@ -140,16 +145,20 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 			clusters = append(clusters, node.Cluster)
 		}
 	}
+	waits, err := w.others(ctx, &in, meters, parts, span)
+	if err != nil {
+		return in, nil, err
+	}
 	slices.Sort(clusters)
 	clusters = slices.Compact(clusters)
 	if in.Window.From, err = w.begin(ctx, clusters, quarter); err != nil {
 		return in, nil, err
 	}
-	in.Settled, err = w.settled(ctx, clusters)
+	in.Settled, err = w.settled(ctx, append(waits, clusters...))
 	return in, clusters, err
 }
 
-// validity is a time in which no object of the fleet and no model of the box's
+// validity is a time in which no object of the fleet and no model of the boxes'
 // nodes changed.
 type validity struct {
 	schema.Window
@@ -157,13 +166,13 @@ type validity struct {
 	models chosen.States
 }
 
-func (w *Worker) boxValidities(ctx context.Context, box string, window schema.Window) ([]validity, error) {
+func (w *Worker) boxValidities(ctx context.Context, window schema.Window, boxes ...string) ([]validity, error) {
 	recorded, err := w.registry.ModelStates(ctx)
 	if err != nil {
 		return nil, err
 	}
 	states := chosen.States(recorded)
-	parts, err := w.validities(ctx, window, states.Cuts(box, window)...)
+	parts, err := w.validities(ctx, window, states.Cuts(window, boxes...)...)
 	for i := range parts {
 		parts[i].models = states
 	}
@@ -208,71 +217,6 @@ func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
 	}
 	node.Cluster, node.Node = cluster, name
 	return []fleet.Node{node}
-}
-
-// meters are the box's electricity meters, with readings as far back as the
-// intervals of the quarter reach, and as far on as the first that closes it.
-func (w *Worker) meters(ctx context.Context, box string, quarter schema.Window, parts []validity) ([]processors.Meter, error) {
-	valid := meterValidity(box, quarter, parts)
-	if len(valid) == 0 {
-		return nil, nil
-	}
-	for reach := 2 * schema.Quarter; ; reach *= 4 {
-		from, to := quarter.From.Add(-reach), quarter.To.Add(reach)
-		readings, err := w.readings.Load(ctx, box, from, to)
-		if err != nil {
-			return nil, err
-		}
-		found := make([]processors.Meter, len(valid))
-		closed := true
-		for i, meter := range valid {
-			found[i] = withReadings(meter, readings, from)
-			intervals := found[i].Intervals()
-			closed = closed && len(intervals) > 0 && !intervals[len(intervals)-1].To.Before(quarter.To)
-		}
-		_, complete := processors.Span(quarter, found)
-		if complete && (closed || to.After(w.clock.Now())) || reach > maxReach {
-			return found, nil
-		}
-	}
-}
-
-// meterValidity are the meters of the box in the quarter, by name, and when each
-// of them stood there.
-func meterValidity(box string, quarter schema.Window, parts []validity) []processors.Meter {
-	var meters []processors.Meter
-	for _, part := range parts {
-		for _, meter := range part.fleet.MetersOfBox(box) {
-			i := slices.IndexFunc(meters, func(m processors.Meter) bool { return m.Name == meter.Name })
-			if i < 0 {
-				i = len(meters)
-				meters = append(meters, processors.Meter{Name: meter.Name})
-				if part.From.After(quarter.From) {
-					meters[i].From = part.From
-				}
-			}
-			meters[i].To = time.Time{}
-			if part.To.Before(quarter.To) {
-				meters[i].To = part.To
-			}
-		}
-	}
-	return meters
-}
-
-// withReadings gives a meter its part of the readings that were loaded from a
-// moment on: with none before it, the first is the first that there is.
-func withReadings(meter processors.Meter, readings []meters.Reading, from time.Time) processors.Meter {
-	meter.FromFirst = true
-	for _, r := range readings {
-		if r.Meter != meter.Name || !r.HasCounter {
-			continue
-		}
-		meter.FromFirst = meter.FromFirst && !r.Time.Before(from)
-		meter.Readings = append(meter.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules,
-			StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano()})
-	}
-	return meter
 }
 
 // node reads a node's minutes over span, with its pods over the quarter.

@@ -88,20 +88,21 @@ func available(ctx context.Context, kube *kubernetes.Clientset, name string) err
 	return err
 }
 
-// volume is a directory of the node for a claim of the leader's.
-func volume(t testing.TB, kube *kubernetes.Clientset) {
+// volume is a directory of the node, below another, for a claim that names no
+// class.
+func volume(t testing.TB, kube *kubernetes.Clientset, name, below string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "volume")
+	dir := filepath.Join(below, "volume")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(dir, 65532, 65532); err != nil { // such volumes take no fsGroup
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.Chmod(below, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kube.CoreV1().PersistentVolumes().Create(t.Context(), &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "leader"},
+	if _, err := kube.CoreV1().PersistentVolumes().Create(t.Context(), &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PersistentVolumeSpec{Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("20Gi")},
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
 			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir}}}}, metav1.CreateOptions{}); err != nil {
@@ -117,7 +118,7 @@ func TestLeaderChart(t *testing.T) {
 	cluster := kubetest.Inside(t).NewCluster(t, "single", 1)
 	kube := kubernetes.NewForConfigOrDie(cluster.Config())
 	restricted(t, kube)
-	volume(t, kube)
+	volume(t, kube, "leader", t.TempDir())
 	person := helmClient(&cluster.Standing, "accumulus", "a-person")
 	values := quick(helm.Values{"image": image("accumulus"), "persistence": map[string]any{"storageClass": "-"},
 		"follower": map[string]any{"local": true, "cluster": "home", "values": quick(helm.Values{"image": image("accumulus-follower"),

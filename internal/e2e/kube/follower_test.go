@@ -41,6 +41,7 @@ type meter struct {
 	args    []string
 	url     string
 	viewer  string // file of the viewer's token
+	client  *http.Client
 	command *exec.Cmd
 	output  *bytes.Buffer
 }
@@ -70,7 +71,7 @@ func startMeter(t testing.TB, s space, cluster *kubetest.Standing, port int, fla
 	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := &meter{t: t, program: program(t, "accumulus-follower"), output: &bytes.Buffer{}, url: fmt.Sprintf("http://127.0.0.1:%d", port),
+	m := &meter{t: t, program: program(t, "accumulus-follower"), output: &bytes.Buffer{}, client: &http.Client{Transport: http.DefaultTransport}, url: fmt.Sprintf("http://127.0.0.1:%d", port),
 		viewer: filepath.Join(dir, "follower-"+cluster.Name, "viewer.token")}
 	m.args = append([]string{"--cluster", cluster.Name, "--source", "kubelet", "--kubeconfig", kubeconfig,
 		"--kubelet-ca-file", cluster.CAFile, "--kubelet-token-file", tokenFile, "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port)}, flags...)
@@ -94,12 +95,18 @@ func (m *meter) start() {
 	if err := m.command.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+	m.connect()
+}
+
+// connect returns when the follower's store answers.
+func (m *meter) connect() {
+	m.t.Helper()
 	eventually(m.t, "the follower's store", func(ctx context.Context) error {
 		viewer, err := os.ReadFile(m.viewer)
 		if err != nil {
 			return err
 		}
-		m.Server, err = influxsync.New(influxsync.Config{URL: m.url, Token: influxsync.Secret(strings.TrimSpace(string(viewer)))})
+		m.Server, err = influxsync.New(influxsync.Config{URL: m.url, Token: influxsync.Secret(strings.TrimSpace(string(viewer))), Transport: m.client.Transport})
 		if err != nil {
 			return err
 		}
@@ -121,6 +128,15 @@ type meterStatus struct {
 	Mark        *time.Time
 	Waiting     string
 	WaitingRows int
+	StoreError  string
+	Sources     []struct {
+		Name, Error string
+		LastSuccess *time.Time
+	}
+	Nodes []struct {
+		Name              string
+		ClockShiftSeconds float64
+	}
 }
 
 func (m *meter) status(ctx context.Context) (meterStatus, error) {
@@ -134,12 +150,15 @@ func (m *meter) status(ctx context.Context) (meterStatus, error) {
 		return status, err
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(viewer)))
-	response, err := http.DefaultClient.Do(request)
+	response, err := m.client.Do(request)
 	if err != nil {
 		return status, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	return status, json.NewDecoder(response.Body).Decode(&status)
+	if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
+		return status, fmt.Errorf("status %s: %w", response.Status, err)
+	}
+	return status, nil
 }
 
 // settled is the end of the last minute that has settled, and why the next has

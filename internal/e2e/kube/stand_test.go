@@ -32,11 +32,21 @@ type stand struct {
 	whole, kube *trace
 	pods        *podTraces
 	clock       clock.Clock
+	quiet       time.Duration
 	from        time.Time // of what is compared: a minute
 }
 
 // newStand follows a node of a cluster and starts its follower.
 func newStand(t *testing.T, cluster *kubetest.Cluster, node, port int) *stand {
+	t.Helper()
+	s := watchNode(t, cluster, node)
+	s.meter = startMeter(t, s.space, &cluster.Standing, port, "--scrape-interval", readEach.String(), "--facts-deadline", "15s")
+	s.compare(quiet)
+	return s
+}
+
+// watchNode follows a node of a cluster that nobody meters yet.
+func watchNode(t *testing.T, cluster *kubetest.Cluster, node int) *stand {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(cluster.Config())
 	if err != nil {
@@ -44,15 +54,19 @@ func newStand(t *testing.T, cluster *kubetest.Cluster, node, port int) *stand {
 	}
 	s := &stand{t: t, space: space{client, "default"}, node: cluster.Nodes[node], clock: clock.System()}
 	s.whole, s.kube, s.pods = follow(t, s.node.Cgroup), follow(t, s.node.Cgroup+"/kubepods"), followPods(t, s.node)
-	s.meter = startMeter(t, s.space, &cluster.Standing, port, "--scrape-interval", readEach.String(), "--facts-deadline", "15s")
-	s.from = s.clock.Now().Add(quiet).Truncate(time.Minute).Add(time.Minute)
 	return s
+}
+
+// compare says from when what is metered is compared: from the next minute whose
+// beginning the follower will have read.
+func (s *stand) compare(quiet time.Duration) {
+	s.quiet, s.from = quiet, s.clock.Now().Add(quiet).Truncate(time.Minute).Add(time.Minute)
 }
 
 // begin returns when the nodes have been read for a while and idle.
 func (s *stand) begin() {
 	s.t.Helper()
-	s.sleepUntil(s.from.Add(quiet))
+	s.sleepUntil(s.from.Add(s.quiet))
 }
 
 func (s *stand) sleep(d time.Duration) {
@@ -78,8 +92,8 @@ type sums struct {
 // waits until that has settled.
 func (s *stand) sums() sums {
 	s.t.Helper()
-	to := s.clock.Now().Add(quiet).Truncate(time.Minute).Add(time.Minute)
-	s.sleepUntil(to.Add(quiet + 2*traceEach))
+	to := s.clock.Now().Add(s.quiet).Truncate(time.Minute).Add(time.Minute)
+	s.sleepUntil(to.Add(s.quiet + 2*traceEach))
 	s.meter.until(to)
 	eventually(s.t, "rows that have their facts", s.meter.factual)
 	u := sums{Window: schema.Window{From: s.from, To: to}}
@@ -108,7 +122,7 @@ func (s *stand) adds(u sums) {
 // edges the meter's is on a line between two readings, each at most quiet away.
 func (s *stand) grew(what string, counter *trace, u sums, amount int64) {
 	s.t.Helper()
-	s.between(what, counter, amount, u.From, u.To.Add(-quiet), u.To.Add(quiet))
+	s.between(what, counter, amount, u.From, u.To.Add(-s.quiet), u.To.Add(s.quiet))
 }
 
 // between checks an amount against the growth of a counter from about a moment
@@ -116,7 +130,7 @@ func (s *stand) grew(what string, counter *trace, u sums, amount int64) {
 func (s *stand) between(what string, counter *trace, amount int64, from, early, late time.Time) {
 	s.t.Helper()
 	var low, high [4]int64
-	for i, at := range []time.Time{from.Add(-quiet), from.Add(quiet), early, late} {
+	for i, at := range []time.Time{from.Add(-s.quiet), from.Add(s.quiet), early, late} {
 		var ok bool
 		if low[i], high[i], ok = counter.within(at); !ok {
 			s.t.Fatalf("%s was not read around %s", what, at.Format(time.TimeOnly))
