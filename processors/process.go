@@ -22,6 +22,10 @@ func (p Power) Process(in PowerInput) (PowerResult, error) {
 	result := PowerResult{Metered: len(in.Meters) > 0, Provisional: run.end.Before(in.Window.To)}
 	for _, w := range (schema.Window{From: in.Window.From, To: run.end}).Split(schema.Minute) {
 		minute, rows := run.minute(w)
+		if result.Rows == nil { // the others are much alike
+			minutes := int(run.end.Sub(in.Window.From) / schema.Minute)
+			result.Rows = make([]EnergyRow, 0, minutes*len(rows))
+		}
 		result.Minutes = append(result.Minutes, minute)
 		result.Rows = append(result.Rows, rows...)
 		if err := result.Box.add(minute.BoxEnergy); err != nil {
