@@ -36,6 +36,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/push"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -98,6 +99,7 @@ type Leader struct {
 	worker    *work.Worker
 	manager   *manager.Manager
 	meters    *meters.Loop
+	models    *models.Keeper
 	query     *query.Engine
 	auditor   *audit.Auditor
 	installer *installer.Installer
@@ -197,6 +199,9 @@ func (l *Leader) build(metrics Gathering) error {
 	}
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
@@ -219,7 +224,7 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer,
 	}, l.log, metrics)
