@@ -39,6 +39,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/push"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -105,6 +106,7 @@ type Leader struct {
 	meters    *meters.Loop
 	heat      *heat.Receiver
 	carbon    *carbon.Loop
+	models    *models.Keeper
 	query     *query.Engine
 	auditor   *audit.Auditor
 	installer *installer.Installer
@@ -209,6 +211,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err != nil {
 		return err
 	}
+	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
@@ -231,7 +236,7 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry,
 	}, l.log, metrics)

@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
 	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
 	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
+	"POST /api/v1/models/calibrations":         `{"cluster":"a","node":"n1","points":[{"load":0,"utilisation":0,"watts":60}]}`,
 	"POST /accumulus/clear":                    `{"confirm":"all"}`,
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
@@ -34,7 +35,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong

@@ -115,11 +115,31 @@ func (h Hardware) check(report reporter) {
 	if (h.EmbodiedKg > 0) != (h.LifetimeYears > 0) {
 		report("lifetimeYears", "embodiedKg and lifetimeYears need each other: give both or none")
 	}
+	h.checkCurve(report)
 	if h.Cores < 0 {
 		report("cores", "%d is negative", h.Cores)
 	}
 	if h.MemoryBytes < 0 {
 		report("memoryBytes", "%d is negative", h.MemoryBytes)
+	}
+}
+
+func (h Hardware) checkCurve(report reporter) {
+	for i, p := range h.Curve {
+		field := fmt.Sprintf("curve[%d]", i)
+		if !(p.Load >= 0 && p.Load <= 100) {
+			report(field+".load", "%v is not between 0 and 100 %%", p.Load)
+		}
+		checkWatts(report, field+".watts", p.Watts)
+		if i > 0 && p.Load <= h.Curve[i-1].Load {
+			report(field+".load", "%v does not follow %v: name the loads in rising order, each once", p.Load, h.Curve[i-1].Load)
+		}
+	}
+	if len(h.Curve) > 0 && !slices.ContainsFunc(h.Curve, func(p LoadWatts) bool { return p.Watts > 0 }) {
+		report("curve", "has no watts above 0")
+	}
+	if h.Year != 0 && (h.Year < 1990 || h.Year > 2200) {
+		report("year", "%d is no year of a server", h.Year)
 	}
 }
 
