@@ -227,6 +227,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"unknown flag":  {0, "usage --agregate x", []string{"unknown flag: --agregate", "accumulus usage --help"}},
 		"command":       {0, "usgae", []string{`accumulus has no command "usgae", perhaps you meant usage`, "accumulus --help"}},
 		"subcommand":    {0, "cluster state", []string{`accumulus cluster has no command "state", perhaps you meant status`, "accumulus cluster --help"}},
+		"carbon":        {0, "carbon imprt", []string{"perhaps you meant import"}},
 		"output":        {0, "usage -o yaml", []string{"table, json, csv"}},
 		"units":         {0, "usage --units imperial", []string{"human or base"}},
 		"export format": {0, "export --format pdf", []string{"csv or json"}},
