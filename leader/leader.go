@@ -6,6 +6,7 @@
 //	            │   └──► registry: marks, ledger, due    cost     │    results
 //	            └─────────────────────────────────────────────────┘
 //	meters ─► loop ─► meters (readings)         query ◄─ api ◄─ people
+//	heat readings ─► registry (3 days)    grids' intensities ─► registry
 //
 // Open does the I/O of a start, Run blocks until its context ends and waits for
 // what it started, Close closes the stores. A process may hold several leaders,
@@ -31,8 +32,10 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/followers"
+	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -72,8 +75,10 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	if c.Tick < 0 || c.MeterInterval < 0 {
-		wrong = append(wrong, errors.New("tick and meter interval must be positive"))
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+		if d != 0 && d < time.Second {
+			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
+		}
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
@@ -100,6 +105,8 @@ type Leader struct {
 	manager   *manager.Manager
 	meters    *meters.Loop
 	models    *models.Keeper
+	heat      *heat.Receiver
+	carbon    *carbon.Loop
 	query     *query.Engine
 	auditor   *audit.Auditor
 	installer *installer.Installer
@@ -202,6 +209,11 @@ func (l *Leader) build(metrics Gathering) error {
 	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
 		return err
 	}
+	l.heat = heat.New(l.registry, l.clock, l.log)
+	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if err != nil {
+		return err
+	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
@@ -226,7 +238,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry,
 	}, l.log, metrics)
 	return err
 }

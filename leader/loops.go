@@ -16,8 +16,8 @@ var errNotRunning = errors.New("the leader is not running")
 // foldEvery is how often the ledger folds what has settled.
 const foldEvery = time.Hour
 
-// StartLoops starts the manager, the meters, the keeping of the ledger and of
-// the seeds.
+// StartLoops starts the manager, the meters, the deleting of heat readings, the
+// grids' intensities, the keeping of the ledger and of the seeds.
 // Running already is no error.
 func (l *Leader) StartLoops(ctx context.Context) error {
 	l.mu.Lock()
@@ -40,6 +40,8 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(running)
 		group.Go(func() error { return l.manager.Run(ctx) })
 		group.Go(func() error { return l.meters.Run(ctx) })
+		group.Go(func() error { return l.heat.Run(ctx) })
+		group.Go(func() error { return l.carbon.Run(ctx) })
 		group.Go(func() error { return l.meters.RunLags(ctx) })
 		group.Go(func() error { return l.keepLedger(ctx) })
 		group.Go(func() error { return l.models.Run(ctx) })

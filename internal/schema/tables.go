@@ -134,6 +134,22 @@ const (
 	VolumeCapacity    = "capacity_bytes"
 )
 
+// Names of the fields of heat and carbon. Location-based, market-based, embodied
+// and avoided are four figures: none is part of another, and none is subtracted
+// from another.
+const (
+	Heat                  = "heat_millijoules"             // what the energy became
+	UsefulHeat            = "useful_heat_millijoules"      // what was made use of; of sources that are no household's
+	CarbonLocation        = "carbon_location_micrograms"   // CO2e by the grid's intensity
+	CarbonLocationEnergy  = "carbon_location_millijoules"  // the energy whose intensity is known
+	CarbonEstimatedEnergy = "carbon_estimated_millijoules" // the part of it whose intensity is a yearly mean or an estimate
+	CarbonMarket          = "carbon_market_micrograms"     // CO2e by contract
+	CarbonMarketEnergy    = "carbon_market_millijoules"    // the energy that a contract covers
+	CarbonEmbodied        = "carbon_embodied_micrograms"   // CO2e of making the hardware, its share
+	CarbonAvoided         = "carbon_avoided_micrograms"    // CO2e that useful heat avoided against a stated reference
+	CarbonSource          = "carbon_source"                // the intensities that were used, "; " between them
+)
+
 // Namespaces of what no pod carries. No Kubernetes namespace can have such a
 // name.
 const (
@@ -196,6 +212,10 @@ var (
 	network  = integers(NetworkReceive, NetworkTransmit)
 	// Optional: rows from before it was computed have no uncertainty.
 	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty))
+
+	// Optional: rows from before there were heat and carbon have none. What is
+	// written now has all of them, zeros included.
+	carbon = optional(Heat, CarbonLocation, CarbonLocationEnergy, CarbonEstimatedEnergy, CarbonMarket, CarbonMarketEnergy, CarbonEmbodied)
 )
 
 // The tables. A row of a grain stands at its window's start.
@@ -251,19 +271,20 @@ var (
 	// EnergyMinute: per pod and window; the rests stand in the __namespaces__.
 	EnergyMinute = Table{Name: "energy", DB: MinuteDB, Grain: Minute,
 		Tags:   []string{Cluster, Node, Namespace, Pod, PodUID, Box, WorkloadKind, Workload},
-		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+		Fields: fields(energy, carbon, []Field{{Name: Quality, Type: String}})}
 
 	// EnergyQuarter: per workload and window.
 	EnergyQuarter = Table{Name: "energy", DB: QuarterDB, Grain: Quarter,
 		Tags:   []string{Cluster, Node, Namespace, Box, WorkloadKind, Workload},
-		Fields: fields(energy, []Field{{Name: Quality, Type: String}})}
+		Fields: fields(energy, carbon, []Field{{Name: Quality, Type: String}})}
 
 	// BoxMinute is a box's energy: measured is the growth of its meters where all
 	// of them have closed intervals. Its cluster is BoxCluster.
 	BoxMinute = Table{Name: "box", DB: MinuteDB, Grain: Minute,
 		Tags: []string{Cluster, Box},
 		Fields: fields(integers(EnergyMeasured, MeasuredModel, Provisional, EstimatedEnergy, EnergyModelled),
-			[]Field{{Name: Quality, Type: String}})}
+			carbon, optional(UsefulHeat, CarbonAvoided),
+			[]Field{{Name: CarbonSource, Type: String, Optional: true}, {Name: Quality, Type: String}})}
 
 	// BoxQuarter is the sum of BoxMinute.
 	BoxQuarter = Table{Name: "box", DB: QuarterDB, Grain: Quarter, Tags: BoxMinute.Tags, Fields: BoxMinute.Fields}
@@ -277,7 +298,7 @@ var (
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, quality,
+		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, carbon, quality,
 			[]Field{{Name: Quality, Type: String}})}
 
 	// CostQuarter is showback: no bill is made from it.

@@ -28,12 +28,14 @@ var examples = map[string]string{
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
 	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
+	"POST /api/v1/carbon/intensities":          "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
+	"POST /api/v1/heat/{source}/readings":      `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
 	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -357,6 +359,14 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 	for _, name := range []string{OperatorFile, ViewerFile} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	for name, text := range map[string]string{"short": "abc", "two words": "an operator's token", "no text": strings.Repeat("\xff\x00", 20), "endless": strings.Repeat("x", 4097)} {
+		if err := os.WriteFile(filepath.Join(dir, "other"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadToken(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "there, or delete it") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -123,6 +125,27 @@ func (l *leader) RemoveCluster(_ context.Context, name string, force bool) error
 		return l.did("remove %s by force", name)
 	}
 	return l.did("remove %s", name)
+}
+
+func (l *leader) PutIntensities(_ context.Context, source, zone string, list []registry.Intensity) (int, error) {
+	return len(list), l.did("intensities %s %s %d", source, zone, len(list))
+}
+
+// Receive knows the source tank alone, whose token is tankToken.
+func (l *leader) Receive(_ context.Context, source, mediaType string, body []byte) (heat.Receipt, error) {
+	if source != "tank" {
+		return heat.Receipt{}, fmt.Errorf("heat source %q: %w", source, heat.ErrNoSource)
+	}
+	if bytes.Contains(body, []byte("bad")) {
+		return heat.Receipt{}, fmt.Errorf("%w: line 2: no flow", heat.ErrReadings)
+	}
+	return heat.Receipt{Source: source, Readings: 1}, l.did("heat %s %q", source, mediaType)
+}
+
+const tankToken = "token-of-the-tank"
+
+func (l *leader) Allowed(_ context.Context, source, token string) bool {
+	return source == "tank" && token == tankToken
 }
 
 func (l *leader) Clear(_ context.Context, cluster string) error { return l.did("clear %q", cluster) }
@@ -230,7 +253,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

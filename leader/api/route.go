@@ -76,6 +76,8 @@ func (s *Server) table() []Route {
 		{post, "/api/v1/meters/{id}/readings", Operator, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it`, s.push},
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
 		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true", s.export},
+		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
+		{post, heatReadings, Operator, "Take readings of a heat source, JSON or CSV: time, supply, return, flow, store; also with the source's own token", s.pushHeat},
 	}
 }
 
@@ -86,7 +88,7 @@ func (s *Server) guard(route Route) http.Handler {
 		began := s.deps.Clock.Now()
 		recorder := &recorder{ResponseWriter: w, status: http.StatusOK}
 		r.Body = http.MaxBytesReader(recorder, r.Body, maxBody)
-		if problem, ok := s.admit(r, route.Role); !ok {
+		if problem, ok := s.admit(r, route.Role); !ok && !s.ownsSource(route, r) {
 			if problem.Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus"`)
 			}

@@ -133,6 +133,8 @@ type Deps struct {
 	Installations Installations
 	Models        Models // of power
 	Upgrades      Upgrades
+	Heat          HeatReceiver
+	Intensities   Intensities
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

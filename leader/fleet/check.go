@@ -2,9 +2,12 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +24,10 @@ const minMeterInterval = time.Second
 // maxWatts is far above what one unit draws; a larger figure is a slip of the
 // unit.
 const maxWatts = 1e6
+
+// maxEmbodiedKg is far above what one node's making emits; a larger figure is a
+// slip of the unit.
+const maxEmbodiedKg = 1e6
 
 func (c Customer) check(report reporter) {
 	if c.Currency != "" && !currencyForm.MatchString(c.Currency) {
@@ -78,6 +85,17 @@ func (c Cluster) references() []reference {
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
 	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+	if !(b.HeatFraction >= 0 && b.HeatFraction <= 1) {
+		report("heatFraction", "%v is not between 0 and 1", b.HeatFraction)
+	}
+}
+
+// HeatMicro is HeatFraction in 1e-6.
+func (b Box) HeatMicro() int64 {
+	if b.HeatFraction == 0 {
+		return 1_000_000
+	}
+	return int64(math.Round(b.HeatFraction * 1e6))
 }
 
 func (b Box) references() []reference { return nil }
@@ -89,6 +107,15 @@ func (h Hardware) check(report reporter) {
 		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
 	}
 	h.checkCurve(report)
+	if !(h.EmbodiedKg >= 0 && h.EmbodiedKg <= maxEmbodiedKg) {
+		report("embodiedKg", "%v is not between 0 and %v", h.EmbodiedKg, maxEmbodiedKg)
+	}
+	if !(h.LifetimeYears >= 0 && h.LifetimeYears <= 50) {
+		report("lifetimeYears", "%v is not between 0 and 50", h.LifetimeYears)
+	}
+	if (h.EmbodiedKg > 0) != (h.LifetimeYears > 0) {
+		report("lifetimeYears", "embodiedKg and lifetimeYears need each other: give both or none")
+	}
 	if h.Cores < 0 {
 		report("cores", "%d is negative", h.Cores)
 	}
@@ -153,6 +180,8 @@ func (p PriceList) check(report reporter) {
 		unit, known := UnitOf(rate.Resource)
 		if !known {
 			report(field+".resource", "is none of %v, volume_claimed:CLASS, volume_used:CLASS, extended:NAME", resources())
+		} else if kind, of, _ := strings.Cut(rate.Resource, ":"); !ofForm(kind, of) {
+			report(field+".resource", "is of what no cluster has: %q is no name of a %s", of, map[bool]string{true: "resource, such as nvidia.com/gpu", false: "storage class"}[kind == "extended"])
 		} else if rate.Unit != "" && rate.Unit != unit {
 			report(field+".unit", "%q is not %q", rate.Unit, unit)
 		}
@@ -170,9 +199,23 @@ func (p PriceList) check(report reporter) {
 	}
 }
 
+// ofForm says whether a cluster can have what a price is for: a storage class, or
+// a resource that pods request.
+func ofForm(kind, of string) bool {
+	switch {
+	case len(of) > maxName:
+		return false
+	case of == "":
+		return true
+	case kind == "extended":
+		return extendedForm.MatchString(of)
+	}
+	return nameForm.MatchString(of)
+}
+
 func (p PriceList) checkExclude(report reporter) {
 	for i, pattern := range p.Exclude {
-		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+		if _, err := path.Match(pattern, ""); err != nil || !patternForm.MatchString(pattern) {
 			report(fmt.Sprintf("exclude[%d]", i), "%q is no pattern for a namespace, nor %s", pattern, MeteringNamespace)
 		}
 	}
@@ -191,12 +234,7 @@ func (p PriceList) references() []reference {
 
 // resources are the names in Units, sorted.
 func resources() []string {
-	names := make([]string, 0, len(Units))
-	for name := range Units {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(Units))
 }
 
 func checkSet(report reporter, field, value string) {
@@ -220,9 +258,17 @@ func checkURL(report reporter, text string) {
 		report("url", "%q has the scheme %q, not http or https", text, u.Scheme)
 	case u.Host == "":
 		report("url", "%q names no host", text)
+	case !portForm(u.Port()):
+		report("url", "%q has the port %s, which is none of 1 to 65535", text, u.Port())
 	case u.User != nil:
 		report("url", "carries a password; use tokenFile")
 	}
+}
+
+// portForm is no port, or one that there may be.
+func portForm(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && port > 0
 }
 
 func checkWatts(report reporter, field string, watts float64) {

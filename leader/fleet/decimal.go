@@ -38,3 +38,27 @@ func (d *Decimal) UnmarshalJSON(data []byte) error {
 	*d = Decimal(text)
 	return nil
 }
+
+// scaled is the number times 10^places as an integer, what lies beyond cut off;
+// 0 where it is none.
+func (d Decimal) scaled(places int32) int64 {
+	value, err := d.Value()
+	if err != nil {
+		return 0
+	}
+	var shifted, whole apd.Decimal
+	shifted.Set(value)
+	shifted.Exponent += places
+	if _, err := apd.BaseContext.WithPrecision(maxDecimal).Floor(&whole, &shifted); err != nil {
+		return 0
+	}
+	n, err := whole.Int64()
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Thousandths is 1000 times the number, what lies beyond cut off; 0 where it is
+// none.
+func (d Decimal) Thousandths() int64 { return d.scaled(3) }

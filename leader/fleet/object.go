@@ -23,10 +23,15 @@ const (
 	KindMeter      Kind = "Meter"
 	KindAssignment Kind = "Assignment"
 	KindPriceList  Kind = "PriceList"
+
+	KindHeatSource     Kind = "HeatSource"
+	KindGrid           Kind = "Grid"
+	KindEnergyContract Kind = "EnergyContract"
 )
 
 // Kinds are all kinds, each after those that it may refer to.
-var Kinds = []Kind{KindCustomer, KindCluster, KindBox, KindHardware, KindNode, KindMeter, KindAssignment, KindPriceList}
+var Kinds = []Kind{KindCustomer, KindCluster, KindBox, KindHardware, KindNode, KindMeter, KindAssignment, KindPriceList,
+	KindHeatSource, KindGrid, KindEnergyContract}
 
 // Metadata names an object. A name is unique within its kind.
 type Metadata struct {
@@ -82,7 +87,7 @@ func (o Object) Overlaps(from, to time.Time) bool {
 }
 
 // Spec is the body of an object: one of Customer, Cluster, Box, Hardware, Node,
-// Meter, Assignment and PriceList, by value.
+// Meter, Assignment, PriceList, HeatSource, Grid and EnergyContract, by value.
 type Spec interface {
 	// Kind is the kind of object that has such a body.
 	Kind() Kind
@@ -157,6 +162,12 @@ func DecodeSpec(kind Kind, name string, data []byte) (Spec, error) {
 		spec, err = decode[Assignment](data)
 	case KindPriceList:
 		spec, err = decode[PriceList](data)
+	case KindHeatSource:
+		spec, err = decode[HeatSource](data)
+	case KindGrid:
+		spec, err = decode[Grid](data)
+	case KindEnergyContract:
+		spec, err = decode[EnergyContract](data)
 	default:
 		return nil, fmt.Errorf("kind: %q is none of %v", kind, Kinds)
 	}

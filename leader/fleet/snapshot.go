@@ -22,6 +22,9 @@ type Fleet struct {
 	meters      index[Meter]
 	assignments []Assignment // highest priority, then most specific first
 	prices      index[PriceList]
+	heat        index[HeatSource]
+	grids       index[Grid]
+	contracts   index[EnergyContract]
 	byNode      map[[2]string]Node // cluster, node
 }
 
@@ -61,6 +64,7 @@ func New(at time.Time, objects []Object) *Fleet {
 		customers: indexOf[Customer](valid), clusters: indexOf[Cluster](valid), boxes: indexOf[Box](valid),
 		hardware: indexOf[Hardware](valid), nodes: indexOf[Node](valid), meters: indexOf[Meter](valid),
 		assignments: indexOf[Assignment](valid).list, prices: indexOf[PriceList](valid),
+		heat: indexOf[HeatSource](valid), grids: indexOf[Grid](valid), contracts: indexOf[EnergyContract](valid),
 		byNode: make(map[[2]string]Node)}
 	for _, n := range f.nodes.list {
 		f.byNode[[2]string{n.Cluster, n.Node}] = n

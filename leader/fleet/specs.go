@@ -71,6 +71,8 @@ type Box struct {
 	Site          string  `json:"site,omitempty"`
 	OverheadWatts float64 `json:"overheadWatts,omitempty"` // switch, fans: what no node draws
 	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default) or IdleRequests
+	// HeatFraction is the part of its energy that becomes heat in it; 0 = all.
+	HeatFraction float64 `json:"heatFraction,omitempty"`
 }
 
 // Hardware is a type of node.
@@ -88,6 +90,11 @@ type Hardware struct {
 	Curve  []LoadWatts `json:"curve,omitempty"`
 	Year   int         `json:"year,omitempty"`   // from which such a node could be had: its typical curve depends on it
 	Source string      `json:"source,omitempty"` // where the watts come from
+
+	// EmbodiedKg is the CO2e of making one such node with its part of the box,
+	// spread over LifetimeYears of 365.25 days; 0 = unknown.
+	EmbodiedKg    float64 `json:"embodiedKg,omitempty"`
+	LifetimeYears float64 `json:"lifetimeYears,omitempty"`
 }
 
 // LoadWatts is a node's power at the wall at one load.

@@ -15,6 +15,9 @@ const (
 	ProcessorPower = "power" // scope: a box
 	ProcessorUsage = "usage" // scope: a cluster; power and received windows make it due
 	ProcessorCost  = "cost"  // scope: a cluster
+
+	ProcessorHeat   = "heat"   // scope: as power's, whose run computes it too; readings of heat sources make it due
+	ProcessorCarbon = "carbon" // scope: as power's, whose run computes it too; intensities make it due
 )
 
 // Due is work: one processor, one scope, one quarter.

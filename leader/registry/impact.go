@@ -30,8 +30,14 @@ func LooseNode(scope string) (cluster, node string, ok bool) {
 }
 
 // reach is what one change touches: boxes, whose power is computed again (and
-// cost after it), and clusters, whose cost is.
-type reach struct{ boxes, clusters map[string]bool }
+// heat, carbon and cost after it), clusters, whose cost is, and boxes of which
+// heat or carbon alone is. Of the clusters in carbonOf, carbon is also of those
+// nodes that nobody has described.
+type reach struct{ boxes, clusters, heat, carbon, carbonOf map[string]bool }
+
+func newReach() reach {
+	return reach{make(map[string]bool), make(map[string]bool), make(map[string]bool), make(map[string]bool), make(map[string]bool)}
+}
 
 // world answers who stands where in a stretch of time, before or after a change.
 type world []fleet.Object
@@ -66,11 +72,16 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 				stretches[[2]int64{d.from, d.to}] = stretch
 			}
 			touched := stretch.touched(e.key, d)
+			if err := touched.undescribed(ctx, q, stretch); err != nil {
+				return nil, err
+			}
 			reason := fmt.Sprintf("%s/%s changed", e.kind, e.name)
-			for box := range touched.boxes {
-				stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
-					reasons[Due{Processor: ProcessorPower, Scope: box, Quarter: at}] = reason
-				})
+			for processor, boxes := range map[string]map[string]bool{ProcessorPower: touched.boxes, ProcessorHeat: touched.heat, ProcessorCarbon: touched.carbon} {
+				for box := range boxes {
+					stretch.quarters(d, now, stretch.earliest(box), func(at time.Time) {
+						reasons[Due{Processor: processor, Scope: box, Quarter: at}] = reason
+					})
+				}
 			}
 			for cluster := range touched.clusters {
 				if since, ok := first[cluster]; ok {
@@ -146,13 +157,13 @@ func (world) quarters(d delta, now, first int64, f func(time.Time)) {
 // stretch is a world with the first received quarter of each power scope.
 type stretch struct {
 	world
-	first map[string]int64
+	first, received map[string]int64
 }
 
 // since tells for each box, and each node for itself, the first received quarter
 // of the clusters in it.
 func (w world) since(received map[string]int64) stretch {
-	s := stretch{w, make(map[string]int64)}
+	s := stretch{w, make(map[string]int64), received}
 	for _, o := range w {
 		n, ok := o.Spec.(fleet.Node)
 		since, known := received[n.Cluster]
@@ -168,8 +179,14 @@ func (w world) since(received map[string]int64) stretch {
 	return s
 }
 
-// earliest is the first received quarter of the clusters in a box.
+// earliest is the first received quarter of the clusters in a box, or of an
+// undescribed node's cluster.
 func (s stretch) earliest(box string) int64 {
+	if cluster, _, ok := LooseNode(box); ok {
+		if since, known := s.received[cluster]; known {
+			return since
+		}
+	}
 	if since, known := s.first[box]; known {
 		return since
 	}
@@ -178,7 +195,7 @@ func (s stretch) earliest(box string) int64 {
 
 // touched is what a change of an object reaches.
 func (w world) touched(k key, d delta) reach {
-	to := reach{make(map[string]bool), make(map[string]bool)}
+	to := newReach()
 	for _, spec := range []fleet.Spec{d.old, d.new} {
 		switch s := spec.(type) {
 		case fleet.Customer:
@@ -186,6 +203,9 @@ func (w world) touched(k key, d delta) reach {
 				w.customer(k.name, to)
 			}
 		case fleet.Cluster:
+			if differs(d, "spec.region") { // it may be on another grid, or have another contract
+				w.carbonOf(to, func(cluster fleet.Cluster) bool { return cluster.Name == k.name })
+			}
 			if differs(d, "spec.customer") {
 				to.clusters[k.name] = true
 				w.nodes(to, func(n fleet.Node) bool { return n.Cluster == k.name })
@@ -194,10 +214,16 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.overheadWatts", "spec.idlePolicy") {
 				to.boxes[k.name] = true
 			}
+			if differs(d, "spec.heatFraction") {
+				to.heat[k.name] = true
+			}
 			if differs(d, "spec.site") { // it joins or leaves those that a meter counts
 				w.metered(to, func(m fleet.Meter) bool { return slices.Contains(m.Boxes, k.name) || m.Site != "" && m.Site == s.Site })
 			}
 		case fleet.Hardware:
+			if differs(d, "spec.embodiedKg", "spec.lifetimeYears") {
+				to.carbonOfNodes(w, func(n fleet.Node) bool { return n.Hardware == k.name })
+			}
 			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores", "spec.year") || curvesDiffer(d) {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
@@ -215,6 +241,12 @@ func (w world) touched(k key, d delta) reach {
 			w.clusters(to, s.Cluster)
 		case fleet.PriceList:
 			w.prices(s, to)
+		case fleet.HeatSource:
+			to.heat[s.Box] = true
+		case fleet.Grid:
+			w.carbon(s.Binding, to)
+		case fleet.EnergyContract:
+			w.carbon(s.Binding, to)
 		}
 	}
 	w.together(to)

@@ -24,6 +24,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/seed"
+	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +36,8 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // canaries are words and digits that stand in the registry and that alpha may
 // not know. Every text and number of the objects below is one, unless it is of
 // alpha's own nodes or of what alpha shares with others by name alone.
-var canaries = []string{"canary", "17.251", "31.251", "82.251", "0.314159", "271828", "57.721", "11259375", "1763812345678901234"}
+var canaries = []string{"canary", "17.251", "31.251", "82.251", "0.314159", "271828", "57.721", "11259375", "1763812345678901234",
+	"1234567890123456789", "2345678901234567890", "271.828"}
 
 // objects share with alpha: its box, its nodes' names, its type of hardware.
 func objects() []fleet.Object {
@@ -58,6 +60,9 @@ func objects() []fleet.Object {
 		fleet.NewObject("canary.beta.n3", fleet.Node{Cluster: "canary-beta", Node: "canary-n3", Box: "canary-box", Hardware: "canary-secret"}),
 		fleet.NewObject("canary-meter", fleet.Meter{Box: "canary-box", Driver: fleet.DriverShellyGen2, URL: "http://canary.example:3", StepJoules: 57.721}),
 		fleet.NewObject("canary-prices", fleet.PriceList{Currency: "CHF", Clusters: []string{"alpha"}, Rates: []fleet.Rate{{Resource: "energy", Price: "0.314159"}}}),
+		fleet.NewObject("canary-tank", fleet.HeatSource{Box: "canary-box", Household: "canary-household", Method: fleet.HeatCapture, CaptureFactor: 0.5}),
+		fleet.NewObject("canary-grid", fleet.Grid{Zone: "NL", Binding: fleet.Binding{Clusters: []string{"alpha"}, Regions: []string{"canary-region"}}}),
+		fleet.NewObject("canary-contract", fleet.EnergyContract{Binding: fleet.Binding{Boxes: []string{"canary-box"}}, GramsPerKWh: "271.828", Instrument: "canary-wind", Evidence: "canary paper"}),
 		fleet.NewObject("canary-rule", fleet.Assignment{Cluster: "alpha", Namespace: "canary-*", Project: "canary-project", User: "canary-user"}),
 	}
 }
@@ -169,6 +174,14 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	if _, err := r.Apply(t.Context(), objects(), "canary-person"); err != nil {
+		t.Fatal(err)
+	}
+	temperature := processors.Value{Micro: 1234567890123456789, Known: true}
+	if err := r.PutHeatReadings(t.Context(), "canary-tank", "canary-box", time.Minute, []processors.HeatReading{{Time: noon, Supply: temperature}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.PutHeatQuarters(t.Context(), []registry.HeatQuarter{{Quarter: noon, HeatSums: registry.HeatSums{Source: "canary-tank",
+		Household: "canary-household", Box: "canary-box", Useful: 2345678901234567890}}}); err != nil {
 		t.Fatal(err)
 	}
 	beta, err := seed.Of(t.Context(), r, "canary-beta")

@@ -112,7 +112,7 @@ func (r *Registry) affectedByModels(ctx context.Context, q queryer, states []Mod
 	for _, s := range states {
 		d := delta{from: nanos(s.From), to: forever}
 		stretch := world(existing).in(d).since(first)
-		to := reach{make(map[string]bool), make(map[string]bool)}
+		to := newReach()
 		stretch.nodes(to, func(n fleet.Node) bool { return n.Hardware == s.Hardware && (s.Box == "" || n.Box == s.Box) })
 		stretch.together(to)
 		for box := range to.boxes {

@@ -241,8 +241,8 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM fingerprint WHERE processor = ? AND scope IN (SELECT box FROM box_id WHERE cluster = ?)",
-			ProcessorPower, cluster)
+		_, err := tx.ExecContext(ctx, "DELETE FROM fingerprint WHERE processor IN (?, ?, ?) AND scope IN (SELECT box FROM box_id WHERE cluster = ?)",
+			ProcessorPower, ProcessorHeat, ProcessorCarbon, cluster)
 		return err
 	})
 	if err != nil {

@@ -61,11 +61,11 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 	}
 	var next []registry.Due
 	if !same {
-		reached, err := w.writePower(ctx, due, quarter, clusters, result)
+		reached, failed, err := w.writePower(ctx, due, quarter, clusters, in.Nodes, result)
 		if err != nil {
 			return err
 		}
-		next = append(earlier(due, result), sumsOf(due, reached)...)
+		next = slices.Concat(earlier(due, result), sumsOf(due, reached), failed)
 	}
 	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
 	if arriving || waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
@@ -77,11 +77,11 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 // empty ends an entry of a box in which nothing was metered: rows that it had, of
 // nodes that were taken out of it, become zeros.
 func (w *Worker) empty(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string) error {
-	reached, err := w.writePower(ctx, due, quarter, clusters, processors.PowerResult{})
+	reached, failed, err := w.writePower(ctx, due, quarter, clusters, []processors.Node{}, processors.PowerResult{})
 	if err != nil {
 		return err
 	}
-	return w.registry.Done(ctx, due, "", sumsOf(due, reached))
+	return w.registry.Done(ctx, due, "", append(sumsOf(due, reached), failed...))
 }
 
 // sumsOf are the sums that follow from energy of the box.
@@ -302,12 +302,13 @@ func podOf(row influxsync.Point) processors.Pod {
 }
 
 // writePower replaces the box's rows of the quarter: those of the clusters that
-// have nodes in it, of those that had, and its own. It returns the clusters whose
-// sums follow from it.
-func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, result processors.PowerResult) ([]string, error) {
+// have nodes in it, of those that had, and its own; with them heat and carbon. It
+// returns the clusters whose sums follow from it, and heat and carbon as due where
+// they failed.
+func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schema.Window, clusters []string, nodes []processors.Node, result processors.PowerResult) (reached []string, failed []registry.Due, err error) {
 	former, err := w.registry.ClustersOfBox(ctx, due.Scope)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	owned := append(slices.Clone(clusters), former...)
 	slices.Sort(owned)
@@ -317,7 +318,7 @@ func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schem
 	for _, cluster := range owned {
 		id, err := w.registry.BoxID(ctx, cluster, due.Scope)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ids[cluster] = id
 	}
@@ -326,31 +327,43 @@ func (w *Worker) writePower(ctx context.Context, due registry.Due, quarter schem
 		rows[row.Cluster] = append(rows[row.Cluster], energyPoint(row, ids[row.Cluster]))
 	}
 	owned = append(owned, schema.BoxCluster)
+	all := &boxRows{energy: rows}
+	for _, minute := range result.Minutes {
+		all.minutes = append(all.minutes, boxPoint(schema.BoxMinute.Name, due.Scope, minute.Time, minute.BoxEnergy, minute.Quality))
+	}
+	found, deriving := w.derive(ctx, due.Scope, quarter, nodes, all)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	for _, cluster := range owned {
-		owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == ids[cluster] }
-		if _, err := w.energy.Replace(ctx, cluster, quarter, owns, rows[cluster], due.Reason); err != nil {
-			return nil, err
+		if _, err := w.energy.Replace(ctx, cluster, quarter, ownedBy(ids[cluster]), rows[cluster], due.Reason); err != nil {
+			return nil, nil, err
 		}
 	}
-	return owned, w.writeBox(ctx, due, quarter, result)
+	if err := w.writeBox(ctx, due, quarter, result, all.minutes); err != nil {
+		return nil, nil, err
+	}
+	return owned, derivedFor(due, deriving), w.registry.PutHeatQuarters(ctx, found.quarters)
 }
 
-func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult) error {
-	owns := func(row influxsync.Point) bool { return row.Tag(schema.Box) == due.Scope }
-	var minutes []influxsync.Point
+func (w *Worker) writeBox(ctx context.Context, due registry.Due, quarter schema.Window, result processors.PowerResult, minutes []influxsync.Point) error {
+	if err := w.writeMinutes(ctx, due, quarter, minutes); err != nil {
+		return err
+	}
 	quality := ""
 	for _, minute := range result.Minutes {
-		minutes = append(minutes, boxPoint(schema.BoxMinute.Name, due.Scope, minute.Time, minute.BoxEnergy, minute.Quality))
 		quality = mixed(quality, minute.Quality)
-	}
-	if _, err := w.box.Replace(ctx, schema.BoxCluster, quarter, owns, minutes, due.Reason); err != nil {
-		return err
 	}
 	var sum []influxsync.Point
 	if len(minutes) > 0 {
-		sum = append(sum, boxPoint(schema.BoxQuarter.Name, due.Scope, quarter.From, result.Box, quality))
+		sum = append(sum, withDerived(boxPoint(schema.BoxQuarter.Name, due.Scope, quarter.From, result.Box, quality), minutes))
 	}
-	_, err := w.boxQuarter.Replace(ctx, schema.BoxCluster, quarter, owns, sum, due.Reason)
+	_, err := w.boxQuarter.Replace(ctx, schema.BoxCluster, quarter, ownedBy(due.Scope), sum, due.Reason)
+	return err
+}
+
+func (w *Worker) writeMinutes(ctx context.Context, due registry.Due, quarter schema.Window, minutes []influxsync.Point) error {
+	_, err := w.box.Replace(ctx, schema.BoxCluster, quarter, ownedBy(due.Scope), minutes, due.Reason)
 	return err
 }
 

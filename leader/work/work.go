@@ -27,7 +27,8 @@ import (
 )
 
 // Order is the order of the processors: each reads what those before it wrote.
-var Order = []string{registry.ProcessorPower, registry.ProcessorUsage, registry.ProcessorCost}
+// Power's run computes heat and carbon too; their own is for what changes alone.
+var Order = []string{registry.ProcessorPower, registry.ProcessorHeat, registry.ProcessorCarbon, registry.ProcessorUsage, registry.ProcessorCost}
 
 // Config bounds the waiting.
 type Config struct {
@@ -141,6 +142,8 @@ func (w *Worker) run(ctx context.Context, due registry.Due) error {
 	switch due.Processor {
 	case registry.ProcessorPower:
 		return w.power(ctx, due)
+	case registry.ProcessorHeat, registry.ProcessorCarbon:
+		return w.deriveAgain(ctx, due)
 	case registry.ProcessorUsage:
 		return w.sums(ctx, due)
 	default:
