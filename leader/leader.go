@@ -104,9 +104,9 @@ type Leader struct {
 	worker    *work.Worker
 	manager   *manager.Manager
 	meters    *meters.Loop
+	models    *models.Keeper
 	heat      *heat.Receiver
 	carbon    *carbon.Loop
-	models    *models.Keeper
 	query     *query.Engine
 	auditor   *audit.Auditor
 	installer *installer.Installer
@@ -206,12 +206,12 @@ func (l *Leader) build(metrics Gathering) error {
 	}
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	l.heat = heat.New(l.registry, l.clock, l.log)
 	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
 	if err != nil {
-		return err
-	}
-	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
 		return err
 	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)

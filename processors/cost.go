@@ -88,7 +88,7 @@ func (Cost) Process(in CostInput) (CostResult, error) {
 	if len(rows) > 0 {
 		result.Rows = make([]CostRow, 0, len(rows))
 	}
-	for _, i := range sortedRows(rows) {
+	for _, i := range inOrder(rows) {
 		row := rows[i]
 		last := len(result.Rows) - 1
 		if last < 0 || compareCostRows(result.Rows[last], row) != 0 {
@@ -104,9 +104,9 @@ func (Cost) Process(in CostInput) (CostResult, error) {
 	return result, nil
 }
 
-// sortedRows are the rows' places in the order of their keys, those of one key in
+// inOrder are the rows' places in the order of their keys, those of one key in
 // that of the slots.
-func sortedRows(rows []CostRow) []int {
+func inOrder(rows []CostRow) []int {
 	order := make([]int, len(rows))
 	for i := range order {
 		order[i] = i

@@ -35,6 +35,7 @@ the one with the least error is used; the error is that on what it had not seen.
 	}
 	a.outputFlag(list, asTable, asJSON)
 	command.AddCommand(list)
+	parent(command)
 	return command
 }
 

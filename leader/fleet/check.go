@@ -106,6 +106,7 @@ func (h Hardware) check(report reporter) {
 	if h.MaxWatts != 0 && h.IdleWatts > h.MaxWatts {
 		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
 	}
+	h.checkCurve(report)
 	if !(h.EmbodiedKg >= 0 && h.EmbodiedKg <= maxEmbodiedKg) {
 		report("embodiedKg", "%v is not between 0 and %v", h.EmbodiedKg, maxEmbodiedKg)
 	}
@@ -115,7 +116,6 @@ func (h Hardware) check(report reporter) {
 	if (h.EmbodiedKg > 0) != (h.LifetimeYears > 0) {
 		report("lifetimeYears", "embodiedKg and lifetimeYears need each other: give both or none")
 	}
-	h.checkCurve(report)
 	if h.Cores < 0 {
 		report("cores", "%d is negative", h.Cores)
 	}

@@ -237,3 +237,29 @@ func TestLearnedFromTheMeter(t *testing.T) {
 		})
 	}
 }
+
+// TestMeasure: a node's power is what its meter counted, less what the other node
+// behind it draws by its model; a window whose rows are missing says so.
+func TestMeasure(t *testing.T) {
+	w := newWorld(t, Config{}, sharedFleet()...)
+	k := w.keeper()
+	w.settle("a", "n1", minutes(0, 15), twoPods...)
+	w.settle("b", "n2", minutes(0, 10), pod{"web", "p3", 6, 60})
+	w.meter("rack", "plug", minutes(0, 15), 7_200_000, 1000)
+	w.clk.Set(at(16))
+	w.tick()
+	got, err := k.Measure(t.Context(), "a.n1", minutes(2, 8))
+	if err != nil || !got.Ready {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	// The other node: 10 W idle and 1 % of 100 W by the line that its owner gave.
+	if math.Abs(got.MeterWatts-120) > 0.1 || math.Abs(got.OtherWatts-11) > 0.1 || math.Abs(got.Watts-109) > 0.1 || math.Abs(got.Utilisation-0.5) > 1e-6 || !got.Others[0].Idle || got.Capacity != 10 {
+		t.Errorf("measured %+v, want 120 W of which 11 W are the other node's, at half of 10 cores", got)
+	}
+	if busy, err := k.Measure(t.Context(), "b/n2", minutes(2, 8)); err != nil || busy.Others[0].Idle {
+		t.Errorf("the other way round %+v, %v: want a busy node behind the meter", busy, err)
+	}
+	if early, err := k.Measure(t.Context(), "a.n1", minutes(5, 14)); err != nil || early.Ready || early.Why == "" {
+		t.Errorf("before the other node's rows have come: %+v, %v", early, err)
+	}
+}
