@@ -203,6 +203,9 @@ func (c *centre) codes() []status.Code {
 		found[p.Code] = true
 	}
 	for _, cluster := range overview.Clusters {
+		if cluster.Problems == nil { // null, which the page does not go through
+			c.t.Errorf("cluster %s has no list of problems", cluster.Name)
+		}
 		for _, p := range cluster.Problems {
 			found[p.Code] = true
 			if p.Hint == "" {
@@ -452,8 +455,8 @@ func (c telling) SleepUntil(ctx context.Context, until time.Time) error {
 
 // TestValidate names all that is wrong.
 func TestValidate(t *testing.T) {
-	err := Config{Tick: -1, API: api.Config{Listen: "nowhere"}, Exports: ExportConfig{Schedule: "often"}}.Validate()
-	for _, part := range []string{"data:", "tick", "listen", "schedule"} {
+	err := Config{Tick: -1, MeterInterval: time.Millisecond, API: api.Config{Listen: "nowhere"}, Exports: ExportConfig{Schedule: "often"}}.Validate()
+	for _, part := range []string{"data:", "tick: -1ns", "meter-interval: 1ms", "listen", "schedule"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not speak of %q", err, part)
 		}

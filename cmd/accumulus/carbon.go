@@ -11,6 +11,7 @@ import (
 func newCarbon(a *app) *cobra.Command {
 	command := &cobra.Command{Use: "carbon", Short: "CO2e of the fleet's energy"}
 	command.AddCommand(newCarbonImport(a))
+	parent(command)
 	return command
 }
 

@@ -25,8 +25,11 @@ type EnergyRow struct {
 	EnergyOverheadJoules usage.Exact       `json:"energyOverheadJoules"`
 	EnergyMeasuredJoules usage.Exact       `json:"energyMeasuredJoules"`
 	EnergyModelledJoules usage.Exact       `json:"energyModelledJoules"`
-	Quality              string            `json:"quality"`
-	Provisional          bool              `json:"provisional"`
+	// EnergyUncertaintyJoules is what energyJoules is off by at the most, of one
+	// standard error of the models and of the meters' gain.
+	EnergyUncertaintyJoules usage.Exact `json:"energyUncertaintyJoules"`
+	Quality                 string      `json:"quality"`
+	Provisional             bool        `json:"provisional"`
 }
 
 // CostRow is the cost of one key in one step.
@@ -83,7 +86,7 @@ func (e *Engine) Energy(ctx context.Context, request usage.Request, sight Sight)
 	answer, err := t.answer()
 	return pageOf(answer, t.marks(), func(r usage.Row) EnergyRow {
 		return EnergyRow{r.Key, r.From, r.To, r.EnergyJoules, r.EnergyActiveJoules, r.EnergyIdleJoules, r.EnergyOverheadJoules,
-			r.EnergyMeasuredJoules, r.EnergyModelledJoules, r.Quality, r.Provisional}
+			r.EnergyMeasuredJoules, r.EnergyModelledJoules, r.EnergyUncertaintyJoules, r.Quality, r.Provisional}
 	}), err
 }
 

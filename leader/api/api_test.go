@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
 	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
 	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
+	"POST /api/v1/models/calibrations":         `{"cluster":"a","node":"n1","points":[{"load":0,"utilisation":0,"watts":60}]}`,
 	"POST /accumulus/clear":                    `{"confirm":"all"}`,
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
@@ -34,7 +35,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -361,6 +362,14 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 	for _, name := range []string{OperatorFile, ViewerFile, MetersFile} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	for name, text := range map[string]string{"short": "abc", "two words": "an operator's token", "no text": strings.Repeat("\xff\x00", 20), "endless": strings.Repeat("x", 4097)} {
+		if err := os.WriteFile(filepath.Join(dir, "other"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadToken(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "there, or delete it") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {

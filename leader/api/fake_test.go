@@ -16,11 +16,13 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -253,7 +255,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -283,4 +285,25 @@ func text(t *testing.T, answer *http.Response) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// fakeModels is the power models behind the API.
+type fakeModels struct{ l *leader }
+
+func (f fakeModels) Answer(context.Context) (models.Answer, error) {
+	return models.Answer{Models: []models.InUse{}}, nil
+}
+
+func (f fakeModels) Measure(_ context.Context, node string, _ schema.Window) (models.Measured, error) {
+	if node == "nowhere" {
+		return models.Measured{}, models.ErrNode
+	}
+	return models.Measured{Node: node}, nil
+}
+
+func (f fakeModels) Calibrate(_ context.Context, c registry.Calibration, _ time.Time) (models.Changed, error) {
+	if len(c.Points) == 0 {
+		return models.Changed{}, models.ErrCalibration
+	}
+	return models.Changed{Calibration: c}, f.l.did("calibrate %s/%s by %s", c.Cluster, c.Node, c.By)
 }

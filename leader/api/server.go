@@ -131,6 +131,7 @@ type Deps struct {
 	Contexts    Contexts // nil where the leader has no kubeconfig
 	// Installations of followers, and upgrades of many.
 	Installations Installations
+	Models        Models // of power
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities

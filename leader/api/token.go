@@ -57,7 +57,7 @@ type Tokens struct {
 	Operator, Viewer, Meters Secret
 }
 
-var errSameToken = errors.New("two roles have the same token")
+var errSameToken = errors.New("two roles have the same token: put another one into one of their files")
 
 // distinct says whether no two roles have the same token.
 func (t Tokens) distinct() bool {
@@ -141,8 +141,14 @@ func ReadToken(path string) (Secret, error) {
 	if len(token) < 16 {
 		return "", fmt.Errorf("token file %s holds fewer than 16 characters: put a longer token there, or delete it where the leader made it", path)
 	}
+	if len(token) > longestToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("token file %s holds no token, which is one word of at most %d characters without accents: put one there, or delete it where the leader made it", path, longestToken)
+	}
 	return Secret(token), nil
 }
+
+// longestToken is far above what a header may carry beside others.
+const longestToken = 4096
 
 // makeToken writes 256 random bits. The file is made in one piece, so that a
 // crash leaves no empty token behind.

@@ -87,12 +87,22 @@ type Hardware struct {
 	MemoryBytes int64   `json:"memoryBytes,omitempty"`
 	IdleWatts   float64 `json:"idleWatts,omitempty"`
 	MaxWatts    float64 `json:"maxWatts,omitempty"`
-	Source      string  `json:"source,omitempty"` // where the watts come from
+	// Curve is the power at more loads than these two, such as idle, 10, 50 and
+	// 100 %, as somebody measured it; it stands before IdleWatts and MaxWatts.
+	Curve  []LoadWatts `json:"curve,omitempty"`
+	Year   int         `json:"year,omitempty"`   // from which such a node could be had: its typical curve depends on it
+	Source string      `json:"source,omitempty"` // where the watts come from
 
 	// EmbodiedKg is the CO2e of making one such node with its part of the box,
 	// spread over LifetimeYears of 365.25 days; 0 = unknown.
 	EmbodiedKg    float64 `json:"embodiedKg,omitempty"`
 	LifetimeYears float64 `json:"lifetimeYears,omitempty"`
+}
+
+// LoadWatts is a node's power at the wall at one load.
+type LoadWatts struct {
+	Load  float64 `json:"load"` // % of its cores' time
+	Watts float64 `json:"watts"`
 }
 
 // Node is one node of a cluster and where it stands. By convention its object

@@ -60,7 +60,8 @@
 
   async function get(path) {
     const token = sessionStorage.getItem('accumulus-token');
-    const answer = await fetch(path, { headers: token ? { Authorization: 'Bearer ' + token } : {} }).catch(() => { throw Object.assign(new Error('no answer'), { silent: true }); });
+    const answer = await fetch(path, { headers: token ? { Authorization: 'Bearer ' + token } : {} })
+      .catch(problem => { throw Object.assign(problem, { silent: true }); });
     if (answer.status === 401) throw Object.assign(new Error('token'), { gate: true });
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.detail || answer.statusText);
@@ -253,8 +254,8 @@
     } catch (problem) {
       if (mine !== round) return;
       if (problem.gate) { $('gate').hidden = false; $('content').hidden = true; $('summary').textContent = 'A token is needed.'; return; }
-      $('summary').textContent = problem.silent ? 'The leader does not answer; trying again…' : 'The leader says: ' + problem.message;
-      if (problem instanceof TypeError) { console.error(problem); $('summary').textContent = 'This page failed: ' + problem.message; }
+      $('summary').textContent = problem.silent ? 'The leader does not answer; trying again…'
+        : problem instanceof TypeError ? 'This page has a fault: ' + problem.message : 'The leader says: ' + problem.message;
     }
     timer = setTimeout(refresh, document.hidden ? 30000 : 5000);
   }
