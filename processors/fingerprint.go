@@ -80,7 +80,7 @@ func (p Power) Fingerprint(in PowerInput) string {
 			w = span
 		}
 		h.meter(newCoverage(m, settled, nil), w)
-		h.others(m, span)
+		h.others(m, span, settled)
 	}
 	for _, node := range in.Nodes {
 		h.node(node, in.Window, span)

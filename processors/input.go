@@ -49,6 +49,16 @@ func (in PowerInput) check() error {
 		if err := m.check(); err != nil {
 			return err
 		}
+		for _, other := range m.Others {
+			for _, own := range other.Meters {
+				if own.part() || len(own.Others) > 0 {
+					return fmt.Errorf("meter %s of box %s counts not that box alone: %w", own.Name, other.Name, ErrInput)
+				}
+				if err := own.check(); err != nil {
+					return err
+				}
+			}
+		}
 		if m.part() && len(m.Others) > 0 {
 			return fmt.Errorf("meter %s counts a node and other boxes: %w", m.Name, ErrInput)
 		}

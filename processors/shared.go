@@ -15,6 +15,9 @@ type OtherBox struct {
 	Name               string
 	OverheadMilliwatts int64
 	Nodes              []Node
+	// Meters count this box alone: it has no part of the common meter's energy, from
+	// which theirs is taken off. Its nodes' minutes reach over Span of these, too.
+	Meters []Meter
 }
 
 // part says whether the meter counts one node of the box alone: its energy is a
@@ -25,28 +28,49 @@ func (m Meter) part() bool { return m.Node != "" }
 // interval's growth what the boxes' models say, by largest remainder in the order
 // of their names, so that the parts of all boxes add up to the growth exactly.
 // Inside the interval the part follows this box's model. Where no model says
-// anything, all boxes draw alike.
+// anything, all boxes draw alike. What boxes with meters of their own counted, and
+// the model says of the times in which those did not, is taken off before; more than
+// there is cannot be, and then nothing is left. An interval over which one of their
+// intervals is still open is open too, with all that follow.
 func (c coverage) sharedOver(box string, others []otherTimeline) coverage {
 	names := []string{box}
 	for _, other := range others {
-		names = append(names, other.name)
+		if other.own == nil {
+			names = append(names, other.name)
+		}
 	}
 	slices.Sort(names)
 	own, _ := slices.BinarySearch(names, box)
 	c.intervals = slices.Clone(c.intervals)
 	for i, interval := range c.intervals {
+		growth, open := interval.Growth(), false
+		for _, other := range others {
+			if other.own != nil {
+				e, _, _ := other.own.energy(schema.Window{From: interval.From, To: interval.To})
+				growth -= e.Measured + e.Provisional + e.Estimated
+				open = open || e.Provisional > 0
+			}
+		}
+		if open {
+			c.intervals = c.intervals[:i]
+			break
+		}
+		growth = max(growth, 0)
 		weights := make([]int64, len(names))
 		weights[own] = c.model.between(interval.From, interval.To)
 		for _, other := range others {
+			if other.own != nil {
+				continue
+			}
 			at, _ := slices.BinarySearch(names, other.name)
 			weights[at] = other.model.between(interval.From, interval.To)
 		}
-		parts := LargestRemainder(interval.Growth(), weights)
+		parts := LargestRemainder(growth, weights)
 		if parts == nil {
 			for j := range weights {
 				weights[j] = 1
 			}
-			parts = LargestRemainder(interval.Growth(), weights)
+			parts = LargestRemainder(growth, weights)
 		}
 		c.intervals[i].Start, c.intervals[i].End = 0, parts[own]
 	}
@@ -57,6 +81,25 @@ func (c coverage) sharedOver(box string, others []otherTimeline) coverage {
 type otherTimeline struct {
 	name  string
 	model *timeline
+	own   *powerRun // what its own meters counted; nil without
+}
+
+// otherTimeline is the model of another box over the span, and with meters of its
+// own what they counted.
+func (p Power) otherTimeline(other OtherBox, span schema.Window, settled time.Time) (otherTimeline, error) {
+	span, _ = Span(span, other.Meters)
+	in := PowerInput{Box: Box{Name: other.Name, OverheadMilliwatts: other.OverheadMilliwatts}, Nodes: other.Nodes}
+	model, err := newTimeline(span, in, p.model())
+	if err != nil || len(other.Meters) == 0 {
+		return otherTimeline{name: other.Name, model: model}, err
+	}
+	own := &powerRun{model: model}
+	for _, m := range other.Meters {
+		c := newCoverage(m, settled, model)
+		own.meters = append(own.meters, c)
+		own.attributed = append(own.attributed, make([]int64, len(c.intervals)))
+	}
+	return otherTimeline{other.Name, model, own}, nil
 }
 
 // nodePart is a meter of one node of the box.
@@ -94,11 +137,11 @@ func (p Power) coverages(in PowerInput, span schema.Window, settled time.Time, m
 		if len(m.Others) > 0 {
 			var others []otherTimeline
 			for _, other := range m.Others {
-				t, err := newTimeline(span, PowerInput{Box: Box{Name: other.Name, OverheadMilliwatts: other.OverheadMilliwatts}, Nodes: other.Nodes}, p.model())
+				t, err := p.otherTimeline(other, span, settled)
 				if err != nil {
 					return nil, nil, err
 				}
-				others = append(others, otherTimeline{other.Name, t})
+				others = append(others, t)
 			}
 			c.model = model // the other boxes know nothing of this one's parts
 			c = c.sharedOver(in.Box.Name, others)
@@ -225,12 +268,17 @@ func (s *minuteSplit) boxShares(energy int64) []int64 {
 }
 
 // others writes the other boxes that a meter counts into a fingerprint.
-func (h *hasher) others(m Meter, span schema.Window) {
+func (h *hasher) others(m Meter, span schema.Window, settled time.Time) {
 	boxes := slices.Clone(m.Others)
 	slices.SortFunc(boxes, func(a, b OtherBox) int { return cmp.Compare(a.Name, b.Name) })
 	for _, other := range boxes {
 		h.text("other", other.Name)
 		h.ints(other.OverheadMilliwatts)
+		own := PowerInput{Meters: other.Meters}.canonical().Meters
+		for _, m := range own {
+			h.meter(newCoverage(m, settled, nil), span)
+		}
+		span, _ := Span(span, own)
 		for _, node := range (PowerInput{Nodes: other.Nodes}).canonical().Nodes {
 			h.node(node, schema.Window{}, span)
 		}

@@ -114,6 +114,18 @@ func TestOtherBoxesAreInTheFingerprint(t *testing.T) {
 	if (Power{}).Fingerprint(in) == before {
 		t.Error("a row of the other box changed, and the fingerprint did not")
 	}
+	// So is what its own meter counted.
+	own := Meter{Name: "own", FromFirst: true, Readings: slices.Clone(in.Meters[0].Readings)}
+	in.Meters[0].Others[0].Meters = []Meter{own}
+	before = Power{}.Fingerprint(in)
+	own.Readings = slices.Clone(own.Readings)
+	for i := len(own.Readings) / 2; i < len(own.Readings); i++ {
+		own.Readings[i].CounterMillijoules += 3_600
+	}
+	in.Meters[0].Others[0].Meters = []Meter{own}
+	if (Power{}).Fingerprint(in) == before {
+		t.Error("the other box's own meter counted more, and the fingerprint did not change")
+	}
 }
 
 // nodeMeter is a meter of one node of a world: twice what the model says of it, in
@@ -233,4 +245,86 @@ func TestMeterOfANodeInTrouble(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOwnMetersWithinAMeterOfSeveral: over the intervals of a common meter, what the
+// box with a meter of its own counted and what the others have of the common one is
+// what the common one counted, but for the ends of the time; where the own one shows
+// more, nothing is left, and that is flagged.
+func TestOwnMetersWithinAMeterOfSeveral(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		w := newWorld(rng, worldConfig{nodes: 4, pods: 3, quarters: 3, meters: 1, step: 1000, curve: linearCurve})
+		inputs := siteBoxes(w, 3)
+		common := w.in.Meters[0]
+		// box-a's own meter has readings at the same times: a part of each growth, or
+		// with every fifth world more than all of it.
+		part := 10 + rng.Int64N(60)
+		if seed%5 == 4 {
+			part = 130
+		}
+		own := Meter{Name: "own", FromFirst: common.FromFirst}
+		for _, r := range common.Readings {
+			r.CounterMillijoules = r.CounterMillijoules * part / 100
+			own.Readings = append(own.Readings, r)
+		}
+		others := inputs[1:]
+		for b := range others {
+			for o := range others[b].Meters[0].Others {
+				if other := &others[b].Meters[0].Others[o]; other.Name == "box-a" {
+					other.Meters = []Meter{own}
+				}
+			}
+		}
+		span := schema.Window{From: epoch0.Add(-time.Duration(w.lead) * time.Minute), To: epoch0.Add(time.Duration(45+w.lead) * time.Minute)}
+		var got, flagged int64
+		closed := make(map[time.Time]time.Time) // intervals of the common meter that count
+		for _, in := range others {
+			in.Window = span
+			result, err := Power{}.Process(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flagged += result.Box.IdleAboveMeter
+			for _, i := range result.Intervals {
+				if i.Closed {
+					got += i.Measured
+					closed[i.From] = i.To
+				}
+			}
+		}
+		if len(closed) == 0 {
+			continue
+		}
+		var want int64
+		counting := newCoverage(own, span.To, nil)
+		for _, i := range common.Intervals() {
+			if closed[i.From].Equal(i.To) {
+				at := func(when time.Time) int64 { // readings stand at the ends of the common intervals
+					n, _ := slices.BinarySearchFunc(own.Readings, when, func(r Reading, t time.Time) int { return r.Time.Compare(t) })
+					return own.Readings[n].CounterMillijoules
+				}
+				want += max(0, i.Growth()-(at(i.To)-at(i.From)))
+			}
+		}
+		if part > 100 {
+			if got != 0 || flagged == 0 {
+				t.Errorf("seed %d: the own meter shows more than the common one: %d mJ are left, %d minutes flagged", seed, got, flagged)
+			}
+			continue
+		}
+		// The own counter is interpolated by the model within its intervals, which need
+		// not end where the common ones do: over all of them that is a matter of the ends.
+		slack := 2 * maxGrowth(counting.intervals)
+		if off := got - want; off < -slack || off > slack {
+			t.Errorf("seed %d: the others have %d mJ of the common meter, want %d within %d", seed, got, want, slack)
+		}
+	}
+}
+
+func maxGrowth(intervals []Interval) (most int64) {
+	for _, i := range intervals {
+		most = max(most, i.Growth())
+	}
+	return most
 }

@@ -307,10 +307,18 @@ func (m Meter) references() []reference {
 	return refs
 }
 
-// MetersOfBox are the electricity meters that count what a box draws, alone or
-// with others, and those of its nodes.
+// MetersOfBox are the electricity meters by which a box's energy is known: its own,
+// or where it has none those that count it with others; and those of its nodes.
 func (f *Fleet) MetersOfBox(box string) []Meter {
-	return f.meters.where(func(m Meter) bool { return slices.Contains(f.BoxesOfMeter(m), box) })
+	own := f.hasMeter(box)
+	return f.meters.where(func(m Meter) bool {
+		return slices.Contains(f.BoxesOfMeter(m), box) && !(own && m.several())
+	})
+}
+
+// hasMeter says whether a meter counts the box alone.
+func (f *Fleet) hasMeter(box string) bool {
+	return slices.ContainsFunc(f.meters.list, func(m Meter) bool { return m.Box == box && m.Node == "" })
 }
 
 // BoxesOfMeter are the names of the boxes that a meter counts, in order.
@@ -371,8 +379,9 @@ func (f *Fleet) MeteredWith(boxes ...string) []string {
 	return slices.Compact(names)
 }
 
-// meters refuses a meter of several boxes beside one of a single of them: the box's
-// energy would count twice. Of two meters of a node the second would, too.
+// meters refuses what would count twice: two meters of a node, and a box with a meter
+// of its own within two of several boxes (phases, say): of one, what the box's meter
+// counted is taken off; of which part of two, nobody knows.
 func (v *validator) meters(objects, known []Object) {
 	all := make([]Object, 0, 8)
 	for _, o := range known {
@@ -393,15 +402,39 @@ func (v *validator) meters(objects, known []Object) {
 			if m.Node != "" && rival.Node == m.Node {
 				v.report(o, "spec.node", "%s counts node %q already", other, m.Node)
 			}
-			if m.Node == "" && rival.Node == "" && m.several() != rival.several() {
-				wide, narrow := m, rival
-				if rival.several() {
-					wide, narrow = rival, m
-				}
-				if covers(wide, narrow.Box, known, o) {
-					v.report(o, "spec.box", "box %q would be counted twice: by %s and by this one; describe either the meter of all boxes or those of each", narrow.Box, other)
-				}
+		}
+		if m.Node == "" {
+			v.within(o, m, all, known)
+		}
+	}
+}
+
+// within refuses a box with a meter of its own within two meters of several boxes.
+func (v *validator) within(o Object, m Meter, all, known []Object) {
+	boxes := []string{m.Box}
+	if m.several() {
+		boxes = boxes[:0]
+		for _, other := range all {
+			narrow, _ := other.Spec.(Meter)
+			if narrow.Box != "" && narrow.Node == "" && other.Overlaps(o.ValidFrom, o.ValidTo) && covers(m, narrow.Box, known, o) {
+				boxes = append(boxes, narrow.Box)
 			}
+		}
+	}
+	for _, box := range boxes {
+		var wide []string
+		for _, other := range all {
+			spec, _ := other.Spec.(Meter)
+			if spec.several() && other.Name() != o.Name() && other.Overlaps(o.ValidFrom, o.ValidTo) && covers(spec, box, known, o) {
+				wide = append(wide, other.String())
+			}
+		}
+		if m.several() {
+			wide = append(wide, o.String())
+		}
+		slices.Sort(wide)
+		if wide = slices.Compact(wide); len(wide) > 1 {
+			v.report(o, "spec.box", "box %q has a meter of its own and is counted by %s together: from which of them is its own to be taken off? Describe one meter of all boxes, or none", box, strings.Join(wide, " and "))
 		}
 	}
 }

@@ -64,15 +64,20 @@ func TestMeterIsChecked(t *testing.T) {
 	}
 }
 
-// TestNothingIsCountedTwice: a box has a meter of its own or a part of one, not both.
+// TestNothingIsCountedTwice: a node has one meter, and a box with a meter of its own
+// stands within one meter of several boxes at most, which it then does without.
 func TestNothingIsCountedTwice(t *testing.T) {
 	push := func(m Meter) Meter { m.Driver = DriverPush; return m }
 	world := []Object{NewObject("b", Box{Site: "hall"}), NewObject("b2", Box{Site: "hall"}), NewObject("far", Box{Site: "far"}), NewObject("c", Cluster{URL: "http://c.example"}),
-		NewObject("c.n", Node{Cluster: "c", Node: "n", Box: "b"}), NewObject("own", push(Meter{Box: "b"})), NewObject("part", push(Meter{Box: "b", Node: "c.n"}))}
+		NewObject("c.n", Node{Cluster: "c", Node: "n", Box: "b"}), NewObject("own", push(Meter{Box: "b"})), NewObject("part", push(Meter{Box: "b", Node: "c.n"})),
+		NewObject("b3", Box{}), NewObject("b4", Box{}), NewObject("own3", push(Meter{Box: "b3"})),
+		NewObject("phase-1", push(Meter{Boxes: []string{"b3", "b4"}}))}
+	world = append(world, NewObject("b5", Box{}), NewObject("phase-2", push(Meter{Boxes: []string{"b4", "b5"}})))
 	for want, m := range map[string]Meter{
 		"": push(Meter{Box: "b"}), " ": push(Meter{Site: "far"}), "  ": push(Meter{Boxes: []string{"b2", "far"}}),
-		"counted twice":             push(Meter{Site: "hall"}),
-		`"b" would be counted`:      push(Meter{Boxes: []string{"b2", "b"}}),
+		"   ":                       push(Meter{Site: "hall"}),
+		"together: from":            push(Meter{Boxes: []string{"b3", "b4"}}),
+		"Meter/phase-1 and":         push(Meter{Box: "b4"}),
 		`counts node "c.n" already`: push(Meter{Box: "b", Node: "c.n"}),
 	} {
 		err := Validate([]Object{NewObject("new", m)}, world)
@@ -83,6 +88,9 @@ func TestNothingIsCountedTwice(t *testing.T) {
 	f := New(time.Time{}, append(world, NewObject("all", push(Meter{Site: "hall"}))))
 	if got := strings.Join(f.MeteredWith("b2"), " "); got != "b b2" {
 		t.Errorf("metered with b2: %s", got)
+	}
+	if got := f.MetersOfBox("b"); len(got) != 2 || got[0].Name != "own" || got[1].Name != "part" {
+		t.Errorf("meters of b, which has its own: %v", got)
 	}
 	if got := f.MetersOfBox("b2"); len(got) != 1 || got[0].Name != "all" || got[0].Place() != "site/hall" {
 		t.Errorf("meters of b2: %v", got)

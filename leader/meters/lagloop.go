@@ -88,7 +88,7 @@ func (l *Loop) keepLag(ctx context.Context, f *fleet.Fleet, m fleet.Meter, e Lag
 	kept := registry.MeterLag{Place: m.Place(), Meter: m.Name, Since: first, Lag: e.Lag, Correlation: e.Correlation, Samples: e.Samples, At: now}
 	var due []registry.Due
 	if current.At.IsZero() {
-		due = dueOf(f.BoxesOfMeter(m), first.Add(min(-e.Lag, 0)), now.Add(max(-e.Lag, 0)), "lag of meter "+m.Name)
+		due = dueOf(f.MeteredWith(f.BoxesOfMeter(m)...), first.Add(min(-e.Lag, 0)), now.Add(max(-e.Lag, 0)), "lag of meter "+m.Name)
 	} else {
 		kept.Since = now
 	}

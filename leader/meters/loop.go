@@ -228,7 +228,7 @@ func failures(s Status) int {
 
 // job is what is known of a meter of the fleet.
 func (l *Loop) job(f *fleet.Fleet, m fleet.Meter) job {
-	j := job{Meter: m, boxes: f.BoxesOfMeter(m), rules: rules{maxPower: anyBox, rollover: m.RolloverMillijoules(), period: period(m, l.config.Interval)}}
+	j := job{Meter: m, boxes: f.MeteredWith(f.BoxesOfMeter(m)...), rules: rules{maxPower: anyBox, rollover: m.RolloverMillijoules(), period: period(m, l.config.Interval)}}
 	j.known, j.rules.replaced = l.lives[j.key()], l.devices[j.key()].replaced
 	j.lag = l.lags.of(m, l.clock.Now()).Lag
 	if most, ok := f.MeterMaxMilliwatts(m); ok {

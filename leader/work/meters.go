@@ -128,9 +128,24 @@ func (w *Worker) others(ctx context.Context, in *processors.PowerInput, found []
 	return slices.Compact(clusters), nil
 }
 
-// otherBox is what the model needs of another box.
+// otherBox is what the model needs of another box, with its own meters.
 func (w *Worker) otherBox(ctx context.Context, name string, parts []validity, span schema.Window) (processors.OtherBox, error) {
 	other := processors.OtherBox{Name: name}
+	found, err := w.meters(ctx, name, span, parts)
+	if err != nil {
+		return other, err
+	}
+	for _, m := range found {
+		if m.described.Box == name && m.described.Node == "" {
+			other.Meters = append(other.Meters, m.Meter)
+		}
+	}
+	if len(other.Meters) > 0 {
+		span, _ = processors.Span(span, other.Meters)
+		if parts, err = w.boxValidities(ctx, span, name); err != nil {
+			return other, err
+		}
+	}
 	for _, part := range parts {
 		described, _ := part.fleet.Box(name)
 		other.OverheadMilliwatts = int64(math.Round(described.OverheadWatts * 1000))

@@ -58,6 +58,44 @@ func TestMeterOfASite(t *testing.T) {
 	}
 }
 
+// TestBoxWithAMeterWithinASite: what the site's meter counted beyond the box's own is
+// the other box's, to the millijoule, also over a time in which the box's meter was
+// silent, once it has come back.
+func TestBoxWithAMeterWithinASite(t *testing.T) {
+	w := newWorld(t, Config{}, append(siteFleet(), fleet.NewObject("plug", fleet.Meter{Box: "rack", Driver: fleet.DriverPush}))...)
+	const all, own = 10_000_003, 7_000_001 // a minute
+	w.settle("a", "n1", minutes(0, 80), twoPods...)
+	w.settle("b", "n2", minutes(0, 80))
+	w.meter("site/hall", "mains", minutes(0, 80), all, 1000)
+	w.meter("rack", "plug", minutes(0, 10), own, 1000)
+	sums := func(from, to int) (rack, shelf, shelfAll int64) {
+		t.Helper()
+		in := minutes(from, to)
+		return total(w.rows(schema.EnergyMinute, "a", in), schema.EnergyMeasured), total(w.rows(schema.EnergyMinute, "b", in), schema.EnergyMeasured),
+			total(w.rows(schema.EnergyMinute, "b", in), energyFields...)
+	}
+	w.clk.Set(at(81))
+	w.tick()
+	if rack, shelf, _ := sums(0, 9); rack != 9*own || shelf != 9*(all-own) { // the last reading bounds an interval once another follows
+		t.Errorf("rack has %d mJ and shelf %d, want %d and %d", rack, shelf, 9*own, 9*(all-own))
+	}
+	// From then on the box's meter is silent: what it will have counted is not
+	// known, and so is the rest.
+	if rack, shelf, modelled := sums(10, 60); rack != 0 || shelf != 0 || modelled == 0 {
+		t.Errorf("while its meter is silent rack has %d mJ and shelf %d, %d by the model", rack, shelf, modelled)
+	}
+	// It comes back and had counted on. Long after Open all of it is known.
+	w.meter("rack", "plug", minutes(70, 80), own, 1000)
+	if err := w.books.AddDue(t.Context(), registry.Due{Processor: registry.ProcessorPower, Scope: "rack", Quarter: at(60), Reason: "meter reading"}); err != nil {
+		t.Fatal(err)
+	}
+	w.clk.Set(at(300))
+	w.tick()
+	if rack, shelf, _ := sums(0, 70); rack != 70*own || shelf != 70*(all-own) {
+		t.Errorf("rack has %d mJ and shelf %d, want %d and %d", rack, shelf, 70*own, 70*(all-own))
+	}
+}
+
 // TestMeterOfANode: a node has what its own meter counted, the other one and the
 // overhead the rest.
 func TestMeterOfANode(t *testing.T) {

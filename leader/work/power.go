@@ -60,12 +60,20 @@ func (w *Worker) power(ctx context.Context, due registry.Due) error {
 		return err
 	}
 	var next []registry.Due
+	if n := result.Box.IdleAboveMeter; n > 0 && !same {
+		w.log.Warn("the meter shows less than what is on draws idle: is its hardware described rightly, and does each meter count what it is said to?",
+			"box", due.Scope, "quarter", due.Quarter, "minutes", n)
+	}
 	if !same {
 		reached, failed, err := w.writePower(ctx, due, quarter, clusters, in.Nodes, result)
 		if err != nil {
 			return err
 		}
-		next = slices.Concat(earlier(due, result), sumsOf(due, reached), failed)
+		closed, err := w.earlier(ctx, due, result)
+		if err != nil {
+			return err
+		}
+		next = slices.Concat(closed, sumsOf(due, reached), failed)
 	}
 	waits := result.Provisional && result.Metered || in.Settled.Before(quarter.To)
 	if arriving || waits && w.clock.Now().Before(quarter.To.Add(w.config.Open)) {
@@ -94,8 +102,9 @@ func sumsOf(due registry.Due, clusters []string) []registry.Due {
 }
 
 // earlier are the quarters before this one that the closed meter intervals reach
-// into: what is known of them has changed too.
-func earlier(due registry.Due, result processors.PowerResult) []registry.Due {
+// into: what is known of them has changed too, also of boxes that share a meter with
+// this one.
+func (w *Worker) earlier(ctx context.Context, due registry.Due, result processors.PowerResult) ([]registry.Due, error) {
 	var quarters []registry.Due
 	first := due.Quarter
 	for _, interval := range result.Intervals {
@@ -104,9 +113,15 @@ func earlier(due registry.Due, result processors.PowerResult) []registry.Due {
 		}
 	}
 	for at := first; at.Before(due.Quarter); at = at.Add(schema.Quarter) {
-		quarters = append(quarters, registry.Due{Processor: due.Processor, Scope: due.Scope, Quarter: at, Reason: "meter interval closed"})
+		snapshot, err := w.registry.Fleet(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		for _, box := range snapshot.MeteredWith(due.Scope) {
+			quarters = append(quarters, registry.Due{Processor: due.Processor, Scope: box, Quarter: at, Reason: "meter interval closed"})
+		}
 	}
-	return quarters
+	return quarters, nil
 }
 
 // powerInput reads what the power processor needs of a box: it is also the list
