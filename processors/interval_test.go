@@ -149,3 +149,35 @@ func TestSpan(t *testing.T) {
 		t.Errorf("Span without meters = %s, %t, want %s, true", span, complete, window)
 	}
 }
+
+// TestIntegratedEnergyIsToldApart: of what meters measured, the rows say how much
+// rests on watts; no minute of it is of the quality measured. With two meters, of
+// which one counts by itself, it is that one's part.
+func TestIntegratedEnergyIsToldApart(t *testing.T) {
+	for meters := 1; meters <= 2; meters++ {
+		w := newWorld(rand.New(rand.NewPCG(3, uint64(meters))), worldConfig{nodes: 2, pods: 3, quarters: 1, meters: meters, step: 1000, curve: linearCurve})
+		w.in.Meters[0].Readings = slices.Clone(w.in.Meters[0].Readings)
+		for i := range w.in.Meters[0].Readings {
+			w.in.Meters[0].Readings[i].Integrated = true
+		}
+		result, err := Power{}.Process(w.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rows, watts int64
+		for _, row := range result.Rows {
+			rows += row.Integrated
+			if row.Integrated > row.Measured || row.Integrated < 0 || row.Measured > 0 && row.Quality == schema.Measured {
+				t.Fatalf("row %+v", row)
+			}
+		}
+		for _, i := range result.Intervals {
+			if i.Closed && i.Meter == w.in.Meters[0].Name {
+				watts += i.Attributed
+			}
+		}
+		if rows == 0 || rows != result.Box.Integrated || rows != watts || (rows == result.Box.Measured) != (meters == 1) {
+			t.Errorf("%d meters: rows say %d mJ, the box %d, the meter of watts %d, of %d measured", meters, rows, result.Box.Integrated, watts, result.Box.Measured)
+		}
+	}
+}

@@ -102,11 +102,12 @@ type EnergyRow struct {
 	WorkloadKind string
 	Workload     string
 
-	Active   int64 // mJ, by CPU time
-	Idle     int64 // mJ, share of the node's idle energy
-	Overhead int64 // mJ, share of the box's overhead
-	Modelled int64 // mJ, what Active + Idle + Overhead were by the model alone
-	Measured int64 // mJ, the part of Active + Idle + Overhead that closed meter intervals cover
+	Active     int64 // mJ, by CPU time
+	Idle       int64 // mJ, share of the node's idle energy
+	Overhead   int64 // mJ, share of the box's overhead
+	Modelled   int64 // mJ, what Active + Idle + Overhead were by the model alone
+	Measured   int64 // mJ, the part of Active + Idle + Overhead that closed meter intervals cover
+	Integrated int64 // mJ, the part of Measured that rests on a meter's watts
 	// Uncertainty is the standard error of Active + Idle + Overhead, mJ, by the
 	// errors of the models and of the meters' gain. Of several rows, at most the sum.
 	Uncertainty int64
@@ -123,6 +124,7 @@ type BoxEnergy struct {
 	MeasuredModel  int64 // the model's energy of that same time
 	Attributed     int64 // Σ of the rows' measured part
 	Residual       int64 // Measured - Attributed
+	Integrated     int64 // the part of Measured that rests on watts
 	Provisional    int64 // the open end: the model's energy until the interval closes
 	Estimated      int64 // the model's energy where no meter ran: no meter, reset, gap
 	Modelled       int64 // the model's energy of all of it

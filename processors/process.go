@@ -80,13 +80,13 @@ func (in PowerInput) settled(span schema.Window) time.Time {
 func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 	nodes, complete := r.present(w.From)
 	split := newMinuteSplit(r.in.Box, w.From, nodes, r.power)
-	energy, covered, integrated := r.energy(w)
+	energy, covered := r.energy(w)
 	total := energy.Measured + energy.Provisional + energy.Estimated
 	quality := schema.Mixed
 	switch {
 	case covered == 0 && energy.Measured == 0 || !complete:
 		quality = schema.Estimated
-	case covered == w.Length() && !integrated:
+	case covered == w.Length() && energy.Integrated == 0:
 		quality = schema.Measured
 	}
 	fixed := r.fixed(w, nodes)
@@ -99,6 +99,10 @@ func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 		totals[i] = parts[i].total()
 	}
 	measured := LargestRemainder(energy.Measured, totals)
+	var integrated []int64
+	if energy.Integrated > 0 {
+		integrated = LargestRemainder(energy.Integrated, measured)
+	}
 	off := newSplitErrors(split, r.gain, r.shared, fixed)
 	node := 0
 	for i := range split.rows {
@@ -110,6 +114,9 @@ func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 		row.Modelled, row.Quality = model[i].total(), quality
 		if measured != nil {
 			row.Measured = measured[i]
+		}
+		if integrated != nil {
+			row.Integrated = integrated[i]
 		}
 		row.Uncertainty = off.of(node, parts[i], row.Measured)
 		energy.Attributed += row.Measured
@@ -140,9 +147,9 @@ func (r *powerRun) present(minute time.Time) (nodes []present, complete bool) {
 	return nodes, complete
 }
 
-// energy is the box's energy in a minute before it is distributed, for how long of
-// it all meters have closed intervals, and whether any of those is of watts.
-func (r *powerRun) energy(w schema.Window) (e BoxEnergy, covered time.Duration, integrated bool) {
+// energy is the box's energy in a minute before it is distributed, and for how long of
+// it all meters have closed intervals.
+func (r *powerRun) energy(w schema.Window) (e BoxEnergy, covered time.Duration) {
 	start, before := r.model.at(w.From), int64(0)
 	cuts := r.cuts(w)
 	for i := 1; i < len(cuts); i++ {
@@ -161,12 +168,15 @@ func (r *powerRun) energy(w schema.Window) (e BoxEnergy, covered time.Duration, 
 					continue
 				}
 				growth := r.meters[m].growth(interval, from, to)
-				integrated = integrated || r.meters[m].intervals[interval].Integrated
+				if r.meters[m].intervals[interval].Integrated {
+					e.Integrated += growth
+				}
 				r.attributed[m][interval] += growth
 				e.Measured += growth
 			}
 		default:
-			growth, known := r.counted(from, to)
+			growth, integrated, known := r.counted(from, to)
+			e.Integrated += integrated
 			e.Measured += growth
 			e.MeasuredModel += known
 			if rest := max(model-known, 0); open {
@@ -176,7 +186,7 @@ func (r *powerRun) energy(w schema.Window) (e BoxEnergy, covered time.Duration, 
 			}
 		}
 	}
-	return e, covered, integrated
+	return e, covered
 }
 
 // cuts is the minute's edges and, within it, the ends of the meters' intervals
@@ -253,7 +263,7 @@ func (e *BoxEnergy) add(o BoxEnergy) error {
 		sum *int64
 		v   int64
 	}{
-		{&e.Measured, o.Measured}, {&e.MeasuredModel, o.MeasuredModel}, {&e.Attributed, o.Attributed},
+		{&e.Measured, o.Measured}, {&e.Integrated, o.Integrated}, {&e.MeasuredModel, o.MeasuredModel}, {&e.Attributed, o.Attributed},
 		{&e.Residual, o.Residual}, {&e.Provisional, o.Provisional}, {&e.Estimated, o.Estimated},
 		{&e.Modelled, o.Modelled}, {&e.IdleAboveMeter, o.IdleAboveMeter},
 	} {

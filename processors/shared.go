@@ -46,8 +46,9 @@ func (c coverage) sharedOver(box string, others []otherTimeline) coverage {
 		growth, open := interval.Growth(), false
 		for _, other := range others {
 			if other.own != nil {
-				e, _, _ := other.own.energy(schema.Window{From: interval.From, To: interval.To})
+				e, _ := other.own.energy(schema.Window{From: interval.From, To: interval.To})
 				growth -= e.Measured + e.Provisional + e.Estimated
+				c.intervals[i].Integrated = c.intervals[i].Integrated || e.Integrated > 0
 				open = open || e.Provisional > 0
 			}
 		}
@@ -193,16 +194,20 @@ func (c coverage) energy(from, to time.Time) (growth int64, covered time.Duratio
 }
 
 // counted is what the meters of nodes counted from one time to another while the
-// box's did not, mJ, and what the model says of the same nodes.
-func (r *powerRun) counted(from, to time.Time) (growth, model int64) {
+// box's did not, mJ, what of it rests on watts, and what the model says of the same
+// nodes.
+func (r *powerRun) counted(from, to time.Time) (growth, integrated, model int64) {
 	for _, part := range r.parts {
 		if part.meter.validAt(from) && part.find(from, to) >= 0 {
 			g, _ := part.energy(from, to)
 			growth += g
+			if part.intervals[part.find(from, to)].Integrated {
+				integrated += g
+			}
 			model += part.model.between(from, to) / 1000
 		}
 	}
-	return growth, model
+	return growth, integrated, model
 }
 
 // fixed is the energy of the nodes that have meters of their own, which cover the

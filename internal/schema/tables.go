@@ -113,6 +113,7 @@ const (
 	EnergyOverhead    = "energy_overhead_millijoules"       // share of the box's overhead
 	EnergyModelled    = "energy_modelled_millijoules"       // what the model alone says
 	EnergyMeasured    = "energy_measured_millijoules"       // the part of active+idle+overhead that a closed meter interval covers
+	Integrated        = "energy_integrated_millijoules"     // the part of energy_measured that rests on watts, which we integrate
 	MeasuredModel     = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
 	Provisional       = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
 	EstimatedEnergy   = "energy_estimated_millijoules"      // the model's, where no meter ran
@@ -211,7 +212,7 @@ var (
 	storage  = optional(Ephemeral)
 	network  = integers(NetworkReceive, NetworkTransmit)
 	// Optional: rows from before it was computed have no uncertainty.
-	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty))
+	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty, Integrated))
 
 	// Optional: rows from before there were heat and carbon have none. What is
 	// written now has all of them, zeros included.
@@ -283,7 +284,7 @@ var (
 	BoxMinute = Table{Name: "box", DB: MinuteDB, Grain: Minute,
 		Tags: []string{Cluster, Box},
 		Fields: fields(integers(EnergyMeasured, MeasuredModel, Provisional, EstimatedEnergy, EnergyModelled),
-			carbon, optional(UsefulHeat, CarbonAvoided),
+			carbon, optional(Integrated, UsefulHeat, CarbonAvoided),
 			[]Field{{Name: CarbonSource, Type: String, Optional: true}, {Name: Quality, Type: String}})}
 
 	// BoxQuarter is the sum of BoxMinute.

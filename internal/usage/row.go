@@ -171,7 +171,7 @@ func (t *Tally) Row() (Row, error) {
 		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
 		EnergyMeasuredJoules: Joules(s[EnergyMeasured]), EnergyUncertaintyJoules: Joules(s[EnergyUncertainty]),
 		Coverage: t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
-		Quality: QualityOf(s[EnergyMeasured], energy), Provisional: t.Open}, nil
+		Quality: QualityOf(s[EnergyMeasured], s[EnergyIntegrated], energy), Provisional: t.Open}, nil
 }
 
 // CoverageShare is the pods' covered part of their time alive, times the cluster's
@@ -183,13 +183,14 @@ func (t *Tally) CoverageShare() float64 {
 	return min(1, t.Covered/t.Uptime)
 }
 
-// QualityOf is measured where meters covered all of the energy, estimated where
+// QualityOf is measured where counters of meters covered all of the energy, mixed
+// also where a part of that rests on their watts, estimated where they covered
 // none of it.
-func QualityOf(measured, energy int64) string {
+func QualityOf(measured, integrated, energy int64) string {
 	switch {
 	case measured == 0:
 		return schema.Estimated
-	case measured == energy:
+	case measured == energy && integrated == 0:
 		return schema.Measured
 	}
 	return schema.Mixed

@@ -134,3 +134,17 @@ func TestQuestionsThatNoNameCanAnswer(t *testing.T) {
 		t.Errorf("odd but possible: %v", err)
 	}
 }
+
+func TestQualityOf(t *testing.T) {
+	for want, of := range map[string][][3]int64{ // measured, of it by integrated watts, all
+		schema.Estimated: {{0, 0, 0}, {0, 0, 7}},
+		schema.Measured:  {{7, 0, 7}},
+		schema.Mixed:     {{5, 0, 7}, {7, 7, 7}, {7, 1, 7}},
+	} {
+		for _, v := range of {
+			if got := QualityOf(v[0], v[1], v[2]); got != want {
+				t.Errorf("%v: %s, want %s", v, got, want)
+			}
+		}
+	}
+}

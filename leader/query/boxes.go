@@ -23,11 +23,11 @@ const (
 
 // boxTally is one box in the making, in mJ.
 type boxTally struct {
-	measured, measuredModel, provisional, estimated, modelled int64
-	active, idle, overhead                                    int64
-	present, closed                                           float64 // seconds with rows; of them covered by closed intervals
-	until                                                     time.Time
-	shares                                                    map[string]*boxShare
+	measured, integrated, measuredModel, provisional, estimated, modelled int64
+	active, idle, overhead                                                int64
+	present, closed                                                       float64 // seconds with rows; of them covered by closed intervals
+	until                                                                 time.Time
+	shares                                                                map[string]*boxShare
 }
 
 // boxShare is what one key carries.
@@ -83,7 +83,7 @@ func (e *Engine) boxRows(ctx context.Context, r run, tallies map[string]*boxTall
 	q := influxsync.Query{Select: table.Integers(), From: table.Name, Window: r.Window, Group: []string{schema.Box}}
 	return db.Query(ctx, q, func(p influxsync.Point) error {
 		t := tallyOf(tallies, p.Tag(schema.Box))
-		for into, field := range map[*int64]string{&t.measured: schema.EnergyMeasured, &t.measuredModel: schema.MeasuredModel,
+		for into, field := range map[*int64]string{&t.measured: schema.EnergyMeasured, &t.measuredModel: schema.MeasuredModel, &t.integrated: schema.Integrated,
 			&t.provisional: schema.Provisional, &t.estimated: schema.EstimatedEnergy, &t.modelled: schema.EnergyModelled} {
 			sum, err := usage.Add(*into, p.Int(field))
 			if err != nil {
@@ -245,7 +245,7 @@ func (t *boxTally) finish(metered bool) (BoxRow, error) {
 	}
 	switch {
 	case t.measured == 0:
-	case t.provisional == 0 && t.estimated == 0:
+	case t.provisional == 0 && t.estimated == 0 && t.integrated == 0:
 		row.Quality = schema.Measured
 	default:
 		row.Quality = schema.Mixed

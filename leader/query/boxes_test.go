@@ -83,6 +83,29 @@ func TestBoxes(t *testing.T) {
 	}
 }
 
+// Energy that a meter's watts were integrated to is not of the quality measured, of a
+// box as of usage.
+func TestIntegratedEnergyIsMixed(t *testing.T) {
+	for integrated, want := range map[int64]string{0: schema.Measured, 90: schema.Mixed} {
+		f := newFixture(t, append(edge(), fleet.NewObject("meter-1", fleet.Meter{Box: "box-1", Driver: fleet.DriverPush}))...)
+		f.write(f.minute, []influxsync.Point{
+			point(schema.EnergyMinute, at(0), map[string]string{schema.Cluster: "edge-a", schema.Node: "n1", schema.Namespace: "default", schema.Pod: "p", schema.Box: "box-1"},
+				map[string]int64{schema.EnergyActive: 90, schema.EnergyMeasured: 90, schema.Integrated: integrated}),
+			point(schema.BoxMinute, at(0), map[string]string{schema.Cluster: schema.BoxCluster, schema.Box: "box-1"},
+				map[string]int64{schema.EnergyMeasured: 90, schema.MeasuredModel: 80, schema.EnergyModelled: 80, schema.Integrated: integrated}),
+		})
+		f.receive("edge-a", 1)
+		boxes, err := f.Boxes(f.ctx, window(0, 1))
+		if err != nil || boxes.Boxes[0].Quality != want {
+			t.Errorf("%d of 90 mJ integrated: box is %s, %v; want %s", integrated, boxes.Boxes[0].Quality, err, want)
+		}
+		answer := f.usage(Request{Window: window(0, 1)})
+		if len(answer.Rows) != 1 || answer.Rows[0].Quality != want {
+			t.Errorf("%d of 90 mJ integrated: usage %+v; want %s", integrated, answer.Rows, want)
+		}
+	}
+}
+
 // What the meter counted stands beside what was attributed: a row that is lost
 // shows as a residual.
 func TestResidualShowsWhatIsMissing(t *testing.T) {

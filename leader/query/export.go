@@ -282,7 +282,7 @@ func (row *tallyRow) line(w schema.Window, resource processors.Resource, quantit
 	energy, _ := row.Sums.Energy() // lines has checked it
 	return Line{Customer: row.Key[string(Customer)], Cluster: row.Key[string(Cluster)], Namespace: row.Key[string(Namespace)],
 		Resource: string(resource), Quantity: amount.FloatString(usage.CostPlaces), Unit: resource.Unit(),
-		From: w.From, To: w.To, Coverage: row.CoverageShare(), Quality: usage.QualityOf(row.Sums[usage.EnergyMeasured], energy), Provisional: row.Open}
+		From: w.From, To: w.To, Coverage: row.CoverageShare(), Quality: usage.QualityOf(row.Sums[usage.EnergyMeasured], row.Sums[usage.EnergyIntegrated], energy), Provisional: row.Open}
 }
 
 // roundTogether rounds each line to nanos so that the lines of a currency add

@@ -390,13 +390,13 @@ func energyPoint(row processors.EnergyRow, box string) influxsync.Point {
 		schema.EnergyActive: influxsync.Int(row.Active), schema.EnergyIdle: influxsync.Int(row.Idle),
 		schema.EnergyOverhead: influxsync.Int(row.Overhead), schema.EnergyModelled: influxsync.Int(row.Modelled),
 		schema.EnergyMeasured: influxsync.Int(row.Measured), schema.Quality: influxsync.Str(row.Quality),
-		schema.Uncertainty: influxsync.Int(row.Uncertainty),
+		schema.Uncertainty: influxsync.Int(row.Uncertainty), schema.Integrated: influxsync.Int(row.Integrated),
 	}, row.Time)
 }
 
 func boxPoint(table, box string, at time.Time, energy processors.BoxEnergy, quality string) influxsync.Point {
 	return influxsync.NewPoint(table, map[string]string{schema.Cluster: schema.BoxCluster, schema.Box: box}, map[string]influxsync.Value{
-		schema.EnergyMeasured: influxsync.Int(energy.Measured), schema.MeasuredModel: influxsync.Int(energy.MeasuredModel),
+		schema.EnergyMeasured: influxsync.Int(energy.Measured), schema.Integrated: influxsync.Int(energy.Integrated), schema.MeasuredModel: influxsync.Int(energy.MeasuredModel),
 		schema.Provisional: influxsync.Int(energy.Provisional), schema.EstimatedEnergy: influxsync.Int(energy.Estimated),
 		schema.EnergyModelled: influxsync.Int(energy.Modelled), schema.Quality: influxsync.Str(quality),
 	}, at)
