@@ -227,6 +227,9 @@ func TestOverviewProblems(t *testing.T) {
 	if got := c.codes(); !slices.Equal(got, []status.Code{status.LoopsStopped}) {
 		t.Errorf("all well but the loops: %v", got)
 	}
+	if overview, err := c.Overview(t.Context()); err != nil || overview.Clusters[0].Problems == nil {
+		t.Errorf("no problem is an empty list, not null: %+v, %v", overview.Clusters, err)
+	}
 	for name, test := range map[string]struct {
 		tell map[string]any
 		code int

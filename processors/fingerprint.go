@@ -66,7 +66,7 @@ func (h *hasher) String() string { return hex.EncodeToString(h.sum.Sum(nil)) }
 func (p Power) Fingerprint(in PowerInput) string {
 	in = in.canonical()
 	h := newHasher("power/2")
-	h.text(p.model().Name(), in.Box.Name, string(in.Box.policy()))
+	h.text(p.model().Name(), in.Box.Name, string(in.Box.Policy()))
 	h.ints(in.Box.OverheadMilliwatts, gainOf(in.Meters))
 	h.times(in.Window.From, in.Window.To)
 	span, _ := Span(in.Window, in.Meters)

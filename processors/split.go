@@ -138,8 +138,9 @@ func (p Pod) real() bool {
 	return p.Namespace != schema.SystemNamespace && p.Namespace != schema.UnattributedNamespace
 }
 
-// policy is the box's idle policy as it counts.
-func (b Box) policy() IdlePolicy {
+// Policy is the box's idle policy as it counts: in a box of several customers by
+// requests, unless nobody carries it.
+func (b Box) Policy() IdlePolicy {
 	switch {
 	case b.IdlePolicy == IdleNone:
 		return IdleNone
@@ -161,7 +162,7 @@ func idleWeights(box Box, row NodeMinute, pods []Pod) []int64 {
 		if !pod.real() {
 			continue
 		}
-		switch box.policy() {
+		switch box.Policy() {
 		case IdleEqual:
 			weights[i] = max(pod.Uptime, 0)
 		case IdleUsage:
@@ -172,7 +173,7 @@ func idleWeights(box Box, row NodeMinute, pods []Pod) []int64 {
 		sum += weights[i]
 	}
 	switch {
-	case box.policy() == IdleRequests:
+	case box.Policy() == IdleRequests:
 		*rest = max(requestUnit-sum, 0)
 	case sum == 0:
 		*rest = 1

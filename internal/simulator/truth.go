@@ -12,7 +12,7 @@ type Simulator struct {
 	clusters map[string]*Cluster
 	nodes    map[[2]string]*Node
 	pods     map[[2]string][]*Pod // by cluster and node
-	squares  squares
+	bends    bends
 }
 
 // New checks the fleet and answers for it.

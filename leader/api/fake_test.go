@@ -35,6 +35,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 const (
 	operatorToken = "operator-token-of-the-tests"
+	metersToken   = "meters-token-of-the-tests"
 	viewerToken   = "viewer-token-of-the-tests"
 )
 
@@ -58,7 +59,7 @@ func (l *leader) did(format string, args ...any) error {
 type fakeMeters struct{ *leader }
 
 func (f fakeMeters) Status() []meters.Status {
-	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}}
+	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}, {Meter: "1", Box: "box-1"}}
 }
 
 func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
@@ -155,6 +156,7 @@ func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
 		fleet.NewObject("edge-a", fleet.Cluster{URL: "http://127.0.0.1:1"}),
 		fleet.NewObject("old", fleet.Cluster{URL: "http://127.0.0.1:2"}).Until(now.Add(-time.Hour)),
 		fleet.NewObject("box-1", fleet.Box{Site: "cellar"}),
+		fleet.NewObject("1", fleet.Meter{Box: "box-1", Driver: fleet.DriverPush}),
 	}, nil
 }
 
@@ -252,7 +254,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	t.Helper()
 	l := &leader{}
 	registry := prometheus.NewRegistry()
-	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
+	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
 		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {

@@ -51,7 +51,7 @@ func (c Config) Validate() error {
 	if c.Tokens.Operator == "" {
 		wrong = append(wrong, errors.New("no operator token"))
 	}
-	if c.Tokens.Operator != "" && c.Tokens.Operator == c.Tokens.Viewer {
+	if !c.Tokens.distinct() {
 		wrong = append(wrong, errSameToken)
 	}
 	if c.Demo && err == nil && !isLoopback(host) {

@@ -84,7 +84,7 @@ func (c Cluster) references() []reference {
 
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
-	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests, IdleUsage, IdleNone)
 	if !(b.HeatFraction >= 0 && b.HeatFraction <= 1) {
 		report("heatFraction", "%v is not between 0 and 1", b.HeatFraction)
 	}

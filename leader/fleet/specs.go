@@ -61,7 +61,9 @@ const (
 // Idle policies of a box: how the energy of its idle nodes is shared.
 const (
 	IdleEqual    = "equal"    // by pod-seconds alive
-	IdleRequests = "requests" // by CPU request; what is not requested stays idle
+	IdleRequests = "requests" // by CPU or memory request; what is not requested stays idle
+	IdleUsage    = "usage"    // by CPU time
+	IdleNone     = "none"     // not at all: it stays idle
 )
 
 // Box is a physical unit with one or more electricity meters. Its nodes may
@@ -70,7 +72,7 @@ type Box struct {
 	Name          string  `json:"-"`
 	Site          string  `json:"site,omitempty"`
 	OverheadWatts float64 `json:"overheadWatts,omitempty"` // switch, fans: what no node draws
-	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default) or IdleRequests
+	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default), IdleRequests, IdleUsage or IdleNone
 	// HeatFraction is the part of its energy that becomes heat in it; 0 = all.
 	HeatFraction float64 `json:"heatFraction,omitempty"`
 }
