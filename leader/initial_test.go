@@ -104,7 +104,8 @@ func TestInitialFileThatIsWrong(t *testing.T) {
 }
 
 func TestTokensFromFiles(t *testing.T) {
-	operator, viewer, feeder := write(t, "the-operators-token\n"), write(t, "the-viewers-token\n"), write(t, "the-token-of-the-meters\n")
+	operator, viewer := write(t, "the-operators-token\n"), write(t, "the-viewers-token\n")
+	feeder := write(t, "the-token-of-the-meters\n")
 	dir := t.TempDir()
 	l, err := open(t, dir, Config{Tokens: api.TokenFiles{Operator: operator, Viewer: viewer, Meters: feeder}})
 	if err != nil {

@@ -102,12 +102,23 @@ func hardwareName(node simulator.Node) string {
 	return strings.ReplaceAll(strings.ToLower(node.CPUType), " ", "-")
 }
 
-// hardwareSpec is what its owner knows of a type: two points of its curve.
+// hardwareSpec is what its owner knows of a type: two points of its curve, of one
+// type four.
 func hardwareSpec(node simulator.Node) fleet.Hardware {
-	return fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
+	spec := fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
 		Cores: int64(node.Cores), MemoryBytes: node.MemoryBytes, IdleWatts: node.IdleWatts,
 		MaxWatts: math.Round(10*node.MaxWatts()) / 10, Source: "nameplate of the demonstration"}
+	if node.CPUType == calibrated {
+		spec.Source = "measured in the demonstration at four loads"
+		for _, tenths := range []int{0, 1, 5, 10} {
+			spec.Curve = append(spec.Curve, fleet.LoadWatts{Load: float64(10 * tenths), Watts: node.Curve[tenths]})
+		}
+	}
+	return spec
 }
+
+// calibrated is the type of node that somebody has measured.
+const calibrated = "Xeon D-1541"
 
 // rules are prices and who uses what.
 func rules() []fleet.Object {

@@ -57,7 +57,7 @@ type Tokens struct {
 	Operator, Viewer, Meters Secret
 }
 
-var errSameToken = errors.New("two roles have the same token: put another one into one of their files")
+var errSameToken = errors.New("two roles have the same token: put another one into one of the files")
 
 // distinct says whether no two roles have the same token.
 func (t Tokens) distinct() bool {

@@ -137,7 +137,7 @@
     const cost = costs(data.rows), none = !data.rows.length;
     $('tiles').replaceChildren(
       tile('Power', none ? ['–'] : watts(mean(r => r.energyJoules)), 'mean of the ' + windows[chosen][2]),
-      tile('Energy', none ? ['–'] : energy(joules), joules ? `${Math.round(100 * measured / joules)} % measured by meters` : 'no power model or meter'),
+      tile('Energy', none ? ['–'] : energy(joules), joules ? `${hundred(Math.min(1, Math.max(0, measured / joules)))} % measured by meters` : 'no power model or meter'),
       tile('Cost', [cost.length ? cost.join(' + ') : '–'], cost.length ? (usage.provisional.length ? 'newest minutes are provisional' : 'final') : 'no price list'),
       tile('CPU', none ? ['–'] : [number(mean(r => r.cpuCoreSeconds)), 'cores'], 'used, all nodes'),
       tile('Memory', none ? ['–'] : bytes(mean(r => r.memoryByteSeconds)), 'used, all nodes'),
@@ -190,13 +190,17 @@
   const policies = { equal: 'by time alive', requests: 'by requests', usage: 'by CPU time', none: 'by nobody' };
   const cents = share => (share < 0 ? '\u2212' : '') + (Math.abs(share) * 100).toLocaleString('en', { maximumFractionDigits: Math.abs(share) < 0.0995 ? 1 : 0 }) + '\u00a0%';
   const signed = ([value, unit]) => (value.startsWith('-') ? '\u2212' + value.slice(1) : '+' + value) + '\u00a0' + unit;
+  const kinds = { line: 'a line between idle and full load', curve: 'a curve through what is known', learned: 'learned from the meter', none: 'watts for each core' };
   function hardwareOf(box, fleet) {
     const count = new Map();
     for (const id of box.nodes) { const type = fleet.nodes.get(id)?.hardware ?? ''; count.set(type, (count.get(type) ?? 0) + 1); }
     return [...count].map(([type, n]) => {
-      const h = fleet.hardware.get(type);
-      if (!h) return `${n} of unknown hardware: watts for each core`;
-      return `${n} × ${h.cpuType || type}` + (h.maxWatts ? `, ${number(h.idleWatts ?? 0)} to ${number(h.maxWatts)} W` : '');
+      const known = fleet.hardware.get(type);
+      if (!known) return h('li', {}, `${n} of unknown hardware: so many watts for each core`);
+      const m = fleet.models.find(m => m.hardware === type && m.box === box.box) ?? fleet.models.find(m => m.hardware === type && !m.box), points = m?.points ?? [];
+      const range = points.length ? [points[0].watts, points.at(-1).watts] : known.maxWatts ? [known.idleWatts ?? 0, known.maxWatts] : null;
+      return h('li', {}, h('b', {}, `${n} × ${known.cpuType || type}`), range ? `, ${number(range[0])} to ${number(range[1])} W` : '',
+        m ? h('span', { title: [m.why, m.source].filter(Boolean).join('; ') }, `: ${kinds[m.kind] ?? m.kind}` + (m.errorPercent ? `, off by ${number(m.errorPercent)} % on average` : '')) : '');
     });
   }
   function meterLines(box, fleet, now) {
@@ -228,15 +232,15 @@
         h('div', { class: 'stack', role: 'img', 'aria-label': 'who carries the energy' }, parts.map(([key, v]) => h('i', { color: names[key] ?? (key.endsWith('/__system__') ? 'system' : colors.get(key) ?? 'other'), width: (100 * v / total).toFixed(2) + '%', title: `${key.replace('__system__', 'system')}: ${join(energy(v))}, ${Math.round(100 * v / total)} %` }))),
         h('dl', {}, whole > 0 ? [fact('Idle', cents(b.idleJoules / whole), ' of the energy, ', h('b', {}, policies[b.idlePolicy] ?? b.idlePolicy), idle > 0 ? `; ${join(energy(idle))} by nobody` : ''),
           fact('Load', cents(b.activeJoules / whole), b.overheadJoules > 0 ? `, and ${cents(b.overheadJoules / whole)} of the box itself` : '')] : null,
-          fact('Nodes', hardwareOf(b, fleet).join(' · ') || 'none'), fact('Meters', b.meters.length ? h('ul', {}, meterLines(b, fleet, new Date(fleet.now))) : 'none')),
+          fact('Nodes', b.nodes.length ? h('ul', {}, hardwareOf(b, fleet)) : 'none'), fact('Meters', b.meters.length ? h('ul', {}, meterLines(b, fleet, new Date(fleet.now))) : 'none')),
         notes.map(note => h('p', { class: 'dim' }, note)));
     }));
   }
   // What the fleet says beside the numbers; the page does without what it may not see.
   async function describe() {
     const list = (path, of) => get(path).then(of, problem => { if (problem.gate) throw problem; return []; });
-    const [nodes, hardware, meters] = await Promise.all([list('/api/v1/fleet/node', a => a.items), list('/api/v1/fleet/hardware', a => a.items), list('/api/v1/meters', a => a.meters)]);
-    return { nodes: new Map(nodes.map(o => [o.spec.cluster + '/' + o.spec.node, o.spec])), hardware: new Map(hardware.map(o => [o.metadata.name, o.spec])), meters: new Map(meters.map(m => [m.meter, m])) };
+    const [nodes, hardware, meters, models] = await Promise.all([list('/api/v1/fleet/node', a => a.items), list('/api/v1/fleet/hardware', a => a.items), list('/api/v1/meters', a => a.meters), list('/api/v1/models', a => a.models)]);
+    return { models, nodes: new Map(nodes.map(o => [o.spec.cluster + '/' + o.spec.node, o.spec])), hardware: new Map(hardware.map(o => [o.metadata.name, o.spec])), meters: new Map(meters.map(m => [m.meter, m])) };
   }
 
   async function refresh() {
