@@ -71,8 +71,9 @@ type centre struct {
 	url    string
 }
 
-// leaderLoops are those that wait for slots: the manager's and the meters'.
-const leaderLoops = 2
+// leaderLoops are those that wait for slots: the manager's, the meters', that of
+// their lags, the carbon's and the models'.
+const leaderLoops = 5
 
 // quiet logs nothing, or what ACCUMULUS_TEST_LOG names: debug, info, …
 func quiet() *slog.Logger {
