@@ -60,6 +60,10 @@ type Config struct {
 	LeaderToken string // file of the leader's token; "" = Dir/leader.token, made when absent
 	ViewerToken string // file of the viewer's token; "" = Dir/viewer.token, made when absent
 
+	// MemoryTarget, in bytes, makes the collector give CPU for memory above it;
+	// 0 leaves the process as it is. See Frugal.
+	MemoryTarget int64
+
 	// Reviews lets in who the cluster knows, with what he may see in it: the
 	// follower asks the API server for TokenReviews and SubjectAccessReviews.
 	Reviews         bool
@@ -74,11 +78,6 @@ const (
 	DefaultListen         = "127.0.0.1:8081"
 	HostCluster           = "local" // cluster of the host source
 )
-
-// GCPercent is the collector's target for a process that is a follower alone:
-// half of Go's default takes a fifth off its memory for about a tenth more CPU
-// (docs/benchmarks.md), and memory is what it costs its cluster most.
-const GCPercent = 50
 
 // Validate lists all that is wrong, each with the setting's name.
 func (c Config) Validate() error {
@@ -98,6 +97,9 @@ func (c Config) Validate() error {
 		}
 		if c.PseudonymKey != "" {
 			wrong("pseudonym-key-file: only the kubelet source can replace names")
+		}
+		if c.SharedRoot {
+			wrong("shared-root: the host source reads one machine's root group, and once; leave it out")
 		}
 	case SourceKubelet:
 		if c.API.URL != "" && c.API.Kubeconfig != "" {

@@ -68,6 +68,16 @@ func TestOneErrorListsAll(t *testing.T) {
 	}
 }
 
+// TestKubeletsAlone: what only the kubelet source can do is not passed over.
+func TestKubeletsAlone(t *testing.T) {
+	for _, flag := range []string{"--shared-root", "--reviews", "--pseudonym-key-file=k"} {
+		name := strings.TrimPrefix(strings.TrimSuffix(flag, "=k"), "--")
+		if _, err := complete(t, flag, "--listen=127.0.0.1:0"); err == nil || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}
+
 func TestListen(t *testing.T) {
 	for _, tc := range []struct {
 		args []string

@@ -85,6 +85,7 @@ func (f *Follower) tick(ctx context.Context, slot time.Time) {
 	f.askTime(ctx)
 	f.read(ctx)
 	err := f.settle(ctx)
+	limitMemory(f.config.MemoryTarget)
 	if ctx.Err() != nil {
 		return
 	}

@@ -96,6 +96,8 @@ func (t *tokenFile) read() error {
 			continue
 		case len(token) < 16:
 			return fmt.Errorf("read token: %s holds one of fewer than 16 characters", t.path)
+		case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return fmt.Errorf("read token: %s holds a line that is no token, which is one word without accents", t.path)
 		}
 		hashes = append(hashes, sha256.Sum256([]byte(token)))
 	}

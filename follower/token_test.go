@@ -69,6 +69,8 @@ func TestTokensThatAreRefused(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"nothing":     {"\n", "holds none"},
 		"short":       {"short\n", "fewer than 16"},
+		"not a word":  {"the only token there is\n", "one word"},
+		"not text":    {strings.Repeat("\xff\x00", 20), "one word"},
 		"three":       {strings.Repeat("a-token-of-the-leader\n", 3), "3 tokens"},
 		"the other's": {"the-only-token-there-is", "the same"},
 	} {

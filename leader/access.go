@@ -121,7 +121,8 @@ func (l *Leader) proxied(ctx context.Context, name string) error {
 	}
 	cluster, exists := snapshot.Cluster(name)
 	if !exists {
-		return &api.Hinted{Err: fmt.Errorf("cluster %s: %w", name, api.ErrNotFound), Hint: `Add it first: PUT /api/v1/clusters/NAME with {"via": "service-proxy"}.`}
+		return &api.Hinted{Err: fmt.Errorf("cluster %q: %w", name, api.ErrNotFound), Hint: `Add it first: PUT /api/v1/clusters/NAME with {"via": "service-proxy"}.`,
+			Command: "`accumulus cluster list` shows the clusters; `accumulus cluster add NAME --context CONTEXT` adds one."}
 	}
 	if cluster.Via != fleet.ViaServiceProxy {
 		return &api.Hinted{Err: fmt.Errorf("cluster %s is reached by its url: %w", name, api.ErrConflict), Hint: "Credentials are for clusters with via: service-proxy; change that with `accumulus apply`."}
@@ -180,7 +181,7 @@ func (l *Leader) AddContext(ctx context.Context, name string, request api.Contex
 		return err
 	}
 	if _, exists := snapshot.Cluster(name); exists {
-		return fmt.Errorf("cluster %s is there already: %w", name, api.ErrConflict)
+		return taken(name)
 	}
 	request.Spec.Via = fleet.ViaServiceProxy
 	object := fleet.NewObject(name, request.Spec)

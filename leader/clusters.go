@@ -28,7 +28,7 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 		return err
 	}
 	if _, exists := snapshot.Cluster(name); exists {
-		return fmt.Errorf("cluster %s is there already: %w", name, api.ErrConflict)
+		return taken(name)
 	}
 	objects := []fleet.Object{fleet.NewObject(name, spec)}
 	if _, err := l.registry.Plan(ctx, objects); err != nil {
@@ -40,6 +40,13 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 	}
 	_, err = l.registry.Apply(ctx, objects, byOperator)
 	return err
+}
+
+// taken is the error of a cluster that is to be added and is there.
+func taken(name string) error {
+	return &api.Hinted{Err: fmt.Errorf("cluster %s is there already: %w", name, api.ErrConflict),
+		Hint:    "Choose another name; to change the cluster, apply its object with POST /api/v1/fleet.",
+		Command: fmt.Sprintf("Choose another name; to change the cluster: `accumulus get cluster %s -o yaml`, then `accumulus apply`.", name)}
 }
 
 // RemoveCluster pulls to the last settled window and ends the cluster. Where the

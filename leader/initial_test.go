@@ -104,13 +104,14 @@ func TestInitialFileThatIsWrong(t *testing.T) {
 }
 
 func TestTokensFromFiles(t *testing.T) {
-	operator, viewer := write(t, "the operator's token\n"), write(t, "the viewer's token\n")
+	operator, viewer := write(t, "the-operators-token\n"), write(t, "the-viewers-token\n")
+	feeder := write(t, "the-token-of-the-meters\n")
 	dir := t.TempDir()
-	l, err := open(t, dir, Config{Tokens: api.TokenFiles{Operator: operator, Viewer: viewer}})
+	l, err := open(t, dir, Config{Tokens: api.TokenFiles{Operator: operator, Viewer: viewer, Meters: feeder}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.config.API.Tokens; got.Operator != "the operator's token" || got.Viewer != "the viewer's token" {
+	if got := l.config.API.Tokens; got.Operator != "the-operators-token" || got.Viewer != "the-viewers-token" || got.Meters != "the-token-of-the-meters" {
 		t.Error("the tokens are not those of the files")
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "*.token")); len(files) != 0 {
@@ -120,9 +121,10 @@ func TestTokensFromFiles(t *testing.T) {
 		"absent": {Operator: filepath.Join(dir, "none"), Viewer: viewer},
 		"short":  {Operator: write(t, "short-one"), Viewer: viewer},
 		"same":   {Operator: operator, Viewer: operator},
+		"meters": {Operator: operator, Viewer: viewer, Meters: viewer},
 	} {
 		_, err := open(t, t.TempDir(), Config{Tokens: files})
-		if err == nil || strings.Contains(err.Error(), "short-one") || strings.Contains(err.Error(), "operator's token") {
+		if err == nil || strings.Contains(err.Error(), "short-one") || strings.Contains(err.Error(), "operators-token") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -128,7 +128,7 @@ func (l *Leader) clusterNow(ctx context.Context, name string) (fleet.Cluster, er
 	}
 	cluster, exists := snapshot.Cluster(name)
 	if !exists {
-		return fleet.Cluster{}, fmt.Errorf("cluster %s: %w", name, api.ErrNotFound)
+		return fleet.Cluster{}, api.NoCluster(name)
 	}
 	return cluster, nil
 }

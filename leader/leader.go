@@ -39,6 +39,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/push"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -74,8 +75,10 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	if c.Tick < 0 || c.MeterInterval < 0 {
-		wrong = append(wrong, errors.New("tick and meter interval must be positive"))
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+		if d != 0 && d < time.Second {
+			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
+		}
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
@@ -101,6 +104,7 @@ type Leader struct {
 	worker    *work.Worker
 	manager   *manager.Manager
 	meters    *meters.Loop
+	models    *models.Keeper
 	heat      *heat.Receiver
 	carbon    *carbon.Loop
 	query     *query.Engine
@@ -202,6 +206,9 @@ func (l *Leader) build(metrics Gathering) error {
 	}
 	l.meters = meters.New(meters.Config{Interval: l.config.MeterInterval}, l.registry, readings,
 		&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if l.models, err = models.New(l.registry, minute, readings, l.clock, l.log, metrics); err != nil {
+		return err
+	}
 	l.heat = heat.New(l.registry, l.clock, l.log)
 	l.carbon, err = carbon.New(carbon.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
 	if err != nil {
@@ -229,7 +236,7 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry,
 	}, l.log, metrics)

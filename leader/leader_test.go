@@ -203,6 +203,9 @@ func (c *centre) codes() []status.Code {
 		found[p.Code] = true
 	}
 	for _, cluster := range overview.Clusters {
+		if cluster.Problems == nil { // null, which the page does not go through
+			c.t.Errorf("cluster %s has no list of problems", cluster.Name)
+		}
 		for _, p := range cluster.Problems {
 			found[p.Code] = true
 			if p.Hint == "" {
@@ -223,6 +226,9 @@ func TestOverviewProblems(t *testing.T) {
 	c.tick()
 	if got := c.codes(); !slices.Equal(got, []status.Code{status.LoopsStopped}) {
 		t.Errorf("all well but the loops: %v", got)
+	}
+	if overview, err := c.Overview(t.Context()); err != nil || overview.Clusters[0].Problems == nil {
+		t.Errorf("no problem is an empty list, not null: %+v, %v", overview.Clusters, err)
 	}
 	for name, test := range map[string]struct {
 		tell map[string]any
@@ -449,8 +455,8 @@ func (c telling) SleepUntil(ctx context.Context, until time.Time) error {
 
 // TestValidate names all that is wrong.
 func TestValidate(t *testing.T) {
-	err := Config{Tick: -1, API: api.Config{Listen: "nowhere"}, Exports: ExportConfig{Schedule: "often"}}.Validate()
-	for _, part := range []string{"data:", "tick", "listen", "schedule"} {
+	err := Config{Tick: -1, MeterInterval: time.Millisecond, API: api.Config{Listen: "nowhere"}, Exports: ExportConfig{Schedule: "often"}}.Validate()
+	for _, part := range []string{"data:", "tick: -1ns", "meter-interval: 1ms", "listen", "schedule"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not speak of %q", err, part)
 		}

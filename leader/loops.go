@@ -44,6 +44,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group.Go(func() error { return l.carbon.Run(ctx) })
 		group.Go(func() error { return l.meters.RunLags(ctx) })
 		group.Go(func() error { return l.keepLedger(ctx) })
+		group.Go(func() error { return l.models.Run(ctx) })
 		group.Go(func() error { return l.seeder.Run(ctx) })
 		if err := group.Wait(); err != nil {
 			l.log.Error("loops ended", "err", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +89,7 @@ func (l *Leader) clusterStatus(ctx context.Context, now time.Time, snapshot *fle
 	}
 	described := status.Cluster{Name: cluster.Name, Customer: cluster.Customer, Provider: cluster.Provider, Region: cluster.Region,
 		URL: cluster.URL, Via: cluster.Via, Manage: cluster.Manage, Nodes: len(snapshot.NodesOfCluster(cluster.Name)), LastContact: moment(contact.Succeeded), Settled: moment(settled),
-		State: status.OK, Problems: slices.Concat(problems(contact), l.tokenProblems(cluster.Name), l.seedProblems(cluster.Name))}
+		State: status.OK, Problems: append(append(problems(contact), l.tokenProblems(cluster.Name)...), l.seedProblems(cluster.Name)...)}
 	if !settled.IsZero() {
 		lag := now.Sub(settled).Seconds()
 		described.LagSeconds = &lag

@@ -2,7 +2,6 @@ package leader
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -61,7 +60,7 @@ func (l *Leader) Seed(ctx context.Context, cluster string) (seed.Signed, error) 
 		return seed.Signed{}, err
 	}
 	if _, exists := snapshot.Cluster(cluster); !exists {
-		return seed.Signed{}, fmt.Errorf("cluster %s: %w", cluster, api.ErrNotFound)
+		return seed.Signed{}, api.NoCluster(cluster)
 	}
 	of, err := seed.Of(ctx, l.registry, cluster)
 	if err != nil {

@@ -142,7 +142,7 @@ func (Carbon) Process(in CarbonInput) (CarbonResult, error) {
 
 // canonical is the input in the order of its keys.
 func (in CarbonInput) canonical() CarbonInput {
-	in.Rows = sortedRows(in.Rows)
+	in.Rows = sortedEnergy(in.Rows)
 	in.Location, in.Market = slices.Clone(in.Location), slices.Clone(in.Market)
 	in.Making, in.Heat = slices.Clone(in.Making), slices.Clone(in.Heat)
 	byStart := func(a, b Intensity) int { return a.From.Compare(b.From) }

@@ -3,6 +3,7 @@ package processors
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"time"
@@ -84,8 +85,11 @@ func (Cost) Process(in CostInput) (CostResult, error) {
 		rows = append(rows, rated...)
 		result.Unpriced = append(result.Unpriced, unpriced...)
 	}
-	slices.SortStableFunc(rows, compareCostRows)
-	for _, row := range rows {
+	if len(rows) > 0 {
+		result.Rows = make([]CostRow, 0, len(rows))
+	}
+	for _, i := range inOrder(rows) {
+		row := rows[i]
 		last := len(result.Rows) - 1
 		if last < 0 || compareCostRows(result.Rows[last], row) != 0 {
 			result.Rows = append(result.Rows, row)
@@ -98,6 +102,17 @@ func (Cost) Process(in CostInput) (CostResult, error) {
 	slices.Sort(result.Unpriced)
 	result.Unpriced = slices.Compact(result.Unpriced)
 	return result, nil
+}
+
+// inOrder are the rows' places in the order of their keys, those of one key in
+// that of the slots.
+func inOrder(rows []CostRow) []int {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(compareCostRows(rows[a], rows[b]), cmp.Compare(a, b)) })
+	return order
 }
 
 func (r *CostRow) add(o CostRow) error {
@@ -114,12 +129,14 @@ func (r *CostRow) add(o CostRow) error {
 
 // rate is the rows of one slot.
 func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, err error) {
-	for _, r := range slot.resources() {
-		var users []Usage
-		var quantities []int64
-		for _, u := range slot.Usage {
+	all := slot.resources()
+	rows = make([]CostRow, 0, len(slot.Usage)*min(len(all), 4))
+	users, quantities := make([]int, 0, len(slot.Usage)), make([]int64, 0, len(slot.Usage))
+	for _, r := range all {
+		users, quantities = users[:0], quantities[:0]
+		for i, u := range slot.Usage {
 			if quantity, counted := u.Quantities[r]; counted {
-				users, quantities = append(users, u), append(quantities, quantity)
+				users, quantities = append(users, i), append(quantities, quantity)
 			}
 		}
 		sold := false
@@ -133,7 +150,8 @@ func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, er
 			if err != nil {
 				return nil, nil, fmt.Errorf("%s: %w", r, err)
 			}
-			for i, u := range users {
+			for i, user := range users {
+				u := &slot.Usage[user]
 				rows = append(rows, CostRow{Time: in.Window.From, Cluster: in.Cluster, Namespace: u.Namespace,
 					WorkloadKind: u.WorkloadKind, Workload: u.Workload, Resource: r, Currency: list.Currency,
 					PriceKind: list.Kind, Nanos: nanos[i], PriceVersion: list.Version})
@@ -167,11 +185,54 @@ func shareCost(quantities []int64, price *apd.Decimal, r Resource) ([]int64, err
 		return nil, err
 	}
 	left := exactCost(total, price, p.base, nanoPlaces).round()
+	if shares, ok := shareSmall(quantities, exactCost(1, price, p.base, nanoPlaces), left); ok {
+		return shares, nil
+	}
+	return shareLarge(quantities, price, p.base, left)
+}
+
+// shareSmall is shareLarge in integers of 64 bits; not ok where they are too
+// small: a quantity below 0, a price with many digits, a cost beyond them.
+func shareSmall(quantities []int64, each *ratio, left *big.Int) (shares []int64, ok bool) {
+	common := new(big.Int).GCD(nil, nil, new(big.Int).Abs(&each.num), &each.den)
+	num, den := new(big.Int).Quo(&each.num, common), new(big.Int).Quo(&each.den, common)
+	if num.Sign() < 0 || !num.IsInt64() || !den.IsInt64() || !left.IsInt64() {
+		return nil, false
+	}
+	n, d, rest := num.Int64(), den.Int64(), left.Int64()
+	shares = make([]int64, len(quantities))
+	remainders := make([]int64, len(quantities))
+	order := make([]int, len(quantities))
+	for i, quantity := range quantities {
+		if quantity < 0 {
+			return nil, false
+		}
+		shares[i], remainders[i] = mulDivRem(quantity, n, d)
+		if shares[i] == math.MaxInt64 {
+			return nil, false
+		}
+		order[i] = i
+		rest -= shares[i]
+	}
+	if rest == 0 {
+		return shares, true
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(remainders[b], remainders[a]), cmp.Compare(a, b)) })
+	for _, i := range order[:rest] {
+		shares[i]++
+	}
+	return shares, true
+}
+
+// shareLarge gives each quantity the floor of its exact cost, and what is left of
+// the rounded cost of all to the largest remainders.
+func shareLarge(quantities []int64, price *apd.Decimal, base int64, left *big.Int) ([]int64, error) {
+	left = new(big.Int).Set(left)
 	shares := make([]int64, len(quantities))
 	remainders := make([]big.Int, len(quantities))
 	order := make([]int, len(quantities))
 	for i, quantity := range quantities {
-		exact, floor := exactCost(quantity, price, p.base, nanoPlaces), new(big.Int)
+		exact, floor := exactCost(quantity, price, base, nanoPlaces), new(big.Int)
 		floor.DivMod(&exact.num, &exact.den, &remainders[i])
 		if !floor.IsInt64() {
 			return nil, ErrOverflow
@@ -187,9 +248,19 @@ func shareCost(quantities []int64, price *apd.Decimal, r Resource) ([]int64, err
 }
 
 func compareCostRows(a, b CostRow) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.WorkloadKind, b.WorkloadKind),
-		cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Resource, b.Resource),
-		cmp.Compare(a.Currency, b.Currency), cmp.Compare(a.PriceKind, b.PriceKind))
+	return compareKeys(
+		[6]string{a.Namespace, a.WorkloadKind, a.Workload, string(a.Resource), a.Currency, string(a.PriceKind)},
+		[6]string{b.Namespace, b.WorkloadKind, b.Workload, string(b.Resource), b.Currency, string(b.PriceKind)})
+}
+
+// compareKeys stops at the first text that differs, which cmp.Or does not.
+func compareKeys(a, b [6]string) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return cmp.Compare(a[i], b[i])
+		}
+	}
+	return 0
 }
 
 func compareUsage(a, b Usage) int {
@@ -209,7 +280,9 @@ func (in CostInput) canonical() CostInput {
 	for i := range in.Slots {
 		s := &in.Slots[i]
 		s.Usage, s.Prices = slices.Clone(s.Usage), slices.Clone(s.Prices)
-		slices.SortStableFunc(s.Usage, compareUsage)
+		if !slices.IsSortedFunc(s.Usage, compareUsage) {
+			slices.SortStableFunc(s.Usage, compareUsage)
+		}
 		slices.SortStableFunc(s.Prices, comparePriceLists)
 		for j := range s.Prices {
 			prices := slices.Clone(s.Prices[j].Prices)

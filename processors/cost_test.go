@@ -340,3 +340,38 @@ func BenchmarkCost(b *testing.B) {
 		}
 	}
 }
+
+// Small prices and quantities are shared in 64 bits: as in exact numbers.
+func TestSmallSharesAreTheLarge(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 1))
+	small := 0
+	for range cases(t, 5000) {
+		price := apd.New(rng.Int64N(1_000_000_000), -int32(rng.IntN(14)))
+		quantities := make([]int64, 1+rng.IntN(8))
+		for i := range quantities {
+			quantities[i] = rng.Int64N(1 << rng.IntN(50))
+			if rng.IntN(30) == 0 {
+				quantities[i] *= -1
+			}
+		}
+		total, err := Sum(quantities...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := []Resource{CPUUsed, MemoryUsed, Energy, NodeHours}[rng.IntN(4)]
+		p, _ := r.pricing()
+		left := exactCost(total, price, p.base, nanoPlaces).round()
+		want, err := shareLarge(quantities, price, p.base, left)
+		got, ok := shareSmall(quantities, exactCost(1, price, p.base, nanoPlaces), left)
+		if !ok {
+			continue
+		}
+		small++
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%s at %s of %d: %d in 64 bits, %d, %v", r, price, quantities, got, want, err)
+		}
+	}
+	if small < 1000 {
+		t.Errorf("only %d were small", small)
+	}
+}

@@ -36,8 +36,8 @@ func compareRows(a, b *EnergyRow) int {
 	return 0
 }
 
-// sortedRows is the rows in the order of their keys.
-func sortedRows(rows []EnergyRow) []EnergyRow {
+// sortedEnergy is the rows in the order of their keys.
+func sortedEnergy(rows []EnergyRow) []EnergyRow {
 	inOrder := true
 	for i := 1; i < len(rows) && inOrder; i++ {
 		inOrder = compareRows(&rows[i-1], &rows[i]) <= 0

@@ -58,7 +58,7 @@ func rowsOf(t *testing.T, in PowerInput) map[string]EnergyRow {
 func TestEqualPolicyIsShapley(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 9))
 	worst := 0.0
-	for range cases(t, 200) {
+	for range cases(t, lawCases) {
 		cpu := make([]int64, 1+rng.IntN(7))
 		for i := range cpu {
 			cpu[i] = rng.Int64N(480_000_000 / int64(len(cpu)))

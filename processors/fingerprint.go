@@ -65,9 +65,9 @@ func (h *hasher) String() string { return hex.EncodeToString(h.sum.Sum(nil)) }
 // row outside, does not change it.
 func (p Power) Fingerprint(in PowerInput) string {
 	in = in.canonical()
-	h := newHasher("power/1")
-	h.text(p.model().Name(), in.Box.Name, string(in.Box.policy()))
-	h.ints(in.Box.OverheadMilliwatts)
+	h := newHasher("power/2")
+	h.text(p.model().Name(), in.Box.Name, string(in.Box.Policy()))
+	h.ints(in.Box.OverheadMilliwatts, gainOf(in.Meters))
 	h.times(in.Window.From, in.Window.To)
 	span, _ := Span(in.Window, in.Meters)
 	settled := in.settled(span)

@@ -159,7 +159,7 @@ func (Heat) Process(in HeatInput) (HeatResult, error) {
 
 // canonical is the input in the order of its keys.
 func (in HeatInput) canonical() HeatInput {
-	in.Rows, in.Sources = sortedRows(in.Rows), slices.Clone(in.Sources)
+	in.Rows, in.Sources = sortedEnergy(in.Rows), slices.Clone(in.Sources)
 	slices.SortStableFunc(in.Sources, func(a, b HeatSource) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.From.Compare(b.From))
 	})

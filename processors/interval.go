@@ -40,7 +40,9 @@ type Meter struct {
 	Readings []Reading
 	// FromFirst: Readings starts with the first reading that there is.
 	FromFirst bool
-	From, To  time.Time // validity at the box, half-open; zero is open. Readings outside are ignored.
+	// ClassError is how far its gain may be off, 1e-6; 0 is ClassError.
+	ClassError int64
+	From, To   time.Time // validity at the box, half-open; zero is open. Readings outside are ignored.
 }
 
 // Interval is a closed meter interval: two readings of one counter, in one

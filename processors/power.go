@@ -107,7 +107,10 @@ type EnergyRow struct {
 	Overhead int64 // mJ, share of the box's overhead
 	Modelled int64 // mJ, what Active + Idle + Overhead were by the model alone
 	Measured int64 // mJ, the part of Active + Idle + Overhead that closed meter intervals cover
-	Quality  string
+	// Uncertainty is the standard error of Active + Idle + Overhead, mJ, by the
+	// errors of the models and of the meters' gain. Of several rows, at most the sum.
+	Uncertainty int64
+	Quality     string
 }
 
 // Total is active + idle + overhead, mJ.

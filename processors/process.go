@@ -22,6 +22,10 @@ func (p Power) Process(in PowerInput) (PowerResult, error) {
 	result := PowerResult{Metered: len(in.Meters) > 0, Provisional: run.end.Before(in.Window.To)}
 	for _, w := range (schema.Window{From: in.Window.From, To: run.end}).Split(schema.Minute) {
 		minute, rows := run.minute(w)
+		if result.Rows == nil { // the others are much alike
+			minutes := int(run.end.Sub(in.Window.From) / schema.Minute)
+			result.Rows = make([]EnergyRow, 0, minutes*len(rows))
+		}
 		result.Minutes = append(result.Minutes, minute)
 		result.Rows = append(result.Rows, rows...)
 		if err := result.Box.add(minute.BoxEnergy); err != nil {
@@ -42,6 +46,8 @@ type powerRun struct {
 	meters     []coverage // of the box
 	parts      []nodePart // of its nodes
 	attributed [][]int64  // per meter and interval: mJ that went into rows
+	gain       int64      // error of the meters, 1e-6
+	shared     bool       // by customers, or its meter with other boxes
 }
 
 func (p Power) newRun(in PowerInput) (*powerRun, error) {
@@ -51,7 +57,8 @@ func (p Power) newRun(in PowerInput) (*powerRun, error) {
 		return nil, err
 	}
 	settled := in.settled(span)
-	r := &powerRun{in: in, power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
+	r := &powerRun{in: in, gain: gainOf(in.Meters), shared: in.Box.Shared || slices.ContainsFunc(in.Meters, func(m Meter) bool { return len(m.Others) > 0 }),
+		power: p.model(), model: model, end: schema.Later(schema.Earlier(in.Window.To, settled), in.Window.From)}
 	if r.meters, r.parts, err = p.coverages(in, span, settled, model); err != nil {
 		return nil, err
 	}
@@ -82,7 +89,8 @@ func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 	case covered == w.Length() && !integrated:
 		quality = schema.Measured
 	}
-	split.fixed = r.fixed(w, nodes)
+	fixed := r.fixed(w, nodes)
+	split.fixed = fixed
 	parts := split.share(total)
 	split.fixed = nil
 	model := split.share(energy.Modelled)
@@ -91,13 +99,19 @@ func (r *powerRun) minute(w schema.Window) (BoxMinute, []EnergyRow) {
 		totals[i] = parts[i].total()
 	}
 	measured := LargestRemainder(energy.Measured, totals)
+	off := newSplitErrors(split, r.gain, r.shared, fixed)
+	node := 0
 	for i := range split.rows {
+		for node < len(split.nodes) && i >= split.nodes[node].first+len(split.nodes[node].active) {
+			node++
+		}
 		row := &split.rows[i]
 		row.Active, row.Idle, row.Overhead = parts[i].active, parts[i].idle, parts[i].overhead
 		row.Modelled, row.Quality = model[i].total(), quality
 		if measured != nil {
 			row.Measured = measured[i]
 		}
+		row.Uncertainty = off.of(node, parts[i], row.Measured)
 		energy.Attributed += row.Measured
 	}
 	energy.Residual = energy.Measured - energy.Attributed

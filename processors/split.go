@@ -28,6 +28,7 @@ type nodeSplit struct {
 	idleEnergy  int64 // µJ, modelled
 	dynamic     int64 // µJ, modelled, above idle
 	uptime, cpu int64
+	uncertainty int64 // of the model, 1e-6
 	first       int
 	active      []int64 // who carries the dynamic part
 	idle        []int64 // who carries idle and overhead; the last is what nobody carries
@@ -43,7 +44,12 @@ type present struct {
 }
 
 func newMinuteSplit(box Box, minute time.Time, nodes []present, m Model) *minuteSplit {
-	s := &minuteSplit{overhead: overheadMicrojoules(box)}
+	s := &minuteSplit{overhead: overheadMicrojoules(box), nodes: make([]nodeSplit, 0, len(nodes))}
+	count := 1
+	for _, p := range nodes {
+		count += len(p.row.Pods) + 3 // __system__, __unattributed__, __idle__
+	}
+	s.rows = make([]EnergyRow, 0, count)
 	for _, p := range nodes {
 		s.addNode(box, minute, p, m)
 	}
@@ -56,7 +62,8 @@ func (s *minuteSplit) addNode(box Box, minute time.Time, p present, m Model) {
 	pods := withRests(p.row.Pods)
 	e := modelled(m, p.node.Hardware, p.row)
 	n := nodeSplit{idleEnergy: e.idle, dynamic: e.dynamic, uptime: max(p.row.Uptime, 0), cpu: max(p.row.CPU, 0),
-		first: len(s.rows), active: make([]int64, len(pods)+1)}
+		uncertainty: cmp.Or(min(max(p.node.Hardware.Uncertainty, 0), million), unknownError),
+		first:       len(s.rows), active: make([]int64, len(pods)+1)}
 	var unattributed int
 	for i, pod := range pods {
 		n.active[i] = max(pod.CPU, 0)
@@ -79,13 +86,17 @@ func (s *minuteSplit) addNode(box Box, minute time.Time, p present, m Model) {
 // __system__ and __unattributed__ among them. A pod whose facts came late
 // stands in two rows of which one is zero: they are added up.
 func withRests(pods []Pod) []Pod {
-	pods = slices.Clone(pods)
+	given := pods
+	pods = make([]Pod, 0, len(given)+2)
 	for _, rest := range []string{schema.SystemNamespace, schema.UnattributedNamespace} {
-		if !slices.ContainsFunc(pods, func(p Pod) bool { return p.Namespace == rest }) {
+		if !slices.ContainsFunc(given, func(p Pod) bool { return p.Namespace == rest }) {
 			pods = append(pods, Pod{Namespace: rest, Pod: rest, UID: rest})
 		}
 	}
-	slices.SortFunc(pods, comparePods)
+	pods = append(pods, given...)
+	if !slices.IsSortedFunc(pods, comparePods) {
+		slices.SortFunc(pods, comparePods)
+	}
 	last := 0
 	for _, pod := range pods[1:] {
 		if samePod(pods[last], pod) {
@@ -100,6 +111,12 @@ func withRests(pods []Pod) []Pod {
 
 // comparePods orders by key; rows of one key, the fullest first.
 func comparePods(a, b Pod) int {
+	switch { // most differ here
+	case a.Namespace != b.Namespace:
+		return cmp.Compare(a.Namespace, b.Namespace)
+	case a.Pod != b.Pod:
+		return cmp.Compare(a.Pod, b.Pod)
+	}
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.UID, b.UID),
 		cmp.Compare(b.Uptime, a.Uptime), cmp.Compare(b.CPU, a.CPU), cmp.Compare(b.CPURequest, a.CPURequest),
 		cmp.Compare(b.MemoryRequest, a.MemoryRequest), cmp.Compare(a.WorkloadKind, b.WorkloadKind), cmp.Compare(a.Workload, b.Workload))
@@ -121,8 +138,9 @@ func (p Pod) real() bool {
 	return p.Namespace != schema.SystemNamespace && p.Namespace != schema.UnattributedNamespace
 }
 
-// policy is the box's idle policy as it counts.
-func (b Box) policy() IdlePolicy {
+// Policy is the box's idle policy as it counts: in a box of several customers by
+// requests, unless nobody carries it.
+func (b Box) Policy() IdlePolicy {
 	switch {
 	case b.IdlePolicy == IdleNone:
 		return IdleNone
@@ -144,7 +162,7 @@ func idleWeights(box Box, row NodeMinute, pods []Pod) []int64 {
 		if !pod.real() {
 			continue
 		}
-		switch box.policy() {
+		switch box.Policy() {
 		case IdleEqual:
 			weights[i] = max(pod.Uptime, 0)
 		case IdleUsage:
@@ -155,7 +173,7 @@ func idleWeights(box Box, row NodeMinute, pods []Pod) []int64 {
 		sum += weights[i]
 	}
 	switch {
-	case box.policy() == IdleRequests:
+	case box.Policy() == IdleRequests:
 		*rest = max(requestUnit-sum, 0)
 	case sum == 0:
 		*rest = 1

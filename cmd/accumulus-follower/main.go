@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/accumulus-metering/accumulus/follower"
@@ -22,9 +21,6 @@ import (
 )
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(follower.GCPercent)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -102,6 +98,7 @@ func fill(cmd *cobra.Command, config *string) error {
 
 func run(ctx context.Context, config follower.Config, clk clock.Clock, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
+	config.MemoryTarget = follower.Frugal()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f, err := follower.New(config, follower.Deps{Clock: clk, Log: log, Registry: registry})
 	if err != nil {

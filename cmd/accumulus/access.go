@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -38,15 +40,18 @@ func (u *userContext) config() (*rest.Config, error) {
 	loading := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: u.name})
 	raw, err := loading.RawConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
+		return nil, fmt.Errorf("read kubeconfig: %w; name another one with --kubeconfig or KUBECONFIG", err)
 	}
-	if _, found := raw.Contexts[u.name]; !found {
-		known := make([]string, 0, len(raw.Contexts))
-		for name := range raw.Contexts {
-			known = append(known, name)
-		}
-		slices.Sort(known)
-		return nil, fmt.Errorf("the kubeconfig has no context %q; it has: %s", u.name, strings.Join(known, ", "))
+	wanted, found := raw.Contexts[u.name]
+	if !found {
+		known := strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
+		return nil, fmt.Errorf("the kubeconfig has no context %q; it has: %s (--kubeconfig or KUBECONFIG names another one)", u.name, cmp.Or(known, "none"))
+	}
+	if _, found := raw.Clusters[wanted.Cluster]; !found {
+		return nil, fmt.Errorf("context %s of the kubeconfig is of the cluster %q, which it does not have: mend it with `kubectl config set-context` or get it anew", u.name, wanted.Cluster)
+	}
+	if _, found := raw.AuthInfos[wanted.AuthInfo]; !found {
+		return nil, fmt.Errorf("context %s of the kubeconfig is of the user %q, whom it does not have: mend it with `kubectl config set-context` or get it anew", u.name, wanted.AuthInfo)
 	}
 	config, err := loading.ClientConfig()
 	if err != nil {
@@ -71,6 +76,16 @@ func (o *contextOptions) bind(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.tokenDuration, "token-duration", 0, "with --context: give the leader a token that ends after this long, such as 720h, which it renews by itself at two thirds of that (default: one that does not end, in a Secret of the cluster)")
 	flags.BoolVar(&o.noWait, "no-wait", false, "with --context: do not wait until the follower is ready")
 	flags.DurationVar(&o.wait, "timeout", 10*time.Minute, "with --context: how long to wait for it")
+}
+
+// given is an option that was given and means nothing without a context; "" is none.
+func (o *contextOptions) given(flags *pflag.FlagSet) string {
+	for _, name := range []string{"kubeconfig", "gitops", "adopt", "api-server", "token-duration", "no-wait", "timeout"} {
+		if flags.Changed(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // addByContext makes the leader's account in a cluster, hands it over, and shows
@@ -104,6 +119,11 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 	}
 	if exists && (present.Manage == fleet.ManageGitOps) != o.gitops {
 		return managedOtherwise(name, o.gitops)
+	}
+	if !exists {
+		if err := c.CheckCluster(ctx, name, spec); err != nil {
+			return err
+		}
 	}
 	options := access.Options{Leader: overview.Leader.ID, Install: !o.gitops, Adopt: o.adopt, Server: o.apiServer, TokenDuration: o.tokenDuration}
 	grant, err := access.Make(ctx, user, a.clock, options)
@@ -330,9 +350,12 @@ func readValues(path string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("values: %w", err)
 	}
-	values := make(map[string]any)
+	var values map[string]any
 	if err := yaml.UnmarshalStrict(text, &values); err != nil {
 		return nil, fmt.Errorf("values %s: %w", path, err)
+	}
+	if values == nil { // a slip, perhaps: it would drop the values that were given before
+		return nil, fmt.Errorf("values %s: is empty: write {} for no values at all", path)
 	}
 	return values, nil
 }

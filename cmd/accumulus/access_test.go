@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/leader/access"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -49,7 +51,7 @@ func (c *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut || strings.HasSuffix(r.URL.Path, "/upgrade") { // the others' are secrets
 		line += " " + string(body)
 	}
-	if r.Method != http.MethodGet {
+	if r.Method != http.MethodGet && r.URL.RawQuery != "dryRun=true" {
 		c.asked = append(c.asked, line)
 	}
 	switch {
@@ -60,6 +62,13 @@ func (c *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		_, _ = fmt.Fprintf(w, `{"leader":{"id":"leader-one"},"clusters":[%s{"name":"by-url","state":"ok","url":"https://h","problems":[]},
 			{"name":"theirs","state":"ok","via":"service-proxy","manage":"gitops","problems":[]},{"name":"ours","state":"ok","via":"service-proxy","problems":[]}]}`, clusters)
+	case r.URL.Path == "/api/v1/fleet":
+		objects, err := fleet.Decode(body)
+		if err = errors.Join(err, fleet.Validate(objects, []fleet.Object{fleet.NewObject("acme", fleet.Customer{})})); err != nil {
+			problem(422, err.Error())
+			return
+		}
+		_, _ = io.WriteString(w, "{}")
 	case r.Method == http.MethodPut:
 		c.there = true
 	case r.Method == http.MethodDelete:
@@ -170,7 +179,7 @@ func TestAddByContext(t *testing.T) {
 		t.Errorf("again: %d %s, asked %v", code, said, c.asked)
 	}
 	said, code = c.run(clock.System(), append(add, "gke_acme_ams-03", "--no-wait", "--token-duration", "5m")...)
-	if code != 1 || !strings.Contains(said, "less than 10m0s") {
+	if code != 1 || !strings.Contains(said, "less than 10m or in more") {
 		t.Errorf("a token of five minutes: %d %s", code, said)
 	}
 	forever := string(c.kubeconfig)
@@ -231,6 +240,8 @@ func TestUpgradeGivesValues(t *testing.T) {
 	}{
 		"image: {tag: v2}\nscrapeInterval: 30s": {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{"image":{"tag":"v2"},"scrapeInterval":"30s"}}`, "the leader upgrades ams-03"},
 		"{}":                                    {`POST /api/v1/clusters/ams-03/upgrade {"adopt":true,"values":{}}`, "the leader upgrades ams-03"},
+		"":                                      {"", "write {} for no values"},
+		"# nothing\nnull":                       {"", "write {} for no values"},
 		"a: 1\na: 2":                            {"", "values " + file + ": "},
 		"- a":                                   {"", "values " + file + ": "},
 	} {
@@ -254,11 +265,23 @@ func TestUpgradeGivesValues(t *testing.T) {
 func TestAddIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	dir := t.TempDir()
 	kubeconfig := program(t, dir, &rest.Config{Host: "https://127.0.0.1:1"})
+	empty, half := filepath.Join(dir, "empty"), filepath.Join(dir, "half")
+	text := `{"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+		"contexts": [{"name": "a", "context": {"cluster": "absent"}}, {"name": "b", "context": {"cluster": "c", "user": "absent"}}]}`
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(half, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct{ args, want string }{
 		"neither":       {"cluster add x", "--context CONTEXT of your kubeconfig, or --url"},
 		"both":          {"cluster add x --context other --url http://h", "give one of them"},
 		"no kubeconfig": {"cluster add x --context other --kubeconfig " + dir + "/absent", "read kubeconfig"},
 		"taken":         {"cluster add by-url --context other --kubeconfig " + kubeconfig, "is there already and is reached by its url"},
+		"empty":         {"cluster add x --context other --kubeconfig " + empty, `no context "other"; it has: none`},
+		"no cluster":    {"cluster add x --context a --kubeconfig " + half, `of the cluster "absent", which it does not have`},
+		"no user":       {"cluster add x --context b --kubeconfig " + half, `of the user "absent", whom it does not have`},
+		"url and more":  {"cluster add x --url http://h --token-duration 720h", "--token-duration goes with --context only"},
+		"a bad name":    {"cluster add ../x --context other --kubeconfig " + kubeconfig, "a name has small letters"},
+		"a bad object":  {"cluster add x --customer nobody --context other --kubeconfig " + kubeconfig, `Customer "nobody" does not exist`},
 		"managed":       {"cluster add ours --gitops --context other --kubeconfig " + kubeconfig, "leave out --gitops"},
 		"not managed":   {"cluster add theirs --context other --kubeconfig " + kubeconfig, "add --gitops"},
 		"plain":         {"cluster add x --context other --server http://192.0.2.1:1", "others could read them"},

@@ -46,6 +46,7 @@ reference. None is part of another, and none is subtracted from another.
 	q.flags(a, command, "energy, location, market, embodied, avoided", "cluster", "namespace")
 	command.Flags().BoolVar(&days, "days", false, "also what useful heat avoided, by source and whole day; as CSV these alone")
 	command.AddCommand(newCarbonImport(a))
+	parent(command)
 	return command
 }
 

@@ -57,6 +57,7 @@ const planJSON = `{"dryRun":true,"due":4,"warnings":["cluster c: read tokenFile:
 type leader struct {
 	asked []string
 	fail  int
+	usage string // the answer about it; "" = usageJSON
 }
 
 func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -79,7 +80,11 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	answers := map[string]string{"/api/v1/usage": usageJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
+	used := usageJSON
+	if l.usage != "" {
+		used = l.usage
+	}
+	answers := map[string]string{"/api/v1/usage": used, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
 		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
@@ -220,6 +225,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"no URL":        {0, "boxes --server localhost", []string{`server "localhost" is not a URL`}},
 		"no file":       {0, "boxes --token-file /nowhere/x", []string{"read token", "/nowhere/x"}},
 		"unknown flag":  {0, "usage --agregate x", []string{"unknown flag: --agregate", "accumulus usage --help"}},
+		"command":       {0, "usgae", []string{`accumulus has no command "usgae", perhaps you meant usage`, "accumulus --help"}},
+		"subcommand":    {0, "cluster state", []string{`accumulus cluster has no command "state", perhaps you meant status`, "accumulus cluster --help"}},
+		"carbon":        {0, "carbon imprt", []string{"perhaps you meant import"}},
 		"output":        {0, "usage -o yaml", []string{"table, json, csv"}},
 		"units":         {0, "usage --units imperial", []string{"human or base"}},
 		"export format": {0, "export --format pdf", []string{"csv or json"}},

@@ -16,6 +16,7 @@ func newCluster(a *app) *cobra.Command {
 	command := &cobra.Command{Use: "cluster", Aliases: []string{"clusters"}, Short: "List, add and remove clusters"}
 	command.AddCommand(newClusterList(a), newClusterAdd(a), newClusterRemove(a), newClusterStatus(a),
 		newClusterUpgrade(a), newClusterUpgrades(a), newClusterAccess(a), newClusterRotate(a))
+	parent(command)
 	return command
 }
 
@@ -81,6 +82,9 @@ With --url, a follower that runs already.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if by.name != "" {
 				return a.addByContext(cmd.Context(), args[0], spec, by)
+			}
+			if given := by.given(cmd.Flags()); given != "" && spec.URL != "" {
+				return fmt.Errorf("--%s goes with --context only: with --url the leader neither installs nor has an account there; leave it out", given)
 			}
 			if spec.URL == "" {
 				return errors.New("say where the cluster is: --context CONTEXT of your kubeconfig, or --url URL of its follower")

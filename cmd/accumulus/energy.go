@@ -65,8 +65,9 @@ func newEnergy(a *app) *cobra.Command {
 		Short: "Show energy: who caused it, what is idle, what meters measured",
 		Long: `Show the energy of a window. ENERGY is ACTIVE (by use), IDLE (its share) and
 OVERHEAD (of the box) together. MEASURED is the part of it that closed meter
-intervals cover; MODELLED is what the model alone would have said. By box, RESIDUAL
-is what the meters counted and nobody carries: 0, or something is wrong.
+intervals cover; MODELLED is what the model alone would have said; OFF BY bounds one
+standard error of ENERGY. By box, RESIDUAL is what the meters counted and nobody
+carries: 0, or something is wrong.
 
 ` + windowHelp,
 		Example: `  accumulus energy --window 24h --aggregate box
@@ -98,14 +99,14 @@ func (a *app) showEnergy(answer query.EnergyAnswer) error {
 	}
 	total := usage.TotalEnergy(answer.Rows)
 	residual := total.ResidualJoules != nil
-	t := figureTable{columns: right(a.titles("J", "ENERGY", "ACTIVE", "IDLE", "OVERHEAD", "MEASURED", "MODELLED")...)}
+	t := figureTable{columns: right(a.titles("J", "ENERGY", "ACTIVE", "IDLE", "OVERHEAD", "MEASURED", "MODELLED", "OFF BY")...)}
 	if residual {
 		t.columns = append(t.columns, right(a.titles("J", "RESIDUAL")...)...)
 	}
 	t.columns = append(append(t.columns, right("COVERAGE")...), left("ENERGY IS")...)
 	cells := func(r usage.EnergyRow, coverage, quality string) []string {
 		list := []string{a.joules(r.EnergyJoules), a.joules(r.EnergyActiveJoules), a.joules(r.EnergyIdleJoules), a.joules(r.EnergyOverheadJoules),
-			a.joules(r.EnergyMeasuredJoules), a.joules(r.EnergyModelledJoules)}
+			a.joules(r.EnergyMeasuredJoules), a.joules(r.EnergyModelledJoules), a.joules(r.EnergyUncertaintyJoules)}
 		if residual {
 			list = append(list, a.perhapsJoules(r.ResidualJoules))
 		}

@@ -23,6 +23,7 @@ func newEvaluate(a *app) *cobra.Command {
 fitted from the file is scored on the part of it that the fit has not seen.`,
 	}
 	command.AddCommand(newEvaluatePower(a), newEvaluateTrace(a), newEvaluatePrior(a))
+	parent(command)
 	return command
 }
 

@@ -44,6 +44,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	flags.BoolVar(&o.insecure, "insecure-listen", false, "allow plain HTTP on an address that others can reach")
 	flags.StringVar(&o.tokens.Operator, "operator-token-file", "", "file of the operator's token (default operator.token in the leader's directory, made at the first start)")
+	flags.StringVar(&o.tokens.Meters, "meters-token-file", "", "file of the token with which readings of meters may be sent, and nothing else (default meters.token, likewise)")
 	flags.StringVar(&o.tokens.Viewer, "viewer-token-file", "", "file of the viewer's token (default viewer.token, likewise)")
 	flags.StringVar(&o.initialFile, "initial-file", "", "fleet file that is applied at the first start, while nobody has changed the fleet yet")
 	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")

@@ -86,8 +86,9 @@ func newMetersRun(a *app) *cobra.Command {
 		Long: `Reads the meters of a file, which holds Meter objects as "accumulus apply" takes
 them, and sends each reading to the leader, where the meters of the same names have
 the driver push. While the leader cannot be reached, readings wait on disk. It is for
-a site of the operator's own whose meters the leader does not reach.`,
-		Example: "  accumulus meters run --server https://leader:8080 --token-file operator.token --file meters.yaml",
+a site of the operator's own whose meters the leader does not reach. The token of the
+leader's meters.token is enough for it, and good for nothing else.`,
+		Example: "  accumulus meters run --server https://leader:8080 --token-file meters.token --file meters.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {

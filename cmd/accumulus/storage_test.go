@@ -21,7 +21,7 @@ func TestTableOfStorage(t *testing.T) {
 		row("accumulus", 0, nil, query.Money{Cost: "0.1", Currency: "EUR"}, query.Money{Cost: "2", Currency: "USD"}), row("kube-system", 0, nil, query.Money{Cost: "0.05", Currency: "EUR"})}}}
 	var out bytes.Buffer
 	a := &app{out: &out, output: asTable, units: humanUnits}
-	if err := a.showUsage(answer, false); err != nil {
+	if err := a.showUsage(answer, false, "accumulus status"); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
@@ -37,6 +37,33 @@ func TestTableOfStorage(t *testing.T) {
 	for _, want := range []string{"Not in the cost: 0.15 EUR of namespaces", "Not in the cost: 2.00 USD of namespaces"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
+// TestVolumesHaveNoQualityOfEnergy: only what ran can have used energy.
+func TestVolumesHaveNoQualityOfEnergy(t *testing.T) {
+	row := func(claim string, alive int64) query.Row {
+		return query.Row{Key: map[string]string{"claim": claim}, PodSeconds: usage.Whole(alive), Quality: "estimated", Provisional: true}
+	}
+	table := usageTable(query.Answer{Answer: usage.Answer{Aggregate: []query.Key{usage.Claim}, Rows: []query.Row{row("data-0", 0), row("", 60)}}}, false, false)
+	var out bytes.Buffer
+	if err := table.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if strings.Contains(lines[1], "estimated") || !strings.Contains(lines[2], "estimated *") {
+		t.Errorf("%s", out.String())
+	}
+}
+
+// TestNothingOfACluster: where nothing is there of one cluster, its status says
+// why, be it that the leader does not know it.
+func TestNothingOfACluster(t *testing.T) {
+	for args, want := range map[string]string{"": "`accumulus status` says why", "--cluster=b": "`accumulus cluster status b` says why", "--cluster=b,c": "`accumulus status` says why"} {
+		l := &leader{usage: `{"rows":[]}`}
+		if out, code := l.run(t, "", append([]string{"usage"}, strings.Fields(args)...)...); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%q: %d %s", args, code, out)
 		}
 	}
 }

@@ -26,6 +26,7 @@ const patience = 2 * time.Hour
 func newSync(a *app) *cobra.Command {
 	command := &cobra.Command{Use: "sync", Short: "Prove what was copied from the clusters; rows that were not taken"}
 	command.AddCommand(newSyncAudit(a), newSyncQuarantine(a), newSyncReplay(a), newSyncDiscard(a))
+	parent(command)
 	return command
 }
 

@@ -55,7 +55,11 @@ Keys: ` + keyList() + `, label:NAME.`,
 			if err != nil {
 				return err
 			}
-			return a.showUsage(answer, step != "")
+			ask := "accumulus status"
+			if len(clusters) == 1 { // one that the leader does not know is told there
+				ask = "accumulus cluster status " + clusters[0]
+			}
+			return a.showUsage(answer, step != "", ask)
 		},
 	}
 	flags := command.Flags()
@@ -79,7 +83,8 @@ func keyList() string {
 	return strings.Join(names, ", ")
 }
 
-func (a *app) showUsage(answer query.Answer, steps bool) error {
+// showUsage prints an answer; ask is the command that says why there is nothing.
+func (a *app) showUsage(answer query.Answer, steps bool, ask string) error {
 	switch a.output {
 	case asJSON:
 		return a.printJSON(answer)
@@ -87,7 +92,7 @@ func (a *app) showUsage(answer query.Answer, steps bool) error {
 		return usage.WriteCSV(a.out, answer.Aggregate, answer.Rows)
 	}
 	if len(answer.Rows) == 0 {
-		a.printf("Nothing was metered from %s to %s. `accumulus status` says why.\n", humanTime(answer.From), humanTime(answer.To))
+		a.printf("Nothing was metered from %s to %s. `%s` says why.\n", humanTime(answer.From), humanTime(answer.To), ask)
 		a.showIncomplete(answer.Incomplete)
 		return nil
 	}
@@ -167,7 +172,10 @@ func usageTable(answer query.Answer, base, steps bool) *table {
 			cells = append(cells, humanTime(row.From))
 		}
 		quality := row.Quality
-		if row.Provisional {
+		switch volumes := row.EnergyJoules.Float() == 0 && row.PodSeconds.Float() == 0 && row.NodeSeconds.Float() == 0; {
+		case volumes: // they have no energy that could be of a quality
+			quality = ""
+		case row.Provisional:
 			quality += " *"
 		}
 		cells = append(cells, figures(row, base)...)

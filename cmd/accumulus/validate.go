@@ -31,8 +31,8 @@ control group counted with what the meter says of the same minutes: one and two
 cores, 10 to 100 MB of memory, 20 to 120 MB of disk, a page fetched many times.
 
 CPU, memory and network may differ by %.0f %%, disk space by one block. It makes the
-namespace %s, with two pods, and removes it again. It takes about %s.`,
-			validate.Within*100, validate.Namespace, (plan.Length() + 5*time.Minute).Round(time.Minute)),
+namespace %s, with two pods, and removes it again. It takes about %.0f minutes.`,
+			validate.Within*100, validate.Namespace, (plan.Length() + 5*time.Minute).Minutes()),
 		Example: `  accumulus validate --cluster ams-03 --context ams-03`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -49,6 +49,7 @@ func (t *tally) finish(made *row) (usage.Row, error) {
 	if pushed := t.asOf.Energy; !t.parts.energy || pushed == nil || !pushed.After(made.Window.From) {
 		row.EnergyJoules, row.EnergyActiveJoules, row.EnergyIdleJoules = usage.Unknown, usage.Unknown, usage.Unknown
 		row.EnergyOverheadJoules, row.EnergyMeasuredJoules, row.EnergyModelledJoules = usage.Unknown, usage.Unknown, usage.Unknown
+		row.EnergyUncertaintyJoules = usage.Unknown
 		row.Quality = ""
 	}
 	row.SetCost(made.costs())

@@ -3,6 +3,7 @@ package watch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -39,6 +40,12 @@ type Client struct {
 // request. Objects travel as JSON.
 func NewClient(config ClientConfig, clk clock.Clock) (*Client, error) {
 	options, err := restConfig(config)
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, errors.New("configure API server: the follower does not run in a cluster: give --kubeconfig, or --api-server with --token-file and --ca-file")
+	}
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, fmt.Errorf("configure API server: kubeconfig %s has no current-context, or one that names a cluster that is not there: choose one with `kubectl config use-context`", config.Kubeconfig)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("configure API server: %w", err)
 	}

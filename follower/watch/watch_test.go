@@ -301,6 +301,15 @@ func TestErrorEndsWithWhatFailed(t *testing.T) {
 }
 
 func TestClientConfig(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, config := range map[string]ClientConfig{"give --kubeconfig, or --api-server": {}, "no current-context": {Kubeconfig: empty}} {
+		if _, err := NewClient(config, clock.System()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", config, err, want)
+		}
+	}
 	for _, config := range []ClientConfig{{}, {URL: "https://x", Kubeconfig: "y"}, {Kubeconfig: filepath.Join(t.TempDir(), "none")},
 		{URL: "https://x", CAFile: filepath.Join(t.TempDir(), "none")}} {
 		if _, err := NewClient(config, clock.System()); err == nil {

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -65,9 +64,6 @@ func TestMain(m *testing.M) {
 	text := os.Getenv(childVariable)
 	if text == "" {
 		os.Exit(m.Run())
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(follower.GCPercent) // as the follower's own main does
 	}
 	var config childConfig
 	err := json.Unmarshal([]byte(text), &config)
@@ -166,7 +162,8 @@ func runChild(config childConfig) error {
 		})
 	}
 	f, err := follower.New(follower.Config{Cluster: cluster, Dir: config.Dir, SeedDir: filepath.Join(config.Dir, "seed"), Interval: config.Size.Interval,
-		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline, Listen: config.Listen},
+		SettleDeadline: follower.DefaultSettleDeadline, FactsDeadline: follower.DefaultFactsDeadline, Listen: config.Listen,
+		MemoryTarget: follower.Frugal()}, // as the follower's own main does
 		follower.Deps{Clock: clk, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Registry: registry,
 			Input: &follower.Input{Source: source, Log: log, Resume: source.RestoreReadings, Status: source.Status}})
 	if err != nil {

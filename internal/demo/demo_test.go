@@ -112,17 +112,29 @@ func TestMeterHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	box := simulated.Fleet().Boxes[0]
-	readings := meterHistory(simulated, box, box.Meters[0], live)
-	if want := int(historyLength / time.Minute); len(readings) != want {
-		t.Fatalf("%d readings, want %d", len(readings), want)
-	}
-	for i, r := range readings {
-		if i > 0 && r.CounterMillijoules <= readings[i-1].CounterMillijoules {
-			t.Fatalf("the counter stands still at %s", r.Time)
+	dead := 0
+	for _, box := range simulated.Fleet().Boxes {
+		for _, meter := range box.Meters {
+			readings := meterHistory(simulated, box, meter, live)
+			want := int(historyLength / time.Minute)
+			if len(meter.Dead) > 0 {
+				want -= 60
+				dead++
+			}
+			if len(readings) != want {
+				t.Fatalf("%s: %d readings, want %d", meter.Name, len(readings), want)
+			}
+			for i, r := range readings {
+				if i > 0 && r.CounterMillijoules <= readings[i-1].CounterMillijoules && r.StepMillijoules < 1_000_000 {
+					t.Fatalf("%s: the counter stands still at %s", meter.Name, r.Time)
+				}
+			}
+			if last, now := readings[len(readings)-1], simulated.MeterMillijoules(box.Name, meter.Name, live); last.CounterMillijoules > now {
+				t.Errorf("%s: the history ends at %d mJ, the meter shows %d", meter.Name, last.CounterMillijoules, now)
+			}
 		}
 	}
-	if last, now := readings[len(readings)-1], simulated.MeterMillijoules(box.Name, box.Meters[0].Name, live); last.CounterMillijoules >= now {
-		t.Errorf("the history ends at %d mJ, the meter shows %d", last.CounterMillijoules, now)
+	if dead != 1 {
+		t.Errorf("%d meters were dead for an hour, want one", dead)
 	}
 }

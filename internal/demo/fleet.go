@@ -1,8 +1,8 @@
 package demo
 
 import (
-	"fmt"
 	"math"
+	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/simulator"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -28,8 +28,7 @@ func places(simulated *simulator.Server, endpoints map[string]endpoint) []fleet.
 	}
 	for _, box := range simulated.Fleet().Boxes {
 		for _, meter := range box.Meters {
-			objects = append(objects, fleet.NewObject(meter.Name, fleet.Meter{Box: box.Name, Driver: driver(meter), Channel: meter.Channel,
-				URL: simulated.MeterURL(box.Name, meter.Name)}))
+			objects = append(objects, fleet.NewObject(meter.Name, meterSpec(box, meter, simulated.MeterURL(box.Name, meter.Name))))
 		}
 	}
 	return objects
@@ -43,11 +42,32 @@ func clusterSpec(name string, to endpoint) fleet.Cluster {
 	return spec
 }
 
-func driver(meter simulator.Meter) string {
-	if meter.Generation == 1 {
-		return fleet.DriverShellyGen1
+// meterSpec is how the leader reads a meter.
+func meterSpec(box simulator.Box, meter simulator.Meter, url string) fleet.Meter {
+	spec := fleet.Meter{Box: box.Name, Driver: fleet.DriverShellyGen2, Channel: meter.Channel, URL: url}
+	switch meter.Kind {
+	case simulator.Tasmota:
+		spec.Driver = fleet.DriverTasmota
+	case simulator.HomeWizard:
+		spec.Driver = fleet.DriverHomeWizard
+	case simulator.SDM120:
+		spec.Driver, spec.Preset, spec.Channel = fleet.DriverModbus, fleet.PresetSDM120, 1
 	}
-	return fleet.DriverShellyGen2
+	if meter.Node != "" {
+		spec.Node = nodeName(meter.Cluster, meter.Node)
+	}
+	return spec
+}
+
+// nodeName is the name of a node's object.
+func nodeName(cluster, node string) string { return cluster + "." + node }
+
+// sites are where the boxes stand, and who carries their idle energy. In the one
+// that two customers share it is carried by requests, whatever is said here.
+var sites = map[string]fleet.Box{
+	"box-ams":  {Site: "Amsterdam", IdlePolicy: fleet.IdleEqual},
+	"box-par":  {Site: "Paris", IdlePolicy: fleet.IdleUsage},
+	"box-colo": {Site: "Frankfurt"},
 }
 
 // described are objects that a user may change afterwards: they are applied at
@@ -58,19 +78,35 @@ func described(simulated *simulator.Simulator) []fleet.Object {
 		fleet.NewObject("globex", fleet.Customer{DisplayName: "Globex", TimeZone: "Europe/Paris", Currency: "EUR"}),
 	}
 	for _, box := range simulated.Fleet().Boxes {
-		objects = append(objects, fleet.NewObject(box.Name, fleet.Box{Site: "site of " + box.Name, OverheadWatts: box.OverheadWatts}))
+		spec := sites[box.Name]
+		spec.OverheadWatts = box.OverheadWatts
+		objects = append(objects, fleet.NewObject(box.Name, spec))
 	}
+	types := make(map[string]bool)
 	for _, cluster := range simulated.Fleet().Clusters {
 		for _, node := range cluster.Nodes {
-			hardware := "hw-" + node.Name
-			objects = append(objects,
-				fleet.NewObject(hardware, fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
-					Cores: int64(node.Cores), MemoryBytes: node.MemoryBytes, IdleWatts: node.IdleWatts,
-					MaxWatts: math.Round(10*(node.IdleWatts+node.WattsPerCore*float64(node.Cores))) / 10, Source: "nameplate of the demonstration"}),
-				fleet.NewObject(cluster.Name+"."+node.Name, fleet.Node{Cluster: cluster.Name, Node: node.Name, Box: node.Box, Hardware: hardware}))
+			hardware := hardwareName(node)
+			if !types[hardware] {
+				types[hardware] = true
+				objects = append(objects, fleet.NewObject(hardware, hardwareSpec(node)))
+			}
+			objects = append(objects, fleet.NewObject(nodeName(cluster.Name, node.Name),
+				fleet.Node{Cluster: cluster.Name, Node: node.Name, Box: node.Box, Hardware: hardware}))
 		}
 	}
 	return append(objects, rules()...)
+}
+
+// hardwareName is the name of a node's type: "epyc-3251".
+func hardwareName(node simulator.Node) string {
+	return strings.ReplaceAll(strings.ToLower(node.CPUType), " ", "-")
+}
+
+// hardwareSpec is what its owner knows of a type: two points of its curve.
+func hardwareSpec(node simulator.Node) fleet.Hardware {
+	return fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
+		Cores: int64(node.Cores), MemoryBytes: node.MemoryBytes, IdleWatts: node.IdleWatts,
+		MaxWatts: math.Round(10*node.MaxWatts()) / 10, Source: "nameplate of the demonstration"}
 }
 
 // rules are prices and who uses what.
@@ -92,5 +128,5 @@ func rules() []fleet.Object {
 // hostNode describes the machine that runs the demonstration, as far as that is
 // known: it stands in no box, so its energy is estimated.
 func hostNode(name string) fleet.Object {
-	return fleet.NewObject(fmt.Sprintf("%s.%s", hostCluster, name), fleet.Node{Cluster: hostCluster, Node: name})
+	return fleet.NewObject(nodeName(hostCluster, name), fleet.Node{Cluster: hostCluster, Node: name})
 }

@@ -73,13 +73,17 @@ func (d *Demo) fillMeters(ctx context.Context) error {
 	return nil
 }
 
+// meterHistory is what a meter showed while it answered.
 func meterHistory(simulated *simulator.Simulator, box simulator.Box, meter simulator.Meter, live time.Time) []meters.Reading {
 	from := live.Add(-historyLength)
-	step := max(meter.StepMillijoules, 3600)
 	var readings []meters.Reading
 	for at := from; at.Before(live); at = at.Add(schema.Minute) {
+		if meter.DeadAt(at) {
+			continue
+		}
 		readings = append(readings, meters.Reading{Box: box.Name, Meter: meter.Name, Time: at, Received: at, Epoch: from,
-			CounterMillijoules: simulated.MeterMillijoules(box.Name, meter.Name, at), HasCounter: true, StepMillijoules: step})
+			CounterMillijoules: simulated.MeterMillijoules(box.Name, meter.Name, at), HasCounter: true,
+			StepMillijoules: simulated.MeterStep(box.Name, meter.Name, at)})
 	}
 	return readings
 }

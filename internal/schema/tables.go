@@ -116,6 +116,7 @@ const (
 	MeasuredModel     = "energy_measured_model_millijoules" // what the model says of the time that EnergyMeasured covers
 	Provisional       = "energy_provisional_millijoules"    // the model's, until the open meter interval closes
 	EstimatedEnergy   = "energy_estimated_millijoules"      // the model's, where no meter ran
+	Uncertainty       = "energy_uncertainty_millijoules"    // standard error of active+idle+overhead; of several rows at most their sum
 	CostNanos         = "cost_nanos"                        // 1e-9 of the currency
 	PriceVersion      = "price_version"
 	Quality           = "quality"           // measured | estimated | mixed
@@ -209,7 +210,8 @@ var (
 	disk     = optional(DiskRead, DiskWrite)
 	storage  = optional(Ephemeral)
 	network  = integers(NetworkReceive, NetworkTransmit)
-	energy   = integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured)
+	// Optional: rows from before it was computed have no uncertainty.
+	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty))
 
 	// Optional: rows from before there were heat and carbon have none. What is
 	// written now has all of them, zeros included.

@@ -3,6 +3,7 @@ package simulator
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -68,6 +69,9 @@ type Node struct {
 	IdleWatts           float64
 	WattsPerCore        float64
 	WattsPerSquaredCore float64 // the node's curve: idle + k·cores + q·cores²
+	// Curve is, in their place, the watts at even loads from none (IdleWatts) to
+	// all cores.
+	Curve []float64
 }
 
 // Pod is a template: one pod from Start to End, or, with Every, a CronJob's
@@ -117,11 +121,32 @@ type Box struct {
 // Meter is one electricity meter.
 type Meter struct {
 	Name            string
+	Kind            string  // "": a Shelly of the Generation; Tasmota, HomeWizard, SDM120
 	Generation      int     // of the Shelly: 1 or 2
 	Channel         int     // id of the switch
 	Share           float64 // of the box's power that flows through it; 0 means 1
-	StepMillijoules int64   // of its counter; 0: 60 000 (1 Wmin) or 3 600 (1 mWh)
+	Gain            float64 // it shows so many times what flows; 0 means 1
+	StepMillijoules int64   // of its counter; 0: that of its kind
 	Resets          []time.Time
+	Cluster, Node   string // it counts this node of the box alone
+	Dead            []Span // when it does not answer; it goes on counting
+}
+
+// Kinds of meters beside Shelly's.
+const (
+	Tasmota    = "tasmota"    // /cm?cmnd=Status 8, kWh with three decimals
+	HomeWizard = "homewizard" // /api/v1/data, kWh with three decimals
+	SDM120     = "sdm120"     // Modbus TCP, kWh in 32 bits
+)
+
+// Span is a half-open time.
+type Span struct{ From, To time.Time }
+
+func (s Span) contains(t time.Time) bool { return !t.Before(s.From) && t.Before(s.To) }
+
+// DeadAt says whether the meter does not answer at t.
+func (m Meter) DeadAt(t time.Time) bool {
+	return slices.ContainsFunc(m.Dead, func(s Span) bool { return s.contains(t) })
 }
 
 // Shares that the sandbox's pause process and the containers may have.
@@ -202,6 +227,9 @@ func (n Node) validate(boxes map[string]bool) error {
 			return errors.New("boots are whole seconds after it joined, in order")
 		}
 		last = boot
+	}
+	if err := n.checkCurve(); err != nil {
+		return err
 	}
 	for _, wave := range []Wave{n.System, n.SystemMemory, n.Receive, n.Transmit, n.Filesystem} {
 		if err := wave.check(); err != nil {

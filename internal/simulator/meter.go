@@ -11,8 +11,9 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 )
 
-// meterServer is a Shelly: Switch.GetStatus of the second generation, /status
-// of the first. It asks for no password and is not encrypted, as delivered.
+// meterServer is a meter that answers over HTTP: a Shelly (Switch.GetStatus of the
+// second generation, /status of the first), a Tasmota plug or a HomeWizard. It asks
+// for no password and is not encrypted, as delivered.
 type meterServer struct {
 	sim   *Simulator
 	clock clock.Clock
@@ -25,6 +26,7 @@ type meterServer struct {
 func (m *meterServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := m.clock.Now()
 	fault, _ := m.fault.get()
+	fault.Down = fault.Down || m.meter.DeadAt(now)
 	if !fault.begin(w, r, now) {
 		return
 	}
@@ -36,6 +38,13 @@ func (m *meterServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer any
 	status := http.StatusOK
 	switch {
+	case m.meter.Kind == Tasmota && r.URL.Path == "/cm" && r.URL.Query().Get("cmnd") == "Status 8":
+		answer = m.tasmota(at, at.Add(fault.Offset))
+	case m.meter.Kind == HomeWizard && r.URL.Path == "/api/v1/data":
+		answer = m.homeWizard(at)
+	case m.meter.Kind != "":
+		http.NotFound(w, r)
+		return
 	case m.meter.Generation == 1 && r.URL.Path == "/status":
 		answer = m.first(at, at.Add(fault.Offset))
 	case r.URL.Path == "/shelly":
@@ -63,7 +72,41 @@ func (m *meterServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (m *meterServer) watts(at time.Time) float64 {
-	return m.sim.BoxWatts(m.box.Name, at) * m.meter.share()
+	return m.sim.meterWatts(m.box, m.meter, at)
+}
+
+// meterWatts is what the meter shows of the power at a moment.
+func (s *Simulator) meterWatts(b *Box, m Meter, at time.Time) float64 {
+	watts := 0.0
+	if m.Node == "" {
+		watts = s.BoxWatts(b.Name, at)
+	} else if n := s.node(m.Cluster, m.Node); n.alive(at) {
+		watts = n.watts(s.rate(m.Cluster, n, at))
+	}
+	return watts * m.share() * m.gain()
+}
+
+// tasmota is the answer to Status 8; its time is UTC without a zone.
+func (m *meterServer) tasmota(at, shown time.Time) any {
+	watts := m.watts(at)
+	return map[string]any{"StatusSNS": map[string]any{"Time": shown.UTC().Format("2006-01-02T15:04:05"), "ENERGY": map[string]any{
+		"TotalStartTime": m.box.Since.UTC().Format("2006-01-02T15:04:05"), "Total": m.kilowattHours(at), "Yesterday": 0.0, "Today": 0.0,
+		"Power": int64(math.Round(watts)), "ApparentPower": int64(math.Round(watts * 1.04)), "ReactivePower": int64(math.Round(watts * 0.28)),
+		"Factor": 0.96, "Voltage": 231, "Current": round(watts*1.04/231, 3)}}}
+}
+
+// homeWizard is a socket's data.
+func (m *meterServer) homeWizard(at time.Time) any {
+	watts := m.watts(at)
+	total := m.kilowattHours(at)
+	return map[string]any{"wifi_ssid": "boxes", "wifi_strength": 88, "total_power_import_kwh": total, "total_power_import_t1_kwh": total,
+		"total_power_export_kwh": 0, "total_power_export_t1_kwh": 0, "active_power_w": round(watts, 3), "active_power_l1_w": round(watts, 3)}
+}
+
+// kilowattHours writes the counter, whose step is a Wh, as kWh with three decimals.
+func (m *meterServer) kilowattHours(at time.Time) json.Number {
+	wh := m.sim.meterCounter(m.box, m.meter, at) / 3_600_000
+	return json.Number(fmt.Sprintf("%d.%03d", wh/1000, wh%1000))
 }
 
 func (m *meterServer) about() any {
@@ -99,7 +142,8 @@ func (m *meterServer) second(at, shown time.Time) any {
 	minute := at.Truncate(time.Minute)
 	past := func(n int) float64 { // mWh in the n-th last whole minute
 		to := minute.Add(-time.Duration(n-1) * time.Minute)
-		return round(float64(m.sim.BoxMillijoules(m.box.Name, to.Add(-time.Minute), to))*m.meter.share()/3600, 3)
+		grown := m.sim.meterJoules(m.box, m.meter, to) - m.sim.meterJoules(m.box, m.meter, to.Add(-time.Minute))
+		return round(grown*m.meter.gain()/3.6, 3)
 	}
 	return map[string]any{
 		"id": m.meter.Channel, "source": "init", "output": true,

@@ -13,37 +13,72 @@ const (
 // Demo is DemoSince 25 hours before now, so that there is a day of history.
 func Demo(now time.Time) Fleet { return DemoSince(now.Add(-25 * time.Hour)) }
 
-// DemoSince is the fleet of the demonstration: two edge clusters of three nodes
-// in a box each, about ten pods each, alive since the full hour of start. Who
-// keeps data across restarts keeps start too, and meets the same fleet again.
+// DemoSince is the fleet of the demonstration: two edge clusters of two customers,
+// three nodes each and about ten pods, alive since the full hour of start, in boxes
+// of different hardware:
+//
+//	box-ams   two small nodes; a meter that shows 1.5 % too much
+//	box-par   two servers; a plug that counts whole Wh and was dead for the 21st
+//	          hour, and a meter of one of the two
+//	box-colo  a node of each customer, behind a meter on a bus
+//
+// Who keeps data across restarts keeps start too, and meets the same fleet again.
 // Its kubelets sample every 4 to 6 s, for a scrape every 5 s.
 func DemoSince(start time.Time) Fleet {
 	start = start.UTC().Truncate(time.Hour)
 	fleet := Fleet{Seed: 1, Housekeeping: Housekeeping{Min: 4 * time.Second, Max: 6 * time.Second, Jitter: time.Second}}
-	for _, site := range []string{"ams", "par"} {
-		box := "box-" + site
-		fleet.Boxes = append(fleet.Boxes, Box{Name: box, OverheadWatts: 6, Since: start,
-			Meters: []Meter{{Name: "meter-" + site, Generation: 2}}})
-		cluster := Cluster{Name: "edge-" + site}
-		for n := 1; n <= 3; n++ {
-			cluster.Nodes = append(cluster.Nodes, node(fmt.Sprintf("%s-%d", site, n), box, start, n))
-		}
-		fleet.Clusters = append(fleet.Clusters, cluster)
+	fleet.Boxes = []Box{
+		{Name: "box-ams", OverheadWatts: 6, Since: start, Meters: []Meter{{Name: "meter-ams", Generation: 2, Gain: 1.015}}},
+		{Name: "box-par", OverheadWatts: 11, Since: start, Meters: []Meter{
+			{Name: "meter-par", Kind: Tasmota, Gain: 0.994, Dead: []Span{{From: start.Add(20 * time.Hour), To: start.Add(21 * time.Hour)}}},
+			{Name: "meter-par-2", Kind: HomeWizard, Cluster: "edge-par", Node: "par-2"}}},
+		{Name: "box-colo", OverheadWatts: 8, Since: start, Meters: []Meter{{Name: "meter-colo", Kind: SDM120}}},
 	}
-	ams, par := &fleet.Clusters[0], &fleet.Clusters[1]
-	ams.Pods = append(ams.Pods, agents(ams, start)...)
-	ams.Pods = append(ams.Pods, replicas(ams, "shop", "web", "shop", start, 3, wave(0.35, 0.25, 40*time.Minute))...)
-	ams.Pods = append(ams.Pods, replicas(ams, "shop", "cart", "shop", start, 1, wave(0.2, 0.1, 25*time.Minute))...)
-	ams.Pods = append(ams.Pods, stateful(ams, "data", "db", "data", start, wave(0.5, 0.2, 3*time.Hour)))
-	ams.Pods = append(ams.Pods, cron(ams, "batch", "report", "finance", start, 1, 5*time.Minute, 95*time.Second, Constant(0.9)))
-	ams.Pods = append(ams.Pods, cron(ams, "batch", "thumbnails", "shop", start, 2, 3*time.Minute, 50*time.Second, wave(0.6, 0.3, 20*time.Second)))
-	par.Pods = append(par.Pods, agents(par, start)...)
-	par.Pods = append(par.Pods, replicas(par, "media", "stream", "media", start, 3, wave(0.6, 0.4, 90*time.Minute))...)
-	par.Pods = append(par.Pods, replicas(par, "media", "api", "media", start, 2, wave(0.15, 0.05, 15*time.Minute))...)
-	par.Pods = append(par.Pods, stateful(par, "data", "queue", "data", start, Constant(0.3)))
-	par.Pods = append(par.Pods, cron(par, "batch", "transcode", "media", start, 0, 4*time.Minute, 110*time.Second, Wave{Base: 0.4,
-		Burst: 0.8, BurstPeriod: 30 * time.Second, BurstLength: 10 * time.Second}))
+	ams := Cluster{Name: "edge-ams", Nodes: []Node{node("ams-1", "box-ams", start, 1), node("ams-2", "box-ams", start, 2), node("ams-3", "box-colo", start, 3)}}
+	par := Cluster{Name: "edge-par", Nodes: []Node{node("par-1", "box-par", start, 1), node("par-2", "box-par", start, 2), node("par-3", "box-colo", start, 3)}}
+	ams.Nodes[0], ams.Nodes[1], ams.Nodes[2] = small.of(ams.Nodes[0]), small.of(ams.Nodes[1]), middle.of(ams.Nodes[2])
+	par.Nodes[0], par.Nodes[1], par.Nodes[2] = large.of(par.Nodes[0]), large.of(par.Nodes[1]), middle.of(par.Nodes[2])
+	ams.Pods = append(ams.Pods, agents(&ams, start)...)
+	ams.Pods = append(ams.Pods, replicas(&ams, "shop", "web", "shop", start, 3, wave(0.55, 0.45, 40*time.Minute))...)
+	ams.Pods = append(ams.Pods, replicas(&ams, "shop", "cart", "shop", start, 1, wave(0.2, 0.1, 25*time.Minute))...)
+	ams.Pods = append(ams.Pods, stateful(&ams, "data", "db", "data", start, wave(0.5, 0.2, 3*time.Hour)))
+	ams.Pods = append(ams.Pods, cron(&ams, "batch", "report", "finance", start, 1, 5*time.Minute, 95*time.Second, Constant(0.9)))
+	ams.Pods = append(ams.Pods, cron(&ams, "batch", "thumbnails", "shop", start, 2, 3*time.Minute, 50*time.Second, wave(2.4, 1.2, 20*time.Second)))
+	par.Pods = append(par.Pods, agents(&par, start)...)
+	par.Pods = append(par.Pods, replicas(&par, "media", "stream", "media", start, 3, wave(3, 2.6, 90*time.Minute))...)
+	par.Pods = append(par.Pods, replicas(&par, "media", "api", "media", start, 2, wave(0.75, 0.25, 15*time.Minute))...)
+	par.Pods = append(par.Pods, stateful(&par, "data", "queue", "data", start, Constant(1.1)))
+	par.Pods = append(par.Pods, cron(&par, "batch", "transcode", "media", start, 0, 4*time.Minute, 110*time.Second, Wave{Base: 3.5,
+		Burst: 2.5, BurstPeriod: 30 * time.Second, BurstLength: 10 * time.Second}))
+	fleet.Clusters = []Cluster{ams, par}
 	return fleet
+}
+
+// machine is a type of server: what it is, and its watts at every tenth of its load.
+type machine struct {
+	cpu, ram, disk string
+	cores          int
+	memory         int64
+	curve          []float64
+}
+
+// Types of the demonstration's nodes. Their curves are made up, in the forms that
+// published ones have: a steep rise from idle, and another where turbo ends.
+var (
+	small = machine{"N100", "DDR5", "NVMe", 4, 16 * gibibyte,
+		[]float64{7.2, 11.6, 14.5, 16.7, 18.4, 19.9, 21.4, 23.0, 24.7, 26.6, 28.8}}
+	middle = machine{"Xeon D-1541", "DDR4", "SATA SSD", 8, 64 * gibibyte,
+		[]float64{31, 39.5, 44.6, 49.2, 53.4, 57.8, 62.9, 68.8, 75.3, 82.1, 88.6}}
+	large = machine{"EPYC 3251", "DDR4", "NVMe", 16, 128 * gibibyte,
+		[]float64{46, 66, 76.5, 85.1, 93.4, 102.2, 111.8, 122.9, 135.8, 149.4, 163}}
+)
+
+// of is a node of the type.
+func (m machine) of(n Node) Node {
+	n.CPUType, n.RAMType, n.DiskType, n.Cores, n.MemoryBytes = m.cpu, m.ram, m.disk, m.cores, m.memory
+	n.AllocatableMillicores, n.AllocatableMemoryBytes = int64(m.cores*1000-200), m.memory-gibibyte
+	n.IdleWatts, n.WattsPerCore, n.Curve = m.curve[0], 0, m.curve
+	return n
 }
 
 // Steady is one cluster of two nodes in one box whose rates are constant and
@@ -142,7 +177,7 @@ func pod(cluster *Cluster, namespace, kind, workload, team string, at int, start
 		Node: cluster.Nodes[at%len(cluster.Nodes)].Name, Start: start.Add(time.Duration(10+at) * time.Second), CPU: cpu,
 		Memory: Constant(float64(180+20*at) * mebibyte), Receive: Constant(float64(4000 + 500*at)), Transmit: Constant(float64(9000 + 700*at)),
 		Containers: []Container{
-			{Name: workload, Share: 0.9, RequestMillicores: max(request, 50), LimitMillicores: 2000, RequestMemoryBytes: 128 * mebibyte, LimitMemoryBytes: gibibyte},
+			{Name: workload, Share: 0.9, RequestMillicores: max(request, 50), LimitMillicores: max(2*request, 2000), RequestMemoryBytes: 128 * mebibyte, LimitMemoryBytes: gibibyte},
 			{Name: "proxy", Share: 0.08, RequestMillicores: 20, RequestMemoryBytes: 32 * mebibyte},
 		}}
 }

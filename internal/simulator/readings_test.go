@@ -234,8 +234,10 @@ func TestTheDemo(t *testing.T) {
 				t.Fatalf("another fleet from the same start:\n%s", diff)
 			}
 		}
-		if watts := s.BoxWatts("box-ams", at); watts < 30 || watts > 90 {
-			t.Errorf("box-ams draws %v W", watts)
+		for box, limits := range map[string][2]float64{"box-ams": {25, 60}, "box-par": {110, 300}, "box-colo": {70, 180}} {
+			if watts := s.BoxWatts(box, at); watts < limits[0] || watts > limits[1] {
+				t.Errorf("%s draws %v W, not %v", box, watts, limits)
+			}
 		}
 	}
 }

@@ -34,7 +34,7 @@ type Server struct {
 	authority *authority
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
-	servers   []*http.Server
+	servers   []interface{ Close() error }
 	apis      map[string]*apiServer
 	kubelets  map[[2]string]*kubelet
 	meters    map[[2]string]*meterServer
@@ -94,14 +94,18 @@ func (s *Server) start(ctx context.Context, meterPort int) error {
 		box := &s.fleet.Boxes[b]
 		for _, m := range box.Meters {
 			meter := &meterServer{sim: s.Simulator, clock: s.clock, box: box, meter: m}
-			address, err := s.serve(ctx, meterPort, meter, false)
+			serve, scheme := s.serve, "http://"
+			if m.Kind == SDM120 {
+				serve, scheme = s.serveModbus(meter), "tcp://"
+			}
+			address, err := serve(ctx, meterPort, meter, false)
 			if err != nil {
 				return err
 			}
 			if meterPort > 0 {
 				meterPort++
 			}
-			meter.url = "http://" + address.String()
+			meter.url = scheme + address.String()
 			s.meters[[2]string{box.Name, m.Name}] = meter
 		}
 	}

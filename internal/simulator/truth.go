@@ -12,7 +12,7 @@ type Simulator struct {
 	clusters map[string]*Cluster
 	nodes    map[[2]string]*Node
 	pods     map[[2]string][]*Pod // by cluster and node
-	squares  squares
+	bends    bends
 }
 
 // New checks the fleet and answers for it.
@@ -149,17 +149,6 @@ func (s *Simulator) CoreMicroseconds(i Instance, from, to time.Time) int64 {
 	return i.cpu(to)/1000 - i.cpu(from)/1000
 }
 
-// ContainerMicroseconds is what the container had used of the instance's
-// core-µs in [from, to), up to one for rounding at each restart.
-func (s *Simulator) ContainerMicroseconds(i Instance, container string, from, to time.Time) int64 {
-	for _, c := range i.pod.Containers {
-		if c.Name == container {
-			return part(c.Share, i.cpu(to))/1000 - part(c.Share, i.cpu(from))/1000
-		}
-	}
-	return 0
-}
-
 // KubepodsCoreMicroseconds is what all pods of the node used in [from, to),
 // those that ended in it included.
 func (s *Simulator) KubepodsCoreMicroseconds(cluster, node string, from, to time.Time) int64 {
@@ -184,18 +173,6 @@ func (s *Simulator) Alive(i Instance, from, to time.Time) time.Duration {
 func (s *Simulator) NodeAlive(cluster, node string, from, to time.Time) time.Duration {
 	n := s.node(cluster, node)
 	return n.age(to) - n.age(from)
-}
-
-// MemoryKibibyteSeconds is the integral of the instance's working set over
-// [from, to).
-func (s *Simulator) MemoryKibibyteSeconds(i Instance, from, to time.Time) float64 {
-	return (i.pod.Memory.Grown(i.age(to)) - i.pod.Memory.Grown(i.age(from))) / 1024
-}
-
-// NetworkBytes is what the instance received and transmitted in [from, to).
-func (s *Simulator) NetworkBytes(i Instance, from, to time.Time) (receive, transmit int64) {
-	return grown(i.pod.Receive, i.age(to)) - grown(i.pod.Receive, i.age(from)),
-		grown(i.pod.Transmit, i.age(to)) - grown(i.pod.Transmit, i.age(from))
 }
 
 // grown floors a counter of bytes.

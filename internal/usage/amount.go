@@ -28,6 +28,7 @@ const (
 	EnergyOverhead
 	EnergyModelled
 	EnergyMeasured
+	EnergyUncertainty
 	Filesystem  // of containers: their writable layers and logs
 	NodeTime    // a node's time alive, counted once for the node, under its system namespace
 	NodeReceive // what a node's interfaces counted, under its system namespace too
@@ -56,7 +57,7 @@ var fieldOf = [quantities]string{
 	CPURequest: schema.CPURequest, MemoryRequest: schema.MemoryRequest, Uptime: schema.Uptime,
 	Coverage: schema.Coverage, Interpolated: schema.Interpolated,
 	EnergyActive: schema.EnergyActive, EnergyIdle: schema.EnergyIdle, EnergyOverhead: schema.EnergyOverhead,
-	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
+	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, EnergyUncertainty: schema.Uncertainty, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
 	NodeReceive: schema.InterfaceReceive, NodeTransmit: schema.InterfaceTransmit, Ephemeral: schema.Ephemeral,
 	VolumeClaimed: schema.Claimed, VolumeUsed: schema.Used, VolumeMounted: schema.Mounted,
 	Heat: schema.Heat, CarbonLocation: schema.CarbonLocation, CarbonLocationEnergy: schema.CarbonLocationEnergy,
@@ -71,7 +72,7 @@ var (
 	OfContainers = []Quantity{CPU, Memory, Filesystem, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
 	OfNodes      = []Quantity{NodeTime, NodeReceive, NodeTransmit}
 	OfVolumes    = []Quantity{VolumeClaimed, VolumeUsed, VolumeMounted}
-	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured}
+	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured, EnergyUncertainty}
 	OfCoverage   = []Quantity{Uptime, Coverage} // of pods, beside their energy
 	OfCarbon     = []Quantity{CarbonLocation, CarbonLocationEnergy, CarbonEstimatedEnergy, CarbonMarket, CarbonMarketEnergy, CarbonEmbodied}
 )

@@ -13,7 +13,7 @@ import (
 var csvColumns = []string{"from", "to", "cpuCoreSeconds", "memoryByteSeconds", "networkReceiveBytes", "networkTransmitBytes",
 	"cpuRequestCoreSeconds", "memoryRequestByteSeconds", "podSeconds", "nodeSeconds", "energyJoules", "energyActiveJoules", "energyIdleJoules",
 	"energyOverheadJoules", "energyMeasuredJoules", "energyModelledJoules", "cost", "currency", "coverage", "interpolated", "quality", "provisional", "filesystemByteSeconds",
-	"nodeReceiveBytes", "nodeTransmitBytes", "ephemeralByteSeconds", "volumeClaimedByteSeconds", "volumeUsedByteSeconds", "volumeMountedSeconds", "extended", "excludedCost"}
+	"nodeReceiveBytes", "nodeTransmitBytes", "ephemeralByteSeconds", "volumeClaimedByteSeconds", "volumeUsedByteSeconds", "volumeMountedSeconds", "extended", "excludedCost", "energyUncertaintyJoules"}
 
 // WriteCSV writes the rows for programs: a column for each key, then those of
 // the API. A row has a line for each currency; its quantities stand in the
@@ -67,7 +67,7 @@ func (r Row) lines(aggregate []Key) [][]string {
 // resources stand in one cell: "nvidia.com/gpu=7200 hugepages-2Mi=0".
 func (r Row) storage(first bool) []string {
 	if !first {
-		return []string{"0", "0", "0", "0", "0", "0", "", ""}
+		return []string{"0", "0", "0", "0", "0", "0", "", "", "0"}
 	}
 	var extended, excluded []string
 	for name, quantity := range r.Extended {
@@ -78,7 +78,8 @@ func (r Row) storage(first bool) []string {
 		excluded = append(excluded, m.Cost+" "+m.Currency)
 	}
 	return []string{r.NodeReceiveBytes.String(), r.NodeTransmitBytes.String(), r.EphemeralByteSeconds.String(), r.VolumeClaimedByteSeconds.String(),
-		r.VolumeUsedByteSeconds.String(), r.VolumeMountedSeconds.String(), strings.Join(extended, " "), strings.Join(excluded, " ")}
+		r.VolumeUsedByteSeconds.String(), r.VolumeMountedSeconds.String(), strings.Join(extended, " "), strings.Join(excluded, " "),
+		r.EnergyUncertaintyJoules.String()}
 }
 
 // files are the containers' files, in the first of a row's lines.

@@ -38,6 +38,9 @@ type EnergyRow struct {
 	EnergyOverheadJoules Exact             `json:"energyOverheadJoules"`
 	EnergyMeasuredJoules Exact             `json:"energyMeasuredJoules"` // the part of energyJoules that closed meter intervals cover
 	EnergyModelledJoules Exact             `json:"energyModelledJoules"` // what the model alone would have said
+	// EnergyUncertaintyJoules is what energyJoules is off by at the most, of one
+	// standard error of the models and of the meters' gain.
+	EnergyUncertaintyJoules Exact `json:"energyUncertaintyJoules"`
 	// ResidualJoules is what the meters counted less what rows carry of it; of
 	// boxes with meters alone, and 0 there.
 	ResidualJoules *Exact  `json:"residualJoules,omitempty"`
@@ -51,7 +54,7 @@ type EnergyRow struct {
 func EnergyOf(r Row, ofBoxes bool) EnergyRow {
 	e := EnergyRow{Key: r.Key, From: r.From, To: r.To, EnergyJoules: r.EnergyJoules, EnergyActiveJoules: r.EnergyActiveJoules,
 		EnergyIdleJoules: r.EnergyIdleJoules, EnergyOverheadJoules: r.EnergyOverheadJoules, EnergyMeasuredJoules: r.EnergyMeasuredJoules,
-		EnergyModelledJoules: r.EnergyModelledJoules, HeatJoules: r.heat(), Coverage: r.Coverage, Quality: r.Quality, Provisional: r.Provisional}
+		EnergyModelledJoules: r.EnergyModelledJoules, EnergyUncertaintyJoules: r.EnergyUncertaintyJoules, HeatJoules: r.heat(), Coverage: r.Coverage, Quality: r.Quality, Provisional: r.Provisional}
 	if counted := r.Sums[BoxMeasured]; ofBoxes && (counted != 0 || r.Sums[EnergyMeasured] != 0) {
 		left := Joules(counted).Minus(Joules(r.Sums[EnergyMeasured]))
 		e.ResidualJoules = &left

@@ -90,7 +90,7 @@ func (c CarbonRow) span() (time.Time, time.Time) { return c.From, c.To }
 func (e EnergyRow) cells() []cell {
 	return []cell{exact("energyJoules", e.EnergyJoules), exact("energyActiveJoules", e.EnergyActiveJoules), exact("energyIdleJoules", e.EnergyIdleJoules),
 		exact("energyOverheadJoules", e.EnergyOverheadJoules), exact("energyMeasuredJoules", e.EnergyMeasuredJoules),
-		exact("energyModelledJoules", e.EnergyModelledJoules), exact("heatJoules", e.HeatJoules),
+		exact("energyModelledJoules", e.EnergyModelledJoules), exact("energyUncertaintyJoules", e.EnergyUncertaintyJoules), exact("heatJoules", e.HeatJoules),
 		{title: "coverage", value: strconv.FormatFloat(e.Coverage, 'f', 4, 64)}, {title: "quality", value: e.Quality}, flag("provisional", e.Provisional),
 		perhaps("residualJoules", e.ResidualJoules)}
 }
@@ -110,13 +110,14 @@ func (c CarbonRow) cells() []cell {
 // TotalEnergy adds rows up, exactly.
 func TotalEnergy(rows []EnergyRow) EnergyRow {
 	return EnergyRow{EnergyJoules: sum(rows, func(r EnergyRow) Exact { return r.EnergyJoules }),
-		EnergyActiveJoules:   sum(rows, func(r EnergyRow) Exact { return r.EnergyActiveJoules }),
-		EnergyIdleJoules:     sum(rows, func(r EnergyRow) Exact { return r.EnergyIdleJoules }),
-		EnergyOverheadJoules: sum(rows, func(r EnergyRow) Exact { return r.EnergyOverheadJoules }),
-		EnergyMeasuredJoules: sum(rows, func(r EnergyRow) Exact { return r.EnergyMeasuredJoules }),
-		EnergyModelledJoules: sum(rows, func(r EnergyRow) Exact { return r.EnergyModelledJoules }),
-		HeatJoules:           sum(rows, func(r EnergyRow) Exact { return r.HeatJoules }),
-		ResidualJoules:       perhapsSum(rows, func(r EnergyRow) *Exact { return r.ResidualJoules })}
+		EnergyActiveJoules:      sum(rows, func(r EnergyRow) Exact { return r.EnergyActiveJoules }),
+		EnergyIdleJoules:        sum(rows, func(r EnergyRow) Exact { return r.EnergyIdleJoules }),
+		EnergyOverheadJoules:    sum(rows, func(r EnergyRow) Exact { return r.EnergyOverheadJoules }),
+		EnergyMeasuredJoules:    sum(rows, func(r EnergyRow) Exact { return r.EnergyMeasuredJoules }),
+		EnergyModelledJoules:    sum(rows, func(r EnergyRow) Exact { return r.EnergyModelledJoules }),
+		EnergyUncertaintyJoules: sum(rows, func(r EnergyRow) Exact { return r.EnergyUncertaintyJoules }),
+		HeatJoules:              sum(rows, func(r EnergyRow) Exact { return r.HeatJoules }),
+		ResidualJoules:          perhapsSum(rows, func(r EnergyRow) *Exact { return r.ResidualJoules })}
 }
 
 // TotalHeat adds rows up, exactly.

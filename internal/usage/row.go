@@ -49,6 +49,9 @@ type Row struct {
 	EnergyOverheadJoules Exact `json:"energyOverheadJoules"`
 	EnergyMeasuredJoules Exact `json:"energyMeasuredJoules"` // the part of energyJoules that closed meter intervals cover
 	EnergyModelledJoules Exact `json:"energyModelledJoules"` // what the model alone would have said
+	// EnergyUncertaintyJoules is what energyJoules is off by at the most, of one
+	// standard error of the models and of the meters' gain.
+	EnergyUncertaintyJoules Exact `json:"energyUncertaintyJoules"`
 
 	// Cost is a decimal, null where nothing of the row has a price or where it
 	// has prices in several currencies: then they stand in Costs.
@@ -169,8 +172,8 @@ func (t *Tally) Row() (Row, error) {
 		VolumeUsedByteSeconds: ByteSeconds(s[VolumeUsed]), VolumeMountedSeconds: Seconds(s[VolumeMounted]), Extended: t.extended(),
 		EnergyJoules: Joules(energy), EnergyActiveJoules: Joules(s[EnergyActive]), EnergyIdleJoules: Joules(s[EnergyIdle]),
 		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
-		EnergyMeasuredJoules: Joules(s[EnergyMeasured]),
-		Coverage:             t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
+		EnergyMeasuredJoules: Joules(s[EnergyMeasured]), EnergyUncertaintyJoules: Joules(s[EnergyUncertainty]),
+		Coverage: t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
 		Quality: QualityOf(s[EnergyMeasured], energy), Provisional: t.Open, Sums: s}, nil
 }
 

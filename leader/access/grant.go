@@ -81,7 +81,7 @@ func Make(ctx context.Context, user *rest.Config, clk clock.Clock, options Optio
 		return Grant{}, errors.New("the context does not verify the API server (insecure-skip-tls-verify): the leader would send its token to whoever answers; give the context the server's certificate-authority")
 	}
 	if d := options.TokenDuration; d != 0 && (d < ShortestToken || d > longestToken) {
-		return Grant{}, fmt.Errorf("a token cannot be given %s: a cluster gives none that ends in less than %s or in more than %s", d, ShortestToken, longestToken)
+		return Grant{}, fmt.Errorf("a token cannot be given %s: a cluster gives none that ends in less than 10m or in more than %dh; say such as 720h", d, longestToken/time.Hour)
 	}
 	user = rest.CopyConfig(user)
 	user.QPS, user.Burst = 50, 100

@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
 	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
 	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
+	"POST /api/v1/models/calibrations":         `{"cluster":"a","node":"n1","points":[{"load":0,"utilisation":0,"watts":60}]}`,
 	"POST /accumulus/clear":                    `{"confirm":"all"}`,
 	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
 	"POST /api/v1/quarantine/replay":           `{"all":true}`,
@@ -34,7 +35,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -44,18 +45,21 @@ func TestEveryRouteByEveryRole(t *testing.T) {
 	callers := []struct {
 		token string
 		role  Role
-	}{{"", Nobody}, {"not a token", Nobody}, {viewerToken, Viewer}, {operatorToken, Operator}}
+	}{{"", Nobody}, {"not a token", Nobody}, {viewerToken, Viewer}, {operatorToken, Operator}, {metersToken, Feeder}}
 	for _, route := range s.Routes() {
 		for _, caller := range callers {
 			answer := call(s, route.Method, pathOf(route), caller.token, examples[route.Method+" "+route.Path])
 			allowed := caller.role >= route.Role
+			if caller.role == Feeder {
+				allowed = route.Role == Nobody || route.Path == "/api/v1/meters" || route.Path == "/api/v1/meters/{id}/readings"
+			}
 			switch {
 			case allowed && answer.StatusCode >= 400:
 				t.Errorf("%s %s as %s: %d %s", route.Method, route.Path, caller.role, answer.StatusCode, text(t, answer))
 			case !allowed && caller.role == Nobody && (answer.StatusCode != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") == ""):
 				t.Errorf("%s %s without a token: %d, want 401", route.Method, route.Path, answer.StatusCode)
-			case !allowed && caller.role == Viewer && answer.StatusCode != http.StatusForbidden:
-				t.Errorf("%s %s as viewer: %d, want 403", route.Method, route.Path, answer.StatusCode)
+			case !allowed && caller.role != Nobody && answer.StatusCode != http.StatusForbidden:
+				t.Errorf("%s %s as %s: %d, want 403", route.Method, route.Path, caller.role, answer.StatusCode)
 			}
 			if changes := l.changed(); len(changes) > 0 != (allowed && route.Changes()) {
 				t.Errorf("%s %s as %s changed %v", route.Method, route.Path, caller.role, changes)
@@ -313,7 +317,7 @@ func TestExportRequiresCompleteness(t *testing.T) {
 
 func TestObjectsByKindAndTime(t *testing.T) {
 	s, _ := newServer(t, false)
-	for path, want := range map[string]int{"cluster": 1, "Clusters": 1, "boxes": 1, "all": 2, "cluster?history=true": 2, "cluster?at=2026-11-23T10:00:00Z": 2, "pricelists": 0} {
+	for path, want := range map[string]int{"cluster": 1, "Clusters": 1, "boxes": 1, "all": 3, "cluster?history=true": 2, "cluster?at=2026-11-23T10:00:00Z": 2, "pricelists": 0} {
 		var list ObjectList
 		answer := call(s, "GET", "/api/v1/fleet/"+path, viewerToken, "")
 		if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || len(list.Items) != want {
@@ -352,12 +356,20 @@ func TestTokensAreMadeOnceAndPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.Operator == first.Viewer || len(first.Operator) < 40 {
+	if !first.distinct() || len(first.Operator) < 40 || len(first.Meters) < 40 {
 		t.Error("tokens are equal or short")
 	}
-	for _, name := range []string{OperatorFile, ViewerFile} {
+	for _, name := range []string{OperatorFile, ViewerFile, MetersFile} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	for name, text := range map[string]string{"short": "abc", "two words": "an operator's token", "no text": strings.Repeat("\xff\x00", 20), "endless": strings.Repeat("x", 4097)} {
+		if err := os.WriteFile(filepath.Join(dir, "other"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadToken(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "there, or delete it") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if again, err := EnsureTokens(dir, TokenFiles{}); err != nil || again != first {
@@ -380,14 +392,15 @@ func TestConfigSaysAllThatIsWrong(t *testing.T) {
 		config Config
 		wrong  []string
 	}{
-		"loopback":          {Config{Listen: "127.0.0.1:8080", Tokens: tokens}, nil},
-		"outside":           {Config{Listen: "0.0.0.0:8080", Tokens: tokens}, []string{"can be reached from outside"}},
-		"every address":     {Config{Listen: ":8080", Tokens: tokens}, []string{"can be reached from outside"}},
-		"outside with TLS":  {Config{Listen: ":8443", TLSCert: "c", TLSKey: "k", Tokens: tokens}, nil},
-		"outside, explicit": {Config{Listen: ":8080", Insecure: true, Tokens: tokens}, nil},
-		"demo outside":      {Config{Listen: ":8080", Insecure: true, Demo: true, Tokens: tokens}, []string{"the demo"}},
-		"all":               {Config{Listen: "8080", TLSCert: "c"}, []string{"host:port", "both a certificate", "no operator token"}},
-		"one token":         {Config{Listen: "127.0.0.1:0", Tokens: Tokens{operatorToken, operatorToken}}, []string{"same token"}},
+		"loopback":           {Config{Listen: "127.0.0.1:8080", Tokens: tokens}, nil},
+		"outside":            {Config{Listen: "0.0.0.0:8080", Tokens: tokens}, []string{"can be reached from outside"}},
+		"every address":      {Config{Listen: ":8080", Tokens: tokens}, []string{"can be reached from outside"}},
+		"outside with TLS":   {Config{Listen: ":8443", TLSCert: "c", TLSKey: "k", Tokens: tokens}, nil},
+		"outside, explicit":  {Config{Listen: ":8080", Insecure: true, Tokens: tokens}, nil},
+		"demo outside":       {Config{Listen: ":8080", Insecure: true, Demo: true, Tokens: tokens}, []string{"the demo"}},
+		"all":                {Config{Listen: "8080", TLSCert: "c"}, []string{"host:port", "both a certificate", "no operator token"}},
+		"one token":          {Config{Listen: "127.0.0.1:0", Tokens: Tokens{Operator: operatorToken, Viewer: operatorToken}}, []string{"same token"}},
+		"one token of three": {Config{Listen: "127.0.0.1:0", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: viewerToken}}, []string{"same token"}},
 	} {
 		err := test.config.Validate()
 		if (err == nil) != (test.wrong == nil) {
@@ -431,6 +444,10 @@ func TestTokensAreReadAgain(t *testing.T) {
 	want(tokens.Operator, Nobody)
 	want(next, Operator)
 	want(tokens.Viewer, Viewer)
+	want(tokens.Meters, Feeder)
+	replace(files.Meters, "the-next-token-of-the-meters")
+	want(tokens.Meters, Nobody)
+	want("the-next-token-of-the-meters", Feeder)
 	for _, slip := range []string{"short", "", string(tokens.Viewer)} {
 		replace(files.Operator, slip)
 		want(next, Operator)

@@ -39,7 +39,7 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
 	}
 	if known, err := s.knows(r, name); err != nil || !known {
 		if err == nil {
-			err = noCluster(name)
+			err = NoCluster(name)
 		}
 		return err
 	}

@@ -16,11 +16,13 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -33,6 +35,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 const (
 	operatorToken = "operator-token-of-the-tests"
+	metersToken   = "meters-token-of-the-tests"
 	viewerToken   = "viewer-token-of-the-tests"
 )
 
@@ -56,7 +59,7 @@ func (l *leader) did(format string, args ...any) error {
 type fakeMeters struct{ *leader }
 
 func (f fakeMeters) Status() []meters.Status {
-	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}}
+	return []meters.Status{{Meter: "plug", Box: "b", LagSeconds: 6, Counted: 1}, {Meter: "1", Box: "box-1"}}
 }
 
 func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([]meters.Verdict, error) {
@@ -173,6 +176,7 @@ func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
 		fleet.NewObject("edge-a", fleet.Cluster{URL: "http://127.0.0.1:1"}),
 		fleet.NewObject("old", fleet.Cluster{URL: "http://127.0.0.1:2"}).Until(now.Add(-time.Hour)),
 		fleet.NewObject("box-1", fleet.Box{Site: "cellar"}),
+		fleet.NewObject("1", fleet.Meter{Box: "box-1", Driver: fleet.DriverPush}),
 	}, nil
 }
 
@@ -270,8 +274,8 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	t.Helper()
 	l := &leader{}
 	registry := prometheus.NewRegistry()
-	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
+	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -301,4 +305,25 @@ func text(t *testing.T, answer *http.Response) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// fakeModels is the power models behind the API.
+type fakeModels struct{ l *leader }
+
+func (f fakeModels) Answer(context.Context) (models.Answer, error) {
+	return models.Answer{Models: []models.InUse{}}, nil
+}
+
+func (f fakeModels) Measure(_ context.Context, node string, _ schema.Window) (models.Measured, error) {
+	if node == "nowhere" {
+		return models.Measured{}, models.ErrNode
+	}
+	return models.Measured{Node: node}, nil
+}
+
+func (f fakeModels) Calibrate(_ context.Context, c registry.Calibration, _ time.Time) (models.Changed, error) {
+	if len(c.Points) == 0 {
+		return models.Changed{}, models.ErrCalibration
+	}
+	return models.Changed{Calibration: c}, f.l.did("calibrate %s/%s by %s", c.Cluster, c.Node, c.By)
 }

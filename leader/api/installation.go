@@ -65,11 +65,22 @@ func installProblem(err error, cluster string) error {
 	return err
 }
 
+// notInstalled is installProblem, which tells a cluster that the leader does not
+// know from one that it installs nothing in.
+func (s *Server) notInstalled(r *http.Request, err error, cluster string) error {
+	if errors.Is(err, registry.ErrNotFound) {
+		if known, failed := s.knows(r, cluster); failed == nil && !known {
+			return NoCluster(cluster)
+		}
+	}
+	return installProblem(err, cluster)
+}
+
 func (s *Server) installation(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["name"]
 	one, err := s.deps.Installations.Installation(r.Context(), name)
 	if err != nil {
-		return installProblem(err, name)
+		return s.notInstalled(r, err, name)
 	}
 	return writeJSON(w, http.StatusOK, one)
 }
@@ -92,7 +103,7 @@ func (s *Server) upgradeCluster(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["name"]
 	one, err := s.deps.Installations.Upgrade(r.Context(), name, installer.Change{Version: asked.Version, Adopt: asked.Adopt, Values: asked.Values})
 	if err != nil {
-		return installProblem(err, name)
+		return s.notInstalled(r, err, name)
 	}
 	return writeJSON(w, http.StatusAccepted, one)
 }

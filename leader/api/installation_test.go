@@ -12,7 +12,7 @@ import (
 )
 
 func (l *leader) Installation(_ context.Context, cluster string) (registry.Installation, error) {
-	if cluster == "nowhere" {
+	if cluster == "nowhere" || cluster == "old" {
 		return registry.Installation{}, registry.ErrNotFound
 	}
 	return registry.Installation{Cluster: cluster, State: registry.InstallFailed, Step: "access", Class: "wrong-ca", Hint: "what to do"}, nil
@@ -20,7 +20,7 @@ func (l *leader) Installation(_ context.Context, cluster string) (registry.Insta
 
 func (l *leader) Upgrade(_ context.Context, cluster string, asked installer.Change) (registry.Installation, error) {
 	switch {
-	case cluster == "nowhere":
+	case cluster == "nowhere", cluster == "old":
 		return registry.Installation{}, registry.ErrNotFound
 	case cluster == "gitops":
 		return registry.Installation{}, installer.ErrNotManaged
@@ -66,7 +66,9 @@ func TestInstallationRoutes(t *testing.T) {
 		says               string
 	}{
 		{"GET", "/api/v1/clusters/a/installation", "", 200, "", `"class": "wrong-ca"`},
-		{"GET", "/api/v1/clusters/nowhere/installation", "", 404, "", `"hint"`},
+		{"GET", "/api/v1/clusters/nowhere/installation", "", 404, "", "accumulus cluster list"},
+		{"GET", "/api/v1/clusters/old/installation", "", 404, "", "reached by its url"},
+		{"POST", "/api/v1/clusters/old/upgrade", "", 404, "", "reached by its url"},
 		{"POST", "/api/v1/clusters/a/upgrade", "", 202, `upgrade a "" adopt false map[]`, ""},
 		{"POST", "/api/v1/clusters/a/upgrade?adopt=true&version=1.0.0", "", 202, `upgrade a "1.0.0" adopt true map[]`, ""},
 		{"POST", "/api/v1/clusters/a/upgrade", `{"adopt":true,"values":{"logLevel":"debug"}}`, 202, `upgrade a "" adopt true map[logLevel:debug]`, ""},
@@ -76,7 +78,7 @@ func TestInstallationRoutes(t *testing.T) {
 		{"POST", "/api/v1/clusters/a/upgrade", `{"values":{"bad":1}}`, 422, "", "values.yaml"},
 		{"POST", "/api/v1/clusters/a/upgrade?version=9.0.0", "", 422, "", "Leave the version out"},
 		{"POST", "/api/v1/clusters/gitops/upgrade", "", 409, "", "gitops"},
-		{"POST", "/api/v1/clusters/nowhere/upgrade", "", 404, "", ""},
+		{"POST", "/api/v1/clusters/nowhere/upgrade", "", 404, "", "accumulus cluster list"},
 		{"GET", "/api/v1/upgrades", "", 200, "", `"upgrades": []`},
 		{"POST", "/api/v1/upgrades", `{"canary":["a"],"soak":"1h","waveSize":5}`, 202, "upgrade all {Version: Canary:[a] Canaries:0 WaveSize:5 Soak:3600000000000 MaxFailures:0} by operator", ""},
 		{"POST", "/api/v1/upgrades", `{"canaries":-1}`, 422, "", "waveSize"},

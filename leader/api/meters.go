@@ -6,7 +6,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/gorilla/mux"
 )
@@ -30,18 +32,43 @@ type Pushed struct {
 	Readings  []meters.Verdict `json:"readings"`
 }
 
-func (s *Server) meters(w http.ResponseWriter, _ *http.Request) error {
-	list := s.deps.Meters.Status()
-	if list == nil {
-		list = []meters.Status{}
+func (s *Server) meters(w http.ResponseWriter, r *http.Request) error {
+	list := []meters.Status{}
+	for _, status := range s.deps.Meters.Status() {
+		own, err := s.sendable(r, status.Meter)
+		if err != nil {
+			return err
+		}
+		if own {
+			list = append(list, status)
+		}
 	}
 	return writeJSON(w, http.StatusOK, MeterList{list})
+}
+
+// sendable says whether the caller may have to do with a meter: the role Feeder
+// only with those whose readings are sent.
+func (s *Server) sendable(r *http.Request, meter string) (bool, error) {
+	if s.door.role(r) != Feeder {
+		return true, nil
+	}
+	objects, err := s.deps.Objects.Objects(r.Context())
+	return slices.ContainsFunc(objects, func(o fleet.Object) bool {
+		m, ok := o.Spec.(fleet.Meter)
+		return ok && o.Name() == meter && m.Driver == fleet.DriverPush
+	}), err
 }
 
 // push takes readings. What was refused is no error of the request: the answer
 // says it for each.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["id"]
+	if own, err := s.sendable(r, name); err != nil {
+		return err
+	} else if !own {
+		return &Hinted{Err: fmt.Errorf("meter %q, with the driver %s: %w", name, fleet.DriverPush, ErrNotFound),
+			Hint: "The token of the meters is for those whose readings are sent; apply a Meter of that name with driver: push."}
+	}
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil && r.Header.Get("Content-Type") != "" {
 		return fmt.Errorf("content type: %w: %w", ErrInvalid, err)

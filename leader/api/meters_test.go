@@ -51,3 +51,25 @@ func TestPushReadings(t *testing.T) {
 		t.Errorf("meters: %s", got)
 	}
 }
+
+// The token of the meters is for those whose readings are sent: it neither sees nor
+// feeds the others.
+func TestTheTokenOfTheMeters(t *testing.T) {
+	s, l := newServer(t, false)
+	const body = `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`
+	if got := text(t, call(s, http.MethodGet, "/api/v1/meters", metersToken, "")); strings.Contains(got, "plug") || !strings.Contains(got, `"meter": "1"`) {
+		t.Errorf("it sees %s", got)
+	}
+	if answer := call(s, http.MethodPost, "/api/v1/meters/1/readings", metersToken, body); answer.StatusCode != http.StatusOK {
+		t.Errorf("its own meter: %d %s", answer.StatusCode, text(t, answer))
+	}
+	for _, meter := range []string{"plug", "none"} { // one that is read, and none: both are not there for it
+		answer := call(s, http.MethodPost, "/api/v1/meters/"+meter+"/readings", metersToken, body)
+		if got := text(t, answer); answer.StatusCode != http.StatusNotFound || !strings.Contains(got, "driver: push") {
+			t.Errorf("%s: %d %s", meter, answer.StatusCode, got)
+		}
+	}
+	if did := strings.Join(l.changed(), ";"); did != "push 1 1 1" {
+		t.Errorf("did %q", did)
+	}
+}

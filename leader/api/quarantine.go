@@ -251,7 +251,7 @@ func (s *Server) known(r *http.Request, filter registry.QuarantineFilter) error 
 	if known, err := s.knows(r, filter.Cluster); err != nil || known {
 		return err
 	}
-	return noCluster(filter.Cluster)
+	return NoCluster(filter.Cluster)
 }
 
 func noTable(name string) error {

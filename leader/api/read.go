@@ -87,10 +87,11 @@ func (s *Server) cluster(w http.ResponseWriter, r *http.Request) error {
 			return writeJSON(w, http.StatusOK, cluster)
 		}
 	}
-	return noCluster(name)
+	return NoCluster(name)
 }
 
-func noCluster(name string) error {
+// NoCluster is the error of a cluster that the leader does not know, ErrNotFound.
+func NoCluster(name string) error {
 	return &Hinted{Err: fmt.Errorf("cluster %q: %w", name, ErrNotFound), Hint: "GET /api/v1/clusters lists the clusters.",
 		Command: "`accumulus cluster list` shows the clusters."}
 }
@@ -103,7 +104,7 @@ func (s *Server) completeness(w http.ResponseWriter, r *http.Request) error {
 	}
 	if known, err := s.knows(r, name); err != nil || !known {
 		if err == nil {
-			err = noCluster(name)
+			err = NoCluster(name)
 		}
 		return err
 	}

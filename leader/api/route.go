@@ -22,6 +22,17 @@ type Route struct {
 // Changes says whether the route changes something.
 func (r Route) Changes() bool { return r.Method != http.MethodGet }
 
+// What the role Feeder is for.
+const (
+	metersPath   = "/api/v1/meters"
+	readingsPath = "/api/v1/meters/{id}/readings"
+)
+
+// ofMeters says whether the role Feeder is let in too.
+func (r Route) ofMeters() bool {
+	return r.Path == metersPath && r.Method == http.MethodGet || r.Path == readingsPath && r.Method == http.MethodPost
+}
+
 // table is every route there is.
 func (s *Server) table() []Route {
 	const get, post, put, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
@@ -72,8 +83,11 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/energy", Viewer, "Energy: active, idle, overhead, measured, modelled; residual by box; window, aggregate, filter, step, sort, limit, page, format=json|csv", s.energy},
 		{get, "/api/v1/heat", Viewer, "Heat that energy became, and what of it was of use, by box; parameters as of energy; days=true adds sources, households too, by whole days", s.heat},
 		{get, "/api/v1/carbon", Viewer, "CO2e, location-based, market-based, embodied, and apart from these avoided by box; parameters as of heat", s.carbon},
-		{get, "/api/v1/meters", Viewer, "How each electricity meter is read: last reading, what is wrong, lag of its clock", s.meters},
-		{post, "/api/v1/meters/{id}/readings", Operator, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it`, s.push},
+		{get, metersPath, Viewer, "How each electricity meter is read: last reading, what is wrong, lag of its clock; with the token of the meters, those that are sent", s.meters},
+		{get, "/api/v1/models", Viewer, "Power model of each hardware type: which is in use, its points, its error, and what else there was", s.models},
+		{get, "/api/v1/models/measure", Viewer, "Power and load of a node by the meters; node=NAME, from=TIME, to=TIME", s.measure},
+		{post, "/api/v1/models/calibrations", Operator, `Power of a node by load, as it was measured; body {"cluster":"NAME","node":"NAME","points":[{"load":50,"utilisation":0.51,"watts":140}],"since":"TIME"}`, s.calibrate},
+		{post, readingsPath, Operator, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it; also with the token of the meters, for those whose driver is push`, s.push},
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
 		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true", s.export},
 		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
@@ -88,7 +102,7 @@ func (s *Server) guard(route Route) http.Handler {
 		began := s.deps.Clock.Now()
 		recorder := &recorder{ResponseWriter: w, status: http.StatusOK}
 		r.Body = http.MaxBytesReader(recorder, r.Body, maxBody)
-		if problem, ok := s.admit(r, route.Role); !ok && !s.ownsSource(route, r) {
+		if problem, ok := s.admit(r, route); !ok && !s.ownsSource(route, r) {
 			if problem.Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus"`)
 			}
@@ -110,17 +124,20 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-func (s *Server) admit(r *http.Request, needed Role) (Problem, bool) {
+func (s *Server) admit(r *http.Request, route Route) (Problem, bool) {
 	role := s.door.role(r)
-	if role >= needed {
+	if role.may(route) {
 		return Problem{}, true
 	}
 	if role == Nobody {
 		return Problem{Status: http.StatusUnauthorized, Detail: "no token, or one that is not known",
 			Hint: "Send Authorization: Bearer with the token in " + ViewerFile + " or " + OperatorFile + " of the leader's data directory; the command line takes --token-file."}, false
 	}
-	return Problem{Status: http.StatusForbidden, Detail: "this needs the role " + needed.String() + "; the token's role is " + role.String(),
-		Hint: "Use the token in " + OperatorFile + " of the leader's data directory."}, false
+	hint := "Use the token in " + OperatorFile + " of the leader's data directory."
+	if route.Role == Viewer {
+		hint = "Use the token in " + ViewerFile + " of the leader's data directory."
+	}
+	return Problem{Status: http.StatusForbidden, Detail: "this needs the role " + route.Role.String() + "; the token's role is " + role.String(), Hint: hint}, false
 }
 
 // fail answers with a problem. After the first byte of a body it can only

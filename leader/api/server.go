@@ -51,7 +51,7 @@ func (c Config) Validate() error {
 	if c.Tokens.Operator == "" {
 		wrong = append(wrong, errors.New("no operator token"))
 	}
-	if c.Tokens.Operator != "" && c.Tokens.Operator == c.Tokens.Viewer {
+	if !c.Tokens.distinct() {
 		wrong = append(wrong, errSameToken)
 	}
 	if c.Demo && err == nil && !isLoopback(host) {
@@ -134,6 +134,7 @@ type Deps struct {
 	Contexts    Contexts // nil where the leader has no kubeconfig
 	// Installations of followers, and upgrades of many.
 	Installations Installations
+	Models        Models // of power
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,38 +33,56 @@ func (Secret) GoString() string { return "***" }
 // Role is what a caller may do.
 type Role int
 
-// The roles; each may what the one before it may.
+// The roles; each may what the one before it may, but for Feeder.
 const (
 	Nobody   Role = iota // not known: health, and the page's empty frame
 	Viewer               // reads
 	Operator             // changes
+	Feeder               // sends readings of the meters that are sent, and sees those: see Route.ofMeters, and what Nobody may
 )
 
 // String is the role's name.
-func (r Role) String() string { return [...]string{"nobody", "viewer", "operator"}[r] }
+func (r Role) String() string { return [...]string{"nobody", "viewer", "operator", "meters"}[r] }
 
-// Tokens are the bearer tokens of the two roles. An empty one lets nobody in.
-type Tokens struct {
-	Operator, Viewer Secret
+// may says whether the role is let in to a route.
+func (r Role) may(route Route) bool {
+	if r == Feeder {
+		return route.Role == Nobody || route.ofMeters()
+	}
+	return r >= route.Role
 }
 
-var errSameToken = errors.New("operator and viewer have the same token")
+// Tokens are the bearer tokens of the roles. An empty one lets nobody in.
+type Tokens struct {
+	Operator, Viewer, Meters Secret
+}
+
+var errSameToken = errors.New("two roles have the same token: put another one into one of the files")
+
+// distinct says whether no two roles have the same token.
+func (t Tokens) distinct() bool {
+	all := slices.DeleteFunc([]Secret{t.Operator, t.Viewer, t.Meters}, func(s Secret) bool { return s == "" })
+	slices.Sort(all)
+	return len(slices.Compact(slices.Clone(all))) == len(all)
+}
 
 // Names of the token files in the leader's directory.
 const (
 	OperatorFile = "operator.token"
 	ViewerFile   = "viewer.token"
+	MetersFile   = "meters.token"
 )
 
 // TokenFiles name files of tokens that somebody else keeps. "" is the file in
 // the leader's directory, made at the first start.
 type TokenFiles struct {
-	Operator, Viewer string
+	Operator, Viewer, Meters string
 }
 
 // In names the files in a leader's directory for those that are not given.
 func (f TokenFiles) In(dir string) TokenFiles {
-	return TokenFiles{Operator: cmp.Or(f.Operator, filepath.Join(dir, OperatorFile)), Viewer: cmp.Or(f.Viewer, filepath.Join(dir, ViewerFile))}
+	return TokenFiles{Operator: cmp.Or(f.Operator, filepath.Join(dir, OperatorFile)), Viewer: cmp.Or(f.Viewer, filepath.Join(dir, ViewerFile)),
+		Meters: cmp.Or(f.Meters, filepath.Join(dir, MetersFile))}
 }
 
 // EnsureTokens reads the tokens of the given files, and those in dir for which
@@ -83,7 +102,11 @@ func EnsureTokens(dir string, given TokenFiles) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	return Tokens{Operator: operator, Viewer: viewer}, nil
+	meters, err := token(given.Meters, files.Meters)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{Operator: operator, Viewer: viewer, Meters: meters}, nil
 }
 
 func token(given, own string) (Secret, error) {
@@ -118,8 +141,14 @@ func ReadToken(path string) (Secret, error) {
 	if len(token) < 16 {
 		return "", fmt.Errorf("token file %s holds fewer than 16 characters: put a longer token there, or delete it where the leader made it", path)
 	}
+	if len(token) > longestToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("token file %s holds no token, which is one word of at most %d characters without accents: put one there, or delete it where the leader made it", path, longestToken)
+	}
 	return Secret(token), nil
 }
+
+// longestToken is far above what a header may carry beside others.
+const longestToken = 4096
 
 // makeToken writes 256 random bits. The file is made in one piece, so that a
 // crash leaves no empty token behind.
@@ -145,18 +174,18 @@ func makeToken(path string) (Secret, error) {
 
 // doorkeeper tells who calls.
 type doorkeeper struct {
-	operator, viewer [sha256.Size]byte
-	hasOperator      bool
-	hasViewer        bool
-	anonymousViewer  bool // loopback without a token is a viewer: the demo
+	digests         map[Role][sha256.Size]byte // of the roles that have a token
+	anonymousViewer bool                       // loopback without a token is a viewer: the demo
 }
 
 func newDoorkeeper(tokens Tokens, anonymousViewer bool) doorkeeper {
-	return doorkeeper{
-		operator: sha256.Sum256([]byte(tokens.Operator)), hasOperator: tokens.Operator != "",
-		viewer: sha256.Sum256([]byte(tokens.Viewer)), hasViewer: tokens.Viewer != "",
-		anonymousViewer: anonymousViewer,
+	d := doorkeeper{digests: make(map[Role][sha256.Size]byte), anonymousViewer: anonymousViewer}
+	for role, token := range map[Role]Secret{Operator: tokens.Operator, Viewer: tokens.Viewer, Feeder: tokens.Meters} {
+		if token != "" {
+			d.digests[role] = sha256.Sum256([]byte(token))
+		}
 	}
+	return d
 }
 
 // role compares digests of equal length in constant time. A wrong token is
@@ -174,15 +203,13 @@ func (d doorkeeper) role(r *http.Request) Role {
 		return Nobody
 	}
 	digest := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	operator := subtle.ConstantTimeCompare(digest[:], d.operator[:]) == 1 && d.hasOperator
-	viewer := subtle.ConstantTimeCompare(digest[:], d.viewer[:]) == 1 && d.hasViewer
-	switch {
-	case operator:
-		return Operator
-	case viewer:
-		return Viewer
+	found := Nobody
+	for role, known := range d.digests { // all of them: the time says nothing
+		if subtle.ConstantTimeCompare(digest[:], known[:]) == 1 {
+			found = role
+		}
 	}
-	return Nobody
+	return found
 }
 
 // door is the doorkeeper of the tokens as their files are now.
@@ -200,7 +227,7 @@ type door struct {
 func newDoor(config Config, log *slog.Logger) *door {
 	d := &door{files: config.TokenFiles, anonymous: config.Demo, log: log, tokens: config.Tokens, keeper: newDoorkeeper(config.Tokens, config.Demo)}
 	if config.TokenFiles != (TokenFiles{}) {
-		d.changes = reread.Look(config.TokenFiles.Operator, config.TokenFiles.Viewer)
+		d.changes = reread.Look(config.TokenFiles.Operator, config.TokenFiles.Viewer, config.TokenFiles.Meters)
 		d.read() // they may be others than when the Tokens were read
 	}
 	return d
@@ -225,7 +252,7 @@ func (d *door) read() {
 	for _, of := range []struct {
 		path string
 		into *Secret
-	}{{d.files.Operator, &next.Operator}, {d.files.Viewer, &next.Viewer}} {
+	}{{d.files.Operator, &next.Operator}, {d.files.Viewer, &next.Viewer}, {d.files.Meters, &next.Meters}} {
 		if of.path == "" {
 			continue
 		}
@@ -233,7 +260,7 @@ func (d *door) read() {
 		errs = append(errs, err)
 		*of.into = token
 	}
-	if next.Operator == next.Viewer {
+	if !next.distinct() {
 		errs = append(errs, errSameToken)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -100,7 +100,7 @@ func readToken(path string) (api.Secret, error) {
 			return api.Secret(token), nil
 		}
 		if path != "" {
-			return "", fmt.Errorf("read token: %w", err)
+			return "", fmt.Errorf("read token: %w; --token-file or ACCUMULUS_TOKEN_FILE names its file, operator.token or viewer.token of the leader's directory", err)
 		}
 	}
 	return "", nil
@@ -317,6 +317,19 @@ func (c *Client) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 		return err
 	}
 	_, _, err = c.Do(ctx, http.MethodPut, path, nil, body)
+	return err
+}
+
+// CheckCluster says what AddCluster would not take, and changes nothing.
+func (c *Client) CheckCluster(ctx context.Context, name string, spec fleet.Cluster) error {
+	if _, err := clusterPath(name); err != nil {
+		return err
+	}
+	object, err := json.Marshal(fleet.NewObject(name, spec))
+	if err != nil {
+		return fmt.Errorf("write cluster %s: %w", name, err)
+	}
+	_, err = c.Apply(ctx, object, true)
 	return err
 }
 

@@ -2,10 +2,12 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -82,7 +84,7 @@ func (c Cluster) references() []reference {
 
 func (b Box) check(report reporter) {
 	checkWatts(report, "overheadWatts", b.OverheadWatts)
-	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests)
+	checkOneOf(report, "idlePolicy", b.IdlePolicy, "", IdleEqual, IdleRequests, IdleUsage, IdleNone)
 	if !(b.HeatFraction >= 0 && b.HeatFraction <= 1) {
 		report("heatFraction", "%v is not between 0 and 1", b.HeatFraction)
 	}
@@ -104,6 +106,7 @@ func (h Hardware) check(report reporter) {
 	if h.MaxWatts != 0 && h.IdleWatts > h.MaxWatts {
 		report("idleWatts", "%v is more than maxWatts %v", h.IdleWatts, h.MaxWatts)
 	}
+	h.checkCurve(report)
 	if !(h.EmbodiedKg >= 0 && h.EmbodiedKg <= maxEmbodiedKg) {
 		report("embodiedKg", "%v is not between 0 and %v", h.EmbodiedKg, maxEmbodiedKg)
 	}
@@ -118,6 +121,25 @@ func (h Hardware) check(report reporter) {
 	}
 	if h.MemoryBytes < 0 {
 		report("memoryBytes", "%d is negative", h.MemoryBytes)
+	}
+}
+
+func (h Hardware) checkCurve(report reporter) {
+	for i, p := range h.Curve {
+		field := fmt.Sprintf("curve[%d]", i)
+		if !(p.Load >= 0 && p.Load <= 100) {
+			report(field+".load", "%v is not between 0 and 100 %%", p.Load)
+		}
+		checkWatts(report, field+".watts", p.Watts)
+		if i > 0 && p.Load <= h.Curve[i-1].Load {
+			report(field+".load", "%v does not follow %v: name the loads in rising order, each once", p.Load, h.Curve[i-1].Load)
+		}
+	}
+	if len(h.Curve) > 0 && !slices.ContainsFunc(h.Curve, func(p LoadWatts) bool { return p.Watts > 0 }) {
+		report("curve", "has no watts above 0")
+	}
+	if h.Year != 0 && (h.Year < 1990 || h.Year > 2200) {
+		report("year", "%d is no year of a server", h.Year)
 	}
 }
 
@@ -158,6 +180,8 @@ func (p PriceList) check(report reporter) {
 		unit, known := UnitOf(rate.Resource)
 		if !known {
 			report(field+".resource", "is none of %v, volume_claimed:CLASS, volume_used:CLASS, extended:NAME", resources())
+		} else if kind, of, _ := strings.Cut(rate.Resource, ":"); !ofForm(kind, of) {
+			report(field+".resource", "is of what no cluster has: %q is no name of a %s", of, map[bool]string{true: "resource, such as nvidia.com/gpu", false: "storage class"}[kind == "extended"])
 		} else if rate.Unit != "" && rate.Unit != unit {
 			report(field+".unit", "%q is not %q", rate.Unit, unit)
 		}
@@ -175,9 +199,23 @@ func (p PriceList) check(report reporter) {
 	}
 }
 
+// ofForm says whether a cluster can have what a price is for: a storage class, or
+// a resource that pods request.
+func ofForm(kind, of string) bool {
+	switch {
+	case len(of) > maxName:
+		return false
+	case of == "":
+		return true
+	case kind == "extended":
+		return extendedForm.MatchString(of)
+	}
+	return nameForm.MatchString(of)
+}
+
 func (p PriceList) checkExclude(report reporter) {
 	for i, pattern := range p.Exclude {
-		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+		if _, err := path.Match(pattern, ""); err != nil || !patternForm.MatchString(pattern) {
 			report(fmt.Sprintf("exclude[%d]", i), "%q is no pattern for a namespace, nor %s", pattern, MeteringNamespace)
 		}
 	}
@@ -196,12 +234,7 @@ func (p PriceList) references() []reference {
 
 // resources are the names in Units, sorted.
 func resources() []string {
-	names := make([]string, 0, len(Units))
-	for name := range Units {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(Units))
 }
 
 func checkSet(report reporter, field, value string) {
@@ -225,9 +258,17 @@ func checkURL(report reporter, text string) {
 		report("url", "%q has the scheme %q, not http or https", text, u.Scheme)
 	case u.Host == "":
 		report("url", "%q names no host", text)
+	case !portForm(u.Port()):
+		report("url", "%q has the port %s, which is none of 1 to 65535", text, u.Port())
 	case u.User != nil:
 		report("url", "carries a password; use tokenFile")
 	}
+}
+
+// portForm is no port, or one that there may be.
+func portForm(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && port > 0
 }
 
 func checkWatts(report reporter, field string, watts float64) {

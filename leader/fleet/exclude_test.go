@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -52,7 +53,19 @@ func TestPricesThatAListCanHave(t *testing.T) {
 			t.Errorf("%+v is taken", rate)
 		}
 	}
-	for _, pattern := range []string{"", "[a"} {
+	for resource, fine := range map[string]bool{
+		"extended:ephemeral-storage": true, "extended:hugepages-2Mi": true, "extended:example.com/Card_1.x": true, "volume_claimed:local-path": true, "volume_used:a.b": true,
+		"extended:gpu": false, "extended:cpu": false, "extended:/gpu": false, "extended:a/b/c": false, "extended:nvidia.com/": false, "extended:" + strings.Repeat("a", 250) + "/gpu": false,
+		"volume_claimed:Fast": false, "volume_claimed:a b": false, "volume_used:*": false, "volume_used:a:b": false, "volume_claimed:\x00": false,
+	} {
+		if err := Validate(list([]Rate{{Resource: resource, Price: "1"}}), nil); (err == nil) != fine {
+			t.Errorf("a price of %.40q: %v", resource, err)
+		}
+	}
+	if err := Validate(list(good, "*-[a-c]?", "[^k]*", `a\*`, "__system__"), nil); err != nil {
+		t.Error(err)
+	}
+	for _, pattern := range []string{"", "[a", "a b", "Shop", "\x00", "shop,data"} {
 		if err := Validate(list(good, pattern), nil); err == nil {
 			t.Errorf("namespace %q is taken", pattern)
 		}

@@ -134,6 +134,8 @@ func TestValidateListsEverything(t *testing.T) {
 		NewObject("o", Cluster{URL: "http://host", Via: "tunnel", Manage: "leader"}),
 		NewObject("q", Cluster{URL: "http://host", Via: ViaServiceProxy, TokenFile: "token", Manage: "nobody"}),
 		NewObject("r", Cluster{Via: ViaServiceProxy, Manage: ManageGitOps, HeaderFile: "headers", Compress: true}), // as it must be
+		NewObject(long[:63], Cluster{Via: ViaServiceProxy}), NewObject(long[:64], Cluster{Via: ViaServiceProxy}), NewObject(long[:65], Cluster{URL: "http://host:65535"}),
+		NewObject("s", Cluster{URL: "https://host:65536"}), NewObject("t", Cluster{URL: "https://host:0"}),
 		NewObject("n", Node{Cluster: "c", Node: "N_1", Box: "nowhere", Hardware: "none"}),
 		NewObject("h", Hardware{IdleWatts: 90, MaxWatts: 80, Cores: -1}),
 		NewObject("m", Meter{Box: "nowhere", Driver: "smoke", URL: "http://"}),
@@ -155,7 +157,7 @@ func TestValidateListsEverything(t *testing.T) {
 		"Cluster/c: spec.url", "Cluster/c: spec.customer", "Cluster/d: spec.url",
 		"Cluster/e: spec.url", "Cluster/e: spec.clientKeyFile", "Cluster/f: spec.pullInterval: must lie", "Cluster/f: spec.clientCertFile: needs a url", "Cluster/g: spec.clientCertFile",
 		`Cluster/o: spec.via: "tunnel" is none`, "Cluster/o: spec.manage: is for clusters via", "Cluster/q: spec.url: is not used via", "Cluster/q: spec.tokenFile",
-		"Cluster/q: spec.manage", "Node/n: spec.node", "Node/n: spec.box", "Node/n: spec.hardware",
+		"Cluster/q: spec.manage", "Cluster/" + long[:64] + ": metadata.name: has more than 63", "Cluster/s: spec.url: \"https://host:65536\" has the port 65536", "Cluster/t: spec.url", "Node/n: spec.node", "Node/n: spec.box", "Node/n: spec.hardware",
 		"Hardware/h: spec.idleWatts", "Hardware/h: spec.cores", "Meter/m: spec.box", "Meter/m: spec.driver", "Meter/m: spec.url",
 		"Meter/m2: spec.box", "Meter/m2: spec.fields.counter.unit", "Assignment/a: spec.customer", "Assignment/a: spec.namespace",
 		"Assignment/a: spec.cluster", "PriceList/p: spec.currency", "PriceList/p: spec.rates[cpu].resource",

@@ -73,6 +73,9 @@ type Meter struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 	Fields      MeterFields       `json:"fields,omitzero"`
 
+	// AccuracyClass is how far its gain may be off, in %: 1 of class 1; 0 is 2.
+	AccuracyClass float64 `json:"accuracyClass,omitempty"`
+
 	StepJoules  float64  `json:"stepJoules,omitempty"`  // resolution of its counter; 0 = the driver's, else learned
 	RolloverKWh float64  `json:"rolloverKWh,omitempty"` // the counter begins again at 0 here: 100000 for one that shows up to 99999.9
 	Interval    Duration `json:"interval,omitzero"`     // 0 = the meter loop's
@@ -91,6 +94,9 @@ func (m Meter) StepMillijoules() int64 { return milli(m.StepJoules) }
 
 // RolloverMillijoules is the modulus of the counter in mJ; 0 is none.
 func (m Meter) RolloverMillijoules() int64 { return int64(math.Round(m.RolloverKWh * 3.6e9)) }
+
+// ClassError is AccuracyClass in millionths; 0 is not known.
+func (m Meter) ClassError() int64 { return int64(math.Round(m.AccuracyClass * 10_000)) }
 
 // Place is where its readings are kept: its box, or for one that counts several
 // boxes a name that no box has.
@@ -148,6 +154,9 @@ func (m Meter) check(report reporter) {
 	checkOneOf(report, "driver", m.Driver, Drivers...)
 	if m.Channel < 0 || m.Channel > 1000 {
 		report("channel", "%d is not between 0 and 1000", m.Channel)
+	}
+	if !(m.AccuracyClass >= 0 && m.AccuracyClass <= 20) {
+		report("accuracyClass", "%v is not between 0 and 20 %%", m.AccuracyClass)
 	}
 	if m.StepJoules < 0 || math.IsNaN(m.StepJoules) || m.StepJoules > 3.6e9 {
 		report("stepJoules", "%v is not between 0 and 3.6e9", m.StepJoules)

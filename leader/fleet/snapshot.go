@@ -115,6 +115,9 @@ func (f *Fleet) Boxes() []Box { return f.boxes.all() }
 // Hardware is the hardware of that name.
 func (f *Fleet) Hardware(name string) (Hardware, bool) { return f.hardware.get(name) }
 
+// HardwareTypes are all types, by name.
+func (f *Fleet) HardwareTypes() []Hardware { return f.hardware.all() }
+
 // Meters are all electricity meters.
 func (f *Fleet) Meters() []Meter { return f.meters.all() }
 

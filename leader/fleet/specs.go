@@ -61,7 +61,9 @@ const (
 // Idle policies of a box: how the energy of its idle nodes is shared.
 const (
 	IdleEqual    = "equal"    // by pod-seconds alive
-	IdleRequests = "requests" // by CPU request; what is not requested stays idle
+	IdleRequests = "requests" // by CPU or memory request; what is not requested stays idle
+	IdleUsage    = "usage"    // by CPU time
+	IdleNone     = "none"     // not at all: it stays idle
 )
 
 // Box is a physical unit with one or more electricity meters. Its nodes may
@@ -70,7 +72,7 @@ type Box struct {
 	Name          string  `json:"-"`
 	Site          string  `json:"site,omitempty"`
 	OverheadWatts float64 `json:"overheadWatts,omitempty"` // switch, fans: what no node draws
-	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default) or IdleRequests
+	IdlePolicy    string  `json:"idlePolicy,omitempty"`    // IdleEqual (default), IdleRequests, IdleUsage or IdleNone
 	// HeatFraction is the part of its energy that becomes heat in it; 0 = all.
 	HeatFraction float64 `json:"heatFraction,omitempty"`
 }
@@ -85,12 +87,22 @@ type Hardware struct {
 	MemoryBytes int64   `json:"memoryBytes,omitempty"`
 	IdleWatts   float64 `json:"idleWatts,omitempty"`
 	MaxWatts    float64 `json:"maxWatts,omitempty"`
-	Source      string  `json:"source,omitempty"` // where the watts come from
+	// Curve is the power at more loads than these two, such as idle, 10, 50 and
+	// 100 %, as somebody measured it; it stands before IdleWatts and MaxWatts.
+	Curve  []LoadWatts `json:"curve,omitempty"`
+	Year   int         `json:"year,omitempty"`   // from which such a node could be had: its typical curve depends on it
+	Source string      `json:"source,omitempty"` // where the watts come from
 
 	// EmbodiedKg is the CO2e of making one such node with its part of the box,
 	// spread over LifetimeYears of 365.25 days; 0 = unknown.
 	EmbodiedKg    float64 `json:"embodiedKg,omitempty"`
 	LifetimeYears float64 `json:"lifetimeYears,omitempty"`
+}
+
+// LoadWatts is a node's power at the wall at one load.
+type LoadWatts struct {
+	Load  float64 `json:"load"` // % of its cores' time
+	Watts float64 `json:"watts"`
 }
 
 // Node is one node of a cluster and where it stands. By convention its object

@@ -33,8 +33,14 @@ func (p Problems) Error() string {
 // maxName is the longest name of a DNS subdomain.
 const maxName = 253
 
+// maxProxied is the longest name of a cluster whose follower is a chart's: its
+// schema allows no longer one.
+const maxProxied = 63
+
 var (
 	nameForm     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+	extendedForm = regexp.MustCompile(`^(ephemeral-storage|hugepages-[0-9A-Za-z]+|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[0-9A-Za-z]([-._0-9A-Za-z]*[0-9A-Za-z])?)$`)
+	patternForm  = regexp.MustCompile(`^[-a-z0-9._*?\\^\[\]]+$`) // letters that names of namespaces have, and those of path.Match
 	currencyForm = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
@@ -87,6 +93,9 @@ func (v *validator) object(o Object) {
 	}
 	if !nameForm.MatchString(o.Name()) || len(o.Name()) > maxName {
 		v.report(o, "metadata.name", "%q is not lower-case letters, digits, '-' and '.' (at most %d)", o.Name(), maxName)
+	}
+	if c, ok := o.Spec.(Cluster); ok && c.Via == ViaServiceProxy && len(o.Name()) > maxProxied {
+		v.report(o, "metadata.name", "has more than %d characters, which the chart of the follower does not take; choose a shorter one", maxProxied)
 	}
 	if !o.ValidFrom.IsZero() && !o.ValidTo.IsZero() && !o.ValidFrom.Before(o.ValidTo) {
 		v.report(o, "validTo", "%s is not after validFrom %s", stamp(o.ValidTo), stamp(o.ValidFrom))

@@ -11,6 +11,7 @@ import (
 const (
 	originCounter    = ""           // the meter's
 	originIntegrated = "integrated" // ours: the meter shows only watts
+	originElsewhen   = "elsewhen"   // the meter's, of another time than that of the row: it was refused
 )
 
 // Integrated says whether its counter is ours, of the watts that the meter shows.

@@ -119,7 +119,7 @@ func (l life) remember(r Reading) life {
 func recall(last Reading, refused []Reading) life {
 	l := life{known: true, last: last}
 	for _, r := range refused {
-		if r.HasCounter && implausible(r, anyBox) == "" && r.Time.After(last.Time) {
+		if r.HasCounter && r.Origin != originElsewhen && implausible(r, anyBox) == "" && r.Time.After(last.Time) {
 			l = l.remember(r)
 		}
 	}
@@ -132,7 +132,7 @@ func recall(last Reading, refused []Reading) life {
 func (l life) refuse(r Reading, reason string) Reading {
 	r.Refused = reason
 	if l.known && !r.Time.After(l.last.Time) {
-		r.Time = r.Received
+		r.Time, r.Origin = r.Received, originElsewhen
 	}
 	return r
 }

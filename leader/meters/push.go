@@ -31,7 +31,9 @@ type Verdict struct {
 // each what became of it. They may be older than those that are here: such a
 // reading must fit between its neighbours. It counts for the box in which the
 // meter stood at its time. What counts is durable, and the quarters that it
-// reaches are due, when Push returns; it may be repeated. Errors:
+// reaches are due, when Push returns; it may be repeated. A refused reading is kept
+// with the reason: one that cannot stand at its own time at that of its receipt; one
+// without a value is none. Errors:
 // registry.ErrNotFound, or those of the stores.
 func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, error) {
 	verdicts := make([]Verdict, len(sent))
@@ -50,11 +52,15 @@ func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, 
 	}
 	now := l.clock.Now()
 	var order []string // places, as they come
+	var refused []Reading
 	byPlace := make(map[string][]arrival)
 	for i, one := range sent {
 		verdicts[i] = Verdict{Time: one.Time, Result: ResultRefused}
 		r, reason := l.arrived(one, versions, now)
 		if verdicts[i].Reason = reason; reason != "" {
+			if r.Refused = reason; r.Meter != "" {
+				refused = append(refused, r)
+			}
 			continue
 		}
 		if byPlace[r.Box] == nil {
@@ -77,32 +83,81 @@ func (l *Loop) Push(ctx context.Context, meter string, sent []Sent) ([]Verdict, 
 		}
 		for i, v := range found {
 			verdicts[arrivals[i].index] = v
+			if v.Result == ResultRefused && v.Reason == clash {
+				r := readings[i]
+				r.Refused = clash
+				refused = append(refused, r)
+			}
 		}
 	}
-	return verdicts, nil
+	return verdicts, l.store.keepRefused(ctx, refused, now)
 }
 
-// arrived is a reading that was sent, or why it cannot be one of the meter's.
-func (l *Loop) arrived(one Sent, versions []fleet.Object, now time.Time) (Reading, string) {
+// arrived is a reading that was sent, and why it cannot be one of the meter's.
+// What has no value is no reading: it is the zero one. One of a time in which the
+// meter is not described belongs to where it was described last.
+func (l *Loop) arrived(one Sent, versions []fleet.Object, now time.Time) (r Reading, reason string) {
 	s, err := one.sample()
+	if err != nil {
+		return Reading{}, err.Error()
+	}
 	m, valid := versionAt(versions, one.Time)
 	switch {
-	case err != nil:
-		return Reading{}, err.Error()
 	case one.Time.After(now.Add(maxAhead)):
-		return Reading{}, fmt.Sprintf("its time is %s ahead of the leader's clock", one.Time.Sub(now).Round(time.Second))
+		reason = fmt.Sprintf("its time is %s ahead of the leader's clock", one.Time.Sub(now).Round(time.Second))
 	case one.Time.Before(now.Add(-l.config.History)):
-		return Reading{}, fmt.Sprintf("it is older than %s: the minutes that it would be shared over are no longer kept", l.config.History)
+		reason = fmt.Sprintf("it is older than %s: the minutes that it would be shared over are no longer kept", l.config.History)
 	case !valid:
-		return Reading{}, "the meter is not described at that time: apply a Meter whose validFrom is before it"
+		reason = "the meter is not described at that time: apply a Meter whose validFrom is before it"
+	}
+	if !valid {
+		last := versions[len(versions)-1]
+		m, _ = last.Spec.(fleet.Meter)
+		m.Name = last.Name()
 	}
 	if m.StepJoules > 0 {
 		s.step = m.StepMillijoules()
 	}
-	r := s.reading(m)
+	r = s.reading(m)
 	r.Time, r.Received, r.Note = one.Time, now, ""
-	return r, ""
+	return r, reason
 }
+
+// clash is why a reading is refused at whose time another one stands.
+const clash = "another reading stands at that time"
+
+// keepRefused keeps readings that cannot stand at their own times, each at the
+// moment of its receipt and a nanosecond after the one before, so that none takes
+// the place of another; the reason says their own time.
+func (s *Store) keepRefused(ctx context.Context, refused []Reading, now time.Time) error {
+	free := make(map[meterKey]time.Time) // the first moment that no row of the meter has
+	for i := range refused {
+		r := &refused[i]
+		key := meterKey{r.Box, r.Meter}
+		if _, known := free[key]; !known {
+			where := []influxsync.Condition{{Tag: schema.Box, Value: r.Box}, {Tag: schema.Meter, Value: r.Meter}}
+			free[key] = now
+			last, err := s.rows(ctx, where, schema.Window{From: now, To: now.Add(refusedSpan)}, true, 1)
+			if err != nil {
+				return fmt.Errorf("read meter %s: %w", r.Meter, err)
+			}
+			if len(last) > 0 {
+				free[key] = last[0].Time.Add(time.Nanosecond)
+			}
+		}
+		r.Refused += "; its time is " + r.Time.UTC().Format(time.RFC3339Nano)
+		r.Time, r.Origin = free[key], originElsewhen
+		free[key] = r.Time.Add(time.Nanosecond)
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	return s.Write(ctx, refused)
+}
+
+// refusedSpan is how far behind their receipt refused readings may stand: a
+// nanosecond each.
+const refusedSpan = time.Millisecond
 
 // versions are all that was ever said of a meter.
 func (l *Loop) versions(ctx context.Context, meter string) ([]fleet.Object, error) {
@@ -252,7 +307,7 @@ func (l *line) add(r Reading, rules rules) ([]Reading, Verdict) {
 		if same(row, r, rules) {
 			verdict.Result, verdict.Reason = ResultDuplicate, row.Refused
 		} else {
-			verdict.Result, verdict.Reason = ResultRefused, "another reading stands at that time"
+			verdict.Result, verdict.Reason = ResultRefused, clash
 		}
 		return nil, verdict
 	}

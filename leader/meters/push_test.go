@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
@@ -102,6 +103,51 @@ func TestPush(t *testing.T) {
 	loop = p.loop(Config{})
 	if got := results(p.push(loop, "sent", sentAt(at(-60), 1_000), sentAt(at(-70), 800_000), sentAt(at(-30), 9_000))); got != "ddd" {
 		t.Errorf("again: %s", got)
+	}
+}
+
+// Refused readings are kept with the reason, also those that cannot stand at their
+// own time; none of them begins a life of the counter, and none takes another's place.
+func TestRefusedReadingsAreKept(t *testing.T) {
+	p := newPlant(t)
+	p.apply(fleet.NewObject("sent", fleet.Meter{Box: "b1", Driver: fleet.DriverPush}))
+	loop := p.loop(Config{})
+	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
+	p.push(loop, "sent", sentAt(at(-30), 9_000), sentAt(at(0), 12_000))
+	sent := []Sent{sentAt(at(10), 9_100), sentAt(at(-60*24*20), 1), sentAt(at(-30), 9_001), {Time: at(-10)}, sentAt(at(-20), 12_500)}
+	if got := results(p.push(loop, "sent", sent...)); got != "rrrrr" {
+		t.Fatalf("%s", got)
+	}
+	kept, err := NewStore(p.server).Refused(t.Context(), "b1", schema.Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, r := range kept {
+		lines = append(lines, fmt.Sprintf("%s %d %s", r.Time.Sub(noon), r.CounterMillijoules/1000, r.Refused))
+	}
+	want := []string{"-20m0s 12500 it is more than the reading of 2026-11-23T12:00:00Z shows",
+		"1ns 9100 its time is 10m0s ahead of the leader's clock; its time is 2026-11-23T12:10:00Z",
+		"2ns 1 it is older than 336h0m0s: the minutes that it would be shared over are no longer kept; its time is 2026-11-03T12:00:00Z",
+		"3ns 9001 another reading stands at that time; its time is 2026-11-23T11:30:00Z"}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Error(diff)
+	}
+	counted := p.load("b1", at(-60), at(60))
+	if len(counted) != 2 || counted[1].CounterMillijoules != 12_000_000 {
+		t.Errorf("they count: %+v", counted)
+	}
+	// After a restart a counter that begins anew begins with what comes, not with
+	// a kept one of another time.
+	p.clock.Advance(time.Hour)
+	loop = p.loop(Config{})
+	if got := results(p.push(loop, "sent", sentAt(at(30), 50), sentAt(at(40), 60))); got != "rc" {
+		t.Errorf("a new life: %s", got)
+	}
+	for _, r := range p.load("b1", at(10), at(60)) {
+		if r.Time.After(at(1)) && !r.Epoch.Equal(at(30)) {
+			t.Errorf("the new life began at %s", r.Epoch)
+		}
 	}
 }
 

@@ -34,6 +34,14 @@ type BoxRow struct {
 	// ModelledJoules is what the model alone says for the part that
 	// AttributedJoules covers.
 	ModelledJoules Exact `json:"modelledJoules"`
+	// ActiveJoules, IdleJoules and OverheadJoules are the parts of all of the box's
+	// energy in the window, what is provisional or estimated included. Idle and
+	// overhead are carried by IdlePolicy; what it leaves to nobody is in
+	// AttributedJoules' idle and overhead.
+	ActiveJoules   Exact  `json:"activeJoules"`
+	IdleJoules     Exact  `json:"idleJoules"`
+	OverheadJoules Exact  `json:"overheadJoules"`
+	IdlePolicy     string `json:"idlePolicy"` // as it counts at the window's end: in a box of several customers by requests
 	// ResidualJoules is measured - Σ attributed; null without a meter.
 	ResidualJoules *Exact     `json:"residualJoules"`
 	MeasuredUntil  *time.Time `json:"measuredUntil"` // end of the newest minute that closed meter intervals cover

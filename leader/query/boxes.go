@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // Keys of BoxRow.AttributedJoules for what no pod carries.
@@ -23,6 +24,7 @@ const (
 // boxTally is one box in the making, in mJ.
 type boxTally struct {
 	measured, measuredModel, provisional, estimated, modelled int64
+	active, idle, overhead                                    int64
 	present, closed                                           float64 // seconds with rows; of them covered by closed intervals
 	until                                                     time.Time
 	shares                                                    map[string]*boxShare
@@ -120,7 +122,13 @@ func (e *Engine) boxShares(ctx context.Context, r run, tallies map[string]*boxTa
 		if err != nil {
 			return err
 		}
-		shares, key := tallyOf(tallies, box).shares, boxKey(p.Tag(schema.Cluster), p.Tag(schema.Namespace))
+		t := tallyOf(tallies, box)
+		for into, part := range map[*int64]usage.Quantity{&t.active: usage.EnergyActive, &t.idle: usage.EnergyIdle, &t.overhead: usage.EnergyOverhead} {
+			if *into, err = usage.Add(*into, sums[part]); err != nil {
+				return err
+			}
+		}
+		shares, key := t.shares, boxKey(p.Tag(schema.Cluster), p.Tag(schema.Namespace))
 		if shares[key] == nil {
 			shares[key] = &boxShare{}
 		}
@@ -190,6 +198,7 @@ func (r *BoxRow) describe(name string, f *fleet.Fleet) {
 	if r.Clusters == nil {
 		r.Clusters = []string{}
 	}
+	r.IdlePolicy = string(processors.Box{IdlePolicy: processors.IdlePolicy(box.IdlePolicy), Shared: len(f.CustomersOfBox(name)) > 1}.Policy())
 	for _, node := range f.NodesOfBox(name) {
 		r.Nodes = append(r.Nodes, node.Cluster+"/"+node.Node)
 	}
@@ -203,6 +212,7 @@ func (r *BoxRow) describe(name string, f *fleet.Fleet) {
 // nothing is measured.
 func (t *boxTally) finish(metered bool) (BoxRow, error) {
 	row := BoxRow{AttributedJoules: map[string]Exact{idleKey: usage.Joules(0), overheadKey: usage.Joules(0), unattributedKey: usage.Joules(0)},
+		ActiveJoules: usage.Joules(t.active), IdleJoules: usage.Joules(t.idle), OverheadJoules: usage.Joules(t.overhead),
 		ModelledJoules: usage.Joules(t.modelled), ProvisionalJoules: usage.Joules(0), EstimatedJoules: usage.Joules(t.estimated), Quality: schema.Estimated}
 	var attributed int64
 	for key, share := range t.shares {

@@ -68,6 +68,12 @@ func TestBoxes(t *testing.T) {
 		one.ModelledJoules.String() != "0.231" || one.Quality != schema.Mixed || !one.MeasuredUntil.Equal(at(1)) {
 		t.Errorf("box-1: got %+v", one)
 	}
+	if parts := one.ActiveJoules.String() + " " + one.IdleJoules.String() + " " + one.OverheadJoules.String(); parts != "0.248 0.07 0.01" {
+		t.Errorf("box-1: active, idle and overhead are %s", parts)
+	}
+	if one.IdlePolicy != fleet.IdleRequests || answer.Boxes[1].IdlePolicy != fleet.IdleEqual { // box-1 is of two customers
+		t.Errorf("idle by %q and %q", one.IdlePolicy, answer.Boxes[1].IdlePolicy)
+	}
 	two := answer.Boxes[1]
 	if diff := cmp.Diff(map[string]string{"edge-c/default": "0.066", "unattributed": "0", "idle": "0", "overhead": "0"}, attributed(two)); diff != "" {
 		t.Errorf("box-2 attributed:\n%s", diff)

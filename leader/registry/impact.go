@@ -224,7 +224,7 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.embodiedKg", "spec.lifetimeYears") {
 				to.carbonOfNodes(w, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
-			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores") {
+			if differs(d, "spec.idleWatts", "spec.maxWatts", "spec.cores", "spec.year") || curvesDiffer(d) {
 				w.nodes(to, func(n fleet.Node) bool { return n.Hardware == k.name })
 			}
 		case fleet.Node:
@@ -234,7 +234,7 @@ func (w world) touched(k key, d delta) reach {
 			}
 			to.clusters[s.Cluster] = true
 		case fleet.Meter:
-			if differs(d, "spec.box", "spec.boxes", "spec.site", "spec.node", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules", "spec.lag") {
+			if differs(d, "spec.box", "spec.boxes", "spec.site", "spec.node", "spec.driver", "spec.url", "spec.channel", "spec.stepJoules", "spec.lag", "spec.accuracyClass") {
 				w.counted(to, s)
 			}
 		case fleet.Assignment:
@@ -286,6 +286,13 @@ func differs(d delta, fields ...string) bool {
 		}
 	}
 	return false
+}
+
+// curvesDiffer says whether the change alters a type's declared curve.
+func curvesDiffer(d delta) bool {
+	before, _ := d.old.(fleet.Hardware)
+	after, _ := d.new.(fleet.Hardware)
+	return !slices.Equal(before.Curve, after.Curve)
 }
 
 // node adds the box of a node, or the node itself where it stands in none.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -238,19 +237,4 @@ func (r *Registry) Repaired(ctx context.Context, cluster, table string, receipt 
 		return fmt.Errorf("repaired %s %s: %w", cluster, table, err)
 	}
 	return nil
-}
-
-// QuarantineTime is when the first of the kept rows came that the filter selects
-// and nobody discarded; zero where there is none.
-func (r *Registry) QuarantineTime(ctx context.Context, filter QuarantineFilter) (time.Time, error) {
-	where, args := filter.where()
-	var first sql.NullInt64
-	err := r.reader.QueryRowContext(ctx, "SELECT min(first_at) FROM quarantine WHERE discarded_at IS NULL AND "+where, args...).Scan(&first)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read quarantine: %w", err)
-	}
-	if !first.Valid {
-		return time.Time{}, nil
-	}
-	return moment(first.Int64), nil
 }

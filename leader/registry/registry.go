@@ -55,6 +55,9 @@ type Registry struct {
 	generation uint64         // of the objects
 	objects    []fleet.Object // of that generation; nil until read
 
+	stateGeneration uint64 // of the models
+	states          []ModelState
+
 	filling map[string]schema.Window // by cluster; not kept over a restart
 }
 

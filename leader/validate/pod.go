@@ -32,9 +32,10 @@ const (
 // Pods are a validation's two pods: one under load, one that serves the page
 // that it fetches. The cluster is reached with the credentials of api.
 type Pods struct {
-	api  kubernetes.Interface
-	page string // URL of the page inside the cluster
-	made bool   // the namespace
+	api   kubernetes.Interface
+	clock clock.Clock
+	page  string // URL of the page inside the cluster
+	made  bool   // the namespace
 }
 
 // Options of the pods.
@@ -48,7 +49,7 @@ type Options struct {
 // Start makes the namespace and the pods and waits until they are ready. After
 // an error nothing is left. Stop removes them.
 func Start(ctx context.Context, api kubernetes.Interface, o Options, clk clock.Clock) (*Pods, error) {
-	p := &Pods{api: api}
+	p := &Pods{api: api, clock: clk}
 	if err := p.start(ctx, o, clk); err != nil {
 		return nil, errors.Join(err, p.Stop(context.WithoutCancel(ctx)))
 	}
@@ -180,9 +181,9 @@ func (p *Pods) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Load implements Pod.
+// Load implements Pod. A load that is set twice is set.
 func (p *Pods) Load(ctx context.Context, kind string, size int) error {
-	_, err := p.get(ctx, nil, "stress", kind, strconv.Itoa(size))
+	_, err := p.again(ctx, nil, "stress", kind, strconv.Itoa(size))
 	return err
 }
 
@@ -194,7 +195,7 @@ func (p *Pods) Fetch(ctx context.Context, n int) error {
 
 // Readings implements Pod.
 func (p *Pods) Readings(ctx context.Context, from time.Time) ([]stress.Reading, error) {
-	text, err := p.get(ctx, map[string]string{"from": from.UTC().Format(time.RFC3339Nano)}, "readings")
+	text, err := p.again(ctx, map[string]string{"from": from.UTC().Format(time.RFC3339Nano)}, "readings")
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +204,24 @@ func (p *Pods) Readings(ctx context.Context, from time.Time) ([]stress.Reading, 
 		return nil, fmt.Errorf("readings: %w", err)
 	}
 	return readings, nil
+}
+
+// attempts is how often an API server that does not reach the pod is asked, a
+// second apart: a busy node answers late.
+const attempts = 10
+
+// again is get for what may be asked twice.
+func (p *Pods) again(ctx context.Context, query map[string]string, path ...string) ([]byte, error) {
+	for tried := 1; ; tried++ {
+		text, err := p.get(ctx, query, path...)
+		busy := apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err)
+		if !busy || tried == attempts {
+			return text, err
+		}
+		if err := p.clock.Sleep(ctx, time.Second); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (p *Pods) get(ctx context.Context, query map[string]string, path ...string) ([]byte, error) {

@@ -310,3 +310,61 @@ func TestBudget(t *testing.T) {
 		t.Errorf("energy after %d passes: %d, want %d", passes, got, 8*54_000_000)
 	}
 }
+
+// TestFiveDaysLate: a box with nodes in clusters of three customers. One of them
+// comes five days late: until the deadline the box waits, then it is estimated, and
+// when the rows come it is computed again; Σ over the three is the meter all along.
+func TestFiveDaysLate(t *testing.T) {
+	const days, perMinute = 5, 21_600_000
+	objects := append(sharedFleet(), fleet.NewObject("c", fleet.Cluster{URL: "http://127.0.0.1:4", Customer: "carol"}),
+		fleet.NewObject("carol", fleet.Customer{}), fleet.NewObject("c.n3", fleet.Node{Cluster: "c", Node: "n3", Box: "rack", Hardware: "server"}))
+	w := newWorld(t, Config{}, objects...)
+	w.settle("a", "n1", minutes(0, 15), twoPods...)
+	w.settle("b", "n2", minutes(0, 15), pod{"web", "p3", 300, 60})
+	w.clk.Set(at(16))
+	w.meter("rack", "plug", minutes(0, 17), perMinute, 1000)
+	w.tick()
+	if got := len(w.rows(schema.EnergyMinute, "a", minutes(5, 15))); got != 0 {
+		t.Errorf("%d rows before cluster c has come or the deadline has passed", got)
+	}
+	sum := func() (all, measured int64) {
+		for _, cluster := range []string{"a", "b", "c", schema.BoxCluster} {
+			rows := w.rows(schema.EnergyMinute, cluster, minutes(0, 15))
+			all += total(rows, energyFields...)
+			measured += total(rows, schema.EnergyMeasured)
+		}
+		return all, measured
+	}
+	w.clk.Set(at(60))
+	w.tick()
+	if all, measured := sum(); all != 15*perMinute || measured != all {
+		t.Errorf("Σ without cluster c = %d, measured %d, want the meter's %d", all, measured, 15*perMinute)
+	}
+	early := total(w.rows(schema.EnergyMinute, "a", minutes(0, 15)), energyFields...)
+	for _, row := range w.rows(schema.EnergyMinute, "a", minutes(0, 15)) {
+		if quality, _ := row.Field(schema.Quality); quality.Str() != schema.Estimated {
+			t.Fatalf("without cluster c a row of a is %q", quality.Str())
+		}
+	}
+	w.clk.Set(at(60 + days*24*60))
+	w.settle("c", "n3", minutes(0, 15), pod{"web", "p4", 300, 60})
+	w.tick()
+	if all, measured := sum(); all != 15*perMinute || measured != all {
+		t.Errorf("Σ with cluster c = %d, measured %d, want the meter's %d", all, measured, 15*perMinute)
+	}
+	late := total(w.rows(schema.EnergyMinute, "c", minutes(0, 15)), energyFields...)
+	now := total(w.rows(schema.EnergyMinute, "a", minutes(0, 15)), energyFields...)
+	if late != now || 3*now != 15*perMinute || now >= early {
+		t.Errorf("c got %d, a %d (before c came %d), want a third of the meter each", late, now, early)
+	}
+	for _, cluster := range []string{"a", "b", "c"} {
+		for _, row := range w.rows(schema.EnergyMinute, cluster, minutes(0, 15)) {
+			if quality, _ := row.Field(schema.Quality); quality.Str() != schema.Measured {
+				t.Fatalf("at the end a row of %s is %q", cluster, quality.Str())
+			}
+		}
+	}
+	if due := w.due(); len(due) != 0 {
+		t.Errorf("due at the end: %v", due)
+	}
+}

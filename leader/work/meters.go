@@ -71,7 +71,7 @@ func meterValidity(box string, quarter schema.Window, parts []validity) []meter 
 			i := slices.IndexFunc(found, func(m meter) bool { return m.Name == described.Name })
 			if i < 0 {
 				i = len(found)
-				m := meter{Meter: processors.Meter{Name: described.Name, Cluster: node.Cluster, Node: node.Node}, described: described, boxes: part.fleet.BoxesOfMeter(described)}
+				m := meter{Meter: processors.Meter{Name: described.Name, ClassError: described.ClassError(), Cluster: node.Cluster, Node: node.Node}, described: described, boxes: part.fleet.BoxesOfMeter(described)}
 				if part.From.After(quarter.From) {
 					m.From = part.From
 				}
@@ -135,7 +135,7 @@ func (w *Worker) otherBox(ctx context.Context, name string, parts []validity, sp
 		described, _ := part.fleet.Box(name)
 		other.OverheadMilliwatts = int64(math.Round(described.OverheadWatts * 1000))
 		for _, node := range nodesOf(part.fleet, name) {
-			read, err := w.node(ctx, node, part, schema.Window{From: span.From, To: span.From}, span)
+			read, err := w.node(ctx, name, node, part, schema.Window{From: span.From, To: span.From}, span)
 			if err != nil {
 				return other, err
 			}

@@ -10,8 +10,10 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	chosen "github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/accumulus-metering/accumulus/processors/models"
 )
 
 // Watts per logical core of a node whose hardware nobody has described: the
@@ -21,6 +23,14 @@ import (
 const (
 	priorIdleMilliwatts = 740
 	priorMaxMilliwatts  = 3500
+)
+
+// Standard errors, 1e-6: of a line between measured watts as over published
+// servers (docs/accuracy.md); of watts for each core, whose source gives a range of
+// processors between half and twice the mean.
+var (
+	lineUncertainty  = (models.Evidence{MAPE: 9.6, P95: 25.9}).Uncertainty()
+	priorUncertainty = int64(500_000)
 )
 
 // maxReach bounds how far readings are looked up before a quarter.
@@ -103,7 +113,7 @@ func earlier(due registry.Due, result processors.PowerResult) []registry.Due {
 // of the clusters that have nodes in it.
 func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Window) (processors.PowerInput, []string, error) {
 	in := processors.PowerInput{Window: quarter, Box: processors.Box{Name: box}}
-	parts, err := w.validities(ctx, quarter)
+	parts, err := w.boxValidities(ctx, quarter, box)
 	if err != nil {
 		return in, nil, err
 	}
@@ -111,11 +121,13 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	if err != nil {
 		return in, nil, err
 	}
+	boxes := []string{box}
 	for _, m := range meters {
 		in.Meters = append(in.Meters, m.Meter)
+		boxes = append(boxes, m.boxes...)
 	}
 	span, _ := processors.Span(quarter, in.Meters)
-	if parts, err = w.validities(ctx, span); err != nil {
+	if parts, err = w.boxValidities(ctx, span, boxes...); err != nil {
 		return in, nil, err
 	}
 	var clusters []string
@@ -125,7 +137,7 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 		in.Box.OverheadMilliwatts = int64(math.Round(described.OverheadWatts * 1000))
 		in.Box.Shared = in.Box.Shared || len(part.fleet.CustomersOfBox(box)) > 1
 		for _, node := range nodesOf(part.fleet, box) {
-			read, err := w.node(ctx, node, part, quarter, span)
+			read, err := w.node(ctx, box, node, part, quarter, span)
 			if err != nil {
 				return in, nil, err
 			}
@@ -146,17 +158,36 @@ func (w *Worker) powerInput(ctx context.Context, box string, quarter schema.Wind
 	return in, clusters, err
 }
 
-// validity is a time in which no object of the fleet changed.
+// validity is a time in which no object of the fleet and no model of the boxes'
+// nodes changed.
 type validity struct {
 	schema.Window
-	fleet *fleet.Fleet
+	fleet  *fleet.Fleet
+	models chosen.States
 }
 
-func (w *Worker) validities(ctx context.Context, window schema.Window) ([]validity, error) {
+func (w *Worker) boxValidities(ctx context.Context, window schema.Window, boxes ...string) ([]validity, error) {
+	recorded, err := w.registry.ModelStates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	states := chosen.States(recorded)
+	parts, err := w.validities(ctx, window, states.Cuts(window, boxes...)...)
+	for i := range parts {
+		parts[i].models = states
+	}
+	return parts, err
+}
+
+// validities are the times in which no object of the fleet changed, cut at other
+// moments too.
+func (w *Worker) validities(ctx context.Context, window schema.Window, more ...time.Time) ([]validity, error) {
 	cuts, err := w.registry.Cuts(ctx, window)
 	if err != nil {
 		return nil, err
 	}
+	cuts = append(cuts, more...)
+	slices.SortFunc(cuts, time.Time.Compare)
 	var parts []validity
 	from := window.From
 	for _, to := range append(cuts, window.To) {
@@ -167,7 +198,7 @@ func (w *Worker) validities(ctx context.Context, window schema.Window) ([]validi
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, validity{schema.Window{From: from, To: to}, snapshot})
+		parts = append(parts, validity{Window: schema.Window{From: from, To: to}, fleet: snapshot})
 		from = to
 	}
 	return parts, nil
@@ -189,7 +220,7 @@ func nodesOf(f *fleet.Fleet, box string) []fleet.Node {
 }
 
 // node reads a node's minutes over span, with its pods over the quarter.
-func (w *Worker) node(ctx context.Context, node fleet.Node, part validity, quarter, span schema.Window) (processors.Node, error) {
+func (w *Worker) node(ctx context.Context, box string, node fleet.Node, part validity, quarter, span schema.Window) (processors.Node, error) {
 	read := processors.Node{Cluster: node.Cluster, Name: node.Node}
 	if part.From.After(span.From) {
 		read.From = part.From
@@ -226,16 +257,29 @@ func (w *Worker) node(ctx context.Context, node fleet.Node, part validity, quart
 	if err != nil {
 		return read, fmt.Errorf("read pods of node %s: %w", node.Node, err)
 	}
-	read.Hardware = hardwareOf(part.fleet, node, cores)
-	return read, nil
+	read.Hardware, err = hardwareOf(part, box, node, cores)
+	return read, err
 }
 
-func hardwareOf(f *fleet.Fleet, node fleet.Node, cores int64) processors.Hardware {
-	hardware, known := f.Hardware(node.Hardware)
-	if !known || hardware.MaxWatts <= 0 {
-		return processors.Hardware{IdleMilliwatts: priorIdleMilliwatts * cores, MaxMilliwatts: priorMaxMilliwatts * cores}
+// hardwareOf is a node's model: what was chosen for its type, in the box or in
+// general, else the line between the watts that its owner gave, else so much for
+// each core.
+func hardwareOf(part validity, box string, node fleet.Node, cores int64) (processors.Hardware, error) {
+	hardware, known := part.fleet.Hardware(node.Hardware)
+	if known {
+		choice, err := part.models.Of(hardware, box, part.From)
+		if err != nil {
+			return processors.Hardware{}, err
+		}
+		if choice != nil {
+			return choice.Hardware()
+		}
 	}
-	return processors.Hardware{IdleMilliwatts: int64(math.Round(hardware.IdleWatts * 1000)), MaxMilliwatts: int64(math.Round(hardware.MaxWatts * 1000))}
+	if !known || hardware.MaxWatts <= 0 {
+		return processors.Hardware{IdleMilliwatts: priorIdleMilliwatts * cores, MaxMilliwatts: priorMaxMilliwatts * cores, Uncertainty: priorUncertainty}, nil
+	}
+	return processors.Hardware{IdleMilliwatts: int64(math.Round(hardware.IdleWatts * 1000)), MaxMilliwatts: int64(math.Round(hardware.MaxWatts * 1000)),
+		Uncertainty: lineUncertainty}, nil
 }
 
 func addNode(minute processors.NodeMinute, row influxsync.Point) processors.NodeMinute {
@@ -331,6 +375,7 @@ func energyPoint(row processors.EnergyRow, box string) influxsync.Point {
 		schema.EnergyActive: influxsync.Int(row.Active), schema.EnergyIdle: influxsync.Int(row.Idle),
 		schema.EnergyOverhead: influxsync.Int(row.Overhead), schema.EnergyModelled: influxsync.Int(row.Modelled),
 		schema.EnergyMeasured: influxsync.Int(row.Measured), schema.Quality: influxsync.Str(row.Quality),
+		schema.Uncertainty: influxsync.Int(row.Uncertainty),
 	}, row.Time)
 }
 

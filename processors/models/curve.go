@@ -46,12 +46,6 @@ func Fit(points []Point, prior Prior, year int) (Tabulated, error) {
 	return t, nil
 }
 
-// FitCubic is Fit before it is put into a table.
-func FitCubic(points []Point, prior Prior, year int) (Cubic, error) {
-	curve, _, _, err := fit(points, prior, year)
-	return curve, err
-}
-
 func fit(points []Point, prior Prior, year int) (curve Cubic, measured []Point, evened bool, err error) {
 	if err := checkPoints(points); err != nil {
 		return Cubic{}, nil, false, err

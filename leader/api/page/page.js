@@ -16,7 +16,7 @@
       if (name === 'class') node.className = value; else if (name === 'color') node.style.background = `var(--${value})`;
       else if (name === 'width') node.style.width = value; else node.setAttribute(name, value);
     }
-    node.append(...children.flat().filter(c => c !== null && c !== undefined).map(c => c instanceof Node ? c : document.createTextNode(c)));
+    node.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined).map(c => c instanceof Node ? c : document.createTextNode(c)));
     return node;
   }
   function svg(tag, attributes, text) {
@@ -60,7 +60,8 @@
 
   async function get(path) {
     const token = sessionStorage.getItem('accumulus-token');
-    const answer = await fetch(path, { headers: token ? { Authorization: 'Bearer ' + token } : {} });
+    const answer = await fetch(path, { headers: token ? { Authorization: 'Bearer ' + token } : {} })
+      .catch(problem => { throw Object.assign(problem, { silent: true }); });
     if (answer.status === 401) throw Object.assign(new Error('token'), { gate: true });
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.detail || answer.statusText);
@@ -89,7 +90,7 @@
     const now = new Date(overview.now);
     if (!overview.clusters.length) { $('clusters').replaceChildren(h('caption', { class: 'dim' }, 'No cluster yet: accumulus cluster add NAME --url http://…:8081')); return; }
     table('clusters', [['Cluster'], ['State'], ['Nodes', 'num'], ['Lag', 'num'], ['Window'], ['Last error, history']], overview.clusters.map(c => clusterRow(c, now)));
-    const problems = [...overview.leader.problems.map(p => ['', p]), ...overview.clusters.flatMap(c => c.problems.map(p => [c.name, p]))];
+    const problems = [...overview.leader.problems.map(p => ['', p]), ...overview.clusters.flatMap(c => (c.problems ?? []).map(p => [c.name, p]))];
     const quiet = new Set(['no-window-yet', 'rows-waiting']);
     $('alerts').replaceChildren(...problems.filter(([, p]) => !quiet.has(p.code)).slice(0, 6).map(([name, p]) =>
       h('div', { class: 'alert' + (/unreachable|forbidden|unauthorized|mismatch/.test(p.code) ? ' bad' : '') }, h('b', {}, name ? `${name}: ` : '', p.message), h('p', {}, marked(p.hint)))));
@@ -184,20 +185,58 @@
   }
   function niceTick(peak) { const raw = peak / 3, power = 10 ** Math.floor(Math.log10(raw)); return [1, 2, 5, 10].find(m => m * power >= raw) * power; }
 
-  // Boxes.
-  function showBoxes(answer, data) {
+  // Boxes: what the meters counted beside what the model says of the same time, who
+  // carries it, and by what rule the idle part is carried.
+  const policies = { equal: 'by time alive', requests: 'by requests', usage: 'by CPU time', none: 'by nobody' };
+  const cents = share => (share < 0 ? '\u2212' : '') + (Math.abs(share) * 100).toLocaleString('en', { maximumFractionDigits: Math.abs(share) < 0.0995 ? 1 : 0 }) + '\u00a0%';
+  const signed = ([value, unit]) => (value.startsWith('-') ? '\u2212' + value.slice(1) : '+' + value) + '\u00a0' + unit;
+  function hardwareOf(box, fleet) {
+    const count = new Map();
+    for (const id of box.nodes) { const type = fleet.nodes.get(id)?.hardware ?? ''; count.set(type, (count.get(type) ?? 0) + 1); }
+    return [...count].map(([type, n]) => {
+      const h = fleet.hardware.get(type);
+      if (!h) return `${n} of unknown hardware: watts for each core`;
+      return `${n} × ${h.cpuType || type}` + (h.maxWatts ? `, ${number(h.idleWatts ?? 0)} to ${number(h.maxWatts)} W` : '');
+    });
+  }
+  function meterLines(box, fleet, now) {
+    return box.meters.map(name => {
+      const m = fleet.meters.get(name), silent = m?.lastReading ? (now - new Date(m.lastReading)) / 1000 : null;
+      if (m?.error && !(silent < 120)) return h('li', { class: 'bad' }, h('b', {}, name), silent === null ? ' was not read yet: ' : ` is silent for ${span(silent)}: `, m.error);
+      if (silent === null) return h('li', {}, h('b', {}, name), ' was not read yet');
+      return h('li', {}, h('b', {}, name), ` read ${span(silent)} ago`, m.lagSeconds ? `, ${span(Math.abs(m.lagSeconds))} ${m.lagSeconds > 0 ? 'behind' : 'ahead'}` : '', m.origin === 'integrated' ? ', watts integrated' : '');
+    });
+  }
+  function showBoxes(answer, data, fleet) {
     const colors = new Map(data.rows.map(r => [r.id, r.color])), names = { idle: 'idle', overhead: 'overhead', unattributed: 'other' };
-    $('boxesNote').textContent = answer.boxes.length ? `${clock(answer.from)} to ${clock(answer.to)}; by namespace, idle and overhead` : 'no box is described: accumulus apply -f fleet.yaml';
+    $('boxesNote').textContent = answer.boxes.length ? `${clock(answer.from)} to ${clock(answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
     $('boxes').replaceChildren(...answer.boxes.map(b => {
       const parts = Object.entries(b.attributedJoules).filter(([, v]) => v > 0).sort((p, q) => (p[0] in names) - (q[0] in names) || q[1] - p[1]), total = parts.reduce((t, [, v]) => t + v, 0);
-      const figure = (name, value) => h('div', {}, h('b', {}, value), h('span', {}, name));
-      const power = v => v === null ? '–' : join(watts(v));
+      const counted = b.measuredJoules > 0, whole = b.activeJoules + b.idleJoules + b.overheadJoules, most = Math.max(b.measuredJoules ?? 0, b.modelledJoules, 1e-9);
+      const compare = (name, joules, power, color) => h('div', { class: 'compare' }, h('span', {}, name), h('span', { class: 'bar' }, h('i', { color, width: (100 * joules / most).toFixed(1) + '%' })),
+        h('b', {}, join(energy(joules))), h('span', { class: 'dim' }, power === null ? '' : join(watts(power))));
+      const off = b.measuredJoules - b.modelledJoules, fact = (name, ...value) => [h('dt', {}, name), h('dd', {}, value)];
+      const notes = [];
+      if (b.provisionalJoules > 0) notes.push(`${join(energy(b.provisionalJoules))} are the model's until the meter's interval closes`);
+      if (b.estimatedJoules > 0 && b.meters.length) notes.push(`${join(energy(b.estimatedJoules))} are the model's: no meter counted them`);
+      if (b.residualJoules) notes.push(`${join(energy(b.residualJoules))} that were measured are in no row`);
+      const idle = b.attributedJoules.idle, modelPower = counted && b.measuredWatts ? b.measuredWatts * b.modelledJoules / b.measuredJoules : b.modelledWatts;
       return h('div', { class: 'box' },
-        h('div', { class: 'row' }, h('span', {}, h('span', { class: 'main' }, b.box), ' ', h('span', { class: 'dim' }, [b.site, plural(b.nodes.length, 'node'), b.meters.length ? plural(b.meters.length, 'meter') : 'no meter'].filter(Boolean).join(' · '))), quality(b.quality, b.measuredJoules, b.measuredJoules + b.provisionalJoules + b.estimatedJoules)),
-        h('div', { class: 'stack' }, parts.map(([key, v]) => h('i', { color: names[key] ?? (key.endsWith('/__system__') ? 'system' : colors.get(key) ?? 'other'), width: (100 * v / total).toFixed(2) + '%', title: `${key.replace('__system__', 'system')}: ${join(energy(v))}, ${Math.round(100 * v / total)} %` }))),
-        h('div', { class: 'figures' }, figure('measured', power(b.measuredWatts)), figure('by the model', power(b.modelledWatts)),
-          b.residualJoules === null ? figure('energy, estimated', join(energy(total))) : figure('measured − attributed', join(energy(b.residualJoules)))));
+        h('div', { class: 'row' }, h('span', {}, h('span', { class: 'main' }, b.box), ' ', h('span', { class: 'dim' }, [b.site, b.clusters.length > 1 ? 'shared by ' + b.clusters.join(', ') : b.clusters.join()].filter(Boolean).join(' · '))), quality(b.quality, b.measuredJoules, b.measuredJoules + b.provisionalJoules + b.estimatedJoules)),
+        counted ? compare('measured', b.measuredJoules, b.measuredWatts, 'accent') : null, compare('modelled', b.modelledJoules, modelPower, 'other'),
+        h('p', { class: 'off' }, counted ? [h('b', {}, signed(energy(off)), ' · ', signed([number(100 * off / b.measuredJoules), '%'])), ' measured beyond the model'] : b.meters.length ? 'nothing is measured yet in this window' : 'no meter: the model\u2019s estimate'),
+        h('div', { class: 'stack', role: 'img', 'aria-label': 'who carries the energy' }, parts.map(([key, v]) => h('i', { color: names[key] ?? (key.endsWith('/__system__') ? 'system' : colors.get(key) ?? 'other'), width: (100 * v / total).toFixed(2) + '%', title: `${key.replace('__system__', 'system')}: ${join(energy(v))}, ${Math.round(100 * v / total)} %` }))),
+        h('dl', {}, whole > 0 ? [fact('Idle', cents(b.idleJoules / whole), ' of the energy, ', h('b', {}, policies[b.idlePolicy] ?? b.idlePolicy), idle > 0 ? `; ${join(energy(idle))} by nobody` : ''),
+          fact('Load', cents(b.activeJoules / whole), b.overheadJoules > 0 ? `, and ${cents(b.overheadJoules / whole)} of the box itself` : '')] : null,
+          fact('Nodes', hardwareOf(b, fleet).join(' · ') || 'none'), fact('Meters', b.meters.length ? h('ul', {}, meterLines(b, fleet, new Date(fleet.now))) : 'none')),
+        notes.map(note => h('p', { class: 'dim' }, note)));
     }));
+  }
+  // What the fleet says beside the numbers; the page does without what it may not see.
+  async function describe() {
+    const list = (path, of) => get(path).then(of, problem => { if (problem.gate) throw problem; return []; });
+    const [nodes, hardware, meters] = await Promise.all([list('/api/v1/fleet/node', a => a.items), list('/api/v1/fleet/hardware', a => a.items), list('/api/v1/meters', a => a.meters)]);
+    return { nodes: new Map(nodes.map(o => [o.spec.cluster + '/' + o.spec.node, o.spec])), hardware: new Map(hardware.map(o => [o.metadata.name, o.spec])), meters: new Map(meters.map(m => [m.meter, m])) };
   }
 
   async function refresh() {
@@ -205,17 +244,18 @@
     clearTimeout(timer);
     try {
       const step = windows[chosen][1] + 's', question = `window=${chosen}&aggregate=cluster,namespace&limit=5000`;
-      const [overview, usage, steps, boxes] = await Promise.all([get('/api/v1/status'), get('/api/v1/usage?' + question),
-        get('/api/v1/usage?' + question.replace('5000', '50000') + '&step=' + step), get('/api/v1/boxes?window=' + chosen)]);
+      const [overview, usage, steps, boxes, fleet] = await Promise.all([get('/api/v1/status'), get('/api/v1/usage?' + question),
+        get('/api/v1/usage?' + question.replace('5000', '50000') + '&step=' + step), get('/api/v1/boxes?window=' + chosen), describe()]);
       if (mine !== round) return;
       $('gate').hidden = true; $('content').hidden = false;
       const data = shape(usage, steps);
-      showClusters(overview); summary(overview, usage); showTiles(data, usage); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data);
+      showClusters(overview); summary(overview, usage); showTiles(data, usage); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data, { ...fleet, now: overview.now });
       $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB');
     } catch (problem) {
       if (mine !== round) return;
       if (problem.gate) { $('gate').hidden = false; $('content').hidden = true; $('summary').textContent = 'A token is needed.'; return; }
-      $('summary').textContent = problem instanceof TypeError ? 'The leader does not answer; trying again…' : 'The leader says: ' + problem.message;
+      $('summary').textContent = problem.silent ? 'The leader does not answer; trying again…'
+        : problem instanceof TypeError ? 'This page has a fault: ' + problem.message : 'The leader says: ' + problem.message;
     }
     timer = setTimeout(refresh, document.hidden ? 30000 : 5000);
   }
