@@ -54,7 +54,7 @@ func (r Request) checkSubject() error {
 		return nil
 	}
 	if r.Uses(Container) {
-		return Wrong("key", string(Container), string(r.About)+" is by pod: use pod")
+		return Wrong("key", string(Container), string(r.About)+" is by pod: aggregate by pod")
 	}
 	for _, k := range []Key{Claim, StorageClass, Storage} {
 		if r.Uses(k) {

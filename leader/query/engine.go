@@ -111,6 +111,12 @@ func (e *Engine) incomplete(ctx context.Context, clusters []ClusterSettled, w sc
 	return slices.DeleteFunc(all, func(c ClusterCompleteness) bool { return c.Complete }), err
 }
 
+// Settled is where relative windows of the whole fleet end.
+func (e *Engine) Settled(ctx context.Context) (time.Time, error) {
+	_, end, err := e.settled(ctx, nil)
+	return end, err
+}
+
 // settled is how far each selected cluster's data reach and where relative
 // windows end: the oldest of these ends, without the clusters that are behind
 // the newest by more than MaxLag. A cluster whose data lie in the future by more
