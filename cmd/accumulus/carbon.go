@@ -26,7 +26,6 @@ reference. None is part of another, and none is subtracted from another.
   accumulus carbon --window 24h --aggregate box
   accumulus carbon --window lastmonth --aggregate box --days
   accumulus carbon import -f intensity-2026-11.csv`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			values := q.values(a)
 			if days {
@@ -46,7 +45,7 @@ reference. None is part of another, and none is subtracted from another.
 	q.flags(a, command, "energy, location, market, embodied, avoided", "cluster", "namespace")
 	command.Flags().BoolVar(&days, "days", false, "also what useful heat avoided, by source and whole day; as CSV these alone")
 	command.AddCommand(newCarbonImport(a))
-	parent(command)
+	suggest(command)
 	return command
 }
 

@@ -67,6 +67,13 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 // parent makes a command that only has others show its help, and refuse one that
 // it has not.
 func parent(command *cobra.Command) {
+	suggest(command)
+	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
+// suggest makes a command that takes no arguments name the one below it that was
+// meant.
+func suggest(command *cobra.Command) {
 	command.DisableFlagsInUseLine, command.SuggestionsMinimumDistance = true, 2
 	command.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -78,7 +85,6 @@ func parent(command *cobra.Command) {
 		}
 		return fmt.Errorf("%s has no command %q%s; see %s --help", cmd.CommandPath(), args[0], hint, cmd.CommandPath())
 	}
-	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 func (a *app) env(name, otherwise string) string {
