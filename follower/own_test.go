@@ -73,6 +73,10 @@ func startOwn(t *testing.T) *ownRig {
 // the canary's can be told from the others' by their size.
 var own = map[string]int64{"blog": 3, "canary-space": 1_000_003}
 
+// usefulCanary stands where no leader writes: whoever may see the whole cluster
+// is told of no useful heat and of nothing that it avoided.
+const usefulCanary = 7_654_321_987_000
+
 // put writes rows of a minute for blog and the canary.
 func (o *ownRig) put(at time.Time) {
 	o.Helper()
@@ -115,7 +119,10 @@ func (o *ownRig) push(at time.Time) {
 		rows = append(rows, influxsync.NewPoint("energy", map[string]string{schema.Cluster: "edge", schema.Node: name + "-node", schema.Namespace: namespace,
 			schema.Pod: name + "-pod", schema.PodUID: name + "-uid", schema.WorkloadKind: "Deployment", schema.Workload: name + "-work"},
 			map[string]influxsync.Value{schema.EnergyActive: influxsync.Int(n), schema.EnergyIdle: influxsync.Int(0), schema.EnergyOverhead: influxsync.Int(0),
-				schema.EnergyModelled: influxsync.Int(n), schema.EnergyMeasured: influxsync.Int(n), schema.Quality: influxsync.Str("measured")}, at),
+				schema.EnergyModelled: influxsync.Int(n), schema.EnergyMeasured: influxsync.Int(n), schema.Quality: influxsync.Str("measured"),
+				schema.Heat: influxsync.Int(n), schema.CarbonLocation: influxsync.Int(n), schema.CarbonLocationEnergy: influxsync.Int(n), schema.CarbonEstimatedEnergy: influxsync.Int(0),
+				schema.CarbonMarket: influxsync.Int(n), schema.CarbonMarketEnergy: influxsync.Int(n), schema.CarbonEmbodied: influxsync.Int(n),
+				schema.UsefulHeat: influxsync.Int(usefulCanary), schema.CarbonAvoided: influxsync.Int(usefulCanary)}, at),
 			influxsync.NewPoint("cost", map[string]string{schema.Cluster: "edge", schema.Namespace: namespace, schema.WorkloadKind: "Deployment", schema.Workload: name + "-work",
 				schema.Resource: "cpu_used", schema.Currency: "EUR", schema.PriceKind: "sale"},
 				map[string]influxsync.Value{schema.CostNanos: influxsync.Int(n), schema.PriceVersion: influxsync.Str(name + "-prices")}, at.Truncate(schema.Quarter)))
@@ -164,6 +171,10 @@ type ownAnswer struct {
 		Namespace      string            `json:"namespace"` // of a run
 		CPUCoreSeconds json.Number       `json:"cpuCoreSeconds"`
 		EnergyJoules   *json.Number      `json:"energyJoules"`
+		HeatJoules     *json.Number      `json:"heatJoules"`
+		LocationGrams  *json.Number      `json:"locationGrams"`
+		MarketGrams    *json.Number      `json:"marketGrams"`
+		EmbodiedGrams  *json.Number      `json:"embodiedGrams"`
 		NodeSeconds    json.Number       `json:"nodeSeconds"`
 		Cost           *string           `json:"cost"`
 		Currency       string            `json:"currency"`
@@ -199,14 +210,16 @@ func paths() []string {
 			all = append(all, "/api/v1/usage?window=1h&aggregate="+aggregate+more)
 		}
 		if aggregate != "container" {
-			all = append(all, "/api/v1/energy?window=1h&aggregate="+aggregate)
+			for _, more := range []string{"", "&step=15m", "&format=csv", "&sort=-energy"} {
+				all = append(all, "/api/v1/energy?window=1h&aggregate="+aggregate+more, "/api/v1/carbon?window=1h&aggregate="+aggregate+more)
+			}
 		}
 	}
 	for _, aggregate := range []string{"", "namespace", "namespace,workload"} {
 		all = append(all, "/api/v1/cost?window=1h&aggregate="+aggregate)
 	}
 	return append(all, "/api/v1/runs?window=1h", "/api/v1/runs?window=1h&kind=Pod", "/api/v1/runs?window=1h&namespace=*", "/api/v1", "/",
-		"/?by=pod", "/?by=namespace&window=24h", "/?window=x", "/api/v1/usage?aggregate=box", "/api/v1/usage?window=1h&filter=pod=canary*",
+		"/?by=pod", "/?by=namespace&window=24h", "/?window=x", "/api/v1/usage?aggregate=box", "/api/v1/energy?aggregate=box", "/api/v1/carbon?window=1h&aggregate=box", "/api/v1/heat?window=1h", "/api/v1/carbon?days=true", "/api/v1/usage?window=1h&filter=pod=canary*",
 		"/api/v1/usage?window=1h&namespace=*-space", "/api/v1/usage?window=1h&node=*node")
 }
 
@@ -221,8 +234,13 @@ func TestOnesOwnNamespacesAlone(t *testing.T) {
 	shown := make(map[string]bool)
 	for _, path := range paths() {
 		_, all := o.ask("token-of-root", path)
-		for route := range strings.SplitSeq("usage energy cost runs", " ") {
+		for route := range strings.SplitSeq("usage energy carbon cost runs", " ") {
 			shown[route] = shown[route] || strings.Contains(path, "/api/v1/"+route) && strings.Contains(all, "canary")
+		}
+		for _, bad := range []string{"7654321987", "seful", "voided", "emperature", "ousehold", "esidual"} {
+			if strings.Contains(all, bad) {
+				t.Errorf("%s: %q is in the answer to who sees all:\n%s", path, bad, all)
+			}
 		}
 		shown["page"] = shown["page"] || strings.HasPrefix(path, "/?") && strings.Contains(all, "canary")
 		for _, token := range []string{"token-of-ann", "token-of-bea", "token-of-nobody"} {
@@ -234,7 +252,7 @@ func TestOnesOwnNamespacesAlone(t *testing.T) {
 			}
 		}
 	}
-	if want := map[string]bool{"usage": true, "energy": true, "cost": true, "runs": true, "page": true}; !cmp.Equal(shown, want) {
+	if want := map[string]bool{"usage": true, "energy": true, "carbon": true, "cost": true, "runs": true, "page": true}; !cmp.Equal(shown, want) {
 		t.Errorf("control: who sees all is shown the canary in %v, want all", shown)
 	}
 	// The whole of bea's answer is shop and blog, to the core-microsecond.
@@ -251,6 +269,13 @@ func TestOnesOwnNamespacesAlone(t *testing.T) {
 	}
 	if energy := o.must("token-of-bea", "/api/v1/energy?window=1h").Rows; len(energy) != 1 || string(*energy[0].EnergyJoules) != "0.005" {
 		t.Errorf("bea's energy: %+v", energy)
+	}
+	if carbon := o.must("token-of-bea", "/api/v1/carbon?window=1h").Rows; len(carbon) != 1 || string(*carbon[0].EnergyJoules) != "0.005" ||
+		string(*carbon[0].LocationGrams) != "0.000005" || string(*carbon[0].MarketGrams) != "0.000005" || string(*carbon[0].EmbodiedGrams) != "0.000005" {
+		t.Errorf("bea's carbon: %+v", carbon)
+	}
+	if heat := o.must("token-of-bea", "/api/v1/energy?window=1h").Rows[0].HeatJoules; heat == nil || string(*heat) != "0.005" {
+		t.Errorf("bea's heat: %v", heat)
 	}
 	if cost := o.must("token-of-bea", "/api/v1/cost?window=1h").Rows; len(cost) != 1 || *cost[0].Cost != "0.000000005" || cost[0].Currency != "EUR" {
 		t.Errorf("bea's cost: %+v", cost)
@@ -350,7 +375,10 @@ func TestNothingWasPushed(t *testing.T) {
 	if text := strings.Join(a.Notes, " "); !strings.Contains(text, "No energy was pushed") || !strings.Contains(text, "No prices were pushed") {
 		t.Errorf("notes: %q", text)
 	}
-	for _, path := range []string{"/api/v1/energy", "/api/v1/cost"} {
+	if a := o.must("token-of-root", "/api/v1/energy"); len(a.Rows) != 1 || a.Rows[0].EnergyJoules != nil || a.Rows[0].HeatJoules != nil || len(a.Notes) == 0 {
+		t.Errorf("energy: %+v", a)
+	}
+	for _, path := range []string{"/api/v1/carbon", "/api/v1/cost"} {
 		if a := o.must("token-of-root", path); len(a.Rows) != 0 || len(a.Notes) == 0 {
 			t.Errorf("%s: %+v", path, a)
 		}

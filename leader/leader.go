@@ -215,6 +215,9 @@ func (l *Leader) build(metrics Gathering) error {
 		return err
 	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
+	if err := metrics.Register(newBoxMetrics(l.query, l.registry, l.clock, l.log)); err != nil {
+		return err
+	}
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
 		return err

@@ -78,6 +78,14 @@ func (l *Leader) leaderStatus(ctx context.Context, snapshot *fleet.Fleet, overvi
 			of.Problems = append(of.Problems, status.NewProblem(status.MeterFailing, fmt.Sprintf("meter %s of box %s: %s", meter.Meter, meter.Box, meter.Error)))
 		}
 	}
+	for _, grid := range l.carbon.Status() {
+		of.Grids = append(of.Grids, status.Grid{Name: grid.Grid, Zone: grid.Zone, Asked: moment(grid.Asked), Newest: moment(grid.Newest), Error: grid.Error})
+		if grid.Error != "" {
+			failing := status.NewProblem(status.GridFailing, fmt.Sprintf("intensity of grid %s (%s): %s", grid.Grid, grid.Zone, grid.Error))
+			failing.Since = moment(grid.ErrorTime)
+			of.Problems = append(of.Problems, failing)
+		}
+	}
 	return nil
 }
 

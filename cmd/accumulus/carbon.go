@@ -5,14 +5,107 @@ import (
 	"io"
 	"os"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
 func newCarbon(a *app) *cobra.Command {
-	command := &cobra.Command{Use: "carbon", Short: "CO2e of the fleet's energy"}
+	var q question
+	var days bool
+	command := &cobra.Command{
+		Use:   "carbon",
+		Short: "Show the CO2e of the fleet's energy, or import intensities",
+		Long: `Show the CO2e of a window. LOCATION is by the grid's intensity and of the part KNOWN
+of the energy; MARKET is by contract and of the part COVERED; EMBODIED is a share of
+the hardware's making; AVOIDED, of boxes alone, what useful heat avoided against its
+reference. None is part of another, and none is subtracted from another.
+
+` + windowHelp,
+		Example: `  accumulus carbon --window lastmonth --aggregate customer
+  accumulus carbon --window 24h --aggregate box
+  accumulus carbon --window lastmonth --aggregate box --days
+  accumulus carbon import -f intensity-2026-11.csv`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			values := q.values(a)
+			if days {
+				values.Set("days", "true")
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			answer, err := c.Carbon(cmd.Context(), values)
+			if err != nil {
+				return err
+			}
+			return a.showCarbon(answer, days)
+		},
+	}
+	q.flags(a, command, "energy, location, market, embodied, avoided", "cluster", "namespace")
+	command.Flags().BoolVar(&days, "days", false, "also what useful heat avoided, by source and whole day; as CSV these alone")
 	command.AddCommand(newCarbonImport(a))
-	parent(command)
+	suggest(command)
 	return command
+}
+
+func (a *app) showCarbon(answer query.CarbonAnswer, days bool) error {
+	switch {
+	case a.output == asJSON:
+		return a.printJSON(answer)
+	case a.output == asCSV && days:
+		return a.daysTable(answer.Days).writeCSV(a.out)
+	case a.output == asCSV:
+		return usage.WriteFiguresCSV(a.out, answer.Aggregate, answer.Rows)
+	}
+	if err := writeFigures(a, a.carbonTable(answer.Rows), answer.Figures.Figures, answer.Incomplete); err != nil {
+		return err
+	}
+	for _, name := range answer.Sources {
+		a.printf("Intensity: %s\n", name)
+	}
+	for _, name := range answer.References {
+		a.printf("Avoided against: %s\n", name)
+	}
+	return a.showDays(answer.Days, days)
+}
+
+func (a *app) carbonTable(rows []usage.CarbonRow) figureTable {
+	total := usage.TotalCarbon(rows)
+	avoided := total.AvoidedGrams != nil
+	t := figureTable{columns: right(a.titles("J", "ENERGY")...)}
+	t.columns = append(append(t.columns, right(a.titles("g", "LOCATION")...)...), right("KNOWN")...)
+	t.columns = append(append(t.columns, right(a.titles("g", "MARKET")...)...), right("COVERED")...)
+	t.columns = append(t.columns, right(a.titles("g", "EMBODIED")...)...)
+	if avoided {
+		t.columns = append(t.columns, right(a.titles("g", "AVOIDED")...)...)
+	}
+	t.columns = append(t.columns, left("INTENSITY IS", "ENERGY IS")...)
+	cells := func(r usage.CarbonRow, intensity, quality string) []string {
+		list := []string{a.joules(r.EnergyJoules), a.grams(r.LocationGrams), part(r.LocationEnergyJoules, r.EnergyJoules), a.grams(r.MarketGrams),
+			part(r.MarketEnergyJoules, r.EnergyJoules), a.grams(r.EmbodiedGrams)}
+		if avoided {
+			apart := ""
+			if r.AvoidedGrams != nil {
+				apart = a.grams(*r.AvoidedGrams)
+			}
+			list = append(list, apart)
+		}
+		return append(list, intensity, quality)
+	}
+	for _, r := range rows {
+		t.add(r.Key, r.From, r.Provisional, cells(r, r.LocationQuality, starred(r.Quality, r.Provisional)))
+	}
+	t.total = cells(total, " ", " ")
+	return t
+}
+
+// part is how much of the energy a figure is of.
+func part(of, energy usage.Exact) string {
+	if !of.Known() || !energy.Known() || energy.Float() == 0 {
+		return ""
+	}
+	return percent(of.Float() / energy.Float())
 }
 
 func newCarbonImport(a *app) *cobra.Command {

@@ -59,7 +59,7 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 	flags.StringVar(&a.server, "server", a.env("ACCUMULUS_SERVER", client.DefaultServer), "URL of the leader (ACCUMULUS_SERVER)")
 	flags.StringVar(&a.tokenFile, "token-file", a.env("ACCUMULUS_TOKEN_FILE", ""), "file with the bearer token (ACCUMULUS_TOKEN_FILE; default "+client.DefaultTokenFile+", else viewer.token beside it)")
 	flags.StringVar(&a.caFile, "ca-file", a.env("ACCUMULUS_CA_FILE", ""), "CA of the leader's certificate, PEM (ACCUMULUS_CA_FILE)")
-	root.AddCommand(newUsage(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newGet(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
+	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newGet(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
 	parent(root)
 	return root
 }
@@ -67,6 +67,13 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 // parent makes a command that only has others show its help, and refuse one that
 // it has not.
 func parent(command *cobra.Command) {
+	suggest(command)
+	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
+// suggest makes a command that takes no arguments name the one below it that was
+// meant.
+func suggest(command *cobra.Command) {
 	command.DisableFlagsInUseLine, command.SuggestionsMinimumDistance = true, 2
 	command.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -78,7 +85,6 @@ func parent(command *cobra.Command) {
 		}
 		return fmt.Errorf("%s has no command %q%s; see %s --help", cmd.CommandPath(), args[0], hint, cmd.CommandPath())
 	}
-	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 func (a *app) env(name, otherwise string) string {

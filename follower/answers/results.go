@@ -15,22 +15,10 @@ import (
 )
 
 // EnergyRow is the energy of one key in one step.
-type EnergyRow struct {
-	Key                  map[string]string `json:"key"`
-	From                 time.Time         `json:"from"`
-	To                   time.Time         `json:"to"`
-	EnergyJoules         usage.Exact       `json:"energyJoules"` // active + idle + overhead
-	EnergyActiveJoules   usage.Exact       `json:"energyActiveJoules"`
-	EnergyIdleJoules     usage.Exact       `json:"energyIdleJoules"`
-	EnergyOverheadJoules usage.Exact       `json:"energyOverheadJoules"`
-	EnergyMeasuredJoules usage.Exact       `json:"energyMeasuredJoules"`
-	EnergyModelledJoules usage.Exact       `json:"energyModelledJoules"`
-	// EnergyUncertaintyJoules is what energyJoules is off by at the most, of one
-	// standard error of the models and of the meters' gain.
-	EnergyUncertaintyJoules usage.Exact `json:"energyUncertaintyJoules"`
-	Quality                 string      `json:"quality"`
-	Provisional             bool        `json:"provisional"`
-}
+type EnergyRow = usage.EnergyRow
+
+// CarbonRow is the CO2e of one key in one step.
+type CarbonRow = usage.CarbonRow
 
 // CostRow is the cost of one key in one step.
 type CostRow struct {
@@ -73,21 +61,33 @@ func pageOf[R any](answer usage.Answer, marks Marks, form func(usage.Row) R) Pag
 	return page
 }
 
-// Energy answers a question about the energy that was pushed. Errors: those of
-// Usage.
+// Energy answers a question about the energy that was pushed, and the heat that
+// it became. What a box has beside its pods, and what heat was of use, no cluster
+// is told. Errors: those of Usage.
 func (e *Engine) Energy(ctx context.Context, request usage.Request, sight Sight) (Page[EnergyRow], error) {
-	if request.Uses(usage.Container) {
-		return Page[EnergyRow]{}, usage.Wrong("key", string(usage.Container), "energy is by pod: aggregate by pod")
-	}
-	t, err := e.tally(ctx, request, sight, parts{energy: true})
+	request.About = usage.AboutEnergy
+	t, err := e.tally(ctx, request, sight, parts{energy: true, heat: true, coverage: true})
 	if err != nil {
 		return Page[EnergyRow]{}, err
 	}
 	answer, err := t.answer()
-	return pageOf(answer, t.marks(), func(r usage.Row) EnergyRow {
-		return EnergyRow{r.Key, r.From, r.To, r.EnergyJoules, r.EnergyActiveJoules, r.EnergyIdleJoules, r.EnergyOverheadJoules,
-			r.EnergyMeasuredJoules, r.EnergyModelledJoules, r.EnergyUncertaintyJoules, r.Quality, r.Provisional}
-	}), err
+	return pageOf(answer, t.marks(), func(r usage.Row) EnergyRow { return usage.EnergyOf(r, false) }), err
+}
+
+// Carbon answers a question about the CO2e of the energy that was pushed. Errors:
+// those of Usage.
+func (e *Engine) Carbon(ctx context.Context, request usage.Request, sight Sight) (Page[CarbonRow], error) {
+	request.About = usage.AboutCarbon
+	t, err := e.tally(ctx, request, sight, parts{energy: true, carbon: true})
+	if err != nil {
+		return Page[CarbonRow]{}, err
+	}
+	embodied := false
+	for _, made := range t.rows {
+		embodied = embodied || made.Sums[usage.CarbonEmbodied] != 0
+	}
+	answer, err := t.answer()
+	return pageOf(answer, t.marks(), func(r usage.Row) CarbonRow { return usage.CarbonOf(r, false, embodied) }), err
 }
 
 // Cost answers a question about the cost that was pushed, by resource. Errors:

@@ -12,8 +12,8 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
-// parts are what of usage, energy and cost a question is about.
-type parts struct{ usage, energy, cost bool }
+// parts are what a question is about. Heat and carbon come with the energy.
+type parts struct{ usage, energy, cost, heat, carbon, coverage bool }
 
 // tally is a question while it is being answered.
 type tally struct {
@@ -93,7 +93,7 @@ func (t *tally) readAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if t.parts.usage {
+	if t.parts.usage || t.parts.coverage {
 		if err := t.presence(ctx); err != nil {
 			return err
 		}
@@ -166,7 +166,17 @@ var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Conta
 func (t *tally) sources() []source {
 	var all []source
 	if t.parts.energy {
-		all = append(all, source{schema.ResultsDB, schema.EnergyMinute, usage.OfEnergy, append([]string{schema.Container}, volumeTags...)})
+		take := slices.Clone(usage.OfEnergy)
+		if t.parts.heat {
+			take = append(take, usage.Heat)
+		}
+		if t.parts.carbon {
+			take = append(take, usage.OfCarbon...)
+		}
+		all = append(all, source{schema.ResultsDB, schema.EnergyMinute, take, append([]string{schema.Container}, volumeTags...)})
+	}
+	if t.parts.coverage {
+		all = append(all, source{schema.MinuteDB, schema.PodMinute, usage.OfCoverage, volumeTags})
 	}
 	if !t.parts.usage {
 		return all

@@ -3,6 +3,7 @@ package customer
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/internal/usage"
@@ -12,6 +13,7 @@ import (
 type answersOf interface {
 	Usage(ctx context.Context, request usage.Request, sight answers.Sight) (answers.UsageAnswer, error)
 	Energy(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.EnergyRow], error)
+	Carbon(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.CarbonRow], error)
 	Cost(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.CostRow], error)
 	Runs(ctx context.Context, request usage.Request, kind string, sight answers.Sight) (answers.Page[answers.Run], error)
 }
@@ -28,7 +30,8 @@ func (c *Customer) routes() []Route {
 	const get = http.MethodGet
 	return []Route{
 		{get, "/api/v1/usage", "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page, format=json|csv", c.usage},
-		{get, "/api/v1/energy", "Energy that the leader pushed; window, aggregate, filter, step, sort, limit, page", c.energy},
+		{get, "/api/v1/energy", "Energy that the leader pushed, and the heat that it became; window, aggregate, filter, step, sort, limit, page, format=json|csv", c.energy},
+		{get, "/api/v1/carbon", "CO2e of that energy, location-based, market-based and embodied; parameters as of energy", c.carbon},
 		{get, "/api/v1/cost", "Cost that the leader pushed, by resource; window, aggregate, filter, step, sort, limit, page", c.cost},
 		{get, "/api/v1/runs", "Pods and Jobs that ended in the window, with their exact totals; window, kind=Pod|Job, filter, limit, page", c.runs},
 	}
@@ -71,29 +74,42 @@ func (c *Customer) inTurn(ctx context.Context, work func(context.Context) error)
 	return work(ctx)
 }
 
-func (c *Customer) usage(ctx context.Context, w http.ResponseWriter, r *http.Request, sight answers.Sight) error {
-	request, err := usage.ParseRequest(r.URL.RawQuery, "format")
-	if err != nil {
-		return err
+// asked reads what is asked and whether the answer is to be CSV.
+func asked(r *http.Request) (request usage.Request, inCSV bool, err error) {
+	if request, err = usage.ParseRequest(r.URL.RawQuery, "format"); err != nil {
+		return request, false, err
 	}
 	format := r.URL.Query().Get("format")
 	if format != "" && format != "json" && format != "csv" {
-		return usage.Wrong("format", format, "use csv or json")
+		return request, false, usage.Wrong("format", format, "use csv or json")
+	}
+	return request, format == "csv", nil
+}
+
+// csvHead is the head of an answer in CSV.
+func csvHead(w http.ResponseWriter, name string, from time.Time) {
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="accumulus-`+name+`-`+from.Format("20060102T1504")+`.csv"`)
+}
+
+func (c *Customer) usage(ctx context.Context, w http.ResponseWriter, r *http.Request, sight answers.Sight) error {
+	request, inCSV, err := asked(r)
+	if err != nil {
+		return err
 	}
 	answer, err := c.deps.Answers.Usage(ctx, request, sight)
 	if err != nil {
 		return err
 	}
-	if format != "csv" {
+	if !inCSV {
 		return writeJSON(w, answer)
 	}
-	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-	w.Header().Set("Content-Disposition", `attachment; filename="accumulus-usage-`+answer.From.Format("20060102T1504")+`.csv"`)
+	csvHead(w, "usage", answer.From)
 	return usage.WriteCSV(w, answer.Aggregate, answer.Rows)
 }
 
 func (c *Customer) energy(ctx context.Context, w http.ResponseWriter, r *http.Request, sight answers.Sight) error {
-	request, err := usage.ParseRequest(r.URL.RawQuery)
+	request, inCSV, err := asked(r)
 	if err != nil {
 		return err
 	}
@@ -101,7 +117,27 @@ func (c *Customer) energy(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, answer)
+	if !inCSV {
+		return writeJSON(w, answer)
+	}
+	csvHead(w, "energy", answer.From)
+	return usage.WriteFiguresCSV(w, answer.Aggregate, answer.Rows)
+}
+
+func (c *Customer) carbon(ctx context.Context, w http.ResponseWriter, r *http.Request, sight answers.Sight) error {
+	request, inCSV, err := asked(r)
+	if err != nil {
+		return err
+	}
+	answer, err := c.deps.Answers.Carbon(ctx, request, sight)
+	if err != nil {
+		return err
+	}
+	if !inCSV {
+		return writeJSON(w, answer)
+	}
+	csvHead(w, "carbon", answer.From)
+	return usage.WriteFiguresCSV(w, answer.Aggregate, answer.Rows)
 }
 
 func (c *Customer) cost(ctx context.Context, w http.ResponseWriter, r *http.Request, sight answers.Sight) error {

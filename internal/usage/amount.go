@@ -38,6 +38,18 @@ const (
 	VolumeClaimed // sizes of claims
 	VolumeUsed
 	VolumeMounted // time in which pods mounted claims
+
+	// Of heat and carbon. The last three are boxes' own, beside what they carry.
+	Heat
+	CarbonLocation
+	CarbonLocationEnergy
+	CarbonEstimatedEnergy
+	CarbonMarket
+	CarbonMarketEnergy
+	CarbonEmbodied
+	BoxMeasured // what the meters counted
+	UsefulHeat
+	CarbonAvoided
 	quantities
 )
 
@@ -49,6 +61,9 @@ var fieldOf = [quantities]string{
 	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, EnergyUncertainty: schema.Uncertainty, EnergyIntegrated: schema.Integrated, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
 	NodeReceive: schema.InterfaceReceive, NodeTransmit: schema.InterfaceTransmit, Ephemeral: schema.Ephemeral,
 	VolumeClaimed: schema.Claimed, VolumeUsed: schema.Used, VolumeMounted: schema.Mounted,
+	Heat: schema.Heat, CarbonLocation: schema.CarbonLocation, CarbonLocationEnergy: schema.CarbonLocationEnergy,
+	CarbonEstimatedEnergy: schema.CarbonEstimatedEnergy, CarbonMarket: schema.CarbonMarket, CarbonMarketEnergy: schema.CarbonMarketEnergy,
+	CarbonEmbodied: schema.CarbonEmbodied, BoxMeasured: schema.EnergyMeasured, UsefulHeat: schema.UsefulHeat, CarbonAvoided: schema.CarbonAvoided,
 }
 
 // Quantities by the kind of table that has them.
@@ -59,6 +74,8 @@ var (
 	OfNodes      = []Quantity{NodeTime, NodeReceive, NodeTransmit}
 	OfVolumes    = []Quantity{VolumeClaimed, VolumeUsed, VolumeMounted}
 	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured, EnergyUncertainty, EnergyIntegrated}
+	OfCoverage   = []Quantity{Uptime, Coverage} // of pods, beside their energy
+	OfCarbon     = []Quantity{CarbonLocation, CarbonLocationEnergy, CarbonEstimatedEnergy, CarbonMarket, CarbonMarketEnergy, CarbonEmbodied}
 )
 
 // Field is the column in which the quantity is stored.
@@ -122,6 +139,9 @@ func CoreSeconds(micro int64) Exact { return Exact{units: big.NewInt(micro), dec
 
 // Joules of mJ.
 func Joules(milli int64) Exact { return Exact{units: big.NewInt(milli), decimals: 3} }
+
+// Grams of µg.
+func Grams(micro int64) Exact { return Exact{units: big.NewInt(micro), decimals: 6} }
 
 // Seconds of ms.
 func Seconds(milli int64) Exact { return Exact{units: big.NewInt(milli), decimals: 3} }
@@ -206,6 +226,11 @@ func (e Exact) integer() *big.Int {
 
 // Pow10 is 10^n.
 func Pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
+
+// Minus is the exact difference of two known numbers.
+func (e Exact) Minus(other Exact) Exact {
+	return e.Plus(Exact{units: new(big.Int).Neg(other.integer()), decimals: other.decimals})
+}
 
 // Plus is the exact sum.
 func (e Exact) Plus(other Exact) Exact {

@@ -44,6 +44,14 @@ func HumanEnergy(joules float64) string {
 	return scaled(joules/3600, 1000, "Wh", "kWh", "MWh", "GWh")
 }
 
+// HumanGrams of CO2e.
+func HumanGrams(grams float64) string {
+	if math.Abs(grams) >= 1e6 {
+		return scaled(grams/1e6, 1000, "t", "kt", "Mt")
+	}
+	return scaled(grams, 1000, "g", "kg")
+}
+
 // HumanWatts of a power that may be unknown.
 func HumanWatts(watts *float64) string {
 	if watts == nil {

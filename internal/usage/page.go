@@ -39,9 +39,10 @@ var sortColumns = map[string]func(Row) Exact{
 	"from":            nil,
 }
 
-func sortNames() string {
-	names := make([]string, 0, len(sortColumns))
-	for name := range sortColumns {
+func (s Subject) sortNames() string {
+	columns := s.columns()
+	names := make([]string, 0, len(columns))
+	for name := range columns {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -72,7 +73,7 @@ func sortRows(rows []Row, request Request) {
 	}
 	slices.SortStableFunc(rows, func(a, b Row) int {
 		var first int
-		switch column := sortColumns[by]; {
+		switch column := request.About.columns()[by]; {
 		case by == "from":
 			first = a.From.Compare(b.From)
 		case by == "key":

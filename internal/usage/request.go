@@ -20,6 +20,8 @@ type Request struct {
 	Page      string        // next of the answer before
 	// Completeness asks what of the clusters is missing in the window.
 	Completeness bool
+	// About is what the question is about; usage where it is "".
+	About Subject
 }
 
 // Check says what of the question cannot be answered, as an *InputError.
@@ -42,10 +44,10 @@ func (r Request) Check() error {
 	if r.Limit < 0 {
 		return Wrong("limit", fmt.Sprint(r.Limit), "use a positive number")
 	}
-	if _, ok := sortColumns[trimSign(r.Sort)]; !ok && r.Sort != "" {
-		return Wrong("sort", r.Sort, "use one of "+sortNames()+", with - before it for descending")
+	if _, ok := r.About.columns()[trimSign(r.Sort)]; !ok && r.Sort != "" {
+		return Wrong("sort", r.Sort, "use one of "+r.About.sortNames()+", with - before it for descending")
 	}
-	return nil
+	return r.checkSubject()
 }
 
 // Uses says whether a key is asked for or filtered by.

@@ -66,6 +66,9 @@ type Row struct {
 	Interpolated Exact   `json:"interpolated"` // pod-seconds over which growth was spread in a reading gap
 	Quality      string  `json:"quality"`      // of the energy: measured, estimated or mixed
 	Provisional  bool    `json:"provisional"`  // some of it may still change
+
+	// Sums are what the figures are of, in stored units.
+	Sums Sums `json:"-"`
 }
 
 // Money is an amount in one currency.
@@ -171,7 +174,7 @@ func (t *Tally) Row() (Row, error) {
 		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
 		EnergyMeasuredJoules: Joules(s[EnergyMeasured]), EnergyUncertaintyJoules: Joules(s[EnergyUncertainty]),
 		Coverage: t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
-		Quality: QualityOf(s[EnergyMeasured], s[EnergyIntegrated], energy), Provisional: t.Open}, nil
+		Quality: QualityOf(s[EnergyMeasured], s[EnergyIntegrated], energy), Provisional: t.Open, Sums: s}, nil
 }
 
 // CoverageShare is the pods' covered part of their time alive, times the cluster's

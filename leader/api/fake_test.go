@@ -86,6 +86,26 @@ func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, 
 	return query.Answer{Answer: usage.Answer{Rows: []query.Row{}, Aggregate: request.Aggregate}}, nil
 }
 
+func (l *leader) Energy(ctx context.Context, request query.Request) (query.EnergyAnswer, error) {
+	answer, err := l.Usage(ctx, request)
+	answer.Rows = []query.Row{{Key: map[string]string{"box": "b"}, EnergyJoules: usage.Joules(1500)}}
+	return query.EnergyAnswer{Figures: usage.FiguresOf(answer.Answer, func(r query.Row) usage.EnergyRow { return usage.EnergyOf(r, false) })}, err
+}
+
+func (l *leader) Heat(ctx context.Context, request query.Request, days bool) (query.HeatAnswer, error) {
+	answer, err := l.Usage(ctx, request)
+	heat := query.HeatAnswer{Figures: query.Figures[usage.HeatRow]{Figures: usage.FiguresOf(answer.Answer, func(r query.Row) usage.HeatRow { return usage.HeatOf(r, true) })}}
+	if days {
+		heat.Days = []query.HeatDay{{Day: "2026-11-23", Source: "tank"}}
+	}
+	return heat, err
+}
+
+func (l *leader) Carbon(ctx context.Context, request query.Request, _ bool) (query.CarbonAnswer, error) {
+	answer, err := l.Usage(ctx, request)
+	return query.CarbonAnswer{Figures: query.Figures[usage.CarbonRow]{Figures: usage.FiguresOf(answer.Answer, func(r query.Row) usage.CarbonRow { return usage.CarbonOf(r, true, true) })}}, err
+}
+
 func (l *leader) Boxes(context.Context, string) (query.BoxAnswer, error) {
 	return query.BoxAnswer{Boxes: []query.BoxRow{}}, nil
 }

@@ -63,6 +63,9 @@ func (c Config) Validate() error {
 // Answers are what leader/query gives: *query.Engine.
 type Answers interface {
 	Usage(ctx context.Context, request query.Request) (query.Answer, error)
+	Energy(ctx context.Context, request query.Request) (query.EnergyAnswer, error)
+	Heat(ctx context.Context, request query.Request, days bool) (query.HeatAnswer, error)
+	Carbon(ctx context.Context, request query.Request, days bool) (query.CarbonAnswer, error)
 	Boxes(ctx context.Context, window string) (query.BoxAnswer, error)
 	Completeness(ctx context.Context, cluster, window string) (query.Completeness, error)
 	Export(ctx context.Context, request query.ExportRequest) (query.Export, error)

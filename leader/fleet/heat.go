@@ -95,6 +95,12 @@ func (r HeatReference) Resolved() HeatReference {
 	return r
 }
 
+// String names the reference with its figures.
+func (r HeatReference) String() string {
+	r = r.Resolved()
+	return r.Name + ", " + string(r.KgPerKWh) + " kg/kWh, efficiency " + string(r.Efficiency)
+}
+
 // MilligramPerKWh and EfficiencyMicro are the reference's numbers as integers.
 func (r HeatReference) MilligramPerKWh() int64 { return r.Resolved().KgPerKWh.scaled(6) }
 

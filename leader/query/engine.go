@@ -54,31 +54,38 @@ func New(config Config, stores Stores, books *registry.Registry, clk clock.Clock
 // Usage answers a question about usage, energy and cost. Errors: *InputError,
 // ErrOverflow, and what the stores say.
 func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
+	request.About = usage.AboutUsage
+	_, answer, err := e.answer(ctx, request)
+	return answer, err
+}
+
+// answer is the page that was asked for, and what it was cut out of.
+func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, error) {
 	if err := request.Check(); err != nil {
-		return Answer{}, err
+		return nil, Answer{}, err
 	}
 	clusters, settled, err := e.settled(ctx, request.Filter)
 	if err != nil {
-		return Answer{}, err
+		return nil, Answer{}, err
 	}
 	if request.Window == "" {
 		request.Window = "1h"
 	}
 	w, err := usage.ParseWindow(request.Window, settled)
 	if err != nil {
-		return Answer{}, err
+		return nil, Answer{}, err
 	}
 	if steps := w.Length() / max(request.Step, schema.Minute); request.Step > 0 && steps > time.Duration(e.config.MaxRows) {
-		return Answer{}, usage.Wrong("step", request.Step.String(),
+		return nil, Answer{}, usage.Wrong("step", request.Step.String(),
 			fmt.Sprintf("the window has more than %d of them: take a longer step or a shorter window", e.config.MaxRows))
 	}
 	table, err := e.tally(ctx, request, w)
 	if err != nil {
-		return Answer{}, err
+		return nil, Answer{}, err
 	}
 	rows, err := table.rows()
 	if err != nil {
-		return Answer{}, err
+		return nil, Answer{}, err
 	}
 	answer := Answer{Answer: usage.Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
 		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}}
@@ -87,11 +94,11 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 	}
 	if request.Completeness {
 		if answer.Incomplete, err = e.incomplete(ctx, clusters, w); err != nil {
-			return Answer{}, err
+			return nil, Answer{}, err
 		}
 	}
 	answer.Rows, answer.Next, err = usage.Page(rows, request, e.config.PageRows)
-	return answer, err
+	return table, answer, err
 }
 
 // incomplete are those of the clusters of which something is missing.
@@ -102,6 +109,12 @@ func (e *Engine) incomplete(ctx context.Context, clusters []ClusterSettled, w sc
 	}
 	all, _, err := e.completenessOf(ctx, names, w)
 	return slices.DeleteFunc(all, func(c ClusterCompleteness) bool { return c.Complete }), err
+}
+
+// Settled is where relative windows of the whole fleet end.
+func (e *Engine) Settled(ctx context.Context) (time.Time, error) {
+	_, end, err := e.settled(ctx, nil)
+	return end, err
 }
 
 // settled is how far each selected cluster's data reach and where relative

@@ -110,11 +110,15 @@ func (f *fixture) write(db *influxsync.Database, points []influxsync.Point) {
 	}
 }
 
+const mean = "Ember yearly mean of NL, 2024"
+
 // point is a whole row of a table: each field that is not given is zero.
 func point(table schema.Table, when time.Time, tags map[string]string, values map[string]int64) influxsync.Point {
 	fields := make(map[string]influxsync.Value)
 	for _, field := range table.Fields {
 		switch {
+		case field.Name == schema.CarbonSource:
+			fields[field.Name] = influxsync.Str(mean + "; TSO report")
 		case field.Type == schema.String:
 			fields[field.Name] = influxsync.Str(schema.Measured)
 		case !field.Optional || values[field.Name] != 0:
@@ -154,7 +158,9 @@ func podValues(p podID, i int) map[string]int64 {
 func energyValues(p podID, i int) map[string]int64 {
 	n := int64(len(p.pod)*5+i*11%23) + 1
 	return map[string]int64{schema.EnergyActive: 1_001 * n, schema.EnergyIdle: 503 * n, schema.EnergyOverhead: 97 * n,
-		schema.EnergyModelled: 1_500 * n, schema.EnergyMeasured: 1_601 * n}
+		schema.EnergyModelled: 1_500 * n, schema.EnergyMeasured: 1_601 * n, schema.Heat: 1_571 * n,
+		schema.CarbonLocation: 7 * n, schema.CarbonLocationEnergy: 1_301 * n, schema.CarbonEstimatedEnergy: 401 * n,
+		schema.CarbonMarket: 3 * n, schema.CarbonMarketEnergy: 1_601 * n, schema.CarbonEmbodied: 11 * n}
 }
 
 // fill writes the minutes [from, to) of the pods, with node rows.

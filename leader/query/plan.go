@@ -79,6 +79,9 @@ type need struct {
 func needs(request Request, parts []slice) need {
 	n := need{assign: request.Uses(Customer, Project, User), labels: request.UsesLabels(), columns: request.Uses(Container)}
 	for _, part := range parts {
+		if request.About != usage.AboutUsage {
+			break // it has no price
+		}
 		for _, list := range part.fleet.PriceLists() {
 			n.assign = n.assign || len(list.Customers) > 0
 			n.spaces = n.spaces || list.ExcludesAny()
@@ -95,7 +98,7 @@ func needs(request Request, parts []slice) need {
 			n.tags = append(n.tags, tags...)
 		}
 	}
-	add(request.Uses(Node, Box, Hardware), schema.Node, schema.Box)
+	add(request.Uses(Node, Box, Hardware) || request.About == usage.AboutCarbon, schema.Node, schema.Box) // carbon names the boxes' sources
 	add(n.assign || n.labels || n.spaces || request.Uses(Namespace), schema.Namespace)
 	add(request.Uses(Workload), schema.WorkloadKind, schema.Workload)
 	add(request.Uses(Pod), schema.Pod)

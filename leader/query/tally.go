@@ -19,11 +19,13 @@ type tally struct {
 	engine   *Engine
 	request  Request
 	window   schema.Window
+	parts    []slice
 	need     need
 	rowsByID map[string]*tallyRow
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
+	boxes    map[string]bool                    // that have something in the answer
 	metering []string                           // namespaces in which the metering itself runs, of the cluster that is being read
 }
 
@@ -50,7 +52,8 @@ type aliveKey struct {
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
-		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels)}
+		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
+		boxes: make(map[string]bool)}
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
@@ -65,6 +68,7 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 			return nil, err
 		}
 	}
+	t.parts = parts
 	for _, cluster := range append(clusters, schema.BoxCluster) {
 		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
 			continue
@@ -145,6 +149,9 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 				}
 			}
 		}
+		if t.request.About != usage.AboutUsage {
+			continue
+		}
 		if err := t.extended(ctx, cluster, part); err != nil {
 			return err
 		}
@@ -204,6 +211,9 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	db, energy, node, volume := t.engine.stores.Minute, schema.EnergyMinute, schema.NodeMinute, schema.VolumeMinute
 	if whole {
 		db, energy, node, volume = t.engine.stores.Quarter, schema.EnergyQuarter, schema.NodeQuarter, schema.VolumeQuarter
+	}
+	if t.request.About != usage.AboutUsage {
+		return t.figureSources(cluster, whole)
 	}
 	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}, nil}}
 	if cluster == schema.BoxCluster {
@@ -308,6 +318,10 @@ func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Q
 		return err
 	}
 	row.Open = row.Open || overlaps(t.open[who.cluster], b)
+	t.boxes[who.box] = true
+	if t.request.About != usage.AboutUsage {
+		return nil
+	}
 	list, ok := who.fleet.PriceListFor(who.cluster, who.billed)
 	switch {
 	case !ok:

@@ -36,6 +36,16 @@ type Leader struct {
 	Quarantined  int64      `json:"quarantined"`  // rows refused because they name another cluster
 	Problems     []Problem  `json:"problems"`     // of the leader; a cluster's stand with the cluster
 	ClusterCount int        `json:"clusterCount"` // without the removed ones
+	Grids        []Grid     `json:"grids,omitempty"`
+}
+
+// Grid is how the intensity of one grid is asked for.
+type Grid struct {
+	Name   string     `json:"name"`
+	Zone   string     `json:"zone"`
+	Asked  *time.Time `json:"asked"`  // the last attempt
+	Newest *time.Time `json:"newest"` // until when an intensity is known
+	Error  string     `json:"error,omitempty"`
 }
 
 // Cluster is one cluster's condition.
@@ -119,6 +129,7 @@ const (
 	NoPriceList          Code = "no-price-list"
 	NoMeter              Code = "no-meter"
 	MeterFailing         Code = "meter-failing"
+	GridFailing          Code = "grid-failing"
 	ProcessorFailing     Code = "processor-failing"
 )
 
@@ -158,6 +169,7 @@ var hints = map[Code]string{
 	NoPriceList:          "Usage is metered, but nothing has a price: apply a PriceList (`accumulus apply -f prices.yaml`).",
 	NoMeter:              "Energy is estimated from a model: apply a Meter for the box to have it measured.",
 	MeterFailing:         "An electricity meter does not answer: look at its address in `accumulus get meter -o yaml`. Energy is estimated meanwhile and corrected when it answers.",
+	GridFailing:          "The source of a grid's intensity does not answer: look at its url and tokenFile in `accumulus get grid -o yaml`. Its country's yearly mean counts meanwhile, as an estimate, unless noYearly is set; carbon is computed again when it answers.",
 	ProcessorFailing:     "A processor fails for some quarters; they stay due and are tried again. The leader's log has the whole error.",
 }
 

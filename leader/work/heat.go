@@ -142,9 +142,8 @@ func (h heatSources) quarters(box string, quarter schema.Window, heat processors
 		}
 		q := byName[source.Name]
 		if q == nil {
-			reference := described.Reference.Resolved()
 			q = &registry.HeatQuarter{Quarter: quarter.From, HeatSums: registry.HeatSums{Source: source.Name, Household: described.Household, Box: box,
-				Reference: reference.Name + ", " + string(reference.KgPerKWh) + " kg/kWh, efficiency " + string(reference.Efficiency)}}
+				Reference: described.Reference.String()}}
 			if heat.Implausible {
 				q.Implausible = 1
 			}
