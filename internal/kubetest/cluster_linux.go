@@ -34,6 +34,7 @@ type Cluster struct {
 	lab    *Lab
 	index  int
 	nodes  []*process
+	wires  int // that were made, one for each node
 	client *kubernetes.Clientset
 }
 
@@ -121,8 +122,12 @@ func (c *Cluster) startNode(ctx context.Context, number int) error {
 	if err := c.nodeFiles(&config, number); err != nil {
 		return err
 	}
-	port := fmt.Sprintf("n%d-%d", c.index, number)
-	if err := errors.Join(command("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0-"+port), command("ip", "link", "set", port, "master", bridge, "up"),
+	port := c.port(number)
+	if err := command("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0-"+port); err != nil {
+		return err
+	}
+	c.wires = number
+	if err := errors.Join(command("ip", "link", "set", port, "master", bridge, "up"),
 		command("ip", "route", "replace", c.pods(number), "via", node.Address, "dev", bridge, "onlink")); err != nil {
 		return err
 	}
@@ -135,6 +140,9 @@ func (c *Cluster) startNode(ctx context.Context, number int) error {
 	c.nodes, c.Standing.Nodes = append(c.nodes, first), append(c.Standing.Nodes, node)
 	return command("ip", "link", "set", "eth0-"+port, "netns", fmt.Sprint(first.command.Process.Pid))
 }
+
+// port is the name of a node's wire at the bridge.
+func (c *Cluster) port(number int) string { return fmt.Sprintf("n%d-%d", c.index, number) }
 
 // pods is the subnet of a node's pods.
 func (c *Cluster) pods(number int) string { return fmt.Sprintf("10.244.%d.0/24", 16*c.index+number) }
@@ -206,6 +214,11 @@ func (c *Cluster) Stop() {
 	}
 	if c.index == 0 {
 		return
+	}
+	// A dead node's network ends some time after it, its wire with it. The next
+	// cluster of this number must not meet it.
+	for i := range c.wires {
+		_ = command("ip", "link", "del", c.port(i+1)) // gone when its network was faster
 	}
 	_ = command("ip", "addr", "del", c.address(1)+"/16", "dev", bridge) // gone when it was never there
 	_ = os.Remove(filepath.Join(c.lab.Dir, "taken", fmt.Sprint(c.index)))
