@@ -138,6 +138,7 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
+	Exporter      Exporter
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
