@@ -133,6 +133,7 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 		return nil, err
 	}
 	config.Tick = cmp.Or(config.Tick, 15*time.Second)
+	config.Exports = config.Exports.withDefaults()
 	l := &Leader{config: config, clock: clk, log: log, started: clk.Now(), pool: followers.NewPool(clk)}
 	defer func() {
 		if err != nil {
@@ -241,7 +242,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l,
 	}, l.log, metrics)
 	return err
 }

@@ -65,7 +65,7 @@ func problemOf(err error) Problem {
 		}
 	case errors.As(err, &files):
 		problem.Status = http.StatusConflict
-		problem.Hint = "Wait until it has settled, mend what `accumulus cluster completeness NAME` lists, or ask without requireComplete."
+		problem.Hint = "Wait until it has settled, mend what `accumulus cluster status NAME` says why, or ask without requireComplete."
 	case errors.As(err, &row):
 		problem.Status = http.StatusUnprocessableEntity
 		problem.Hint = "Nothing was exported. Mend what the row comes from (a price list, a customer, a cluster) and ask again."
