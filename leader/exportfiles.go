@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/bucket"
 	"github.com/accumulus-metering/accumulus/leader/focus"
@@ -15,6 +16,12 @@ import (
 // PrepareExport makes the files of an export. Close what it returns. Errors:
 // those of focus.Prepare and focus.PrepareOpenCost.
 func (l *Leader) PrepareExport(ctx context.Context, request api.ExportRequest) (*focus.Prepared, error) {
+	if request.Period == "" {
+		request.Period = "month"
+	}
+	if month, ok := usage.Calendar(request.Period, l.clock.Now().UTC()); ok && (request.Period == "month" || request.Period == "lastmonth") {
+		request.Period = month.From.Format("2006-01")
+	}
 	options := focus.Options{Version: request.Version, Compression: request.Compression, Generator: l.config.API.Version}
 	if request.Format == api.FormatOpenCost {
 		return focus.PrepareOpenCost(ctx, l.query, request.Request, options)

@@ -5,6 +5,7 @@ import (
 
 	centre "github.com/accumulus-metering/accumulus/leader"
 	"github.com/accumulus-metering/accumulus/leader/bucket"
+	"github.com/accumulus-metering/accumulus/leader/events"
 	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/spf13/pflag"
 )
@@ -15,6 +16,7 @@ type exportOptions struct {
 	step                         time.Duration
 	bucket                       bucket.Config
 	parties                      focus.Parties
+	events                       events.Config
 }
 
 func (o *exportOptions) bind(flags *pflag.FlagSet) {
@@ -28,6 +30,11 @@ func (o *exportOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.bucket.Profile, "export-bucket-profile", "", "profile in that file (default: default)")
 	flags.StringVar(&o.parties.Provider, "export-provider", "", "name of who sells, in FOCUS (default Accumulus)")
 	flags.StringVar(&o.parties.Issuer, "export-issuer", "", "name of who sends invoices, in FOCUS (default: who sells)")
+	flags.StringVar(&o.events.URL, "events-url", "", "webhook that is told of usage by the hour, as CloudEvents (default: none)")
+	flags.StringVar(&o.events.TokenFile, "events-token-file", "", "file of its bearer token")
+	flags.StringVar(&o.events.Source, "events-source", "accumulus", "source of the events: another one for each leader that tells one receiver")
+	flags.StringVar(&o.events.Schedule, "events-schedule", "7 * * * *", "when to tell, as five cron fields in UTC")
+	flags.DurationVar(&o.events.Lookback, "events-lookback", 72*time.Hour, "how far back what was rated again is told, at most 768h")
 }
 
 func (o *exportOptions) config(schedule, dir string) centre.ExportConfig {

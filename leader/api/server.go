@@ -139,6 +139,7 @@ type Deps struct {
 	Heat          HeatReceiver
 	Intensities   Intensities
 	Exporter      Exporter
+	Events        Events
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
