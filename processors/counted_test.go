@@ -8,9 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// twoNodes are a box of two nodes of one hardware, of which both are half busy: one of
+// countedNodes are a box of two nodes of one hardware, of which both are half busy: one of
 // them by the processors' own counter draws three times as much above idle.
-func twoNodes(processor *ProcessorModel) PowerInput {
+func countedNodes(processor *ProcessorModel) PowerInput {
 	in := PowerInput{Window: schema.Window{From: epoch0, To: epoch0.Add(2 * time.Minute)}, Box: Box{Name: "box", IdlePolicy: IdleNone}}
 	for i, energy := range []int64{1_200_000, 3_600_000} { // 20 W and 60 W
 		node := Node{Cluster: "a", Name: string(rune('m' + i)), Hardware: Hardware{IdleMilliwatts: 30_000, MaxMilliwatts: 130_000, Uncertainty: 96_000, Processor: processor}}
@@ -21,7 +21,8 @@ func twoNodes(processor *ProcessorModel) PowerInput {
 		in.Nodes = append(in.Nodes, node)
 	}
 	in.Meters = []Meter{{Name: "plug", FromFirst: true, Readings: []Reading{{Time: in.Window.From, StepMillijoules: 1},
-		{Time: in.Window.To, CounterMillijoules: 19_200_000, StepMillijoules: 1}}}} // 160 W
+		{Time: in.Window.To, CounterMillijoules: 19_200_000, StepMillijoules: 1}, // 160 W
+		{Time: in.Window.To.Add(time.Minute), CounterMillijoules: 28_800_000, StepMillijoules: 1}}}}
 	return in
 }
 
@@ -57,7 +58,7 @@ func TestProcessorCounters(t *testing.T) {
 			}
 		}, map[string]int64{"m": 9_600_000, "n": 9_600_000}},
 	} {
-		in := twoNodes(model)
+		in := countedNodes(model)
 		test.change(&in)
 		result, err := Power{}.Process(in)
 		if err != nil {
@@ -81,7 +82,7 @@ func TestProcessorCounters(t *testing.T) {
 		"other model": func(in *PowerInput) { in.Nodes[0].Hardware.Processor = &ProcessorModel{Slope: 1} },
 		"no model":    func(in *PowerInput) { in.Nodes[0].Hardware.Processor = nil },
 	} {
-		in := twoNodes(model)
+		in := countedNodes(model)
 		change(&in)
 		print := Power{}.Fingerprint(in)
 		if same, taken := prints[print]; taken {
@@ -109,7 +110,8 @@ func TestProcessorQuarters(t *testing.T) {
 		node.Minutes = append(node.Minutes, NodeMinute{Time: epoch0.Add(time.Duration(m) * time.Minute), CPU: int64(m) * 10_000_000, Capacity: 480_000_000, Uptime: 60_000,
 			Processor: 4_000_000, HasProcessor: m >= 20})
 	}
-	meter := Meter{Name: "plug", FromFirst: true, Readings: []Reading{{Time: epoch0, StepMillijoules: 1}, {Time: epoch0.Add(30 * time.Minute), CounterMillijoules: 123_456_789, StepMillijoules: 1}}}
+	meter := Meter{Name: "plug", FromFirst: true, Readings: []Reading{{Time: epoch0, StepMillijoules: 1}, {Time: epoch0.Add(30 * time.Minute), CounterMillijoules: 123_456_789, StepMillijoules: 1},
+		{Time: epoch0.Add(31 * time.Minute), CounterMillijoules: 130_000_000, StepMillijoules: 1}}}
 	var sum int64
 	for q := range 2 {
 		w := schema.WindowAt(epoch0.Add(time.Duration(q)*schema.Quarter), schema.Quarter)

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is this program in a process of its own.
-type program struct {
+// running is this program in a process of its own.
+type running struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	said *said
@@ -57,9 +57,9 @@ func (s *said) String() string {
 	return s.text.String()
 }
 
-func start(t *testing.T, args ...string) *program {
+func start(t *testing.T, args ...string) *running {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(os.Args[0], args...), said: &said{}}
+	p := &running{t: t, cmd: exec.Command(os.Args[0], args...), said: &said{}}
 	p.cmd.Env = append(os.Environ(), mainEnv+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := p.cmd.Start(); err != nil {
@@ -70,7 +70,7 @@ func start(t *testing.T, args ...string) *program {
 }
 
 // end sends a signal and waits; it may have ended.
-func (p *program) end(signal os.Signal) {
+func (p *running) end(signal os.Signal) {
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Process.Signal(signal)
 		_ = p.cmd.Wait() // the signal is its exit status
@@ -88,7 +88,7 @@ func once(t *testing.T, args ...string) {
 }
 
 // until waits for what other processes do.
-func until(t *testing.T, what string, ok func() bool, of ...*program) {
+func until(t *testing.T, what string, ok func() bool, of ...*running) {
 	t.Helper()
 	clk := clock.System()
 	for end := clk.Now().Add(90 * time.Second); !ok(); {
@@ -159,7 +159,7 @@ func TestSiteAgent(t *testing.T) {
 	site := file("meters.yaml", head+"Meter\nmetadata: {name: plug}\nspec: {box: far, driver: shelly-gen2, url: \""+served.URL+"\"}\n")
 	data, server, waiting := filepath.Join(dir, "centre"), "http://"+address, filepath.Join(dir, "buffer", "readings.jsonl")
 	token := func(name string) string { return filepath.Join(data, "leader", name) }
-	lead := func() *program {
+	lead := func() *running {
 		p := start(t, "leader", "--data", data, "--listen", address, "--tick", "1s")
 		until(t, "the leader answers", func() bool {
 			response, err := http.Get(server + "/healthz")
@@ -171,7 +171,7 @@ func TestSiteAgent(t *testing.T) {
 		}, p)
 		return p
 	}
-	agent := func() *program {
+	agent := func() *running {
 		return start(t, "meters", "run", "--server", server, "--token-file", token("meters.token"), "--file", site, "--buffer", filepath.Dir(waiting), "--interval", "200ms")
 	}
 	size := func() int64 {

@@ -112,7 +112,7 @@ func sweep(t *testing.T, s *Source) reading.Body {
 // and left out.
 func quantities(r reading.Reading) map[string]int64 {
 	all := make(map[string]int64)
-	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "memory"} {
+	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "processor", "memory"} {
 		if v, ok := r.Values.Get(reading.Quantity(q)); ok {
 			all[name] = v
 		}

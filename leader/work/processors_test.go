@@ -177,11 +177,11 @@ func checkLearned(t *testing.T, w *world, k *chosen.Keeper, want bool) {
 		if m.Box == "rack" && m.Kind == models.KindRAPL {
 			found = true
 			if p := m.Processors; p == nil || math.Abs(p.Slope-1.2) > 0.02 || math.Abs(p.BaseWatts-40) > 1 || m.ErrorPercent > 0.5 || len(m.Points) == 0 {
-				t.Errorf("shown as %+v %+v, want 40 W + 1.2 × RAPL", m, p)
+				t.Errorf("shown as %+v, %.2f %% off, want 40 W + 1.2 × RAPL", p, m.ErrorPercent)
 			}
 		}
 	}
 	if found != want {
-		t.Errorf("a model of the counters in use: %v, want %v; %+v", found, want, answer.Models)
+		t.Errorf("a model of the counters in use: %v, want %v of %d", found, want, len(answer.Models))
 	}
 }

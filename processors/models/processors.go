@@ -95,8 +95,8 @@ func ProcessorError(windows []ProcessorWindow, types map[string]Counted, overhea
 		Source: fmt.Sprintf("the box's meter, %d unseen windows", len(windows))}
 }
 
-// fitProcessors fits a base and a slope of each type, as multiples of what is
-// likely, to which a little ties them.
+// fitProcessors fits a base and a slope of each type; a little ties them to what is
+// likely.
 func fitProcessors(windows []ProcessorWindow, overheadWatts float64, idle map[string]float64) (map[string]Counted, error) {
 	least := make(map[string]float64)
 	mean, nodes := 0.0, 0
@@ -110,13 +110,12 @@ func fitProcessors(windows []ProcessorWindow, overheadWatts float64, idle map[st
 		}
 	}
 	names := slices.Sorted(maps.Keys(least))
-	bases := make([]float64, len(names))
+	unit := max(mean/float64(nodes), 1e-3) // of bases
+	bases := make([]float64, len(names))   // that are likely, in units
 	for i, name := range names {
-		watts := idle[name]
-		if !(watts > 0) {
-			watts = mean / float64(nodes)
+		if bases[i] = 0.3; idle[name] > 0 {
+			bases[i] = max(idle[name]-wallOfRAPL*least[name], 0) / unit
 		}
-		bases[i] = max(watts-wallOfRAPL*least[name], 0.02*watts, 1e-3)
 	}
 	e := newNormal(2 * len(names))
 	row := make([]float64, 2*len(names))
@@ -124,13 +123,14 @@ func fitProcessors(windows []ProcessorWindow, overheadWatts float64, idle map[st
 		clear(row)
 		for _, n := range w.Nodes {
 			i, _ := slices.BinarySearch(names, n.Type)
-			row[2*i] += bases[i] / mean
+			row[2*i] += unit / mean
 			row[2*i+1] += wallOfRAPL * n.Watts / mean
 		}
 		e.add(row, (w.Watts-overheadWatts)/mean, 1)
 	}
-	for i := range row {
-		e.pull(i, 1, ridge/(typicalError*typicalError))
+	for i, base := range bases {
+		e.pull(2*i, base, ridge/(typicalError*typicalError))
+		e.pull(2*i+1, 1, ridge/(typicalError*typicalError))
 	}
 	multiple, err := nnls(e.a, e.b)
 	if err != nil {
@@ -139,7 +139,7 @@ func fitProcessors(windows []ProcessorWindow, overheadWatts float64, idle map[st
 	types := make(map[string]Counted, len(names))
 	for i, name := range names {
 		slope := int64(math.Round(wallOfRAPL * multiple[2*i+1] * 1e6))
-		types[name] = Counted{Of: KindRAPL, Microwatts: microwatts(bases[i] * multiple[2*i]), Samples: len(windows),
+		types[name] = Counted{Of: KindRAPL, Microwatts: microwatts(unit * multiple[2*i]), Samples: len(windows),
 			Parts: []Part{{Counter: RAPL, Points: []PartStep{{}, {Count: raplUnit, Microwatts: slope * (raplUnit / 1e6)}}}}}
 	}
 	return types, nil
