@@ -368,6 +368,9 @@ func (r rowTags) nodePoint(size size, u usage, interfaces amount) influxsync.Poi
 	f.int(schema.Memory, u.q[reading.Memory])
 	f.int(schema.NetworkReceive, u.q[reading.NetworkReceive])
 	f.int(schema.NetworkTransmit, u.q[reading.NetworkTransmit])
+	if interfaces.powered == minute {
+		f.int(schema.ProcessorEnergy, interfaces.q[reading.Processor])
+	}
 	f.int(schema.Uptime, u.uptime/1e6)
 	p.Fields = f
 	return p
