@@ -358,6 +358,16 @@ func (r *row) line(line []byte) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
+// integer is the value of an integer field; 0 where the row has none of the name.
+func (r *row) integer(name string) int64 {
+	for i, c := range r.cells {
+		if !c.null && c.kind == schema.Integer && r.series.columns[i].name == name {
+			return int64(c.num)
+		}
+	}
+	return 0
+}
+
 // point is a copy of the row.
 func (r *row) point(table string) Point {
 	h := r.series

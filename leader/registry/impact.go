@@ -252,6 +252,7 @@ func (w world) touched(k key, d delta) reach {
 			w.carbon(s.Binding, to)
 		case fleet.EnergyContract:
 			w.carbon(s.Binding, to)
+		case fleet.ExchangeRates: // no stored cost is converted
 		}
 	}
 	w.together(to)
