@@ -34,8 +34,11 @@ type boxTally struct {
 type boxShare struct{ total, measured int64 }
 
 // Boxes is the energy of every box that stands or stood in the fleet in the
-// window. Errors: *InputError, ErrOverflow, and what the stores say.
+// window. Errors: *InputError, ErrOverflow, ErrScope, and what the stores say.
 func (e *Engine) Boxes(ctx context.Context, window string) (BoxAnswer, error) {
+	if Scoped(ctx) {
+		return BoxAnswer{}, fmt.Errorf("boxes: %w", ErrScope)
+	}
 	_, settled, err := e.settled(ctx, nil)
 	if err != nil {
 		return BoxAnswer{}, err

@@ -172,7 +172,14 @@ func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duratio
 		sectors = append(sectors, Sector{Window: b, Complete: !b.To.After(settled)})
 		at = b.To
 	}
+	parts, err := e.slices(ctx, w, nil)
+	if err != nil {
+		return nil, err
+	}
 	for _, cluster := range clusters {
+		if !scopesOf(ctx).reads(cluster, fleetsOf(parts)...) {
+			continue
+		}
 		if err := e.sectorsOf(ctx, cluster, w, sectors); err != nil {
 			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 		}

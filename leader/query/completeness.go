@@ -146,8 +146,11 @@ func alike(a, b Gap) bool {
 }
 
 // Completeness is what arrived of a cluster, against what must exist. Errors:
-// *InputError and what the registry says.
+// *InputError, ErrScope and what the registry says.
 func (e *Engine) Completeness(ctx context.Context, cluster, window string) (Completeness, error) {
+	if Scoped(ctx) {
+		return Completeness{}, fmt.Errorf("completeness of a cluster: %w", ErrScope)
+	}
 	settled, err := e.settledMinute(ctx, cluster)
 	if err != nil {
 		return Completeness{}, err

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -61,7 +62,7 @@ func (e *Engine) Usage(ctx context.Context, request Request) (Answer, error) {
 
 // answer is the page that was asked for, and what it was cut out of.
 func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, error) {
-	if err := request.Check(); err != nil {
+	if err := errors.Join(request.Check(), scopesOf(ctx).allows(request)); err != nil {
 		return nil, Answer{}, err
 	}
 	clusters, settled, err := e.settled(ctx, request.Filter)
@@ -92,8 +93,10 @@ func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, e
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}
+	answer.Clusters = slices.DeleteFunc(clusters, func(c ClusterSettled) bool { return !table.tells(c.Cluster) })
 	if request.Completeness {
-		if answer.Incomplete, err = e.incomplete(ctx, clusters, w); err != nil {
+		whole := slices.DeleteFunc(slices.Clone(answer.Clusters), func(c ClusterSettled) bool { return !table.scopes.whole(c.Cluster, fleetsOf(table.parts)...) })
+		if answer.Incomplete, err = e.incomplete(ctx, whole, w); err != nil {
 			return nil, Answer{}, err
 		}
 	}
@@ -130,7 +133,7 @@ func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSett
 	all := []ClusterSettled{}
 	var newest time.Time
 	for _, c := range snapshot.Clusters() {
-		if !usage.KeepsAll(filter, Cluster, c.Name) || !usage.KeepsAll(filter, Provider, c.Provider) || !usage.KeepsAll(filter, Region, c.Region) {
+		if !scopesOf(ctx).reads(c.Name, snapshot) || !usage.KeepsAll(filter, Cluster, c.Name) || !usage.KeepsAll(filter, Provider, c.Provider) || !usage.KeepsAll(filter, Region, c.Region) {
 			continue
 		}
 		end, err := e.settledMinute(ctx, c.Name)

@@ -40,6 +40,9 @@ func (e *IncompleteError) Error() string {
 		return fmt.Sprintf("the period %s ends at %s, and what is here is settled until %s: ask again when it has ended",
 			e.Period, e.Ends.Format(time.RFC3339), e.Settled.Format(time.RFC3339))
 	}
+	if len(e.Clusters) == 0 {
+		return fmt.Sprintf("the period %s is incomplete", e.Period)
+	}
 	return fmt.Sprintf("the period %s is incomplete for %s", e.Period, plural.Of(len(e.Clusters), "cluster", "clusters"))
 }
 
@@ -204,8 +207,16 @@ func (e *Engine) exportCompleteness(ctx context.Context, export *Export, w schem
 	if err != nil {
 		return err
 	}
+	parts, err := e.slices(ctx, w, nil)
+	if err != nil {
+		return err
+	}
+	scopes, fleets := scopesOf(ctx), fleetsOf(parts)
+	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !scopes.reads(name, fleets...) })
 	export.Clusters, export.Gaps, err = e.completenessOf(ctx, clusters, w)
 	export.Complete = len(export.Incomplete()) == 0
+	export.Clusters = slices.DeleteFunc(export.Clusters, func(c ClusterCompleteness) bool { return !scopes.whole(c.Cluster, fleets...) })
+	export.Gaps = slices.DeleteFunc(export.Gaps, func(g Gap) bool { return !scopes.whole(g.Cluster, fleets...) })
 	return err
 }
 

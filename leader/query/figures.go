@@ -79,7 +79,7 @@ func (e *Engine) Energy(ctx context.Context, request Request) (EnergyAnswer, err
 	if err != nil {
 		return EnergyAnswer{}, err
 	}
-	ofBoxes := request.OfBoxes()
+	ofBoxes := request.OfBoxes() && !Scoped(ctx)
 	figures := usage.FiguresOf(answer.Answer, func(r Row) usage.EnergyRow { return usage.EnergyOf(r, ofBoxes) })
 	if !ofBoxes {
 		figures.Notes = append(figures.Notes, noteResidual)
@@ -95,7 +95,7 @@ func (e *Engine) Heat(ctx context.Context, request Request, days bool) (HeatAnsw
 	if err != nil {
 		return HeatAnswer{}, err
 	}
-	ofBoxes := request.OfBoxes()
+	ofBoxes := request.OfBoxes() && !Scoped(ctx)
 	figures := usage.FiguresOf(answer.Answer, func(r Row) usage.HeatRow { return usage.HeatOf(r, ofBoxes) })
 	if !ofBoxes {
 		figures.Notes = append(figures.Notes, noteUseful)
@@ -116,7 +116,7 @@ func (e *Engine) Carbon(ctx context.Context, request Request, days bool) (Carbon
 	for _, row := range table.rowsByID {
 		embodied = embodied || row.Sums[usage.CarbonEmbodied] != 0
 	}
-	ofBoxes := request.OfBoxes()
+	ofBoxes := request.OfBoxes() && !Scoped(ctx)
 	figures := usage.FiguresOf(answer.Answer, func(r Row) usage.CarbonRow { return usage.CarbonOf(r, ofBoxes, embodied) })
 	figures.Notes = append(figures.Notes, noteApart)
 	if !embodied {
@@ -175,6 +175,9 @@ func (t *tally) carbonSources(ctx context.Context) ([]string, error) {
 		err := db.Query(ctx, q, func(p influxsync.Point) error {
 			box := p.Tag(schema.Box)
 			if _, _, loose := registry.LooseNode(box); loose {
+				if Scoped(ctx) {
+					return nil // whose it is, the box does not say
+				}
 				box = ""
 			}
 			if stored, ok := p.Field(schema.CarbonSource); ok && t.boxes[box] {
@@ -215,6 +218,9 @@ func (t *tally) references() []string {
 func (e *Engine) days(ctx context.Context, t *tally, wanted bool) ([]HeatDay, error) {
 	if !wanted {
 		return nil, nil
+	}
+	if Scoped(ctx) {
+		return nil, fmt.Errorf("days of heat: %w", ErrScope)
 	}
 	for _, c := range t.request.Filter {
 		if c.Key != Box {

@@ -76,8 +76,9 @@ type need struct {
 }
 
 // needs looks at the question and at the facts of every slice.
-func needs(request Request, parts []slice) need {
-	n := need{assign: request.Uses(Customer, Project, User), labels: request.UsesLabels(), columns: request.Uses(Container)}
+func needs(request Request, parts []slice, scopes bounds) need {
+	n := need{assign: request.Uses(Customer, Project, User) || scopes.customers(), labels: request.UsesLabels() || scopes.labels(), columns: request.Uses(Container),
+		spaces: scopes.namespaces()}
 	for _, part := range parts {
 		if request.About != usage.AboutUsage {
 			break // it has no price

@@ -27,6 +27,8 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	metering []string                           // namespaces in which the metering itself runs, of the cluster that is being read
+	scopes   bounds
+	seen     map[string]bool // clusters that have something in the answer
 }
 
 // tallyRow is one row in the making.
@@ -53,23 +55,30 @@ type aliveKey struct {
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
 		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
-		boxes: make(map[string]bool)}
+		boxes: make(map[string]bool), scopes: scopesOf(ctx), seen: make(map[string]bool)}
+	if err := t.scopes.allows(request); err != nil {
+		return nil, err
+	}
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
 	}
-	t.need = needs(request, parts)
+	t.need = needs(request, parts, t.scopes)
 	clusters, err := e.clusters(ctx, w)
 	if err != nil {
 		return nil, err
 	}
+	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !t.scopes.reads(name, fleetsOf(parts)...) })
 	if t.need.labels {
 		if parts, err = t.cutAtLabels(ctx, clusters); err != nil {
 			return nil, err
 		}
 	}
 	t.parts = parts
-	for _, cluster := range append(clusters, schema.BoxCluster) {
+	if len(t.scopes) == 0 { // what no pod carries is nobody's
+		clusters = append(clusters, schema.BoxCluster)
+	}
+	for _, cluster := range clusters {
 		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
 			continue
 		}
@@ -307,6 +316,9 @@ func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Q
 			return nil
 		}
 	}
+	if !t.scopes.keeps(who) {
+		return nil
+	}
 	row, err := t.row(who, b)
 	if err != nil {
 		return err
@@ -318,7 +330,7 @@ func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Q
 		return err
 	}
 	row.Open = row.Open || overlaps(t.open[who.cluster], b)
-	t.boxes[who.box] = true
+	t.boxes[who.box], t.seen[who.cluster] = true, true
 	if t.request.About != usage.AboutUsage {
 		return nil
 	}
@@ -373,12 +385,18 @@ func price(slots map[string]*priced, list fleet.PriceList, sums Sums, named proc
 	return usage.AddNamed(&slot.named, named)
 }
 
+// tells says whether the answer may name a cluster: a tenant hears of those that
+// are his, and of those in which he has something in the answer.
+func (t *tally) tells(cluster string) bool {
+	return t.seen[cluster] || t.scopes.owns(cluster, fleetsOf(t.parts)...)
+}
+
 // provisional are the parts of the window that may still change, by cluster.
 func (t *tally) provisional() []ClusterWindow {
 	all := []ClusterWindow{}
 	for cluster, windows := range t.open {
 		for _, w := range windows {
-			if w.Overlap(t.window.From, t.window.To) > 0 {
+			if t.tells(cluster) && w.Overlap(t.window.From, t.window.To) > 0 {
 				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
 			}
 		}
