@@ -37,6 +37,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/events"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/heat"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/installer"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -245,10 +246,12 @@ func (l *Leader) build(metrics Gathering) error {
 	if l.config.Access.Kubeconfig != "" {
 		contexts = l
 	}
+	tokens := identity.NewTokens(l.registry, l.clock, l.log)
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l, Events: l.registry,
+		Callers: identity.Directory{tokens}, Tokens: namedTokens{tokens, l.registry},
 	}, l.log, metrics)
 	return err
 }

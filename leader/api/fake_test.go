@@ -45,6 +45,7 @@ type leader struct {
 	mu      sync.Mutex
 	changes []string
 	asked   []query.Request
+	scoped  []bool // of what was asked, whether it was bounded
 	live    error
 	ready   error
 }
@@ -74,10 +75,11 @@ func (f fakeMeters) Push(_ context.Context, meter string, sent []meters.Sent) ([
 	return verdicts, f.did("push %s %d %s", meter, len(sent), sent[0].Counter)
 }
 
-func (l *leader) Usage(_ context.Context, request query.Request) (query.Answer, error) {
+func (l *leader) Usage(ctx context.Context, request query.Request) (query.Answer, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked = append(l.asked, request)
+	l.scoped = append(l.scoped, query.Scoped(ctx))
 	if request.Window == "overflow" {
 		return query.Answer{}, query.ErrOverflow
 	}
@@ -276,7 +278,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Callers: callers, Tokens: fakeTokens{l}, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -356,4 +358,4 @@ func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Even
 	return []registry.Event{{EventKey: registry.EventKey{Cluster: "edge-a"}, State: state}}, nil
 }
 
-func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, nil }
+func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }

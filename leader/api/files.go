@@ -50,6 +50,9 @@ func (s *Server) exportFiles(w http.ResponseWriter, r *http.Request, values url.
 	if request.Compression, err = focus.ParseCompression(values.Get("compression")); err != nil {
 		return &query.InputError{Parameter: "compression", Value: values.Get("compression"), Hint: "use gzip, none or parquet"}
 	}
+	if request.Customer, err = ownCustomer(r, request.Customer); err != nil {
+		return err
+	}
 	prepared, err := s.deps.Exporter.PrepareExport(r.Context(), request)
 	if err != nil {
 		return err

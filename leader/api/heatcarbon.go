@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -52,8 +51,8 @@ func (s *Server) ownsSource(route Route, r *http.Request) bool {
 	if route.Path != heatReadings || r.Method != http.MethodPost {
 		return false
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(scheme, "Bearer") && s.deps.Heat.Allowed(r.Context(), mux.Vars(r)["source"], strings.TrimSpace(token))
+	token := bearer(r)
+	return token != "" && s.deps.Heat.Allowed(r.Context(), mux.Vars(r)["source"], token)
 }
 
 func (s *Server) pushHeat(w http.ResponseWriter, r *http.Request) error {

@@ -124,7 +124,7 @@ func (s *Server) startUpgrade(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &plan); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	u, err := s.deps.Upgrades.StartUpgrade(r.Context(), plan, Operator.String())
+	u, err := s.deps.Upgrades.StartUpgrade(r.Context(), plan, caller(r))
 	if err != nil {
 		return installProblem(err, "")
 	}
@@ -133,7 +133,7 @@ func (s *Server) startUpgrade(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) stopUpgrade(w http.ResponseWriter, r *http.Request) error {
 	return s.changeUpgrade(w, r, func(ctx context.Context, id int64) (registry.Upgrade, error) {
-		return s.deps.Upgrades.StopUpgrade(ctx, id, Operator.String())
+		return s.deps.Upgrades.StopUpgrade(ctx, id, caller(r))
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/gorilla/mux"
 )
@@ -49,7 +50,7 @@ func (s *Server) meters(w http.ResponseWriter, r *http.Request) error {
 // sendable says whether the caller may have to do with a meter: the role Feeder
 // only with those whose readings are sent.
 func (s *Server) sendable(r *http.Request, meter string) (bool, error) {
-	if s.door.role(r) != Feeder {
+	if identity.Of(r.Context()).Role != Feeder {
 		return true, nil
 	}
 	objects, err := s.deps.Objects.Objects(r.Context())

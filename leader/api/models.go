@@ -71,7 +71,7 @@ func (s *Server) calibrate(w http.ResponseWriter, r *http.Request) error {
 		return &Hinted{Err: fmt.Errorf("read calibration: %w: %w", ErrInvalid, err),
 			Hint: `Such as {"cluster":"ams-03","node":"n1","points":[{"load":0,"utilisation":0,"watts":62.5},{"load":100,"utilisation":1,"watts":231}]}.`}
 	}
-	request.By = "operator"
+	request.By = caller(r)
 	changed, err := s.deps.Models.Calibrate(r.Context(), request.Calibration, request.Since)
 	if errors.Is(err, models.ErrCalibration) {
 		return fmt.Errorf("%w: %w", err, ErrInvalid)

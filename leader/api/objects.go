@@ -153,9 +153,12 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 		return &Hinted{Err: fmt.Errorf("read objects: %w: %w", ErrInvalid, err),
 			Hint: "Each document needs apiVersion " + fleet.APIVersion + ", kind, metadata.name and spec; `accumulus get all -o yaml` shows examples."}
 	}
+	if err := mayApply(r, objects); err != nil {
+		return err
+	}
 	act := s.deps.Objects.Plan
 	if !dryRun {
-		act = s.applyAs("operator")
+		act = s.applyAs(caller(r))
 	}
 	applied, err := act(r.Context(), objects)
 	if err != nil {

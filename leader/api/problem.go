@@ -28,10 +28,11 @@ type Problem struct {
 
 // Errors that a Deps implementation returns wrapped, to choose the answer's status.
 var (
-	ErrNotFound = errors.New("not found")            // 404
-	ErrConflict = errors.New("conflicts with state") // 409
-	ErrInvalid  = errors.New("invalid")              // 422
-	ErrNotReady = errors.New("not ready")            // 503
+	ErrNotFound  = errors.New("not found")            // 404
+	ErrConflict  = errors.New("conflicts with state") // 409
+	ErrInvalid   = errors.New("invalid")              // 422
+	ErrNotReady  = errors.New("not ready")            // 503
+	ErrForbidden = errors.New("not allowed")          // 403
 )
 
 // Hinted is an error that knows what the caller can do about it.
@@ -84,6 +85,10 @@ func problemOf(err error) Problem {
 		problem.Status = http.StatusUnprocessableEntity
 	case errors.Is(err, ErrNotFound), errors.Is(err, registry.ErrNotFound):
 		problem.Status = http.StatusNotFound
+	case errors.Is(err, registry.ErrTaken):
+		problem.Status = http.StatusConflict
+	case errors.Is(err, query.ErrScope), errors.Is(err, ErrForbidden):
+		problem.Status = http.StatusForbidden
 	case errors.Is(err, ErrConflict):
 		problem.Status = http.StatusConflict
 	case errors.Is(err, ErrInvalid):

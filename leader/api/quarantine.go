@@ -154,7 +154,7 @@ func (s *Server) discard(w http.ResponseWriter, r *http.Request) error {
 	if err := s.absent(r, request.QuarantineFilter); err != nil {
 		return err
 	}
-	rows, err := s.deps.Kept.Discard(r.Context(), request.QuarantineFilter, request.Reason, Operator.String())
+	rows, err := s.deps.Kept.Discard(r.Context(), request.QuarantineFilter, request.Reason, caller(r))
 	if errors.Is(err, registry.ErrNoFilter) {
 		return noFilter(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -23,9 +24,13 @@ type RouteInfo struct {
 	Summary string `json:"summary"`
 }
 
-func (s *Server) index(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) index(w http.ResponseWriter, r *http.Request) error {
 	list := make([]RouteInfo, 0, len(s.routes))
+	role := identity.Of(r.Context()).Role
 	for _, route := range s.routes {
+		if role == Tenant && !route.Role.Admits(role) {
+			continue
+		}
 		list = append(list, RouteInfo{route.Method, route.Path, route.Role.String(), route.Summary})
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"version": s.config.Version, "routes": list})

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/accumulus-metering/accumulus/leader/identity"
 )
 
 // maxBody bounds what a request may carry.
@@ -14,24 +16,13 @@ const maxBody = 4 << 20
 type Route struct {
 	Method  string
 	Path    string // as gorilla/mux reads it
-	Role    Role   // the least that is needed
+	Role    Role   // whom it lets in; without one it is closed to everybody
 	Summary string
 	handle  func(w http.ResponseWriter, r *http.Request) error
 }
 
 // Changes says whether the route changes something.
 func (r Route) Changes() bool { return r.Method != http.MethodGet }
-
-// What the role Feeder is for.
-const (
-	metersPath   = "/api/v1/meters"
-	readingsPath = "/api/v1/meters/{id}/readings"
-)
-
-// ofMeters says whether the role Feeder is let in too.
-func (r Route) ofMeters() bool {
-	return r.Path == metersPath && r.Method == http.MethodGet || r.Path == readingsPath && r.Method == http.MethodPost
-}
 
 // table is every route there is.
 func (s *Server) table() []Route {
@@ -53,7 +44,11 @@ func (s *Server) table() []Route {
 		{remove, "/accumulus/clusters/remove/{name}", Operator, "Pull to the last settled window, uninstall the follower, remove; the history is kept; force=true also where that fails", s.removeCluster},
 		{post, "/accumulus/clear", Operator, `Delete what was metered; body {"cluster":"NAME","confirm":"NAME"} or {"confirm":"all"}`, s.clear},
 
-		{get, "/api/v1", Viewer, "This list", s.index},
+		{get, "/api/v1", Viewer | Tenant, "This list; a tenant's has what is open to him", s.index},
+		{get, "/api/v1/me", Viewer | Tenant | Feeder, "Who you are to the leader: name, role and scope", s.me},
+		{get, "/api/v1/tokens", Operator, "Named tokens, without their secrets; revoked=true also those that were revoked", s.tokens},
+		{post, "/api/v1/tokens", Operator, `Make a named token; body {"name":"grafana","role":"tenant","scope":{"customers":["acme"]},"expiresIn":"90d"}; the answer alone has its secret`, s.createToken},
+		{remove, "/api/v1/tokens/{name}", Operator, "Revoke a named token, from the next request on", s.revokeToken},
 		{get, "/api/v1/status", Viewer, "Status of the leader and its clusters", s.overview},
 		{get, "/api/v1/clusters", Viewer, "The clusters", s.clusters},
 		{get, "/api/v1/clusters/{name}", Viewer, "One cluster", s.cluster},
@@ -78,37 +73,34 @@ func (s *Server) table() []Route {
 		{post, "/api/v1/quarantine/discard", Operator, `Give rows up, on record; as replay, with "reason"`, s.discard},
 		{get, "/api/v1/fleet/{kind}", Viewer, "Objects of a kind; at=TIME", s.objects},
 		{get, "/api/v1/fleet/{kind}/{name}", Viewer, "One object; at=TIME", s.object},
-		{post, "/api/v1/fleet", Operator, "Apply objects (YAML or JSON); dryRun=true only says what would change", s.apply},
-		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
-		{get, "/api/v1/energy", Viewer, "Energy: active, idle, overhead, measured, modelled; residual by box; window, aggregate, filter, step, sort, limit, page, format=json|csv", s.energy},
+		{post, "/api/v1/fleet", Billing, "Apply objects (YAML or JSON); dryRun=true only says what would change; the role billing applies price lists alone", s.apply},
+		{get, "/api/v1/usage", Viewer | Tenant, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
+		{get, "/api/v1/energy", Viewer | Tenant, "Energy: active, idle, overhead, measured, modelled; residual by box; window, aggregate, filter, step, sort, limit, page, format=json|csv", s.energy},
 		{get, "/api/v1/heat", Viewer, "Heat that energy became, and what of it was of use, by box; parameters as of energy; days=true adds sources, households too, by whole days", s.heat},
-		{get, "/api/v1/carbon", Viewer, "CO2e, location-based, market-based, embodied, and apart from these avoided by box; parameters as of heat", s.carbon},
-		{get, metersPath, Viewer, "How each electricity meter is read: last reading, what is wrong, lag of its clock; with the token of the meters, those that are sent", s.meters},
+		{get, "/api/v1/carbon", Viewer | Tenant, "CO2e, location-based, market-based, embodied, and apart from these avoided by box; parameters as of heat", s.carbon},
+		{get, "/api/v1/meters", Viewer | Feeder, "How each electricity meter is read: last reading, what is wrong, lag of its clock; with the token of the meters, those that are sent", s.meters},
 		{get, "/api/v1/models", Viewer, "Power model of each hardware type: which is in use, its points, its error, and what else there was", s.models},
 		{get, "/api/v1/models/measure", Viewer, "Power and load of a node by the meters; node=NAME, from=TIME, to=TIME", s.measure},
 		{post, "/api/v1/models/calibrations", Operator, `Power of a node by load, as it was measured; body {"cluster":"NAME","node":"NAME","points":[{"load":50,"utilisation":0.51,"watts":140}],"since":"TIME"}`, s.calibrate},
-		{post, readingsPath, Operator, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it; also with the token of the meters, for those whose driver is push`, s.push},
+		{post, "/api/v1/meters/{id}/readings", Operator | Feeder, `Readings of a meter, of now or of the past; JSON {"readings":[{"time":"…","counter":1234.5,"unit":"kWh","watts":410}]}, text/csv with a header, or text/plain line protocol; says of each what became of it; also with the token of the meters, for those whose driver is push`, s.push},
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
 		{get, "/api/v1/events", Viewer, "What a webhook was told of usage: counts by state, and the oldest events that are pending or were refused", s.usageEvents},
 		{post, "/api/v1/events/retry", Operator, "Send the refused events again, with their ids", s.retryEvents},
-		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h", s.export},
+		{get, "/api/v1/export", Viewer | Tenant, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h", s.export},
 		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
 		{post, heatReadings, Operator, "Take readings of a heat source, JSON or CSV: time, supply, return, flow, store; also with the source's own token", s.pushHeat},
 	}
 }
 
-// guard lets in who has the role, bounds the body, counts, and turns errors
-// into problems.
+// guard lets in who has the role, bounds the body and what a tenant may see,
+// counts, and turns errors into problems.
 func (s *Server) guard(route Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := s.deps.Clock.Now()
 		recorder := &recorder{ResponseWriter: w, status: http.StatusOK}
 		r.Body = http.MaxBytesReader(recorder, r.Body, maxBody)
-		if problem, ok := s.admit(r, route); !ok && !s.ownsSource(route, r) {
-			if problem.Status == http.StatusUnauthorized {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus"`)
-			}
-			writeProblem(recorder, r, problem)
+		if r, err := s.letIn(r, route); err != nil {
+			s.refuse(recorder, r, err)
 		} else if err := route.handle(recorder, r); err != nil {
 			s.fail(recorder, r, err)
 		}
@@ -126,26 +118,13 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-func (s *Server) admit(r *http.Request, route Route) (Problem, bool) {
-	role := s.door.role(r)
-	if role.may(route) {
-		return Problem{}, true
-	}
-	if role == Nobody {
-		return Problem{Status: http.StatusUnauthorized, Detail: "no token, or one that is not known",
-			Hint: "Send Authorization: Bearer with the token in " + ViewerFile + " or " + OperatorFile + " of the leader's data directory; the command line takes --token-file."}, false
-	}
-	hint := "Use the token in " + OperatorFile + " of the leader's data directory."
-	if route.Role == Viewer {
-		hint = "Use the token in " + ViewerFile + " of the leader's data directory."
-	}
-	return Problem{Status: http.StatusForbidden, Detail: "this needs the role " + route.Role.String() + "; the token's role is " + role.String(), Hint: hint}, false
-}
-
 // fail answers with a problem. After the first byte of a body it can only
 // break the connection, so that the caller does not take a part for the whole.
 func (s *Server) fail(w *recorder, r *http.Request, err error) {
 	problem := problemOf(err)
+	if problem.Status == http.StatusInternalServerError && identity.Of(r.Context()).Role == Tenant { // it may name what is another's
+		problem.Detail, problem.Hint = "the answer could not be made", "Ask again; the operator finds the reason in the leader's log."
+	}
 	if problem.Status == http.StatusInternalServerError && r.Context().Err() == nil {
 		s.log.Error("request failed", "path", r.URL.Path, "err", err)
 	}
@@ -157,7 +136,8 @@ func (s *Server) fail(w *recorder, r *http.Request, err error) {
 
 // wrongMethod answers every method that a path does not have.
 func (s *Server) wrongMethod(route Route, methods []string, changing bool) http.Handler {
-	return s.guard(Route{Path: route.Path, Role: min(route.Role, Viewer), handle: func(w http.ResponseWriter, r *http.Request) error {
+	role := min(route.Role.Least(), Viewer) | route.Role&(Tenant|Feeder)
+	return s.guard(Route{Path: route.Path, Role: role, handle: func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		problem := Problem{Status: http.StatusMethodNotAllowed, Detail: r.Method + " is not a method of " + r.URL.Path,
 			Hint: "Use " + strings.Join(methods, " or ") + "."}

@@ -140,8 +140,11 @@ type Deps struct {
 	Intensities   Intensities
 	Exporter      Exporter
 	Events        Events
-	Metrics       prometheus.Gatherer
-	Clock         clock.Clock
+	// Callers are known by more than the token files; nil is nobody.
+	Callers Callers
+	Tokens  NamedTokens
+	Metrics prometheus.Gatherer
+	Clock   clock.Clock
 }
 
 // Server is the API.
@@ -253,6 +256,6 @@ func (s *Server) router() http.Handler {
 			delete(allowed, route.Path)
 		}
 	}
-	router.NotFoundHandler = s.guard(Route{Path: "unknown", Role: Viewer, handle: s.noRoute})
+	router.NotFoundHandler = s.guard(Route{Path: "unknown", Role: Viewer | Tenant, handle: s.noRoute})
 	return secure(router)
 }

@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/accumulus-metering/accumulus/internal/reread"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 )
 
 // Secret is a token. It prints as ***.
@@ -30,27 +31,19 @@ func (Secret) String() string { return "***" }
 // GoString hides the secret.
 func (Secret) GoString() string { return "***" }
 
-// Role is what a caller may do.
-type Role int
+// Role is what a caller may do, and whom a route lets in.
+type Role = identity.Role
 
-// The roles; each may what the one before it may, but for Feeder.
+// The roles, as the table of routes writes them: the least role that is needed,
+// with those that stand apart beside it, such as Viewer|Tenant.
 const (
-	Nobody   Role = iota // not known: health, and the page's empty frame
-	Viewer               // reads
-	Operator             // changes
-	Feeder               // sends readings of the meters that are sent, and sees those: see Route.ofMeters, and what Nobody may
+	Nobody   = identity.Nobody
+	Viewer   = identity.Viewer
+	Billing  = identity.Billing
+	Operator = identity.Operator
+	Tenant   = identity.Tenant
+	Feeder   = identity.Meters
 )
-
-// String is the role's name.
-func (r Role) String() string { return [...]string{"nobody", "viewer", "operator", "meters"}[r] }
-
-// may says whether the role is let in to a route.
-func (r Role) may(route Route) bool {
-	if r == Feeder {
-		return route.Role == Nobody || route.ofMeters()
-	}
-	return r >= route.Role
-}
 
 // Tokens are the bearer tokens of the roles. An empty one lets nobody in.
 type Tokens struct {
@@ -188,21 +181,31 @@ func newDoorkeeper(tokens Tokens, anonymousViewer bool) doorkeeper {
 	return d
 }
 
-// role compares digests of equal length in constant time. A wrong token is
-// nobody, also where no token would be a viewer.
-func (d doorkeeper) role(r *http.Request) Role {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		if d.anonymousViewer && fromLoopback(r) {
-			return Viewer
-		}
-		return Nobody
-	}
-	scheme, token, _ := strings.Cut(header, " ")
+// bearer is the token that a request carries, "" for none that is one.
+func bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Nobody
+		return ""
 	}
-	digest := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	return strings.TrimSpace(token)
+}
+
+// who is a caller by the tokens of the files: they are named as their roles. It
+// compares digests of equal length in constant time. A wrong token is nobody, also
+// where no token would be a viewer.
+func (d doorkeeper) who(r *http.Request) identity.Principal {
+	if r.Header.Get("Authorization") == "" && d.anonymousViewer && fromLoopback(r) {
+		return identity.Principal{Name: "demo", Role: Viewer, Via: identity.ViaDemo}
+	}
+	role := d.role(bearer(r))
+	if role == Nobody {
+		return identity.Anonymous
+	}
+	return identity.Principal{Name: role.String(), Role: role, Via: identity.ViaFile}
+}
+
+func (d doorkeeper) role(token string) Role {
+	digest := sha256.Sum256([]byte(token))
 	found := Nobody
 	for role, known := range d.digests { // all of them: the time says nothing
 		if subtle.ConstantTimeCompare(digest[:], known[:]) == 1 {
@@ -233,15 +236,15 @@ func newDoor(config Config, log *slog.Logger) *door {
 	return d
 }
 
-// role is that of a request.
-func (d *door) role(r *http.Request) Role {
+// who is a request's caller, by the files.
+func (d *door) who(r *http.Request) identity.Principal {
 	d.mu.Lock()
 	if d.changes.Changed() {
 		d.read()
 	}
 	keeper := d.keeper
 	d.mu.Unlock()
-	return keeper.role(r)
+	return keeper.who(r)
 }
 
 // read takes over the tokens of the files. Where one cannot be taken all stay as
