@@ -39,10 +39,15 @@ func (s *Server) usageEvents(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
+// Retried is how many events are sent again.
+type Retried struct {
+	Pending int64 `json:"pending"`
+}
+
 func (s *Server) retryEvents(w http.ResponseWriter, r *http.Request) error {
 	count, err := s.deps.Events.RetryEvents(r.Context())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]int64{"pending": count})
+	return writeJSON(w, http.StatusOK, Retried{count})
 }

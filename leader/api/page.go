@@ -46,12 +46,12 @@ func newPage(version string, demo bool) (*page, error) {
 
 // statusPage allows exactly this document's own style and script.
 func (s *Server) statusPage(w http.ResponseWriter, _ *http.Request) error {
-	var random [16]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return fmt.Errorf("make nonce: %w", err)
+	nonce, err := newNonce()
+	if err != nil {
+		return err
 	}
 	view := s.page.view
-	view.Nonce = base64.RawURLEncoding.EncodeToString(random[:])
+	view.Nonce = nonce
 	var out bytes.Buffer
 	if err := s.page.template.Execute(&out, view); err != nil {
 		return fmt.Errorf("render status page: %w", err)
@@ -62,4 +62,13 @@ func (s *Server) statusPage(w http.ResponseWriter, _ *http.Request) error {
 		"'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	_, _ = w.Write(out.Bytes()) // the caller is gone: nobody is left to tell
 	return nil
+}
+
+// newNonce names the style and the script of one answer.
+func newNonce() (string, error) {
+	var random [16]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return "", fmt.Errorf("make nonce: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(random[:]), nil
 }

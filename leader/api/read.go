@@ -12,6 +12,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -24,6 +25,18 @@ type RouteInfo struct {
 	Summary string `json:"summary"`
 }
 
+// Index is the list of routes.
+type Index struct {
+	Version string      `json:"version"`
+	Routes  []RouteInfo `json:"routes"`
+}
+
+// ClusterList are the clusters at a moment.
+type ClusterList struct {
+	Now      time.Time        `json:"now"`
+	Clusters []status.Cluster `json:"clusters"`
+}
+
 func (s *Server) index(w http.ResponseWriter, r *http.Request) error {
 	list := make([]RouteInfo, 0, len(s.routes))
 	role := identity.Of(r.Context()).Role
@@ -33,7 +46,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request) error {
 		}
 		list = append(list, RouteInfo{route.Method, route.Path, route.Role.String(), route.Summary})
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"version": s.config.Version, "routes": list})
+	return writeJSON(w, http.StatusOK, Index{s.config.Version, list})
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
@@ -78,7 +91,7 @@ func (s *Server) clusters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"now": overview.Now, "clusters": overview.Clusters})
+	return writeJSON(w, http.StatusOK, ClusterList{overview.Now, overview.Clusters})
 }
 
 func (s *Server) cluster(w http.ResponseWriter, r *http.Request) error {

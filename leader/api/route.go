@@ -29,6 +29,8 @@ func (s *Server) table() []Route {
 	const get, post, put, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []Route{
 		{get, "/", Nobody, "Status page", s.statusPage},
+		{get, "/docs/api", Nobody, "This API, for people", s.docsOfAPI},
+		{get, "/openapi.json", Nobody, "This API, for programs: OpenAPI 3.1", s.openAPI},
 		{get, "/healthz", Nobody, "The process answers", s.healthz},
 		{get, "/livez", Nobody, "No loop hangs", s.livez},
 		{get, "/readyz", Nobody, "The first tick is done and each cluster has rows", s.readyz},

@@ -158,6 +158,8 @@ type Server struct {
 	duration *prometheus.HistogramVec
 	handler  http.Handler
 	routes   []Route
+	spec     []byte // the OpenAPI document
+	docs     *docsPage
 }
 
 // New builds the API; it does not listen yet. Errors: those of
@@ -182,6 +184,9 @@ func New(config Config, deps Deps, log *slog.Logger, registerer prometheus.Regis
 		}
 	}
 	s.routes = s.table()
+	if err := s.makeDocs(); err != nil {
+		return nil, err
+	}
 	s.handler = s.router()
 	return s, nil
 }

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/heat"
+	"github.com/accumulus-metering/accumulus/leader/models"
+	"github.com/accumulus-metering/accumulus/leader/quarantine"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/leader/seed"
+	"github.com/accumulus-metering/accumulus/leader/status"
+)
+
+// Media types of bodies and answers that are no JSON.
+const (
+	mediaText = "text/plain"
+	mediaCSV  = "text/csv"
+	mediaHTML = "text/html"
+	mediaYAML = "application/yaml"
+	mediaJSON = "application/json"
+)
+
+// described says of each route, by method and path, what it takes and answers.
+func described() map[string]Doc {
+	text, done := Doc{AnswerTypes: []string{mediaText}}, Doc{Answer: Done{}}
+	added := Doc{Query: []string{"url", "context", "adopt"}, Body: fleet.Cluster{}, BodyOptional: true, Status: http.StatusCreated, Answer: Done{}}
+	removed := Doc{Query: []string{"force"}, Answer: Done{}}
+	upgrade := Doc{Status: http.StatusAccepted, Answer: registry.Upgrade{}}
+	objects := Doc{Query: []string{"at", "history", "format"}, Answer: ObjectList{}, AnswerTypes: []string{mediaYAML}}
+	of := func(answer any) Doc { return Doc{Answer: answer} }
+	question := []string{"window", "aggregate", "filter", "step", "sort", "limit", "page", "completeness"}
+	figures := func(answer any, more ...string) Doc {
+		return Doc{Query: append(append([]string{}, question...), append(more, "format")...), Keys: true, Answer: answer, AnswerTypes: []string{mediaCSV}}
+	}
+	selection := []string{"cluster", "table", "kind", "class", "ids", "all"}
+	return map[string]Doc{
+		"GET /":             {AnswerTypes: []string{mediaHTML}},
+		"GET /docs/api":     {AnswerTypes: []string{mediaHTML}},
+		"GET /openapi.json": of(json.RawMessage{}),
+		"GET /healthz":      text, "GET /livez": text, "GET /readyz": text, "GET /metrics": text,
+
+		"GET /accumulus": of(status.Overview{}), "GET /api/v1/status": of(status.Overview{}),
+		"POST /accumulus/start": done, "POST /accumulus/stop": done,
+		"POST /accumulus/clusters/add/{name}": added, "PUT /accumulus/clusters/add/{name}": added,
+		"POST /accumulus/clusters/remove/{name}": removed, "DELETE /accumulus/clusters/remove/{name}": removed, "DELETE /api/v1/clusters/{name}": removed,
+		"POST /accumulus/clear": {Body: ClearRequest{}, Answer: Done{}},
+
+		"GET /api/v1": of(Index{}), "GET /api/v1/me": of(Me{}),
+		"GET /api/v1/tokens":           {Query: []string{"revoked"}, Answer: TokenList{}},
+		"POST /api/v1/tokens":          {Body: TokenRequest{}, Status: http.StatusCreated, Answer: NewToken{}},
+		"DELETE /api/v1/tokens/{name}": done,
+
+		"GET /accumulus/clusters": of(ClusterList{}), "GET /api/v1/clusters": of(ClusterList{}), "GET /api/v1/clusters/{name}": of(status.Cluster{}),
+		"PUT /api/v1/clusters/{name}":              {Query: []string{"url"}, Body: fleet.Cluster{}, BodyOptional: true, Status: http.StatusCreated, Answer: Done{}},
+		"POST /api/v1/clusters/{name}/credentials": {Body: Kubeconfig{}, Answer: Done{}}, "DELETE /api/v1/clusters/{name}/credentials": done,
+		"POST /api/v1/clusters/{name}/rotate-token": done,
+		"GET /api/v1/clusters/{name}/installation":  of(registry.Installation{}),
+		"POST /api/v1/clusters/{name}/upgrade":      {Query: []string{"version", "adopt"}, Body: UpgradeRequest{}, BodyOptional: true, Status: http.StatusAccepted, Answer: registry.Installation{}},
+		"GET /api/v1/upgrades":                      of(UpgradeList{}),
+		"POST /api/v1/upgrades":                     {Body: registry.UpgradePlan{}, BodyOptional: true, Status: http.StatusAccepted, Answer: registry.Upgrade{}},
+		"POST /api/v1/upgrades/{id}/stop":           upgrade, "POST /api/v1/upgrades/{id}/resume": upgrade,
+		"GET /api/v1/clusters/{name}/completeness": {Query: []string{"window"}, Answer: query.Completeness{}},
+		"POST /api/v1/clusters/{name}/audit":       {Query: []string{"window", "table", "repair"}, Answer: audit.Report{}},
+		"GET /api/v1/clusters/{name}/seed":         of(seed.Signed{}), "POST /api/v1/clusters/{name}/seed/renew": of(seed.Signed{}), "GET /api/v1/seed/key": of(SeedKey{}),
+
+		"GET /api/v1/quarantine":          {Query: []string{"cluster", "table", "kind", "class", "limit", "page"}, Answer: QuarantineList{}},
+		"POST /api/v1/quarantine/replay":  {Query: selection, Body: registry.QuarantineFilter{}, BodyOptional: true, Answer: quarantine.Outcome{}},
+		"POST /api/v1/quarantine/discard": {Query: append(append([]string{}, selection...), "reason"), Body: DiscardRequest{}, BodyOptional: true, Answer: Discarded{}},
+
+		"GET /api/v1/fleet/{kind}": objects, "GET /api/v1/fleet/{kind}/{name}": objects,
+		"POST /api/v1/fleet": {Query: []string{"dryRun"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: Applied{}},
+
+		"GET /api/v1/usage":  {Query: question, Keys: true, Answer: query.Answer{}},
+		"GET /api/v1/energy": figures(query.EnergyAnswer{}), "GET /api/v1/heat": figures(query.HeatAnswer{}, "days"), "GET /api/v1/carbon": figures(query.CarbonAnswer{}, "days"),
+		"GET /api/v1/boxes":         {Query: []string{"window"}, Answer: query.BoxAnswer{}},
+		"GET /api/v1/export":        {Query: []string{"period", "format", "requireComplete", "focusVersion", "compression", "customer", "step"}, Answer: query.Export{}, AnswerTypes: []string{mediaCSV, FilesType}},
+		"GET /api/v1/events":        of(EventsAnswer{}),
+		"POST /api/v1/events/retry": of(Retried{}),
+
+		"GET /api/v1/meters": of(MeterList{}), "POST /api/v1/meters/{id}/readings": {BodyTypes: []string{mediaJSON, mediaCSV, mediaText}, Answer: Pushed{}},
+		"GET /api/v1/models": of(models.Answer{}), "GET /api/v1/models/measure": {Query: []string{"node", "from", "to"}, Answer: models.Measured{}},
+		"POST /api/v1/models/calibrations": {Body: CalibrationRequest{}, Answer: models.Changed{}},
+		"POST /api/v1/carbon/intensities":  {BodyTypes: []string{mediaCSV}, Answer: Imported{}},
+		"POST " + heatReadings:             {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: heat.Receipt{}},
+	}
+}
