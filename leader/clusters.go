@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,14 +11,20 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 // lastPull bounds the pull of a cluster that is being removed.
 const lastPull = time.Minute
 
-// byOperator is who changes come from: the API knows roles, not people.
+// byOperator is who changes come from that nobody is named for.
 const byOperator = "operator"
+
+// changedBy is who a change comes from.
+func changedBy(ctx context.Context) string {
+	return cmp.Or(identity.Of(ctx).Name, byOperator)
+}
 
 // AddCluster adds a cluster that is not there yet. Errors: api.ErrConflict,
 // fleet.Problems, and api.ErrInvalid for a file that it names and that cannot be
@@ -38,7 +45,7 @@ func (l *Leader) AddCluster(ctx context.Context, name string, spec fleet.Cluster
 		return &api.Hinted{Err: fmt.Errorf("add cluster %s: nothing was changed: %w: %w", name, api.ErrInvalid, err),
 			Hint: "The files are on the leader's machine. Where one is to come later, `accumulus apply` takes the cluster all the same."}
 	}
-	_, err = l.registry.Apply(ctx, objects, byOperator)
+	_, err = l.registry.Apply(ctx, objects, changedBy(ctx))
 	return err
 }
 

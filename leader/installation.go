@@ -151,7 +151,7 @@ func (l *Leader) pullLast(ctx context.Context, name string) error {
 // endCluster ends a cluster in the fleet, with the leader's credentials of it.
 // Its history is kept. It may be called again.
 func (l *Leader) endCluster(ctx context.Context, name string) error {
-	_, err := l.registry.Remove(ctx, fleet.KindCluster, name, byOperator)
+	_, err := l.registry.Remove(ctx, fleet.KindCluster, name, changedBy(ctx))
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
 		return err
 	}

@@ -50,6 +50,7 @@ func described() map[string]Doc {
 		"POST /accumulus/clear": {Body: ClearRequest{}, Answer: Done{}},
 
 		"GET /api/v1": of(Index{}), "GET /api/v1/me": of(Me{}),
+		"GET /api/v1/audit":            {Query: []string{"since", "limit", "page", "verify"}, Answer: ChangeList{}},
 		"GET /api/v1/tokens":           {Query: []string{"revoked"}, Answer: TokenList{}},
 		"POST /api/v1/tokens":          {Body: TokenRequest{}, Status: http.StatusCreated, Answer: NewToken{}},
 		"DELETE /api/v1/tokens/{name}": done,

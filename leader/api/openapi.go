@@ -77,6 +77,8 @@ var parameterDocs = map[string]parameterDoc{
 	"node":            {"Node, or CLUSTER/NODE", anyText},
 	"from":            {"Start", instant},
 	"to":              {"End", instant},
+	"since":           {"Since when: 24h, 7d, or a time", anyText},
+	"verify":          {"Compute the hashes of the whole log anew", flag},
 	"revoked":         {"Also those that were revoked", flag},
 }
 

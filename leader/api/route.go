@@ -48,6 +48,7 @@ func (s *Server) table() []Route {
 
 		{get, "/api/v1", Viewer | Tenant, "This list; a tenant's has what is open to him", s.index},
 		{get, "/api/v1/me", Viewer | Tenant | Feeder, "Who you are to the leader: name, role and scope", s.me},
+		{get, "/api/v1/audit", Billing, "Who changed what, newest first; since=24h or TIME, limit, page; verify=true computes the hashes of the log anew", s.changes},
 		{get, "/api/v1/tokens", Operator, "Named tokens, without their secrets; revoked=true also those that were revoked", s.tokens},
 		{post, "/api/v1/tokens", Operator, `Make a named token; body {"name":"grafana","role":"tenant","scope":{"customers":["acme"]},"expiresIn":"90d"}; the answer alone has its secret`, s.createToken},
 		{remove, "/api/v1/tokens/{name}", Operator, "Revoke a named token, from the next request on", s.revokeToken},
@@ -102,13 +103,21 @@ func (s *Server) guard(route Route) http.Handler {
 		recorder := &recorder{ResponseWriter: w, status: http.StatusOK}
 		r.Body = http.MaxBytesReader(recorder, r.Body, maxBody)
 		if r, err := s.letIn(r, route); err != nil {
+			s.logRefused(r, route, err)
 			s.refuse(recorder, r, err)
-		} else if err := route.handle(recorder, r); err != nil {
-			s.fail(recorder, r, err)
+		} else {
+			s.logged(recorder, r, route)
 		}
 		s.requests.WithLabelValues(route.Path, methodLabel(r.Method), strconv.Itoa(recorder.status)).Inc()
 		s.duration.WithLabelValues(route.Path).Observe(s.deps.Clock.Now().Sub(began).Seconds())
 	})
+}
+
+// carryOut lets the handler answer.
+func (s *Server) carryOut(w *recorder, r *http.Request, route Route) {
+	if err := route.handle(w, r); err != nil {
+		s.fail(w, r, err)
+	}
 }
 
 // methodLabel keeps a caller from inventing values of a metric's label.

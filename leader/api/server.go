@@ -143,6 +143,7 @@ type Deps struct {
 	// Callers are known by more than the token files; nil is nobody.
 	Callers Callers
 	Tokens  NamedTokens
+	Log     ChangeLog
 	Metrics prometheus.Gatherer
 	Clock   clock.Clock
 }

@@ -33,6 +33,14 @@ func (c *Client) Tokens(ctx context.Context, revoked bool) ([]registry.Token, er
 	return list.Tokens, err
 }
 
+// Changes are who changed what, newest first, and the log's hashes where verify
+// asks for them.
+func (c *Client) Changes(ctx context.Context, values url.Values) (api.ChangeList, error) {
+	var list api.ChangeList
+	err := c.get(ctx, "/api/v1/audit", values, &list)
+	return list, err
+}
+
 // RevokeToken ends a named token.
 func (c *Client) RevokeToken(ctx context.Context, name string) error {
 	_, _, err := c.Do(ctx, http.MethodDelete, tokensPath+"/"+url.PathEscape(name), nil, nil)

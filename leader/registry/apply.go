@@ -252,8 +252,8 @@ func (r *Registry) store(ctx context.Context, tx *sql.Tx, edits []edit, due []Du
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (at, by, action, kind, name, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			at, by, action, e.kind, e.name, before, after); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (at, by, action, kind, name, before, after, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			at, by, action, e.kind, e.name, before, after, requestOf(ctx)); err != nil {
 			return err
 		}
 	}
