@@ -22,6 +22,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/heat"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -46,6 +47,7 @@ type leader struct {
 	changes []string
 	asked   []query.Request
 	log     fakeLog
+	clock   *clock.Manual
 	scoped  []bool // of what was asked, whether it was bounded
 	live    error
 	ready   error
@@ -276,10 +278,15 @@ func (l *leader) changed() []string {
 
 func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	t.Helper()
-	l := &leader{}
+	return newLimited(t, demo, identity.Limits{Principal: -1, Address: -1, FailedSignIns: -1})
+}
+
+func newLimited(t *testing.T, demo bool, limits identity.Limits) (*Server, *leader) {
+	t.Helper()
+	l := &leader{clock: clock.NewManual(now)}
 	registry := prometheus.NewRegistry()
-	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: clock.NewManual(now)},
+	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Limits: limits, Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: l.clock},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/reread"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
@@ -30,6 +31,7 @@ type Config struct {
 	// TokenFiles are where the Tokens stand: they are read again when they change.
 	// Of "" the token stays.
 	TokenFiles TokenFiles
+	Limits     identity.Limits
 	// Demo lets a request from loopback that carries no token be a viewer.
 	Demo    bool
 	Version string
@@ -155,6 +157,7 @@ type Server struct {
 	log      *slog.Logger
 	door     *door
 	page     *page
+	limits   *limits
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	handler  http.Handler
@@ -173,13 +176,13 @@ func New(config Config, deps Deps, log *slog.Logger, registerer prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoor(config, log),
+	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoor(config, log), limits: newLimits(config.Limits),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_api_requests_total",
 			Help: "Requests by route, method and status."}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "accumulus_api_request_duration_seconds",
 			Help: "Time to answer, by route.", Buckets: prometheus.ExponentialBuckets(0.002, 4, 7)}, []string{"route"}),
 	}
-	for _, collector := range []prometheus.Collector{s.requests, s.duration} {
+	for _, collector := range []prometheus.Collector{s.requests, s.duration, s.limits.refused} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of the API: %w", err)
 		}

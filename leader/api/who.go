@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,14 +31,26 @@ type NamedTokens interface {
 }
 
 // refusal is a request that is not let in.
-type refusal struct{ problem Problem }
+type refusal struct {
+	problem Problem
+	after   int // seconds until it may be asked again; 0 is not said
+}
 
 func (r *refusal) Error() string { return r.problem.Detail }
 
 // letIn finds out who calls, and refuses who may not. The request that it returns
 // carries the caller and, of a tenant, the bounds of what he is answered.
 func (s *Server) letIn(r *http.Request, route Route) (*http.Request, error) {
+	counted := route.Role.Least() != Nobody // probes and pages are cheap, and must answer
+	if counted {
+		if err := s.take(s.limits.addresses, identity.Network(address(r)), byAddress); err != nil {
+			return r, err
+		}
+	}
 	caller, err := s.who(r, route)
+	if err == nil && counted && (caller.Role != Nobody || caller.Via != "") {
+		err = s.take(s.limits.principals, caller.Key(), byPrincipal)
+	}
 	if err != nil {
 		return r, err
 	}
@@ -56,7 +69,7 @@ func (s *Server) letIn(r *http.Request, route Route) (*http.Request, error) {
 	if route.Role.Least() == Viewer {
 		hint = "Use the token in " + ViewerFile + " of the leader's data directory, or one whose role is that."
 	}
-	return r, &refusal{Problem{Status: http.StatusForbidden, Hint: hint,
+	return r, &refusal{problem: Problem{Status: http.StatusForbidden, Hint: hint,
 		Detail: "this needs the role " + route.Role.String() + "; the token's role is " + caller.Role.String()}}
 }
 
@@ -71,17 +84,28 @@ func (s *Server) who(r *http.Request, route Route) (identity.Principal, error) {
 	if s.ownsSource(route, r) {
 		return identity.Principal{Name: mux.Vars(r)["source"], Role: Nobody, Via: identity.ViaDevice}, nil
 	}
-	if s.deps.Callers == nil || route.Role.Least() == Nobody {
+	if route.Role.Least() == Nobody {
 		return caller, nil
 	}
-	caller, err := s.deps.Callers.Who(r.Context(), token)
+	from, err := identity.Network(address(r)), identity.ErrUnknown
+	if wait, ok := s.limits.failures.Left(from, s.deps.Clock.Now()); !ok && !identity.IsNamed(token) {
+		return caller, s.limited(wait, bySignIn)
+	}
+	if s.deps.Callers != nil {
+		caller, err = s.deps.Callers.Who(r.Context(), token)
+	}
+	if errors.Is(err, identity.ErrUnknown) {
+		if limited := s.take(s.limits.failures, from, bySignIn); limited != nil {
+			return caller, limited
+		}
+	}
 	switch {
 	case errors.Is(err, identity.ErrUnavailable):
 		s.log.Warn("who calls cannot be told", "err", err)
-		return caller, &refusal{Problem{Status: http.StatusServiceUnavailable, Detail: "who calls cannot be told now: whoever knows this token does not answer",
+		return caller, &refusal{problem: Problem{Status: http.StatusServiceUnavailable, Detail: "who calls cannot be told now: whoever knows this token does not answer",
 			Hint: "Try again in a moment; the leader's log says what is wrong. The tokens in the leader's directory and named tokens work meanwhile."}}
 	case errors.Is(err, identity.ErrNoRole):
-		return caller, &refusal{Problem{Status: http.StatusForbidden, Detail: err.Error(),
+		return caller, &refusal{problem: Problem{Status: http.StatusForbidden, Detail: err.Error(),
 			Hint: "The operator gives roles to callers by what their token says of them: docs/access.md."}}
 	case err != nil:
 		return caller, unknownCaller(err)
@@ -96,7 +120,7 @@ func unknownCaller(err error) error {
 	if errors.Is(err, identity.ErrExpired) || errors.Is(err, identity.ErrRevoked) {
 		problem.Detail, problem.Hint = err.Error(), "Ask the operator for another one: `accumulus token create`."
 	}
-	return &refusal{problem}
+	return &refusal{problem: problem}
 }
 
 // refuse answers who was not let in.
@@ -105,6 +129,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &not) {
 		writeProblem(w, r, problemOf(err))
 		return
+	}
+	if not.after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(not.after))
 	}
 	if not.problem.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="accumulus"`)

@@ -107,11 +107,14 @@ func prefixOf(token string) (string, bool) {
 	return tokenMark + id, ok && cut && len(id) == 12 && len(secret) == 43
 }
 
-// Knows says whether a token is of this kind, without looking it up.
-func (t *Tokens) Knows(token string) bool {
+// IsNamed says whether a token looks like a named one.
+func IsNamed(token string) bool {
 	_, ok := prefixOf(token)
 	return ok
 }
+
+// Knows says whether a token is of this kind, without looking it up.
+func (t *Tokens) Knows(token string) bool { return IsNamed(token) }
 
 // Who is the caller with a named token. Errors: ErrUnknown, ErrExpired,
 // ErrRevoked, ErrUnavailable.
