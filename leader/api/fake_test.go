@@ -356,4 +356,4 @@ func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Even
 	return []registry.Event{{EventKey: registry.EventKey{Cluster: "edge-a"}, State: state}}, nil
 }
 
-func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, nil }
+func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }
