@@ -77,7 +77,7 @@ func Open(config Config, transport http.RoundTripper) (*Bucket, error) {
 		region = "us-east-1" // S3's own; servers that have none take it
 	}
 	client, err := minio.New(server.Host, &minio.Options{Secure: server.Scheme == "https", Region: region, BucketLookup: minio.BucketLookupPath,
-		TrailingHeaders: true, Transport: transport, MaxRetries: 3, Creds: credentials.NewFileAWSCredentials(config.CredentialsFile, config.Profile)})
+		Transport: transport, MaxRetries: 3, Creds: credentials.NewFileAWSCredentials(config.CredentialsFile, config.Profile)})
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", config.URL, err)
 	}
@@ -101,8 +101,8 @@ func (b *Bucket) Put(ctx context.Context, file focus.File) error {
 	if _, err := from.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("send %s: %w", file.Name, err)
 	}
-	options := minio.PutObjectOptions{ContentType: contentType(file.Name), DisableMultipart: file.Bytes < 5<<30, Checksum: minio.ChecksumSHA256,
-		UserMetadata: map[string]string{"Sha256": file.SHA256}}
+	options := minio.PutObjectOptions{ContentType: contentType(file.Name), DisableMultipart: file.Bytes < 5<<30,
+		UserMetadata: map[string]string{"Sha256": file.SHA256, "X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum.Sum(nil))}}
 	sent, err := b.client.PutObject(ctx, b.bucket, path.Join(b.prefix, file.Name), from, file.Bytes, options)
 	if err != nil {
 		return fmt.Errorf("send %s to bucket %s: %w", file.Name, b.bucket, err)
