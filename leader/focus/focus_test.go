@@ -355,9 +355,13 @@ func TestChecks(t *testing.T) {
 		"ConsumedQuantity-C-006-C":                 func(r *Row) { r.ConsumedQuantity = nil },
 		"ConsumedUnit-C-004-C":                     func(r *Row) { r.ConsumedUnit = Text{} },
 		"ListUnitPrice-C-008-M":                    func(r *Row) { r.Price(num("-1"), num("1"), num("1"), "GB", true) },
-		"ListCost-C-009-C":                         func(r *Row) { r.ListCost = num("0.06") },
-		"ContractedUnitPrice-C-011-C":              func(r *Row) { r.ContractedCost = num("0.06") },
-		"EffectiveCost-C-010-C":                    func(r *Row) { r.EffectiveCost = num("0") },
+		"PricingQuantity (sign)": func(r *Row) {
+			r.ChargeCategory, r.ConsumedQuantity, r.ConsumedUnit = categoryAdjustment, nil, Text{}
+			r.Price(num("1"), num("1"), num("-1"), "GB", true)
+		},
+		"ListCost-C-009-C":            func(r *Row) { r.ListCost = num("0.06") },
+		"ContractedUnitPrice-C-011-C": func(r *Row) { r.ContractedCost = num("0.06") },
+		"EffectiveCost-C-010-C":       func(r *Row) { r.EffectiveCost = num("0") },
 		"EffectiveCost-C-005-C": func(r *Row) {
 			r.ChargeCategory, r.ChargeFrequency, r.ConsumedQuantity, r.ConsumedUnit = categoryPurchase, Some("One-Time"), nil, Text{}
 		},
@@ -449,6 +453,14 @@ func TestOpenCost(t *testing.T) {
 	want := strings.Join(OpenCostHeader, ",") + "\n2026-11-01,shop,deployment,web,web-1,app,0.081019,0,0,0,0,0,0,0,0.060277778,0,0,0,0,0.061027778\n"
 	if !strings.HasPrefix(text, want) || strings.Count(text, "\n") != 31 {
 		t.Errorf("got %.400s\nwant %s", text, want)
+	}
+	var archive bytes.Buffer
+	packed := NewTar(&archive)
+	if err := errors.Join(p.Send(t.Context(), packed), packed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fetch(t.Context(), &archive, Dir(t.TempDir())); err != nil {
+		t.Error(err)
 	}
 	if _, err := PrepareOpenCost(t.Context(), w, Request{Period: "november"}, Options{}); err == nil {
 		t.Error("a period that is none was exported")
