@@ -102,6 +102,8 @@ const (
 	CPULimit          = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
 	MemoryRequest     = "memory_request_kibibyte_seconds"   // request · time alive
 	MemoryLimit       = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
+	CPUMax            = "cpu_max_core_microseconds"         // Σ over pod-minutes of max(used, requested)
+	MemoryMax         = "memory_max_kibibyte_seconds"       // Σ over pod-minutes of max(used, requested)
 	Uptime            = "uptime_milliseconds"               // time alive in the window
 	AllocatableCPU    = "allocatable_core_microseconds"     // allocatable · time alive
 	AllocatableMem    = "allocatable_kibibyte_seconds"      // allocatable · time alive
@@ -120,10 +122,11 @@ const (
 	Uncertainty       = "energy_uncertainty_millijoules"    // standard error of active+idle+overhead; of several rows at most their sum
 	CostNanos         = "cost_nanos"                        // 1e-9 of the currency
 	PriceVersion      = "price_version"
-	Quality           = "quality"           // measured | estimated | mixed
-	ReadingEpoch      = "epoch"             // Unix ns at which the counter's life began
-	ReadingReceived   = "received"          // Unix ns on the follower's clock
-	ReadingShift      = "shift_nanoseconds" // added to the sample's own time
+	Quality           = "quality"                      // measured | estimated | mixed
+	ReadingEpoch      = "epoch"                        // Unix ns at which the counter's life began
+	ReadingReceived   = "received"                     // Unix ns on the follower's clock
+	ReadingShift      = "shift_nanoseconds"            // added to the sample's own time
+	ProcessorEnergy   = "processor_energy_millijoules" // what a node's processors and their memory counted of themselves (RAPL), mJ
 	MemoryWorkingSet  = "memory_working_set_bytes"
 	FilesystemUsed    = "filesystem_used_bytes"
 	EphemeralUsed     = "ephemeral_used_bytes"
@@ -210,7 +213,9 @@ var (
 	requests = integers(CPURequest, CPULimit, MemoryRequest, MemoryLimit)
 	disk     = optional(DiskRead, DiskWrite)
 	storage  = optional(Ephemeral)
-	network  = integers(NetworkReceive, NetworkTransmit)
+	// Optional: rows from before it was computed have none.
+	larger  = optional(CPUMax, MemoryMax)
+	network = integers(NetworkReceive, NetworkTransmit)
 	// Optional: rows from before it was computed have no uncertainty.
 	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty, Integrated))
 
@@ -225,7 +230,7 @@ var (
 	Raw = Table{Name: "raw", DB: RawDB,
 		Tags: []string{Kind, Node, Namespace, Pod, PodUID, Container},
 		Fields: fields(integers(ReadingEpoch, ReadingReceived, ReadingShift),
-			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite, EphemeralUsed))}
+			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite, EphemeralUsed, ProcessorEnergy))}
 
 	// VolumeReading has one row per reading of a mounted claim's volume, at the
 	// sample's own time.
@@ -234,15 +239,16 @@ var (
 
 	// NodeMinute: Σ pods of the node, __system__ and __unattributed__ included, = node.
 	// Its network is its pods'; what its own interfaces counted has fields of its own.
+	// ProcessorEnergy is there where the counter is known over the whole minute.
 	NodeMinute = Table{Name: "node", DB: MinuteDB, Grain: Minute,
 		Tags: tags([]string{Cluster, Node}, hardware),
 		Fields: fields(integers(CPU, Memory), network, integers(Filesystem, Uptime, AllocatableCPU, AllocatableMem, CapacityCPU),
-			disk, optional(InterfaceReceive, InterfaceTransmit), quality)}
+			disk, optional(InterfaceReceive, InterfaceTransmit, ProcessorEnergy), quality)}
 
 	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
 	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,
 		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID}, hardware, []string{WorkloadKind, Workload, NetworkClass}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, quality)}
+		Fields: fields(integers(CPU, Memory), network, requests, larger, integers(Uptime), disk, storage, quality)}
 
 	// ContainerMinute: container "" does not exist in the tag set; the rest of
 	// a pod is container "__pod__".
@@ -299,7 +305,7 @@ var (
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, carbon, quality,
+		Fields: fields(integers(CPU, Memory), network, requests, larger, integers(Uptime), disk, storage, energy, carbon, quality,
 			[]Field{{Name: Quality, Type: String}})}
 
 	// CostQuarter is showback: no bill is made from it.

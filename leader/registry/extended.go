@@ -49,16 +49,10 @@ func (r *Registry) ExtendedRequests(ctx context.Context, cluster string, w schem
 // MeteringNamespaces are the cluster's namespaces in which the metering itself
 // runs or ran, by its own word.
 func (r *Registry) MeteringNamespaces(ctx context.Context, cluster string) ([]string, error) {
-	var names []string
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var name string
-		err := scan(&name)
-		names = append(names, name)
-		return err
-	}, `SELECT DISTINCT name FROM kube_object WHERE cluster = ?1 AND kind = 'Namespace'
+	all, err := names(ctx, r.reader, `SELECT DISTINCT name FROM kube_object WHERE cluster = ?1 AND kind = 'Namespace'
 		AND json_valid(spec) AND json_extract(spec, '$.metering') = 1 ORDER BY name`, cluster)
 	if err != nil {
 		return nil, fmt.Errorf("namespaces of the metering in %s: %w", cluster, err)
 	}
-	return names, nil
+	return all, nil
 }
