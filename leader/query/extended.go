@@ -36,6 +36,9 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 				b = usage.Bucket(t.window, step, at)
 			}
 			cut := schema.Window{From: at, To: schema.Earlier(b.To, w.To)}
+			if part.timed() {
+				cut.To = schema.Earlier(cut.To, schema.WindowAt(at, schema.Quarter).To)
+			}
 			named := make(processors.Quantities)
 			for name, count := range of.Requests {
 				resource := processors.Extended(name)
@@ -45,7 +48,7 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 				}
 				named[resource] = quantity
 			}
-			if err := t.add(who, b, Sums{}, named); err != nil {
+			if err := t.add(who, b, at, Sums{}, named); err != nil {
 				return err
 			}
 			at = cut.To
