@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -74,6 +75,15 @@ type need struct {
 	hardware bool     // nodes, for a price list has rates for some hardware alone
 	spaces   bool     // namespaces, for a price list excludes some
 	tags     []string // to group by
+}
+
+// add groups by the tags too.
+func (n *need) add(tags ...string) {
+	for _, tag := range tags {
+		if !slices.Contains(n.tags, tag) {
+			n.tags = append(n.tags, tag)
+		}
+	}
 }
 
 // needs looks at the question and at the facts of every slice.

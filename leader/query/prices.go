@@ -19,6 +19,7 @@ import (
 type pricing struct {
 	series   map[string]rating.Series
 	lists    map[listKey]string // the list's text by where it is found
+	versions map[listKey]string
 	plans    map[planKey]*rating.Plan
 	resolved map[resolvedKey]*resolved
 	rules    map[string]bool // that showback does not apply
@@ -46,15 +47,24 @@ type resolved struct {
 
 // newPricing reads the series that the lists of the slices use.
 func (e *Engine) newPricing(ctx context.Context, parts []slice, w schema.Window) (*pricing, error) {
-	p := &pricing{lists: make(map[listKey]string), plans: make(map[planKey]*rating.Plan), resolved: make(map[resolvedKey]*resolved), rules: make(map[string]bool)}
+	p := &pricing{lists: make(map[listKey]string), versions: make(map[listKey]string), plans: make(map[planKey]*rating.Plan), resolved: make(map[resolvedKey]*resolved), rules: make(map[string]bool)}
+	versions, err := e.registry.History(ctx, fleet.KindPriceList, w)
+	if err != nil {
+		return nil, fmt.Errorf("read history of price lists: %w", err)
+	}
 	var names []string
 	for _, part := range parts {
 		for _, list := range part.fleet.PriceLists() {
 			names = append(names, list.Series()...)
+			p.versions[listKey{part.fleet, list.Name}] = list.Name
+		}
+		for _, o := range versions {
+			if o.ValidAt(part.From) && !o.ValidFrom.IsZero() {
+				p.versions[listKey{part.fleet, o.Name()}] = o.Name() + "@" + o.ValidFrom.UTC().Format(time.RFC3339)
+			}
 		}
 	}
 	slices.Sort(names)
-	var err error
 	p.series, err = e.registry.PriceSeries(ctx, slices.Compact(names), w)
 	return p, err
 }
@@ -74,20 +84,11 @@ func (i identity) facts() rating.Facts {
 // find is the prices of a list for a customer in the quarter that holds at, for what
 // was used by who.
 func (p *pricing) find(list fleet.PriceList, who identity, at time.Time) (*resolved, error) {
-	key := planKey{customer: who.billed}
+	customer := who.billed
 	if !list.ForCustomers() {
-		key.customer = ""
+		customer = ""
 	}
-	of := listKey{who.fleet, list.Name}
-	if key.list = p.lists[of]; key.list == "" {
-		text, err := json.Marshal(list)
-		if err != nil {
-			return nil, fmt.Errorf("price list %s: %w", list.Name, err)
-		}
-		key.list = list.Name + "\x00" + string(text)
-		p.lists[of] = key.list
-	}
-	plan, err := p.plan(key, list)
+	key, plan, err := p.planOf(list, who.fleet, customer)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +118,27 @@ func (p *pricing) find(list fleet.PriceList, who identity, at time.Time) (*resol
 	return p.resolved[in], nil
 }
 
-func (p *pricing) plan(key planKey, list fleet.PriceList) (*rating.Plan, error) {
+// planOf is a list as a snapshot has it, compiled for a customer.
+func (p *pricing) planOf(list fleet.PriceList, f *fleet.Fleet, customer string) (planKey, *rating.Plan, error) {
+	key := planKey{customer: customer}
+	of := listKey{f, list.Name}
+	if key.list = p.lists[of]; key.list == "" {
+		text, err := json.Marshal(list)
+		if err != nil {
+			return key, nil, fmt.Errorf("price list %s: %w", list.Name, err)
+		}
+		key.list = list.Name + "\x00" + string(text)
+		p.lists[of] = key.list
+	}
+	plan, err := p.plan(key, list, p.versions[of])
+	return key, plan, err
+}
+
+func (p *pricing) plan(key planKey, list fleet.PriceList, version string) (*rating.Plan, error) {
 	if plan := p.plans[key]; plan != nil {
 		return plan, nil
 	}
-	compilable, err := list.Rating(list.Name)
+	compilable, err := list.Rating(version)
 	if err != nil {
 		return nil, fmt.Errorf("price list %s: %w", list.Name, err)
 	}

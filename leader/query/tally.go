@@ -27,6 +27,7 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
+	bills    *bills   // where the lines of billing periods are wanted
 	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 }
 
@@ -52,6 +53,12 @@ type aliveKey struct {
 
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
+	return e.tallyWith(ctx, request, w, nil, nil)
+}
+
+// tallyWith is tally with price lists laid over the fleet's, for bills where they
+// are given.
+func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
 		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
 		boxes: make(map[string]bool)}
@@ -69,7 +76,14 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 			return nil, err
 		}
 	}
+	if parts, err = e.overlay(ctx, parts, lists); err != nil {
+		return nil, err
+	}
 	t.parts = parts
+	if t.bills = bill; t.bills != nil {
+		t.need.hardware, t.need.assign = true, true
+		t.need.add(schema.Node, schema.Box, schema.Namespace)
+	}
 	if t.pricing, err = e.newPricing(ctx, parts, w); err != nil {
 		return nil, err
 	}
@@ -330,6 +344,9 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	list, ok := who.fleet.PriceListFor(who.cluster, who.billed)
 	if !ok {
 		return nil
+	}
+	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
+		return t.bills.add(t.pricing, list, who, at, sums, named)
 	}
 	prices, err := t.pricing.find(list, who, at)
 	switch {

@@ -250,6 +250,7 @@ func (w world) touched(k key, d delta) reach {
 			w.carbon(s.Binding, to)
 		case fleet.EnergyContract:
 			w.carbon(s.Binding, to)
+		case fleet.PriceSeries: // its prices come, or not
 		case fleet.ExchangeRates: // no stored cost is converted
 		}
 	}

@@ -221,7 +221,7 @@ func TestPlacesSeriesAndCost(t *testing.T) {
 	w := newWorld(t, Config{}, rackedFleet()...)
 	w.apply(fleet.NewObject("list", fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{
 		{Resource: "cpu_used", Price: "7.2"}, {Resource: "cpu_used", Match: &fleet.PriceMatch{Hardware: "server"}, Price: "3.6", Cost: "1.8"},
-		{Resource: "memory_used", Dynamic: &fleet.DynamicPrice{Series: "spot"}}}}))
+		{Resource: "node_hours", Dynamic: &fleet.DynamicPrice{Series: "spot"}}}}))
 	w.settle("a", "n1", minutes(0, 15), twoPods...)
 	w.clk.Set(at(15))
 	w.tick()
@@ -235,7 +235,7 @@ func TestPlacesSeriesAndCost(t *testing.T) {
 		return by
 	}
 	before := costs()
-	if before["cpu_used"] != 4_500_000_000 || before["cpu_used cost"] != 2_250_000_000 || before["memory_used"] != 0 {
+	if before["cpu_used"] != 4_500_000_000 || before["cpu_used cost"] != 2_250_000_000 || before["node_hours"] != 0 {
 		t.Errorf("cost by the hardware's rate: %v", before)
 	}
 	one := apd.New(1, 0)
@@ -246,7 +246,7 @@ func TestPlacesSeriesAndCost(t *testing.T) {
 		t.Errorf("due after a price has come (-want +got):\n%s", diff)
 	}
 	w.tick()
-	if after := costs(); after["memory_used"] <= 0 || after["cpu_used"] != before["cpu_used"] {
+	if after := costs(); after["node_hours"] != 250_000_000 || after["cpu_used"] != before["cpu_used"] {
 		t.Errorf("with the price: %v", after)
 	}
 	if n, err := w.registry.PutPrices(t.Context(), "spot", "test", []registry.PriceSlot{{From: at(0), To: at(30), Value: one}}); err != nil || n != 0 || len(w.due()) > 0 {
