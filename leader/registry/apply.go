@@ -49,7 +49,7 @@ func (r *Registry) PlanChange(ctx context.Context, objects []fleet.Object, chang
 	}
 	applied, edits, err := r.plan(ctx, r.reader, objects, existing)
 	if err == nil {
-		err = refused(pastPrices(edits, r.minute(), change))
+		err = refused(pastPrices(edits, existing, applied.Due, r.minute(), change))
 	}
 	return applied, err
 }
@@ -93,7 +93,7 @@ func (r *Registry) applyChange(ctx context.Context, objects []fleet.Object, chan
 		if applied, edits, err = r.plan(ctx, tx, objects, existing); err != nil {
 			return err
 		}
-		if err := refused(pastPrices(edits, r.minute(), change)); err != nil {
+		if err := refused(pastPrices(edits, existing, applied.Due, r.minute(), change)); err != nil {
 			return err
 		}
 		return r.store(ctx, tx, edits, applied.Due, action{"apply", change.By, reason})
@@ -325,6 +325,18 @@ type AuditEntry struct {
 
 // Audit are the newest changes of the fleet, newest first, at most limit.
 func (r *Registry) Audit(ctx context.Context, limit int) ([]AuditEntry, error) {
+	return r.audit(ctx, "", limit)
+}
+
+// maxAudit bounds AuditOf.
+const maxAudit = 1000
+
+// AuditOf are the newest changes of one object, newest first.
+func (r *Registry) AuditOf(ctx context.Context, kind fleet.Kind, name string) ([]AuditEntry, error) {
+	return r.audit(ctx, "WHERE kind = ? AND name = ?", kind, name, maxAudit)
+}
+
+func (r *Registry) audit(ctx context.Context, where string, args ...any) ([]AuditEntry, error) {
 	var entries []AuditEntry
 	err := each(ctx, r.reader, func(scan func(...any) error) error {
 		var e AuditEntry
@@ -336,7 +348,7 @@ func (r *Registry) Audit(ctx context.Context, limit int) ([]AuditEntry, error) {
 		e.At, e.Before, e.After = moment(at), json.RawMessage(before), json.RawMessage(after)
 		entries = append(entries, e)
 		return nil
-	}, "SELECT at, by, action, kind, name, before, after, reason FROM audit ORDER BY id DESC LIMIT ?", limit)
+	}, "SELECT at, by, action, kind, name, before, after, reason FROM audit "+where+" ORDER BY id DESC LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("read audit: %w", err)
 	}

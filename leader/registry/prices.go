@@ -162,29 +162,34 @@ func (r *Registry) SeriesNames(ctx context.Context) ([]string, error) {
 }
 
 // pastPrices refuses edits of price lists and exchange rates that change what held
-// before now.
-func pastPrices(edits []edit, now time.Time, change Change) fleet.Problems {
+// before now: of one that held, and by a new list of what was metered while others
+// held.
+func pastPrices(edits []edit, existing []fleet.Object, due []Due, now time.Time, change Change) fleet.Problems {
 	var problems fleet.Problems
+	repriced := slices.ContainsFunc(due, func(d Due) bool { return d.Processor == ProcessorCost })
 	for _, e := range edits {
 		if e.kind != fleet.KindPriceList && e.kind != fleet.KindExchangeRates {
 			continue
 		}
-		for _, d := range deltas(e.old, e.new) {
-			if d.old == nil || d.from >= nanos(now) {
-				continue // what had no prices may get them
-			}
-			switch {
-			case !change.Correct:
-				problems = append(problems, fleet.Problem{Object: string(e.kind) + "/" + e.name, Field: "validFrom",
-					Message: "prices that have held are not edited: leave validFrom out, so that the new ones hold from now on, or give a later one; a mistake is corrected with --correct and --reason, which are recorded"})
-			case change.Reason == "":
-				problems = append(problems, fleet.Problem{Object: string(e.kind) + "/" + e.name, Field: "reason",
-					Message: "a correction of prices that have held needs a reason (--reason): it is recorded, and closed periods get correction lines"})
-			default:
-				continue
-			}
-			break
+		edited := slices.ContainsFunc(deltas(e.old, e.new), func(d delta) bool {
+			return d.from < nanos(now) && (d.old != nil || e.kind == fleet.KindPriceList && repriced && othersHeld(existing, e.key, moment(max(d.from, 0)), now))
+		})
+		who := string(e.kind) + "/" + e.name
+		switch {
+		case edited && !change.Correct:
+			problems = append(problems, fleet.Problem{Object: who, Field: "validFrom",
+				Message: "prices that have held are not edited: give a validFrom from now on (a change of a list without one holds from now on); a mistake is corrected with --correct and --reason, which are recorded"})
+		case edited && change.Reason == "":
+			problems = append(problems, fleet.Problem{Object: who, Field: "reason",
+				Message: "a correction of prices that have held needs a reason (--reason), which is recorded"})
 		}
 	}
 	return problems
+}
+
+// othersHeld says whether another price list held at some moment of [from, to).
+func othersHeld(existing []fleet.Object, mine key, from, to time.Time) bool {
+	return slices.ContainsFunc(existing, func(o fleet.Object) bool {
+		return o.Kind == fleet.KindPriceList && o.Name() != mine.name && o.Overlaps(from, to)
+	})
 }
