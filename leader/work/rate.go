@@ -99,10 +99,7 @@ func (w *Worker) slots(ctx context.Context, cluster string, part validity) ([]pr
 			if err != nil {
 				return nil, err
 			}
-			slot.Prices = append(slot.Prices, prices.Sale)
-			if len(prices.Cost.Prices) > 0 {
-				slot.Prices = append(slot.Prices, prices.Cost)
-			}
+			slot.Prices = append(slot.Prices, prices.Sale) // the table is pushed to the cluster: never what the operator pays
 		}
 		slots = append(slots, slot)
 	}
