@@ -117,3 +117,61 @@ func TestShowbackAgreesWithCharges(t *testing.T) {
 		t.Errorf("the export's total is %s, want %s", export.Totals[0].Cost, got)
 	}
 }
+
+// TestCharges: a billing period's lines hold all that was used, by customer, and have
+// the tiers, fees and minimum that showback leaves out; lists that are laid over the
+// fleet's change nothing else.
+func TestCharges(t *testing.T) {
+	objects := edge()
+	list := timedPrices()
+	list.Rates[3].Dynamic = nil
+	list.Rates[3].Price = "0.3"
+	list.Rates = append(list.Rates, fleet.Rate{Resource: "fee:base", Per: "day", Price: "24"})
+	for i, o := range objects {
+		if o.Name() == "prices-a" {
+			objects[i] = fleet.NewObject("prices-a", list)
+		}
+	}
+	f := newFixture(t, objects...)
+	f.fill(pods, 0, 60)
+	f.receive("edge-a", 60)
+	f.receive("edge-b", 60)
+	w := schema.Window{From: at(0), To: at(60)}
+	charged, err := f.Charges(t.Context(), w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(charged) != 2 || charged[0].Customer != "acme" || charged[1].Customer != "bolt" || charged[1].Currency != "USD" {
+		t.Fatalf("charged %+v", charged)
+	}
+	quantities := make(map[processors.Resource]int64)
+	costs := make(map[string]string)
+	for _, line := range charged[0].Result.Lines {
+		quantities[line.Resource] += line.Quantity
+		costs[line.Rate+" "+line.Slot] = line.ContractedCost.Text('f')
+	}
+	inA := func(p podID) bool { return p.cluster == "edge-a" }
+	for resource, field := range map[processors.Resource]string{processors.CPUUsed: schema.CPU, processors.MemoryUsed: schema.Memory, processors.CPURequested: schema.CPURequest} {
+		if want := sum(podValues, field, 0, 60, inA); quantities[resource] != want {
+			t.Errorf("%s: the lines have %d, want %d", resource, quantities[resource], want)
+		}
+	}
+	if costs["fee:base "] != "1.00" || costs["cpu_used peak"] == "" || costs["cpu_used default"] == "" {
+		t.Errorf("lines %v", costs)
+	}
+	before, err := rating.Total(charged[1].Result.Lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	laid, err := f.Charges(t.Context(), w, []fleet.Object{fleet.NewObject("prices-a", fleet.PriceList{Currency: "EUR", Customers: []string{"acme"}, Minimum: "1000", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "1"}}})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	total, err := rating.Total(laid[0].Result.Lines)
+	if err != nil || total.Text('f') != "1000.00" {
+		t.Errorf("with the minimum laid over: %s, %v", total.Text('f'), err)
+	}
+	if after, err := rating.Total(laid[1].Result.Lines); err != nil || after.Cmp(&before) != 0 {
+		t.Errorf("the other customer paid %s, and now %s", before.Text('f'), after.Text('f'))
+	}
+}
