@@ -32,11 +32,13 @@ var examples = map[string]string{
 	"POST /api/v1/carbon/intensities":          "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
 	"POST /api/v1/heat/{source}/readings":      `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
 	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
+	"POST /api/v1/prices/series/{name}":        `{"slots":[{"from":"2026-11-23T12:00:00Z","to":"2026-11-23T13:00:00Z","price":"0.21"}]}`,
+	"POST /api/v1/prices/simulate":             `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong

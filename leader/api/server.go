@@ -99,8 +99,8 @@ type Eraser interface {
 // Objects are the fleet's objects: *registry.Registry.
 type Objects interface {
 	Objects(ctx context.Context) ([]fleet.Object, error)
-	Plan(ctx context.Context, objects []fleet.Object) (registry.Applied, error)
-	Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error)
+	PlanChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error)
+	ApplyChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error)
 }
 
 // Links looks at the files that a cluster names: *followers.Pool.
@@ -140,6 +140,7 @@ type Deps struct {
 	Intensities   Intensities
 	Exporter      Exporter
 	Events        Events
+	Prices        Prices
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

@@ -3,12 +3,9 @@ package focus
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -250,7 +247,7 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 		SubAccountID: Some(cluster), SubAccountName: Some(cluster), SubAccountType: Some("Cluster"),
 		SkuID: Some(string(line.Resource)), SkuMeter: Some(product.meter), SkuPriceID: Some(priceID(line)),
 		SkuPriceDetails: KeyValue{"x_PriceList": line.List.Name, "x_Resource": string(line.Resource)},
-		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)),
+		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(line.List.Version),
 		DataCoverage: fromRat(new(big.Rat).SetFloat64(c.Row.Coverage), 6)}
 	r.Price(price, price, quantity, product.unit, customer != "")
 	if customer == "" {
@@ -281,17 +278,6 @@ func priceID(line query.Charge) string {
 		return string(line.Price) // row has said so
 	}
 	return strings.Join([]string{line.List.Name, string(line.Resource), line.List.Currency, plainDecimal(price)}, "/")
-}
-
-// listVersion names a price list as it was: its name and a sum of its rates.
-func listVersion(list *fleet.PriceList) string {
-	sum := sha256.New()
-	for _, rate := range list.Rates {
-		for _, part := range []string{rate.Resource, rate.Unit, string(rate.Price)} {
-			_, _ = sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // a hash returns no error
-		}
-	}
-	return list.Name + "@" + hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 // energy fills the columns of energy, heat and CO2e of a charge period.
