@@ -157,7 +157,7 @@ func (in CostInput) rate(slot CostSlot) (rows []CostRow, unpriced []Resource, er
 					PriceKind: list.Kind, Nanos: nanos[i], PriceVersion: list.Version})
 			}
 		}
-		if !sold && slices.ContainsFunc(quantities, func(q int64) bool { return q != 0 }) {
+		if !sold && !r.Derived() && slices.ContainsFunc(quantities, func(q int64) bool { return q != 0 }) {
 			unpriced = append(unpriced, r)
 		}
 	}

@@ -17,8 +17,10 @@ const (
 	CPURequested    Resource = "cpu_requested"
 	MemoryUsed      Resource = "memory_used"
 	MemoryRequested Resource = "memory_requested"
-	NetworkReceive  Resource = "network_receive"
-	NetworkTransmit Resource = "network_transmit"
+	CPUMax          Resource = "cpu_max"          // Σ over pod-minutes of max(used, requested)
+	MemoryMax       Resource = "memory_max"       // Σ over pod-minutes of max(used, requested)
+	NetworkReceive  Resource = "network_receive"  // NetworkReceive.Of(class): of a network class
+	NetworkTransmit Resource = "network_transmit" // NetworkTransmit.Of(class): of a network class
 	Energy          Resource = "energy"
 	NodeHours       Resource = "node_hours"
 	NodeReceive     Resource = "node_network_receive"  // what nodes' interfaces counted
@@ -26,14 +28,19 @@ const (
 	EphemeralUsed   Resource = "ephemeral_used"        // of nodes' disks, by pods
 	VolumeClaimed   Resource = "volume_claimed"        // VolumeClaimed.Of(class): of a storage class
 	VolumeUsed      Resource = "volume_used"           // VolumeUsed.Of(class): of a storage class
+	UsefulHeat      Resource = "heat_credit"           // useful heat: its cost is a credit, below 0
 )
 
 // Resources is all of them but those with a name of their own (Of, Extended), in
 // the order of lines.
 func Resources() []Resource {
-	return []Resource{CPUUsed, CPURequested, MemoryUsed, MemoryRequested, NetworkReceive, NetworkTransmit, Energy, NodeHours,
-		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed}
+	return []Resource{CPUUsed, CPURequested, CPUMax, MemoryUsed, MemoryRequested, MemoryMax, NetworkReceive, NetworkTransmit, Energy, NodeHours,
+		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed, UsefulHeat}
 }
+
+// Derived says that the resource is another way to count what other resources
+// count too: without a price, nothing is missing.
+func (r Resource) Derived() bool { return r == CPUMax || r == MemoryMax || r == UsefulHeat }
 
 // pricing is the unit that a resource is priced in, and how many base units,
 // in which it is stored, make one.
@@ -60,19 +67,19 @@ func (r Resource) pricing() (pricing, bool) {
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
 	case general == extended:
 		return pricing{"hour", millisecondsPerHour}, true // of ms
-	case general != VolumeClaimed && general != VolumeUsed:
+	case general != VolumeClaimed && general != VolumeUsed && general != NetworkReceive && general != NetworkTransmit:
 		return pricing{}, false
 	}
 	switch general {
-	case CPUUsed, CPURequested:
+	case CPUUsed, CPURequested, CPUMax:
 		return pricing{"core-hour", microsecondsPerHour}, true // of core-µs
-	case MemoryUsed, MemoryRequested:
+	case MemoryUsed, MemoryRequested, MemoryMax:
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
 	case EphemeralUsed, VolumeClaimed, VolumeUsed:
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
 	case NetworkReceive, NetworkTransmit, NodeReceive, NodeTransmit:
 		return pricing{"GB", bytesPerGB}, true // of B
-	case Energy:
+	case Energy, UsefulHeat:
 		return pricing{"kWh", millijoulesPerKWh}, true // of mJ
 	case NodeHours:
 		return pricing{"hour", millisecondsPerHour}, true // of ms
@@ -173,7 +180,7 @@ func (l PriceList) check() error {
 }
 
 // price is the price of a resource, if the list has one: its own, else that of
-// volumes of any class.
+// any class.
 func (l PriceList) price(r Resource) (*apd.Decimal, bool) {
 	for _, wanted := range []Resource{r, r.General()} {
 		for i := range l.Prices {

@@ -14,8 +14,9 @@ import (
 // extended is the general part of Extended; it has no price by itself.
 const extended Resource = "extended"
 
-// Of is the resource for volumes of one storage class; "" is volumes without a
-// class. A price list without a price for the class takes that for all.
+// Of is the resource for volumes of one storage class, or for network of one
+// class; "" is what has no class. A price list without a price for the class takes
+// that for all.
 func (r Resource) Of(class string) Resource {
 	if class == "" {
 		return r

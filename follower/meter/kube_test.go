@@ -48,6 +48,16 @@ func TestResizedPod(t *testing.T) {
 			if diff := cmp.Diff(want, s.sums("container", schema.CPURequest, 3, ofPod)); diff != "" {
 				t.Errorf("told at %d s: its containers' (-want +got):\n%s", told, diff)
 			}
+			larger, used := make([]int64, 3), s.sums("pod", schema.CPU, 3, ofPod)
+			for i := range larger {
+				larger[i] = max(want[i], used[i])
+			}
+			if diff := cmp.Diff(larger, s.sums("pod", schema.CPUMax, 3, ofPod)); diff != "" {
+				t.Errorf("told at %d s: the larger of use and request (-want +got):\n%s", told, diff)
+			}
+			if rest := func(tag func(string) string) bool { return !ofPod(tag) }; !cmp.Equal(s.sums("pod", schema.CPU, 3, rest), s.sums("pod", schema.CPUMax, 3, rest)) {
+				t.Errorf("told at %d s: a rest requests nothing, and its larger one is not what it used", told)
+			}
 			s.restart()
 			s.settle()
 		}

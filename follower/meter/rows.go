@@ -305,10 +305,13 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 		schema.CPUType, r.facts.CPUType, schema.DiskType, r.facts.DiskType, schema.Namespace, r.namespace,
 		schema.NetworkClass, class, schema.Node, r.node, schema.Pod, r.pod, schema.PodUID, r.uid,
 		schema.RAMType, r.facts.RAMType, schema.Workload, r.workload, schema.WorkloadKind, r.kind)}
-	f := fieldList(make([]influxsync.FieldValue, 0, 14))
-	f.int(schema.Coverage, u.covered/1e9)
+	f := fieldList(make([]influxsync.FieldValue, 0, 16))
+	f.int(schema.Coverage, coveredSeconds(u.covered))
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.int(schema.CPULimit, u.requests[1])
+	if !container {
+		f.int(schema.CPUMax, larger(u.q[reading.CPU], u.requests[0]))
+	}
 	f.int(schema.CPURequest, u.requests[0])
 	f.disk(u.amount)
 	if !container && u.has(int(reading.Ephemeral)) {
@@ -320,6 +323,9 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 	f.int(schema.Interpolated, ceilSeconds(u.interpolated))
 	f.int(schema.Memory, u.q[reading.Memory])
 	f.int(schema.MemoryLimit, u.requests[3])
+	if !container {
+		f.int(schema.MemoryMax, larger(u.q[reading.Memory], u.requests[2]))
+	}
 	f.int(schema.MemoryRequest, u.requests[2])
 	if !container {
 		f.int(schema.NetworkReceive, u.q[reading.NetworkReceive])
@@ -328,6 +334,15 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 	f.int(schema.Uptime, u.uptime/1e6)
 	p.Fields = f
 	return p
+}
+
+// larger is what of a pod's minute is billed where the larger one of both is. What
+// requests nothing is what it used, also a rest, which is signed.
+func larger(used, requested int64) int64 {
+	if requested == 0 {
+		return used
+	}
+	return max(used, requested)
 }
 
 // nodePoint is a row of the node table.
@@ -339,7 +354,7 @@ func (r rowTags) nodePoint(size size, u usage, interfaces amount) influxsync.Poi
 	f.int(schema.AllocatableCPU, size.allocatableCPU)
 	f.int(schema.AllocatableMem, size.allocatableMemory)
 	f.int(schema.CapacityCPU, size.capacityCPU)
-	f.int(schema.Coverage, u.covered/1e9)
+	f.int(schema.Coverage, coveredSeconds(u.covered))
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.disk(u.amount)
 	f.int(schema.Filesystem, u.q[reading.Filesystem])
@@ -375,6 +390,14 @@ func (f *fieldList) disk(a amount) {
 	if a.has(int(reading.DiskWrite)) {
 		f.int(schema.DiskWrite, a.q[reading.DiskWrite])
 	}
+}
+
+// coveredSeconds is floored, but 0 only where nothing is covered.
+func coveredSeconds(ns int64) int64 {
+	if ns > 0 && ns < 1e9 {
+		return 1
+	}
+	return ns / 1e9
 }
 
 func ceilSeconds(ns int64) int64 { return (ns + 1e9 - 1) / 1e9 }

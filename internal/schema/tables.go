@@ -102,6 +102,8 @@ const (
 	CPULimit          = "cpu_limit_core_microseconds"       // limit · time alive; 0 = none
 	MemoryRequest     = "memory_request_kibibyte_seconds"   // request · time alive
 	MemoryLimit       = "memory_limit_kibibyte_seconds"     // limit · time alive; 0 = none
+	CPUMax            = "cpu_max_core_microseconds"         // Σ over pod-minutes of max(used, requested)
+	MemoryMax         = "memory_max_kibibyte_seconds"       // Σ over pod-minutes of max(used, requested)
 	Uptime            = "uptime_milliseconds"               // time alive in the window
 	AllocatableCPU    = "allocatable_core_microseconds"     // allocatable · time alive
 	AllocatableMem    = "allocatable_kibibyte_seconds"      // allocatable · time alive
@@ -211,7 +213,9 @@ var (
 	requests = integers(CPURequest, CPULimit, MemoryRequest, MemoryLimit)
 	disk     = optional(DiskRead, DiskWrite)
 	storage  = optional(Ephemeral)
-	network  = integers(NetworkReceive, NetworkTransmit)
+	// Optional: rows from before it was computed have none.
+	larger  = optional(CPUMax, MemoryMax)
+	network = integers(NetworkReceive, NetworkTransmit)
 	// Optional: rows from before it was computed have no uncertainty.
 	energy = fields(integers(EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured), optional(Uncertainty, Integrated))
 
@@ -244,7 +248,7 @@ var (
 	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
 	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,
 		Tags:   tags([]string{Cluster, Node, Namespace, Pod, PodUID}, hardware, []string{WorkloadKind, Workload, NetworkClass}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, quality)}
+		Fields: fields(integers(CPU, Memory), network, requests, larger, integers(Uptime), disk, storage, quality)}
 
 	// ContainerMinute: container "" does not exist in the tag set; the rest of
 	// a pod is container "__pod__".
@@ -303,7 +307,7 @@ var (
 	// UsageQuarter: the sums of a workload on a node; no pod names. Kept.
 	UsageQuarter = Table{Name: "usage", DB: QuarterDB, Grain: Quarter,
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
-		Fields: fields(integers(CPU, Memory), network, requests, integers(Uptime), disk, storage, energy, carbon, quality,
+		Fields: fields(integers(CPU, Memory), network, requests, larger, integers(Uptime), disk, storage, energy, carbon, quality,
 			[]Field{{Name: Quality, Type: String}})}
 
 	// CostQuarter is showback: no bill is made from it.

@@ -38,6 +38,8 @@ const (
 	VolumeClaimed // sizes of claims
 	VolumeUsed
 	VolumeMounted // time in which pods mounted claims
+	CPUMax        // Σ over pod-minutes of max(used, requested)
+	MemoryMax
 
 	// Of heat and carbon. The last three are boxes' own, beside what they carry.
 	Heat
@@ -61,6 +63,7 @@ var fieldOf = [quantities]string{
 	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, EnergyUncertainty: schema.Uncertainty, EnergyIntegrated: schema.Integrated, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
 	NodeReceive: schema.InterfaceReceive, NodeTransmit: schema.InterfaceTransmit, Ephemeral: schema.Ephemeral,
 	VolumeClaimed: schema.Claimed, VolumeUsed: schema.Used, VolumeMounted: schema.Mounted,
+	CPUMax: schema.CPUMax, MemoryMax: schema.MemoryMax,
 	Heat: schema.Heat, CarbonLocation: schema.CarbonLocation, CarbonLocationEnergy: schema.CarbonLocationEnergy,
 	CarbonEstimatedEnergy: schema.CarbonEstimatedEnergy, CarbonMarket: schema.CarbonMarket, CarbonMarketEnergy: schema.CarbonMarketEnergy,
 	CarbonEmbodied: schema.CarbonEmbodied, BoxMeasured: schema.EnergyMeasured, UsefulHeat: schema.UsefulHeat, CarbonAvoided: schema.CarbonAvoided,
@@ -68,8 +71,8 @@ var fieldOf = [quantities]string{
 
 // Quantities by the kind of table that has them.
 var (
-	OfPods       = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated, Ephemeral}
-	OfSandboxes  = []Quantity{NetworkReceive, NetworkTransmit, Ephemeral} // of pods, beside OfContainers
+	OfPods       = []Quantity{CPU, Memory, NetworkReceive, NetworkTransmit, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated, Ephemeral, CPUMax, MemoryMax}
+	OfSandboxes  = []Quantity{NetworkReceive, NetworkTransmit, Ephemeral, CPUMax, MemoryMax} // of pods, beside OfContainers
 	OfContainers = []Quantity{CPU, Memory, Filesystem, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
 	OfNodes      = []Quantity{NodeTime, NodeReceive, NodeTransmit}
 	OfVolumes    = []Quantity{VolumeClaimed, VolumeUsed, VolumeMounted}

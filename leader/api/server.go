@@ -138,6 +138,8 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
+	Exporter      Exporter
+	Events        Events
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
 type reporter = func(field, format string, args ...any)
@@ -174,30 +177,59 @@ func (p PriceList) check(report reporter) {
 		report("currency", "%q is not three capital letters (ISO 4217)", p.Currency)
 	}
 	p.checkExclude(report)
+	fine := true
+	tell := func(field, format string, args ...any) {
+		fine = false
+		report(field, format, args...)
+	}
 	seen := make(map[string]bool)
 	for _, rate := range p.Rates {
-		field := "rates[" + rate.Resource + "]"
-		unit, known := UnitOf(rate.Resource)
-		if !known {
-			report(field+".resource", "is none of %v, volume_claimed:CLASS, volume_used:CLASS, extended:NAME", resources())
-		} else if kind, of, _ := strings.Cut(rate.Resource, ":"); !ofForm(kind, of) {
-			report(field+".resource", "is of what no cluster has: %q is no name of a %s", of, map[bool]string{true: "resource, such as nvidia.com/gpu", false: "storage class"}[kind == "extended"])
-		} else if rate.Unit != "" && rate.Unit != unit {
-			report(field+".unit", "%q is not %q", rate.Unit, unit)
-		}
-		if seen[rate.Resource] {
-			report(field+".resource", "has two prices")
-		}
-		seen[rate.Resource] = true
-		if price, err := rate.Price.Value(); err != nil {
-			report(field+".price", "%v", err)
-		} else if price.Negative {
-			report(field+".price", "%s is negative", rate.Price)
-		} else if price.Exponent < -maxPriceDigits || price.NumDigits()+int64(price.Exponent) > maxPriceDigits {
-			report(field+".price", "has more than %d digits before or after the point", maxPriceDigits)
+		rate.check(tell)
+		field := rateField(rate)
+		if id := field + rate.Mode; seen[id] {
+			tell(field+".resource", "has two prices")
+		} else {
+			seen[id] = true
 		}
 	}
+	if fine && currencyForm.MatchString(p.Currency) {
+		p.checkRating(report)
+	}
 }
+
+// check checks a rate by itself: its resource, unit and price.
+func (r Rate) check(report reporter) {
+	field := rateField(r)
+	unit, known := UnitOf(r.Resource)
+	kind, of, named := strings.Cut(r.Resource, ":")
+	switch {
+	case rating.IsFee(processors.Resource(r.Resource)) && nameForm.MatchString(of):
+		unit = r.Per
+	case rating.Moded(r.Resource) && (!named || nameForm.MatchString(of)):
+		unit = units[kind]
+	case !known:
+		report(field+".resource", "is none of %v, cpu, memory, ephemeral, volume, volume_claimed:CLASS, volume_used:CLASS, network_receive:CLASS, network_transmit:CLASS, extended:NAME, fee:NAME", resources())
+		return
+	case !ofForm(kind, of):
+		report(field+".resource", "is of what no cluster has: %q is no name of a %s", of, map[bool]string{true: "resource, such as nvidia.com/gpu", false: "class"}[kind == "extended"])
+	}
+	if r.Unit != "" && r.Unit != unit {
+		report(field+".unit", "%q is not %q", r.Unit, unit)
+	}
+	if r.Price == "" {
+		return
+	}
+	if price, err := r.Price.Value(); err != nil {
+		report(field+".price", "%v", err)
+	} else if price.Negative {
+		report(field+".price", "%s is negative", r.Price)
+	} else if price.Exponent < -maxPriceDigits || price.NumDigits()+int64(price.Exponent) > maxPriceDigits {
+		report(field+".price", "has more than %d digits before or after the point", maxPriceDigits)
+	}
+}
+
+// units of the names that have modes.
+var units = map[string]string{"cpu": "core-hour", "memory": "GiB-hour", "ephemeral": "GiB-hour", "volume": "GiB-hour"}
 
 // ofForm says whether a cluster can have what a price is for: a storage class, or
 // a resource that pods request.
@@ -228,6 +260,14 @@ func (p PriceList) references() []reference {
 	}
 	for _, name := range p.Customers {
 		refs = append(refs, reference{"customers", KindCustomer, name})
+	}
+	for _, discount := range p.Discounts {
+		for _, name := range discount.Customers {
+			refs = append(refs, reference{"discounts.customers", KindCustomer, name})
+		}
+	}
+	for _, rate := range p.Rates {
+		refs = append(refs, reference{"rates.match.hardware", KindHardware, rate.matching().Hardware})
 	}
 	return refs
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // In each body, Name is metadata.name: it is filled when an object is read and
@@ -140,13 +142,35 @@ type PriceList struct {
 	// in the usage, and what they would have cost is told apart. Absent, it is
 	// MeteringNamespace; an empty list excludes nothing.
 	Exclude []string `json:"exclude,omitzero"`
+
+	TimeOfUse *TimeOfUse `json:"timeOfUse,omitempty"`
+	Discounts []Discount `json:"discounts,omitempty"`
+	Minimum   Decimal    `json:"minimum,omitempty"` // the least that a billing period costs a customer
+	// Markup in percent is laid on the cost of rates without a price, and taken off
+	// the price of rates without a cost.
+	Markup Decimal `json:"markup,omitempty"`
 }
 
-// Rate is the price of one unit of a resource.
+// Rate is the price of one unit of a resource. It has one of price, price with
+// slots, tiers and dynamic; or none of them, and cost with a markup.
 type Rate struct {
-	Resource string  `json:"resource"`
-	Unit     string  `json:"unit,omitempty"` // "" or the resource's own
-	Price    Decimal `json:"price"`
+	Resource string `json:"resource"` // one of Units, cpu, memory, ephemeral or volume with a mode, fee:NAME
+	// Mode is used, reserved, max (per pod and minute the larger one) or
+	// reserved+used, of cpu, memory, ephemeral and volume; "" = used, of memory max,
+	// of volume reserved.
+	Mode  string             `json:"mode,omitempty"`
+	Match *PriceMatch        `json:"match,omitempty"`
+	Unit  string             `json:"unit,omitempty"` // "" or the resource's own
+	Per   string             `json:"per,omitempty"`  // of a fee: month or day
+	Price Decimal            `json:"price,omitempty"`
+	Slots map[string]Decimal `json:"slots,omitempty"` // by slot of timeOfUse; price is for those not named
+
+	Tiers   *PriceTiers   `json:"tiers,omitempty"`
+	Dynamic *DynamicPrice `json:"dynamic,omitempty"`
+
+	// Cost is what the operator pays; no customer and no cluster is told it.
+	Cost   Decimal `json:"cost,omitempty"`
+	Markup Decimal `json:"markup,omitempty"` // percent; "" = the list's
 }
 
 // Units are the resources that have a price, with the unit that it is for.
@@ -166,27 +190,21 @@ var Units = map[string]string{
 	"ephemeral_used":        "GiB-hour",
 	"volume_claimed":        "GiB-hour", // "volume_claimed:CLASS" of one storage class
 	"volume_used":           "GiB-hour", // "volume_used:CLASS" of one storage class
+	"cpu_max":               "core-hour",
+	"memory_max":            "GiB-hour",
+	"heat_credit":           "kWh", // of useful heat: money back
 }
 
 // UnitOf is the unit that a resource's price is for, and whether it can have one:
-// one of Units, a class of volumes, or "extended:NAME" for what pods request of a
-// device, ephemeral-storage or hugepages-*.
+// one of Units, a class of volumes or of network, or "extended:NAME" for what pods
+// request of a device, ephemeral-storage or hugepages-*.
 func UnitOf(resource string) (string, bool) {
-	general, name, named := strings.Cut(resource, ":")
-	switch {
-	case !named:
-		unit, ok := Units[resource]
-		return unit, ok
-	case name == "":
+	general, _, named := strings.Cut(resource, ":")
+	if _, known := Units[general]; !known && !(named && general == "extended") {
 		return "", false
-	case general == "volume_claimed" || general == "volume_used":
-		return Units[general], true
-	case general == "extended" && (name == "ephemeral-storage" || strings.HasPrefix(name, "hugepages-")):
-		return "GiB-hour", true
-	case general == "extended":
-		return "hour", true
 	}
-	return "", false
+	unit := processors.Resource(resource).Unit()
+	return unit, unit != ""
 }
 
 // Price is the price of one unit of the resource, and whether the list has it. A

@@ -61,6 +61,7 @@ func Validate(objects, existing []Object) error {
 	v.binds(objects, known, gridBinding)
 	v.binds(objects, known, contractBinding)
 	v.meters(objects, known)
+	v.exchanges(objects, known)
 	if len(v.problems) > 0 {
 		return v.problems
 	}

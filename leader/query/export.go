@@ -251,10 +251,10 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 	}
 	for _, resource := range all.Resources() {
 		left := row.line(w, resource, excluded[resource])
-		if left.Excluded = true; excluded[resource] != 0 {
+		if left.Excluded = true; excluded[resource] != 0 && !resource.Derived() {
 			out = append(out, left)
 		}
-		if rest := all[resource] - excluded[resource]; rest != 0 {
+		if rest := all[resource] - excluded[resource]; rest != 0 && !resource.Derived() {
 			out = append(out, row.line(w, resource, rest))
 		}
 	}

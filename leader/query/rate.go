@@ -23,7 +23,7 @@ func quantitiesOf(s Sums, named processors.Quantities) (processors.Quantities, e
 		processors.NetworkReceive: s[usage.NetworkReceive], processors.NetworkTransmit: s[usage.NetworkTransmit],
 		processors.Energy: energy, processors.NodeHours: s[usage.NodeTime],
 		processors.NodeReceive: s[usage.NodeReceive], processors.NodeTransmit: s[usage.NodeTransmit],
-		processors.EphemeralUsed: s[usage.Ephemeral],
+		processors.EphemeralUsed: s[usage.Ephemeral], processors.CPUMax: s[usage.CPUMax], processors.MemoryMax: s[usage.MemoryMax],
 	}
 	maps.Copy(all, named)
 	return all, nil

@@ -121,13 +121,7 @@ func (r *Registry) affectedByModels(ctx context.Context, q queryer, states []Mod
 			})
 		}
 	}
-	due := make([]Due, 0, len(reasons))
-	for d, reason := range reasons {
-		d.Reason = reason
-		due = append(due, d)
-	}
-	slices.SortFunc(due, compareDue)
-	return due, nil
+	return sortedDue(reasons), nil
 }
 
 // Calibration is a measurement of a node's power by load.

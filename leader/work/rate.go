@@ -111,7 +111,7 @@ func podQuantities(row influxsync.Point) (processors.Quantities, error) {
 		processors.CPUUsed: row.Int(schema.CPU), processors.CPURequested: row.Int(schema.CPURequest),
 		processors.MemoryUsed: row.Int(schema.Memory), processors.MemoryRequested: row.Int(schema.MemoryRequest),
 		processors.NetworkReceive: row.Int(schema.NetworkReceive), processors.NetworkTransmit: row.Int(schema.NetworkTransmit),
-		processors.EphemeralUsed: row.Int(schema.Ephemeral),
+		processors.EphemeralUsed: row.Int(schema.Ephemeral), processors.CPUMax: row.Int(schema.CPUMax), processors.MemoryMax: row.Int(schema.MemoryMax),
 	}, nil
 }
 

@@ -1,0 +1,210 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// ChargeRequest asks for exact charges by key and step.
+type ChargeRequest struct {
+	Window    schema.Window // whole minutes; it may reach beyond what is settled
+	Step      time.Duration // cuts at its multiples in UTC; 0 is the whole window
+	Aggregate []Key
+	Filter    []Condition
+	Figures   bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
+}
+
+// Charges is what one key used in one step, and what that costs.
+type Charges struct {
+	Row   Row
+	Lines []Charge // by price list and resource, then what has no price
+	// CarbonMicrograms is location-based CO2e where CarbonKnown says that it is of
+	// all of the energy; HeatMillijoules what became heat, where HeatKnown.
+	CarbonMicrograms, HeatMillijoules int64
+	CarbonKnown, HeatKnown            bool
+}
+
+// Charge is a quantity under one price list. Nothing of it is rounded.
+type Charge struct {
+	Resource processors.Resource
+	Quantity int64            // in stored units; Resource.Base of them are one Resource.Unit
+	List     *fleet.PriceList // nil where it has no price; then Price and Cost are nothing
+	Price    fleet.Decimal
+	Cost     *big.Rat // of List.Currency
+	Excluded bool     // by the price list: it has no price for that
+}
+
+// Charges are the charges of a window, ordered by time and key. It may have more
+// rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
+func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
+	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
+	table, err := e.tally(ctx, question, request.Window)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Charges, 0, len(table.rowsByID))
+	for _, row := range table.rowsByID {
+		made, err := row.charges()
+		if err != nil {
+			return nil, fmt.Errorf("charges of %v: %w", row.Key, err)
+		}
+		all = append(all, made)
+	}
+	slices.SortFunc(all, func(a, b Charges) int { return usage.CompareKeys(a.Row, b.Row, request.Aggregate) })
+	if !request.Figures {
+		return all, nil
+	}
+	carbon, err := e.figuresOf(ctx, question, usage.AboutCarbon, request.Window)
+	if err != nil {
+		return nil, err
+	}
+	heat, err := e.figuresOf(ctx, question, usage.AboutHeat, request.Window)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		energy, err := all[i].Row.Sums.Energy()
+		if err != nil {
+			return nil, err
+		}
+		id := rowID(all[i].Row.From, all[i].Row.Key, request.Aggregate)
+		if s := carbon[id]; energy > 0 && s[usage.CarbonLocationEnergy] == energy {
+			all[i].CarbonMicrograms, all[i].CarbonKnown = s[usage.CarbonLocation], true
+		}
+		if s := heat[id]; s[usage.Heat] != 0 {
+			all[i].HeatMillijoules, all[i].HeatKnown = s[usage.Heat], true
+		}
+	}
+	return all, nil
+}
+
+// charges are a row's charges.
+func (row *tallyRow) charges() (Charges, error) {
+	finished, err := row.finish()
+	if err != nil {
+		return Charges{}, err
+	}
+	all, err := quantitiesOf(row.Sums, row.Named)
+	if err != nil {
+		return Charges{}, err
+	}
+	excluded, err := row.leftOut()
+	if err != nil {
+		return Charges{}, err
+	}
+	made := Charges{Row: finished}
+	for _, id := range slices.Sorted(maps.Keys(row.prices)) {
+		slot := row.prices[id]
+		lines, err := slot.rate()
+		if err != nil {
+			return Charges{}, err
+		}
+		for _, line := range lines {
+			if all[line.resource] -= line.quantity; line.quantity != 0 {
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, Price: line.price, Cost: line.cost})
+			}
+		}
+	}
+	for _, resource := range all.Resources() {
+		if left := excluded[resource]; left != 0 {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
+		}
+		if rest := all[resource] - excluded[resource]; rest != 0 {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
+		}
+	}
+	return made, nil
+}
+
+// figuresOf are the sums of the same rows, of another subject.
+func (e *Engine) figuresOf(ctx context.Context, question Request, about usage.Subject, w schema.Window) (map[string]Sums, error) {
+	question.About = about
+	table, err := e.tally(ctx, question, w)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", about, err)
+	}
+	sums := make(map[string]Sums, len(table.rowsByID))
+	for _, row := range table.rowsByID {
+		sums[rowID(row.Window.From, row.Key, question.Aggregate)] = row.Sums
+	}
+	return sums, nil
+}
+
+func rowID(from time.Time, key map[string]string, keys []Key) string {
+	id := from.UTC().Format(time.RFC3339)
+	for _, k := range keys {
+		id += "\x00" + key[string(k)]
+	}
+	return id
+}
+
+// Sector is a step of a window, and whether all of it is here.
+type Sector struct {
+	schema.Window
+	Complete bool      // it is settled, nothing of it is missing or was refused, and no work on it is due
+	Updated  time.Time // when the newest of it arrived; the zero time where nothing did
+}
+
+// Sectors is the completeness of a window by step, from the ledger. Of what lies
+// ahead of the settled minute nothing is complete.
+func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duration) ([]Sector, error) {
+	_, settled, err := e.settled(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	clusters, err := e.clustersIn(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	var sectors []Sector
+	for at := w.From; at.Before(w.To); {
+		b := usage.Bucket(w, step, at)
+		sectors = append(sectors, Sector{Window: b, Complete: !b.To.After(settled)})
+		at = b.To
+	}
+	for _, cluster := range clusters {
+		if err := e.sectorsOf(ctx, cluster, w, sectors); err != nil {
+			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
+		}
+	}
+	return sectors, nil
+}
+
+// sectorsOf counts one cluster into the sectors.
+func (e *Engine) sectorsOf(ctx context.Context, cluster string, w schema.Window, sectors []Sector) error {
+	parts, err := e.registry.Completeness(ctx, cluster, e.past(w))
+	if err != nil {
+		return err
+	}
+	open, err := e.openQuarters(ctx, cluster, w)
+	if err != nil {
+		return err
+	}
+	for i := range sectors {
+		for _, part := range parts {
+			length := schema.Quarter
+			if part.Grain == registry.GrainDay {
+				length = 24 * time.Hour
+			}
+			if sectors[i].Overlap(part.Quarter, part.Quarter.Add(length)) <= 0 {
+				continue
+			}
+			var totals Totals
+			totals.add(part)
+			sectors[i].Complete = sectors[i].Complete && totals.Complete()
+			sectors[i].Updated = schema.Later(sectors[i].Updated, part.Newest)
+		}
+		sectors[i].Complete = sectors[i].Complete && !overlaps(open, sectors[i].Window)
+	}
+	return nil
+}
