@@ -131,3 +131,15 @@ func TestJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLoadsThatDoNotTell: where a load made the node no busier than the one before,
+// the error says by how much, and not only that a point cannot be taken.
+func TestLoadsThatDoNotTell(t *testing.T) {
+	points := []registry.CalibrationPoint{{Load: 0, Utilisation: .02, Watts: 40}, {Load: 10, Utilisation: .11, Watts: 60}, {Load: 50, Utilisation: .43, Watts: 98}, {Load: 100, Utilisation: .44, Watts: 99}}
+	if err := apart(points[:3]); err != nil {
+		t.Error(err)
+	}
+	if err := apart(points); err == nil || !strings.Contains(err.Error(), "with a load of 50 % the node's cores were 43.0 % busy (98.0 W), with 100 % 44.0 %") {
+		t.Errorf("%v", err)
+	}
+}
