@@ -142,6 +142,17 @@ kube-packages:
 	$(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install -y --no-install-recommends $(KUBE_PACKAGES) >/dev/null || \
 		echo "Not all of it could be installed: make e2e says what is missing"
 
+# The browser of the status page's test, from the distribution: about 100 MB.
+.PHONY: browser
+browser:
+	@for program in chromium chromium-browser google-chrome; do ! command -v $$program >/dev/null || exit 0; done; \
+	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+		echo "No Chromium: the test of the status page is skipped (as root on a machine with apt, make browser installs it)"; exit 0; \
+	fi; \
+	echo "Installing chromium for the test of the status page"; \
+	$(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install -y --no-install-recommends chromium >/dev/null || \
+		echo "Chromium could not be installed: the test of the status page says so"
+
 E2E := build/e2e
 E2EFLAGS ?=
 E2E_ARCH = $(shell $(GO) env GOARCH)
@@ -176,7 +187,7 @@ e2e-down: ## End the clusters of e2e-up
 	@[ ! -x $(E2E)/bin/cluster ] || $(E2E)/bin/cluster down
 
 .PHONY: test
-test: toolchain servers kube-binaries kube-packages ## Run all tests, those on real nodes last
+test: toolchain servers kube-binaries kube-packages browser ## Run all tests, those on real nodes last
 	CGO_ENABLED=1 $(GO) test -timeout 60m $(PACKAGES)
 	@$(MAKE) --no-print-directory e2e
 

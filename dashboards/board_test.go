@@ -35,9 +35,10 @@ func fullRow(table schema.Table, when time.Time) influxsync.Point {
 	return influxsync.NewPoint(table.Name, tags, fields, when)
 }
 
-func store(t *testing.T) *influxsync.Server {
+// fill makes the tables that boards read, in the product's engine or in one of the
+// InfluxDB servers that somebody may have in its place.
+func fill(t *testing.T, server *influxsync.Server) {
 	t.Helper()
-	server := influxtest.New(t)
 	if err := server.Create(t.Context(), schema.MinuteDB, schema.QuarterDB); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,6 @@ func store(t *testing.T) *influxsync.Server {
 			t.Fatal(err)
 		}
 	}
-	return server
 }
 
 var timeFilter = fmt.Sprintf("time >= %d AND time < %d", start.UnixNano(), start.Add(time.Hour).UnixNano())
@@ -67,7 +67,21 @@ func answers(t *testing.T, server *influxsync.Server, text string) (int, error) 
 }
 
 func TestEveryQueryFindsRows(t *testing.T) {
-	server := store(t)
+	t.Run("embedded", func(t *testing.T) { everyQuery(t, influxtest.New(t)) })
+	for _, kind := range influxtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			server, err := influxtest.Start(t, kind, influxtest.Options{}).Server()
+			if err != nil {
+				t.Fatal(err)
+			}
+			everyQuery(t, server)
+		})
+	}
+}
+
+func everyQuery(t *testing.T, server *influxsync.Server) {
+	t.Helper()
+	fill(t, server)
 	queries, err := dashboards.Queries()
 	if err != nil || len(queries) < 15 {
 		t.Fatalf("%d queries, %v", len(queries), err)

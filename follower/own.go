@@ -114,6 +114,8 @@ func (r ownRevisions) Revision(db, table string, day schema.Window) uint64 {
 		latest = journal.Latest
 	} else if table == schema.VolumeMinute.Name && r.f.volumes != nil {
 		latest = r.f.volumes.Latest
+	} else if table == schema.Object.Name && r.f.facts != nil {
+		latest = r.f.facts.LatestObjects
 	} else {
 		return 0
 	}

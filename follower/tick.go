@@ -178,8 +178,7 @@ func (f *Follower) settle(ctx context.Context) error {
 	return nil
 }
 
-// settleVolumes settles the minutes of claims, once these were listed: a minute
-// is written once, so until then it waits.
+// settleVolumes settles the minutes of claims, once these were listed.
 func (f *Follower) settleVolumes(ctx context.Context) (int, error) {
 	if f.input.Watch != nil {
 		if watched := f.input.Watch(); !watched.Synced || slices.Contains(watched.Unlisted, watch.KindClaim) {

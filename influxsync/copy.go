@@ -54,11 +54,14 @@ func (c *copier) stream(ctx context.Context, p *part) error {
 			if len(named) == 0 {
 				return fmt.Errorf("the source gives a row of %s, which was not asked for: %w", time.Unix(0, r.at).UTC().Format(time.RFC3339Nano), ErrMismatch)
 			}
+			counts := bit >= 0 && (c.CountIf == nil || c.CountIf(r.integer))
 			for _, w := range named {
 				w.streamed.add(r.hash)
 				if !foreign {
 					w.accepted.add(r.hash)
-					w.count(bit)
+					if counts {
+						w.count(bit)
+					}
 				}
 			}
 			if foreign {

@@ -35,9 +35,6 @@ type copied struct {
 }
 
 func (w *copied) count(bit int) {
-	if bit < 0 {
-		return
-	}
 	for len(w.values) <= bit/64 {
 		w.values = append(w.values, 0)
 	}

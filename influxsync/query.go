@@ -3,6 +3,7 @@ package influxsync
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ import (
 // have the tag. It never matches a field.
 type Condition struct{ Tag, Value string }
 
+// Text is that a field of texts holds a part.
+type Text struct{ Field, Part string }
+
 // Query is a reading statement whose parts are quoted, whatever they hold.
 type Query struct {
 	// Select names fields; none is all of them.
@@ -28,6 +32,7 @@ type Query struct {
 	// From is the table.
 	From  string
 	Where []Condition
+	Holds []Text
 	// Group lists tags; "*" alone is all of them. Tags that are not grouped by
 	// are not in the rows.
 	Group []string
@@ -69,7 +74,7 @@ func (q Query) build() (string, error) {
 	}
 	b.text(" FROM ")
 	b.ident(q.From)
-	b.where(q.Where, q.Window)
+	b.where(q.Where, q.Holds, q.Window)
 	q.group(b)
 	if q.Descending {
 		b.text(" ORDER BY time DESC")
@@ -157,7 +162,15 @@ func (b *builder) literal(value string) {
 	b.WriteString(quoted)
 }
 
-func (b *builder) where(conditions []Condition, w schema.Window) {
+// pattern is a regular expression that matches what holds the text.
+func (b *builder) pattern(text string) {
+	if strings.ContainsAny(text, "\x00\r\n\\") && b.err == nil {
+		b.err = fmt.Errorf("%q cannot be looked for in a query", text)
+	}
+	b.text("/" + strings.ReplaceAll(regexp.QuoteMeta(text), "/", `\/`) + "/")
+}
+
+func (b *builder) where(conditions []Condition, holds []Text, w schema.Window) {
 	separator := " WHERE "
 	for _, c := range conditions {
 		b.text(separator)
@@ -165,6 +178,13 @@ func (b *builder) where(conditions []Condition, w schema.Window) {
 		b.ident(c.Tag)
 		b.text("::tag = ")
 		b.literal(c.Value)
+	}
+	for _, text := range holds {
+		b.text(separator)
+		separator = " AND "
+		b.ident(text.Field)
+		b.text("::field =~ ")
+		b.pattern(text.Part)
 	}
 	if !w.From.IsZero() {
 		b.text(separator + "time >= " + strconv.FormatInt(nanoseconds(w.From), 10))

@@ -41,6 +41,10 @@ type SyncRequest struct {
 	// CountBy names a tag; Confirmed.Values then says which values of it had
 	// rows. "" is none.
 	CountBy string
+	// CountIf says of a row, by its integer fields (0 where it has none of the
+	// name), whether it counts for CountBy; nil counts all rows. It is called by
+	// Parallel goroutines.
+	CountIf func(field func(name string) int64) bool
 	// Parallel is how many parts of the time are copied side by side; 0 is 1.
 	// They take about 5 MB in all, and 0.5 MB more for each beyond 16.
 	Parallel int
@@ -62,7 +66,7 @@ const (
 // Confirmed is a window that the sink was seen to hold, but for Refused rows.
 type Confirmed struct {
 	Entry            // the newest of the window; it may be newer than the mark
-	Values  []string // distinct values of the tag CountBy in its rows, sorted
+	Values  []string // distinct values of the tag CountBy in its rows that count, sorted
 	Refused int64    // rows that the sink does not take; they are in SyncResult.Refused
 	Extra   int64    // rows that the sink holds and the source does not
 	// Unexplained says that no earlier era is known to have left the Extra

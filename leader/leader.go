@@ -34,6 +34,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
+	"github.com/accumulus-metering/accumulus/leader/events"
 	"github.com/accumulus-metering/accumulus/leader/followers"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/installer"
@@ -64,6 +65,7 @@ type Config struct {
 	Installer      InstallerConfig
 	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports        ExportConfig
+	Events         events.Config // a webhook that is told of usage
 	Audits         AuditConfig
 
 	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
@@ -83,7 +85,7 @@ func (c Config) Validate() error {
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
-	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.Audits.Validate())...)
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Audits.Validate())...)
 }
 
 // databases of the centre.
@@ -111,6 +113,7 @@ type Leader struct {
 	prices    *prices.Loop
 	query     *query.Engine
 	auditor   *audit.Auditor
+	events    *events.Sender // nil without a webhook
 	installer *installer.Installer
 	findings  *prometheus.GaugeVec // of the last scheduled audit
 	api       *api.Server
@@ -135,6 +138,7 @@ func Open(ctx context.Context, config Config, clk clock.Clock, log *slog.Logger,
 		return nil, err
 	}
 	config.Tick = cmp.Or(config.Tick, 15*time.Second)
+	config.Exports = config.Exports.withDefaults()
 	l := &Leader{config: config, clock: clk, log: log, started: clk.Now(), pool: followers.NewPool(clk)}
 	defer func() {
 		if err != nil {
@@ -224,6 +228,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := metrics.Register(newBoxMetrics(l.query, l.registry, l.clock, l.log)); err != nil {
 		return err
 	}
+	if err := l.buildEvents(metrics); err != nil {
+		return err
+	}
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
 		return err
@@ -247,7 +254,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock),
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry,
 	}, l.log, metrics)
 	return err
 }
@@ -272,6 +279,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	}
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
+	group.Go(func() error { return l.runEvents(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending

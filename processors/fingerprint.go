@@ -125,6 +125,10 @@ func (h *hasher) hardware(hw Hardware) {
 	for _, p := range hw.Curve {
 		h.ints(int64(p.Utilisation), p.Microwatts)
 	}
+	if p := hw.Processor; p != nil {
+		h.text("processor")
+		h.ints(p.BaseMicrowatts, p.Slope, p.Uncertainty)
+	}
 }
 
 func (h *hasher) node(n Node, w, span schema.Window) {
@@ -137,6 +141,10 @@ func (h *hasher) node(n Node, w, span schema.Window) {
 		}
 		h.times(row.Time)
 		h.ints(row.CPU, row.Capacity, row.Uptime)
+		if row.HasProcessor {
+			h.text("processor")
+			h.ints(row.Processor)
+		}
 		if !w.Contains(row.Time) {
 			continue
 		}

@@ -37,6 +37,8 @@ func leaves(path string, v reflect.Value) []leaf {
 		for i := range v.Len() {
 			all = append(all, leaves(fmt.Sprintf("%s[%d]", path, i), v.Index(i))...)
 		}
+	case reflect.Pointer: // one that is set
+		all = append(all, leaves(path, v.Elem())...)
 	case reflect.Map:
 		return []leaf{{path, v}}
 	default:
@@ -110,6 +112,10 @@ func TestPowerFingerprint(t *testing.T) {
 			in.Nodes[n].To = epoch0.Add(time.Hour)
 			rows := slices.DeleteFunc(in.Nodes[n].Minutes, func(r NodeMinute) bool { return !in.Window.Contains(r.Time) })
 			in.Nodes[n].Minutes = rows[:3]
+			in.Nodes[n].Hardware.Processor = &ProcessorModel{BaseMicrowatts: 50_000_000, Slope: 1_144_000, Uncertainty: 30_000}
+			for m := range in.Nodes[n].Minutes {
+				in.Nodes[n].Minutes[m].Processor, in.Nodes[n].Minutes[m].HasProcessor = int64(1_000_000+m), true
+			}
 		}
 		// Two intervals: into the window, and one in it.
 		in.Meters[0].Readings = []Reading{

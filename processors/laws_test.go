@@ -31,6 +31,9 @@ func smallBox(rng *rand.Rand, policy IdlePolicy) (in PowerInput, meter int64) {
 			node.Hardware.Curve = append(node.Hardware.Curve, CurvePoint{u, watts})
 			watts += rng.Int64N(60_000_000)
 		}
+		if rng.IntN(2) == 0 { // its processors count, in most of its minutes
+			node.Hardware.Processor = &ProcessorModel{BaseMicrowatts: rng.Int64N(90_000_000), Slope: rng.Int64N(2_000_000), Uncertainty: rng.Int64N(200_000)}
+		}
 		pods := 1 + rng.IntN(5)
 		for m := range lawMinutes {
 			row := NodeMinute{Time: epoch0.Add(time.Duration(m) * time.Minute), Capacity: 480_000_000, AllocatableCPU: 400_000_000, AllocatableMemory: 6_000_000, Uptime: 60_000}
@@ -38,6 +41,9 @@ func smallBox(rng *rand.Rand, policy IdlePolicy) (in PowerInput, meter int64) {
 				row.Pods = append(row.Pods, smallPod(rng, fmt.Sprintf("pod-%d", p)))
 			}
 			row.CPU = cpuOf(row.Pods)
+			if node.Hardware.Processor != nil && rng.IntN(4) > 0 {
+				row.Processor, row.HasProcessor = rng.Int64N(9_000_000), true
+			}
 			node.Minutes = append(node.Minutes, row)
 		}
 		in.Nodes = append(in.Nodes, node)

@@ -10,6 +10,17 @@ type Hardware struct {
 	// Uncertainty is the standard error of the model of this hardware, in
 	// millionths of the power that it says; 0 is unknown.
 	Uncertainty int64
+	// Processor is the model by what the processors count of their own energy;
+	// nil: none. It holds in the minutes that the counter covers.
+	Processor *ProcessorModel
+}
+
+// ProcessorModel is a node's power by the energy that its processors and their
+// memory count (RAPL): a base, and so much at the wall for what they counted.
+type ProcessorModel struct {
+	BaseMicrowatts int64 `json:"baseMicrowatts"`
+	Slope          int64 `json:"slope"`       // millionths: of a joule that they counted, at the wall
+	Uncertainty    int64 `json:"uncertainty"` // as Hardware's
 }
 
 // Utilisation is busy core time over capacity, in millionths: 0 … Full.

@@ -59,8 +59,10 @@ type NodeMinute struct {
 	AllocatableCPU    int64     // core-µs: allocatable · time alive; 0 = Capacity
 	AllocatableMemory int64     // KiB·s; 0 = unknown, then only CPU requests count
 	Uptime            int64     // ms
-	Estimated         bool      // settled at a deadline without readings
-	Pods              []Pod     // the pods' rows, __system__ and __unattributed__ included; rows of one pod add up
+	Processor         int64     // mJ that its processors counted in the whole minute, if HasProcessor
+	HasProcessor      bool
+	Estimated         bool  // settled at a deadline without readings
+	Pods              []Pod // the pods' rows, __system__ and __unattributed__ included; rows of one pod add up
 }
 
 // Pod is a pod's row of one minute.

@@ -62,7 +62,7 @@ func (s *minuteSplit) addNode(box Box, minute time.Time, p present, m Model) {
 	pods := withRests(p.row.Pods)
 	e := modelled(m, p.node.Hardware, p.row)
 	n := nodeSplit{idleEnergy: e.idle, dynamic: e.dynamic, uptime: max(p.row.Uptime, 0), cpu: max(p.row.CPU, 0),
-		uncertainty: cmp.Or(min(max(p.node.Hardware.Uncertainty, 0), million), unknownError),
+		uncertainty: p.row.uncertainty(m, p.node.Hardware),
 		first:       len(s.rows), active: make([]int64, len(pods)+1)}
 	var unattributed int
 	for i, pod := range pods {

@@ -1,6 +1,7 @@
 package processors
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -13,12 +14,44 @@ type nodeEnergy struct {
 }
 
 // modelled is the model's energy of a node's minute: what it says of no load ·
-// time alive, and above it by utilisation.
+// time alive, and above it by utilisation, or by what the processors counted.
 func modelled(m Model, h Hardware, row NodeMinute) nodeEnergy {
 	uptime := min(max(row.Uptime, 0), schema.Minute.Milliseconds())
 	idle := MulDiv(max(m.PowerAt(h, 0), 0), uptime, 1000) // µW · ms = nJ, cut to µJ
 	all := MulDiv(max(m.PowerAt(h, utilisation(row.CPU, row.Capacity)), 0), uptime, 1000)
+	if counted, ok := row.counted(m, h); ok {
+		all = counted
+	}
 	return nodeEnergy{idle: idle, dynamic: max(all-idle, 0)}
+}
+
+// processorFactor is how far above the model's full load what the processors
+// counted may lead: turbo goes beyond it, more is a counter gone wrong.
+const processorFactor = 2
+
+// counted is the energy of a node's minute by what its processors counted, µJ; not
+// ok where it goes by utilisation. The choice is each minute's own, so that two
+// quarters that share a meter interval see one model of each minute.
+func (row NodeMinute) counted(m Model, h Hardware) (microjoules int64, ok bool) {
+	if h.Processor == nil || !row.HasProcessor || row.Processor < 0 || row.Uptime < schema.Minute.Milliseconds() {
+		return 0, false
+	}
+	most := MulDiv(max(m.PowerAt(h, Full), 0), processorFactor*schema.Minute.Milliseconds(), 1000)
+	base := MulDiv(max(h.Processor.BaseMicrowatts, 0), schema.Minute.Milliseconds(), 1000)
+	rise := MulDiv(row.Processor, max(h.Processor.Slope, 0), 1000) // mJ · 1e-6 = nJ, cut to µJ
+	if base > most || rise > most-base {
+		return 0, false
+	}
+	return base + rise, true
+}
+
+// uncertainty of the model of a node's minute, millionths.
+func (row NodeMinute) uncertainty(m Model, h Hardware) int64 {
+	own := h.Uncertainty
+	if _, counted := row.counted(m, h); counted {
+		own = h.Processor.Uncertainty
+	}
+	return cmp.Or(min(max(own, 0), million), unknownError)
 }
 
 // timeline is a box's modelled energy, cumulative, linear within a minute.

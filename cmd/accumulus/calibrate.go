@@ -129,9 +129,15 @@ func (a *app) runCalibration(ctx context.Context, o *calibration, leader calibra
 	clk := clock.System()
 	now := clk.Now().UTC().Truncate(schema.Minute)
 	// Before anything is made: can its power be told at all?
-	first, err := leader.Measure(ctx, o.node, schema.Window{From: now.Add(-20 * schema.Minute), To: now.Add(-10 * schema.Minute)})
-	if err != nil {
-		return err
+	// What came of late is looked at first; where rows come later than that, what is older.
+	var first models.Measured
+	for _, w := range []schema.Window{{From: now.Add(-6 * schema.Minute), To: now.Add(-3 * schema.Minute)}, {From: now.Add(-20 * schema.Minute), To: now.Add(-10 * schema.Minute)}} {
+		if first, err = leader.Measure(ctx, o.node, w); err != nil {
+			return err
+		}
+		if first.Ready {
+			break
+		}
 	}
 	if !first.Ready {
 		return fmt.Errorf("node %s was not metered of late: %s", o.node, first.Why)

@@ -6,13 +6,13 @@ import (
 	"os"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
 func newCarbon(a *app) *cobra.Command {
 	var q question
-	var days bool
 	command := &cobra.Command{
 		Use:   "carbon",
 		Short: "Show the CO2e of the fleet's energy, or import intensities",
@@ -26,24 +26,10 @@ reference. None is part of another, and none is subtracted from another.
   accumulus carbon --window 24h --aggregate box
   accumulus carbon --window lastmonth --aggregate box --days
   accumulus carbon import -f intensity-2026-11.csv`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			values := q.values(a)
-			if days {
-				values.Set("days", "true")
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			answer, err := c.Carbon(cmd.Context(), values)
-			if err != nil {
-				return err
-			}
-			return a.showCarbon(answer, days)
-		},
+		RunE: asking(a, &q, (*client.Client).Carbon, func(answer query.CarbonAnswer) error { return a.showCarbon(answer, q.days) }),
 	}
 	q.flags(a, command, "energy, location, market, embodied, avoided", "cluster", "namespace")
-	command.Flags().BoolVar(&days, "days", false, "also what useful heat avoided, by source and whole day; as CSV these alone")
+	q.daysFlag("what useful heat avoided,")
 	command.AddCommand(newCarbonImport(a))
 	suggest(command)
 	return command

@@ -110,6 +110,24 @@ func (l *leader) run(t *testing.T, input string, args ...string) (output string,
 	return strings.ReplaceAll(out.String(), server.URL, "SERVER"), code
 }
 
+// golden compares what a command printed with its golden file.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
 func TestGolden(t *testing.T) {
 	for name, args := range map[string]string{
 		"usage":          "usage",
@@ -136,19 +154,7 @@ func TestGolden(t *testing.T) {
 			if want := map[string]int{"replay": 1}[name]; code != want { // a row was refused again
 				t.Fatalf("exit code %d, want %d: %s", code, want, got)
 			}
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("accumulus %s (-want +got):\n%s", args, diff)
-			}
+			golden(t, name, got)
 		})
 	}
 }

@@ -1,62 +1,14 @@
 package main
 
 import (
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
-
-// question is what the flags of energy, heat and carbon ask for.
-type question struct {
-	window, step, sort          string
-	aggregate, filter, clusters []string
-	limit                       int
-	command                     *cobra.Command
-}
-
-// flags adds the flags; by is what rows are of where nothing is said.
-func (q *question) flags(a *app, command *cobra.Command, sort string, by ...string) {
-	q.command = command
-	flags := command.Flags()
-	flags.StringVarP(&q.window, "window", "w", "1h", "time to sum over")
-	flags.StringSliceVarP(&q.aggregate, "aggregate", "a", by, "keys to sum by; \"\" for one row")
-	flags.StringArrayVarP(&q.filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
-	flags.StringSliceVar(&q.clusters, "cluster", nil, "only these clusters: short for --filter cluster=NAME")
-	flags.StringVar(&q.step, "step", "", "a row per step: 15m, 1h, 1d")
-	flags.StringVar(&q.sort, "sort", "", sort+", key or from; - before it for descending")
-	flags.IntVar(&q.limit, "limit", 0, "only the first rows")
-	a.outputFlag(command, asTable, asJSON, asCSV)
-	a.unitsFlag(command)
-}
-
-// values are the question as the leader reads it.
-func (q *question) values(a *app) url.Values {
-	filter := q.filter
-	if len(q.clusters) > 0 {
-		filter = append(filter, "cluster="+strings.Join(q.clusters, ","))
-	}
-	values := url.Values{"window": {q.window}, "filter": filter}
-	for name, value := range map[string]string{"aggregate": strings.Join(q.aggregate, ","), "step": q.step, "sort": q.sort} {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
-	if q.command.Flags().Changed("limit") {
-		values.Set("limit", strconv.Itoa(q.limit))
-	}
-	if a.output != asCSV {
-		values.Set("completeness", "true")
-	}
-	return values
-}
-
-const windowHelp = `Windows end at the last settled minute: 1h, 24h, 7d; or they are calendar times
-in UTC: today, yesterday, month, lastmonth, 2026-11; or FROM,TO in RFC 3339.`
 
 func newEnergy(a *app) *cobra.Command {
 	var q question
@@ -74,17 +26,7 @@ carries: 0, or something is wrong.
   accumulus energy --aggregate cluster,namespace,workload --sort -energy
   accumulus energy --window today --step 1h --aggregate namespace -o csv`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			answer, err := c.Energy(cmd.Context(), q.values(a))
-			if err != nil {
-				return err
-			}
-			return a.showEnergy(answer)
-		},
+		RunE: asking(a, &q, (*client.Client).Energy, a.showEnergy),
 	}
 	q.flags(a, command, "energy, active, idle, measured", "cluster", "namespace")
 	return command
@@ -188,8 +130,7 @@ func (t *figureTable) add(key map[string]string, from time.Time, provisional boo
 // writeFigures prints the table with what is to be said of it.
 func writeFigures[R any](a *app, from figureTable, answer usage.Figures[R], incomplete []query.ClusterCompleteness) error {
 	if len(from.lines) == 0 {
-		a.printf("Nothing was metered from %s to %s. `accumulus status` says why.\n", humanTime(answer.From), humanTime(answer.To))
-		a.showIncomplete(incomplete)
+		a.showNothing(answer.From, answer.To, "accumulus status", incomplete)
 		return nil
 	}
 	t := &table{}
@@ -223,14 +164,7 @@ func writeFigures[R any](a *app, from figureTable, answer usage.Figures[R], inco
 	if err := t.write(a.out); err != nil {
 		return err
 	}
-	a.printf("\n%s to %s", humanTime(answer.From), humanTime(answer.To))
-	if open {
-		a.printf("; * may still change")
-	}
-	if left := answer.Total - len(answer.Rows); left > 0 {
-		a.printf("; %d more rows", left)
-	}
-	a.printf("\n")
+	a.showWindow(answer.From, answer.To, open, answer.Total-len(answer.Rows))
 	for _, note := range answer.Notes {
 		a.printf("%s\n", note)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
@@ -14,6 +15,7 @@ import (
 func newExport(a *app) *cobra.Command {
 	var period, format, file string
 	var require bool
+	var files filesOptions
 	command := &cobra.Command{
 		Use:   "export",
 		Short: "Export a period's cost, a line per customer, cluster, namespace and resource",
@@ -23,18 +25,32 @@ quantity, unit, unit price, cost and currency. The lines add up to what
 
 The column completeness is what came of the line's cluster by what must exist;
 1.0000 is all of it. Clusters of which something is missing, those without a line
-too, are named on standard error; with --require-complete nothing is written then.`,
+too, are named on standard error; with --require-complete nothing is written then.
+
+The formats focus and opencost-csv are files: --out names a directory, into which
+they go below focus/VERSION/ or opencost/, each whole, their manifest.json with
+SHA-256 sums last. Without --out the formats csv and json go to the terminal or to
+--file. docs/focus.md says what each column of FOCUS is filled with.`,
 		Example: `  accumulus export --period 2026-11 --format csv > 2026-11.csv
   accumulus export --period lastmonth --format json --file lastmonth.json
-  accumulus export --period lastmonth --require-complete --file lastmonth.csv`,
+  accumulus export --period lastmonth --require-complete --file lastmonth.csv
+  accumulus export --format focus --period 2026-11 --out exports --compression parquet
+  accumulus export --format opencost-csv --period 2026-11 --customer acme --out exports`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != asCSV && format != asJSON {
-				return fmt.Errorf("format %q: use csv or json", format)
+			ofFiles := format == api.FormatFocus || format == api.FormatOpenCost
+			if format != asCSV && format != asJSON && !ofFiles {
+				return fmt.Errorf("format %q: use csv or json, focus or opencost-csv", format)
+			}
+			if err := files.check(cmd.Flags(), ofFiles, file); err != nil {
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
+			}
+			if ofFiles {
+				return a.exportFiles(cmd, c, files, period, format, require)
 			}
 			ask := c.Export
 			if require {
@@ -47,6 +63,12 @@ too, are named on standard error; with --require-complete nothing is written the
 			if text, err = a.exported(text, format); err != nil {
 				return err
 			}
+			if files.out != "" {
+				file, err = files.inDir(period, format)
+				if err != nil {
+					return err
+				}
+			}
 			if file == "" {
 				_, err = a.out.Write(text)
 				return err
@@ -56,10 +78,11 @@ too, are named on standard error; with --require-complete nothing is written the
 	}
 	flags := command.Flags()
 	flags.StringVar(&period, "period", "month", "a month in UTC (2026-11), month, lastmonth, or any window that usage takes")
-	flags.StringVar(&format, "format", asCSV, "csv or json")
+	flags.StringVar(&format, "format", asCSV, "csv, json, focus or opencost-csv")
 	flags.BoolVar(&require, "require-complete", false, "write nothing and fail if something of the period is missing or was refused")
 	flags.StringVar(&file, "file", "", "write to this file instead of the terminal")
-	_ = command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{asCSV, asJSON}, cobra.ShellCompDirectiveNoFileComp)) // the flag was just added
+	files.bind(flags)
+	_ = command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{asCSV, asJSON, api.FormatFocus, api.FormatOpenCost}, cobra.ShellCompDirectiveNoFileComp)) // the flag was just added
 	return command
 }
 

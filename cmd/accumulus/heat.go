@@ -4,13 +4,13 @@ import (
 	"fmt"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
 func newHeat(a *app) *cobra.Command {
 	var q question
-	var days bool
 	command := &cobra.Command{
 		Use:   "heat",
 		Short: "Show what energy became, and what heat was of use",
@@ -24,24 +24,10 @@ a household heats by the hour is told to nobody.
   accumulus heat --window lastmonth --days
   accumulus heat --aggregate cluster,namespace`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			values := q.values(a)
-			if days {
-				values.Set("days", "true")
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			answer, err := c.Heat(cmd.Context(), values)
-			if err != nil {
-				return err
-			}
-			return a.showHeat(answer, days)
-		},
+		RunE: asking(a, &q, (*client.Client).Heat, func(answer query.HeatAnswer) error { return a.showHeat(answer, q.days) }),
 	}
 	q.flags(a, command, "energy, produced, useful", "box")
-	command.Flags().BoolVar(&days, "days", false, "also useful heat by source and whole day; as CSV these alone")
+	q.daysFlag("useful heat")
 	return command
 }
 

@@ -28,6 +28,7 @@ type leaderOptions struct {
 	tick, meterInterval           time.Duration
 	influxURL, influxTokenFile    string
 	exportSchedule, exportDir     string
+	exports                       exportOptions
 	auditSchedule                 string
 	credentialsKey, kubeconfig    string
 	localCluster, namespace       string
@@ -52,7 +53,8 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.influxURL, "influxdb-url", "", "external InfluxDB 1.x as the central store (default: embedded)")
 	flags.StringVar(&o.influxTokenFile, "influxdb-token-file", "", "file of its bearer token")
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
-	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes, as PERIOD.csv (default: exports in the leader's directory)")
+	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes (default: exports in the leader's directory)")
+	o.exports.bind(flags)
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
 	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
@@ -68,7 +70,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
-		Exports: centre.ExportConfig{Schedule: o.exportSchedule, Dir: o.exportDir}, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
+		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
 		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile}
 	var wrong []error
 	if o.data != "" {

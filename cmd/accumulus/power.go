@@ -18,7 +18,8 @@ func newPower(a *app) *cobra.Command {
 
 A model is a line between idle and full load, a curve through calibration points
 (what was not measured comes from published servers), or one that was learned from
-the meter of a box, for the nodes in it. Of those that can be made of what is known,
+the meter of a box, for the nodes in it; there also one over what the nodes' processors
+count of their own energy (rapl), for the minutes that have the counter. Of those that can be made of what is known,
 the one with the least error is used; the error is that on what it had not seen.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,7 +64,11 @@ func (a *app) showModels(answer models.Answer) error {
 		for _, c := range m.Candidates {
 			candidates = append(candidates, fmt.Sprintf("%s %.1f %%", c.Kind, c.Error.MAPE))
 		}
-		t.add(m.Hardware, m.Box, string(m.Kind), since, off, p95, wattsAt(points, 0), wattsAt(points, 10), wattsAt(points, 50), wattsAt(points, 100),
+		kind := string(m.Kind)
+		if p := m.Processors; p != nil {
+			kind = fmt.Sprintf("%s: %.1f W + %.3f × RAPL, else %s", m.Kind, p.BaseWatts, p.Slope, p.Otherwise)
+		}
+		t.add(m.Hardware, m.Box, kind, since, off, p95, wattsAt(points, 0), wattsAt(points, 10), wattsAt(points, 50), wattsAt(points, 100),
 			strings.Join(candidates, ", "), m.Why)
 	}
 	if err := t.write(a.out); err != nil {
@@ -78,6 +83,9 @@ func (a *app) showModels(answer models.Answer) error {
 	}
 	for _, l := range answer.Learning {
 		a.printf("\nBox %s, %d windows: %s\n", l.Box, l.Outcome.Lessons, l.Outcome.Why)
+		if l.Outcome.Processors != "" {
+			a.printf("Box %s: %s\n", l.Box, l.Outcome.Processors)
+		}
 	}
 	return nil
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,19 +25,7 @@ func TestAuditSaysWhetherAllAgrees(t *testing.T) {
 	if code != 1 || !strings.HasSuffix(l.asked[0], "POST /api/v1/clusters/edge-a/audit?repair=true&table=pod&window=yesterday ") {
 		t.Errorf("exit code %d, asked %v", code, l.asked)
 	}
-	path := filepath.Join("testdata", "audit.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	golden(t, "audit", got)
 	if out, code := l.run(t, "", "sync", "audit", "--cluster", "edge-a", "-o", "json"); code != 1 || !strings.Contains(out, `"kind": "rows-missing"`) {
 		t.Errorf("as JSON: %d %s", code, out)
 	}

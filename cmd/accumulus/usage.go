@@ -2,26 +2,23 @@ package main
 
 import (
 	"math/big"
-	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/spf13/cobra"
 )
 
 func newUsage(a *app) *cobra.Command {
-	var window, step, sort string
-	var aggregate, filter, clusters []string
-	var limit int
+	var q question
 	command := &cobra.Command{
 		Use:   "usage",
 		Short: "Show what was used, its energy and its cost",
 		Long: `Show what was used in a window, its energy and its cost.
 
-Windows end at the last settled minute: 1h, 24h, 7d; or they are calendar times
-in UTC: today, yesterday, month, lastmonth, 2026-11; or FROM,TO in RFC 3339.
+` + windowHelp + `
 
 Keys: ` + keyList() + `, label:NAME.`,
 		Example: `  accumulus usage --window 1h --aggregate cluster,namespace
@@ -31,47 +28,15 @@ Keys: ` + keyList() + `, label:NAME.`,
   accumulus usage --window 24h --aggregate namespace,claim,storageClass --sort -volumeClaimed
   accumulus usage --window 24h --step 1h --aggregate namespace --filter 'namespace=shop*' -o csv`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(clusters) > 0 {
-				filter = append(filter, "cluster="+strings.Join(clusters, ","))
-			}
-			values := url.Values{"window": {window}, "filter": filter}
-			for name, value := range map[string]string{"aggregate": strings.Join(aggregate, ","), "step": step, "sort": sort} {
-				if value != "" {
-					values.Set(name, value)
-				}
-			}
-			if cmd.Flags().Changed("limit") {
-				values.Set("limit", strconv.Itoa(limit))
-			}
-			if a.output != asCSV {
-				values.Set("completeness", "true")
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			answer, err := c.Usage(cmd.Context(), values)
-			if err != nil {
-				return err
-			}
+		RunE: asking(a, &q, (*client.Client).Usage, func(answer query.Answer) error {
 			ask := "accumulus status"
-			if len(clusters) == 1 { // one that the leader does not know is told there
-				ask = "accumulus cluster status " + clusters[0]
+			if len(q.clusters) == 1 { // one that the leader does not know is told there
+				ask = "accumulus cluster status " + q.clusters[0]
 			}
-			return a.showUsage(answer, step != "", ask)
-		},
+			return a.showUsage(answer, q.step != "", ask)
+		}),
 	}
-	flags := command.Flags()
-	flags.StringVarP(&window, "window", "w", "1h", "time to sum over")
-	flags.StringSliceVarP(&aggregate, "aggregate", "a", []string{"cluster", "namespace"}, "keys to sum by; \"\" for one row")
-	flags.StringArrayVarP(&filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
-	flags.StringSliceVar(&clusters, "cluster", nil, "only these clusters: short for --filter cluster=NAME")
-	flags.StringVar(&step, "step", "", "a row per step: 15m, 1h, 1d")
-	flags.StringVar(&sort, "sort", "", "cpu, memory, networkReceive, networkTransmit, ephemeral, volumeClaimed, volumeUsed, energy, cost, key or from; - before it for descending")
-	flags.IntVar(&limit, "limit", 0, "only the first rows")
-	a.outputFlag(command, asTable, asJSON, asCSV)
-	a.unitsFlag(command)
+	q.flags(a, command, "cpu, memory, networkReceive, networkTransmit, ephemeral, volumeClaimed, volumeUsed, energy, cost", "cluster", "namespace")
 	return command
 }
 
@@ -92,25 +57,15 @@ func (a *app) showUsage(answer query.Answer, steps bool, ask string) error {
 		return usage.WriteCSV(a.out, answer.Aggregate, answer.Rows)
 	}
 	if len(answer.Rows) == 0 {
-		a.printf("Nothing was metered from %s to %s. `%s` says why.\n", humanTime(answer.From), humanTime(answer.To), ask)
-		a.showIncomplete(answer.Incomplete)
+		a.showNothing(answer.From, answer.To, ask, answer.Incomplete)
 		return nil
 	}
 	t := usageTable(answer, a.units == baseUnits, steps)
 	if err := t.write(a.out); err != nil {
 		return err
 	}
-	a.printf("\n%s to %s", humanTime(answer.From), humanTime(answer.To))
-	for _, row := range answer.Rows {
-		if row.Provisional {
-			a.printf("; * may still change")
-			break
-		}
-	}
-	if left := answer.Total - len(answer.Rows); left > 0 {
-		a.printf("; %d more rows", left)
-	}
-	a.printf("\n")
+	open := slices.ContainsFunc(answer.Rows, func(row query.Row) bool { return row.Provisional })
+	a.showWindow(answer.From, answer.To, open, answer.Total-len(answer.Rows))
 	a.showExcluded(answer.Rows)
 	a.showIncomplete(answer.Incomplete)
 	return nil

@@ -25,6 +25,20 @@ const day = 24 * time.Hour
 // maxGroups bounds what is remembered, in rows of sums; each has some 300 bytes.
 const maxGroups = 20_000
 
+// groupBytes is how many bytes of texts count as one row more.
+const groupBytes = 300
+
+// weight is what points count for maxGroups.
+func weight(points []influxsync.Point) int {
+	sum := len(points)
+	for _, p := range points {
+		for _, field := range p.Fields {
+			sum += len(field.Value.Str()) / groupBytes
+		}
+	}
+	return sum
+}
+
 // days remember the sums of whole days, so that a month is not read again by
 // the minute at each look. What is remembered of a day holds for its revision.
 type days struct {
@@ -56,25 +70,26 @@ func (d *days) get(key dayKey, revision uint64) ([]influxsync.Point, bool) {
 // put remembers a day, and says whether it does. When there is no room, any others go: they are only read
 // again.
 func (d *days) put(key dayKey, sums daySums) bool {
-	if len(sums.points) > maxGroups/40 { // a month of such days would drive out itself
+	groups := weight(sums.points)
+	if groups > maxGroups/40 { // a month of such days would drive out itself
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.groups -= len(d.held[key].points)
+	d.groups -= weight(d.held[key].points)
 	delete(d.held, key)
 	for other, held := range d.held {
-		if d.groups+len(sums.points) <= maxGroups {
+		if d.groups+groups <= maxGroups {
 			break
 		}
-		d.groups -= len(held.points)
+		d.groups -= weight(held.points)
 		delete(d.held, other)
 	}
 	if d.held == nil {
 		d.held = make(map[dayKey]daySums)
 	}
 	d.held[key] = sums
-	d.groups += len(sums.points)
+	d.groups += groups
 	return true
 }
 
@@ -103,7 +118,7 @@ func (t *tally) sums(ctx context.Context, db string, q influxsync.Query, each fu
 	if !e.remembers(q) {
 		return source.Query(ctx, q, each)
 	}
-	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%q\x00%s", db, q.From, q.Select, q.Group, q.Where, q.Every)
+	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%q\x00%q\x00%s", db, q.From, q.Select, q.Group, q.Where, q.Holds, q.Every)
 	for _, part := range q.Window.Split(day) {
 		q.Window = part
 		if part.Length() < day {

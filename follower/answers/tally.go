@@ -105,6 +105,11 @@ func (t *tally) readAll(ctx context.Context) error {
 			}
 		}
 	}
+	if t.parts.usage {
+		if err := t.extended(ctx, cuts); err != nil {
+			return err
+		}
+	}
 	if t.costs {
 		return t.readCost(ctx)
 	}

@@ -96,6 +96,15 @@ func New(config Config, stores Stores, clk clock.Clock, log *slog.Logger, regist
 // ErrNotRestored is what Observe answers before Restore succeeded.
 var ErrNotRestored = errors.New("facts: not restored")
 
+// LatestObjects is the newest journal entry of a minute of the table object, if it
+// has one. It is for all goroutines once Restore has returned.
+func (w *Writer) LatestObjects(minute schema.Window) (influxsync.Entry, bool) {
+	if w.objects.journal == nil {
+		return influxsync.Entry{}, false
+	}
+	return w.objects.journal.Latest(minute)
+}
+
 // Restore reads the state back from the store and repairs the journal. After
 // an error it is called again; once it succeeded it is not.
 func (w *Writer) Restore(ctx context.Context) error {

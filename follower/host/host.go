@@ -51,6 +51,7 @@ type Config struct {
 	Node       string // name of the machine in the rows
 	CgroupRoot string // default /sys/fs/cgroup
 	ProcRoot   string // default /proc
+	PowerRoot  string // of the powercap zones; default /sys/class/powercap
 	Filesystem string // path on the filesystem whose used space is the node's; default /
 }
 
@@ -60,6 +61,7 @@ type Source struct {
 	config Config
 	tree   hierarchy
 	proc   procfs.FS
+	power  *rapl
 	clock  clock.Clock
 	log    *slog.Logger
 	failed prometheus.Counter
@@ -74,6 +76,7 @@ type Source struct {
 func New(config Config, clk clock.Clock, log *slog.Logger, registry prometheus.Registerer) (*Source, error) {
 	config.CgroupRoot = cmp.Or(config.CgroupRoot, "/sys/fs/cgroup")
 	config.ProcRoot = cmp.Or(config.ProcRoot, "/proc")
+	config.PowerRoot = cmp.Or(config.PowerRoot, "/sys/class/powercap")
 	config.Filesystem = cmp.Or(config.Filesystem, "/")
 	if config.Node == "" {
 		return nil, fmt.Errorf("host source: no name for the node")
@@ -90,7 +93,7 @@ func New(config Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Log: state, config: config, tree: tree, proc: proc, clock: clk, log: log,
+	s := &Source{Log: state, config: config, tree: tree, proc: proc, clock: clk, log: log, power: &rapl{root: config.PowerRoot, log: log},
 		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_host_groups_failed_total",
 			Help: "Control groups that could not be read at a sweep, removed ones not counted."}),
 		lives: make(map[string]*life.Life), restored: make(map[string]reading.Reading)}
@@ -253,6 +256,9 @@ func (s *Source) node(m machine) (reading.Reading, error) {
 		return reading.Reading{}, fmt.Errorf("statfs %s: %w", s.config.Filesystem, err)
 	}
 	values.Set(reading.Filesystem, int64(disk.Blocks-disk.Bfree)*disk.Bsize)
+	if energy, ok := s.power.read(s.clock.Now()); ok {
+		values.Set(reading.Processor, energy)
+	}
 	return s.reading(reading.Series{Kind: reading.Node, Node: s.config.Node}, m.since, values), nil
 }
 

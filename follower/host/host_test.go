@@ -78,11 +78,11 @@ var unifiedFiles = map[string]string{
 	"demo/cpu.stat": cpuStat("33"),
 }
 
-type machineDir struct{ cgroups, proc string }
+type machineDir struct{ cgroups, proc, power string }
 
 func newMachine(t *testing.T, cgroups map[string]string) machineDir {
 	t.Helper()
-	m := machineDir{cgroups: t.TempDir(), proc: t.TempDir()}
+	m := machineDir{cgroups: t.TempDir(), proc: t.TempDir(), power: t.TempDir()}
 	tree(t, m.cgroups, cgroups)
 	tree(t, m.proc, procFiles)
 	return m
@@ -91,7 +91,7 @@ func newMachine(t *testing.T, cgroups map[string]string) machineDir {
 func (m machineDir) source(t *testing.T) (*Source, *clock.Manual) {
 	t.Helper()
 	clk := clock.NewManual(noon)
-	s, err := New(Config{Node: "edge", CgroupRoot: m.cgroups, ProcRoot: m.proc, Filesystem: m.cgroups}, clk,
+	s, err := New(Config{Node: "edge", CgroupRoot: m.cgroups, ProcRoot: m.proc, PowerRoot: m.power, Filesystem: m.cgroups}, clk,
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func sweep(t *testing.T, s *Source) reading.Body {
 // and left out.
 func quantities(r reading.Reading) map[string]int64 {
 	all := make(map[string]int64)
-	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "memory"} {
+	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "processor", "memory"} {
 		if v, ok := r.Values.Get(reading.Quantity(q)); ok {
 			all[name] = v
 		}

@@ -13,6 +13,7 @@ var rawField = [quantities]string{
 	reading.NetworkTransmit: schema.NetworkTransmit,
 	reading.DiskRead:        schema.DiskRead,
 	reading.DiskWrite:       schema.DiskWrite,
+	reading.Processor:       schema.ProcessorEnergy,
 	reading.Memory:          schema.MemoryWorkingSet,
 	reading.Filesystem:      schema.FilesystemUsed,
 	reading.Ephemeral:       schema.EphemeralUsed,

@@ -306,7 +306,7 @@ func (r rowTags) point(table string, u usage) influxsync.Point {
 		schema.NetworkClass, class, schema.Node, r.node, schema.Pod, r.pod, schema.PodUID, r.uid,
 		schema.RAMType, r.facts.RAMType, schema.Workload, r.workload, schema.WorkloadKind, r.kind)}
 	f := fieldList(make([]influxsync.FieldValue, 0, 16))
-	f.int(schema.Coverage, u.covered/1e9)
+	f.int(schema.Coverage, coveredSeconds(u.covered))
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.int(schema.CPULimit, u.requests[1])
 	if !container {
@@ -354,7 +354,7 @@ func (r rowTags) nodePoint(size size, u usage, interfaces amount) influxsync.Poi
 	f.int(schema.AllocatableCPU, size.allocatableCPU)
 	f.int(schema.AllocatableMem, size.allocatableMemory)
 	f.int(schema.CapacityCPU, size.capacityCPU)
-	f.int(schema.Coverage, u.covered/1e9)
+	f.int(schema.Coverage, coveredSeconds(u.covered))
 	f.int(schema.CPU, u.q[reading.CPU])
 	f.disk(u.amount)
 	f.int(schema.Filesystem, u.q[reading.Filesystem])
@@ -368,6 +368,9 @@ func (r rowTags) nodePoint(size size, u usage, interfaces amount) influxsync.Poi
 	f.int(schema.Memory, u.q[reading.Memory])
 	f.int(schema.NetworkReceive, u.q[reading.NetworkReceive])
 	f.int(schema.NetworkTransmit, u.q[reading.NetworkTransmit])
+	if interfaces.powered == minute {
+		f.int(schema.ProcessorEnergy, interfaces.q[reading.Processor])
+	}
 	f.int(schema.Uptime, u.uptime/1e6)
 	p.Fields = f
 	return p
@@ -387,6 +390,14 @@ func (f *fieldList) disk(a amount) {
 	if a.has(int(reading.DiskWrite)) {
 		f.int(schema.DiskWrite, a.q[reading.DiskWrite])
 	}
+}
+
+// coveredSeconds is floored, but 0 only where nothing is covered.
+func coveredSeconds(ns int64) int64 {
+	if ns > 0 && ns < 1e9 {
+		return 1
+	}
+	return ns / 1e9
 }
 
 func ceilSeconds(ns int64) int64 { return (ns + 1e9 - 1) / 1e9 }

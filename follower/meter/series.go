@@ -50,7 +50,7 @@ type step struct {
 	prev     int64 // the sample before, of the same life; 0: none
 	growth   [counters]int64
 	gauge    [gauges][2]int64 // bytes, at prev and at to
-	has      uint8            // the quantities above that it holds
+	has      uint16           // the quantities above that it holds
 }
 
 // series is one cgroup or node: its last sample and the steps of those windows
@@ -59,7 +59,7 @@ type series struct {
 	id     reading.Series
 	last   sample
 	steps  []step // by to
-	counts uint8  // quantities that it ever showed
+	counts uint16 // quantities that it ever showed
 	seq    int64  // the node's body that it was last in
 }
 
@@ -74,7 +74,7 @@ func (n *node) advance(s *series, x sample) (st step, reset bool, uncounted int6
 		}
 		for q := 0; q < counters; q++ {
 			v, ok := x.values.Get(reading.Quantity(q))
-			if !ok {
+			if !ok || q == int(reading.Processor) { // it begins at any value
 				continue
 			}
 			if zero {
@@ -101,12 +101,13 @@ func (n *node) advance(s *series, x sample) (st step, reset bool, uncounted int6
 		}
 		before, had := s.last.values.Get(reading.Quantity(q))
 		switch {
+		case q == int(reading.Processor) && (fresh || had && v < before):
 		case fresh, had && v < before:
 			st.set(q, v)
 			reset = true
 		case had:
 			st.set(q, v-before)
-		case zero:
+		case zero && q != int(reading.Processor):
 			st.set(q, v)
 		}
 	}
@@ -178,7 +179,7 @@ func (s *series) take(x sample, st step, fresh bool) {
 	values := x.values
 	if !fresh { // a counter that this sample lacks goes on from where it was
 		for q := reading.Quantity(0); q < reading.Counters; q++ {
-			if _, ok := values.Get(q); ok {
+			if _, ok := values.Get(q); ok || q == reading.Processor { // what it counted meanwhile is not known
 				continue
 			}
 			if v, had := s.last.values.Get(q); had {
@@ -232,9 +233,10 @@ func (w span) overlap(from, to int64) int64 {
 // KiB·s.
 type amount struct {
 	q            [quantities]int64
-	counts       uint8
+	counts       uint16
 	covered      int64 // ns with samples close enough for a gauge
 	interpolated int64 // ns over which growth was spread in a reading gap
+	powered      int64 // ns over which the processors' energy is known
 }
 
 func (a *amount) add(b amount) {
@@ -266,6 +268,9 @@ func (s *series) amount(w span, interval int64) amount {
 			if st.growth[q] != 0 {
 				a.q[q] += spread(st.growth[q], st.from, st.to, w.to) - spread(st.growth[q], st.from, st.to, w.from)
 			}
+		}
+		if st.has&(1<<reading.Processor) != 0 {
+			a.powered += w.overlap(st.from, st.to)
 		}
 		if st.to-st.from > interval*3/2 {
 			a.interpolated += w.overlap(st.from, st.to)

@@ -36,6 +36,7 @@ const (
 	NetworkTransmit                 // B
 	DiskRead                        // B
 	DiskWrite                       // B
+	Processor                       // energy that a node's processors counted of themselves (RAPL), mJ; it begins at any value
 	Memory                          // working set, B (gauge)
 	Filesystem                      // used, B (gauge)
 	Ephemeral                       // a pod's use of its node's disk, B (gauge)
@@ -48,7 +49,7 @@ const Counters = Memory
 // Values are those quantities of a reading that its source counted.
 type Values struct {
 	v   [Quantities]int64
-	has uint8
+	has uint16
 }
 
 // Set records a quantity.

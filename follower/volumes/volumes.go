@@ -11,8 +11,10 @@
 // coverage 0, and its size counts.
 //
 // A claim on several nodes is measured on each; the readings are of one volume
-// and are taken together. A minute is written once: a reading that comes later
-// changes nothing.
+// and are taken together. What becomes known later (a claim or a pod that was there
+// while nobody watched, an end, a reading that was under way) revises the minutes
+// that it touches: they are built anew, and get a journal entry where that changes
+// them. Rows that they no longer have become zeros.
 package volumes
 
 import (
@@ -42,6 +44,12 @@ const (
 	batch = 30
 )
 
+// Reasons of a journal entry.
+const (
+	reasonSettled = "settled"
+	reasonLate    = "late" // something became known of a settled minute
+)
+
 // Watch knows the claims and the pods that mount them.
 type Watch interface {
 	Claims() []watch.ClaimInfo
@@ -63,6 +71,12 @@ type Writer struct {
 	journal *influxsync.Journal
 	next    time.Time // start of the minute to settle next; zero: Settle has not been called
 	rows    prometheus.Counter
+
+	known   history                 // what the settled minutes were made of
+	resumed bool                    // nothing has settled since Restore
+	newest  map[[2]string]time.Time // of the readings, by namespace and claim
+	first   time.Time               // start of the oldest minute that can be built anew; zero before the first Settle
+	dirty   map[time.Time]bool      // settled minutes that are to be built anew
 }
 
 // New makes a writer; Restore comes before the first Settle.
@@ -85,6 +99,8 @@ func (v *Writer) Restore(ctx context.Context) error {
 		return err
 	}
 	v.journal, v.next = journal, time.Time{}
+	v.known, v.resumed, v.first = v.look(), true, time.Time{}
+	v.newest, v.dirty = make(map[[2]string]time.Time), make(map[time.Time]bool)
 	if head, ok := journal.Head(); ok {
 		v.next = head.Window.To
 	}
@@ -116,12 +132,18 @@ func (v *Writer) Add(ctx context.Context, bodies []reading.Body) error {
 	if err := v.stores.Raw.Write(ctx, rows); err != nil {
 		return fmt.Errorf("write %d readings of volumes: %w", len(rows), err)
 	}
+	for _, body := range bodies {
+		for _, r := range body.Volumes {
+			v.read([2]string{r.Namespace, r.Claim}, r.Time)
+		}
+	}
 	return nil
 }
 
-// Settle writes the minutes of [from, mark) that are due and not yet written:
-// from is where the pods' minutes begin, mark where they end. It returns how
-// many have got a journal entry; a minute without a claim gets none.
+// Settle revises the minutes of which something became known, and writes those of
+// [from, mark) that are due and not yet written: from is where the pods' minutes
+// begin, mark where they end. It returns how many have got a journal entry; a
+// minute without a claim gets none. After an error the same minutes are due again.
 func (v *Writer) Settle(ctx context.Context, from, mark time.Time) (int, error) {
 	if v.journal == nil {
 		return 0, errors.New("volumes: not restored")
@@ -138,13 +160,17 @@ func (v *Writer) Settle(ctx context.Context, from, mark time.Time) (int, error) 
 			v.next = first.Truncate(schema.Minute)
 		}
 	}
-	total := 0
+	v.compare(from)
+	total, err := v.revise(ctx)
+	if err != nil {
+		return total, err
+	}
 	for v.next.Before(until) {
 		w := schema.Window{From: v.next, To: v.next.Add(batch * schema.Minute)}
 		if w.To.After(until) {
 			w.To = until
 		}
-		n, err := v.settle(ctx, w)
+		n, err := v.settle(ctx, w, reasonSettled)
 		if total += n; err != nil {
 			return total, err
 		}
@@ -154,9 +180,14 @@ func (v *Writer) Settle(ctx context.Context, from, mark time.Time) (int, error) 
 }
 
 // settle writes the minutes of w.
-func (v *Writer) settle(ctx context.Context, w schema.Window) (int, error) {
-	claims := slices.DeleteFunc(v.watch.Claims(), func(c watch.ClaimInfo) bool { return alive(c, w) == 0 })
-	if len(claims) == 0 {
+func (v *Writer) settle(ctx context.Context, w schema.Window, reason string) (int, error) {
+	claims := v.watch.Claims()
+	known := make(map[string]bool, len(claims))
+	for _, c := range claims {
+		known[c.UID] = true
+	}
+	claims = slices.DeleteFunc(claims, func(c watch.ClaimInfo) bool { return alive(c, w) == 0 })
+	if len(claims) == 0 && reason == reasonSettled {
 		return 0, nil
 	}
 	samples, err := v.samples(ctx, w)
@@ -173,54 +204,8 @@ func (v *Writer) settle(ctx context.Context, w schema.Window) (int, error) {
 			}
 		}
 	}
-	return v.store(ctx, w, rows)
-}
-
-// store writes the rows, and then an entry for each minute that has any. What an
-// attempt before this one left behind is counted with them.
-func (v *Writer) store(ctx context.Context, w schema.Window, rows []influxsync.Point) (int, error) {
-	type content struct {
-		rows   map[string]influxsync.Point
-		covers int64
+	if reason == reasonSettled {
+		known = nil
 	}
-	minutes := make(map[time.Time]content)
-	put := func(p influxsync.Point) {
-		at := p.Time.UTC()
-		if minutes[at].rows == nil {
-			minutes[at] = content{rows: make(map[string]influxsync.Point)}
-		}
-		minutes[at].rows[p.Tag(schema.ClaimUID)+"\x00"+p.Tag(schema.Storage)+"\x00"+p.Tag(schema.StorageClass)] = p
-	}
-	where := []influxsync.Condition{{Tag: schema.Cluster, Value: v.cluster}}
-	err := v.stores.Minute.TimeQuery(ctx, schema.VolumeMinute.Name, w, where, func(p influxsync.Point) error {
-		p.Table = schema.VolumeMinute.Name
-		put(p)
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read table %s: %w", schema.VolumeMinute.Name, err)
-	}
-	for _, p := range rows {
-		put(p)
-	}
-	if err := v.stores.Minute.Write(ctx, rows); err != nil {
-		return 0, fmt.Errorf("write table %s: %w", schema.VolumeMinute.Name, err)
-	}
-	v.rows.Add(float64(len(rows)))
-	var entries []influxsync.Entry
-	for _, minute := range w.Split(schema.Minute) {
-		of := minutes[minute.From]
-		if len(of.rows) == 0 {
-			continue
-		}
-		entry := influxsync.Entry{Window: minute, Rows: int64(len(of.rows)), Coverage: 1000, Reason: "settled"}
-		for _, p := range of.rows {
-			entry.Digest.Add(p)
-		}
-		entries = append(entries, entry)
-	}
-	if _, err := v.journal.Append(ctx, entries...); err != nil {
-		return 0, fmt.Errorf("journal of table %s: %w", schema.VolumeMinute.Name, err)
-	}
-	return len(entries), nil
+	return v.store(ctx, w, rows, known, reason)
 }

@@ -182,7 +182,7 @@ func TestWhenAMinuteSettles(t *testing.T) {
 		}
 	}
 	settle(60+180, 60, 0) // nothing is bound
-	f.claim("data", 0, 1<<20)
+	f.claim("data", 60, 1<<20)
 	settle(299, 120, 0)
 	settle(300, 60, 0)
 	settle(300, 120, 1)

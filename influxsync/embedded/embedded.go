@@ -76,6 +76,8 @@ type Server struct {
 // engine is what is opened again after its volume was full.
 type engine struct {
 	store    *tsdb.Store
+	shards   *shards
+	unwatch  func() // ends the watch over the shards
 	points   *coordinator.PointsWriter
 	executor *query.Executor
 	cq       *continuous_querier.Service // nil when off
@@ -145,12 +147,15 @@ func openEngine(c Config, client *meta.Client, log *zap.Logger) (_ *engine, err 
 	e.store.EngineOptions.Config = data
 	e.store.EngineOptions.EngineVersion, e.store.EngineOptions.IndexVersion = data.Engine, data.Index
 	e.store.WithLogger(log)
+	e.store.EngineOptions.MonitorDisabled = true // see shards
 	if err := e.store.Open(); err != nil {
 		return nil, err
 	}
+	e.shards = newShards(e.store)
+	e.unwatch = e.shards.watch()
 	e.points = coordinator.NewPointsWriter()
 	e.points.WriteTimeout = time.Minute
-	e.points.TSDBStore, e.points.MetaClient = e.store, client
+	e.points.TSDBStore, e.points.MetaClient = e.shards, client
 	e.points.WithLogger(log)
 	if err := e.points.Open(); err != nil {
 		return nil, err
@@ -158,9 +163,9 @@ func openEngine(c Config, client *meta.Client, log *zap.Logger) (_ *engine, err 
 	e.executor = query.NewExecutor()
 	e.executor.WithLogger(log)
 	e.executor.StatementExecutor = &coordinator.StatementExecutor{
-		MetaClient: client, TaskManager: e.executor.TaskManager, TSDBStore: e.store, PointsWriter: e.points,
+		MetaClient: client, TaskManager: e.executor.TaskManager, TSDBStore: e.shards, PointsWriter: e.points,
 		ShardMapper: &coordinator.LocalShardMapper{
-			MetaClient: client, TSDBStore: coordinator.LocalTSDBStore{Store: e.store}},
+			MetaClient: client, TSDBStore: e.shards},
 		StrictErrorHandling: true, MaxSelectBucketsN: c.MaxBuckets,
 	}
 	if c.ContinuousQueries {
@@ -179,6 +184,9 @@ func openEngine(c Config, client *meta.Client, log *zap.Logger) (_ *engine, err 
 
 // close ends it once nobody uses it any more. Some of it may never have opened.
 func (e *engine) close() error {
+	if e.unwatch != nil {
+		e.unwatch()
+	}
 	var errs []error
 	if e.cq != nil {
 		errs = append(errs, e.cq.Close())

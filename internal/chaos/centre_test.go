@@ -54,6 +54,7 @@ func bounded(p *plan, copies syncing, now func() *turn) syncing {
 			return influxsync.SyncResult{Mark: request.Mark}, errEndless
 		}
 		request.Limit, request.Span, request.Parallel = w.limit, w.span, p.parallel
+		request.CountIf = nil // the table that is called node has other fields
 		request.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 		about := slices.IndexFunc(p.tables, func(t *table) bool { return t.Name == request.Table.Name })
 		w.begins(about, request.Mark)

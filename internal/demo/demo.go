@@ -105,6 +105,7 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 	}
 	group.Go(func() error { return d.leader.Run(ctx, listener) })
 	group.Go(func() error { return d.runWorkloads(ctx) })
+	group.Go(func() error { return d.runTank(ctx) })
 	if d.config.History {
 		group.Go(func() error { return d.fill(ctx) })
 	}

@@ -53,6 +53,9 @@ func meterSpec(box simulator.Box, meter simulator.Meter, url string) fleet.Meter
 	case simulator.SDM120:
 		spec.Driver, spec.Preset, spec.Channel = fleet.DriverModbus, fleet.PresetSDM120, 1
 	}
+	if len(meter.Beside) > 0 {
+		spec.Box, spec.Site = "", sites[box.Name].Site
+	}
 	if meter.Node != "" {
 		spec.Node = nodeName(meter.Cluster, meter.Node)
 	}
@@ -65,9 +68,10 @@ func nodeName(cluster, node string) string { return cluster + "." + node }
 // sites are where the boxes stand, and who carries their idle energy. In the one
 // that two customers share it is carried by requests, whatever is said here.
 var sites = map[string]fleet.Box{
-	"box-ams":  {Site: "Amsterdam", IdlePolicy: fleet.IdleEqual},
-	"box-par":  {Site: "Paris", IdlePolicy: fleet.IdleUsage},
-	"box-colo": {Site: "Frankfurt"},
+	"box-ams":   {Site: "Amsterdam", IdlePolicy: fleet.IdleEqual},
+	"box-ams-2": {Site: "Amsterdam", IdlePolicy: fleet.IdleNone},
+	"box-par":   {Site: "Paris", IdlePolicy: fleet.IdleUsage},
+	"box-colo":  {Site: "Frankfurt"},
 }
 
 // described are objects that a user may change afterwards: they are applied at
@@ -94,7 +98,29 @@ func described(simulated *simulator.Simulator) []fleet.Object {
 				fleet.Node{Cluster: cluster.Name, Node: node.Name, Box: node.Box, Hardware: hardware}))
 		}
 	}
+	objects = append(objects, surroundings()...)
 	return append(objects, rules()...)
+}
+
+// surroundings are the grids of the sites, what the electricity of one was bought as,
+// and who makes use of the heat. This machine may stand anywhere: it has no grid, and
+// no grams.
+func surroundings() []fleet.Object {
+	store := float64(tankMax)
+	grid := func(zone string, boxes ...string) fleet.Grid {
+		return fleet.Grid{Zone: zone, Binding: fleet.Binding{Boxes: boxes}}
+	}
+	return []fleet.Object{
+		fleet.NewObject("netherlands", grid("NL", "box-ams", "box-ams-2")),
+		fleet.NewObject("france", grid("FR", "box-par")),
+		fleet.NewObject("germany", grid("DE", "box-colo")),
+		fleet.NewObject("wind", fleet.EnergyContract{Binding: fleet.Binding{Boxes: []string{"box-ams", "box-ams-2"}}, GramsPerKWh: "0",
+			Instrument: "guarantees-of-origin", Evidence: "made up for the demonstration"}),
+		fleet.NewObject("supplier", fleet.EnergyContract{Binding: fleet.Binding{Boxes: []string{"box-colo"}}, GramsPerKWh: "412",
+			Instrument: "supplier-mix", Evidence: "made up for the demonstration"}),
+		fleet.NewObject(tankName, fleet.HeatSource{Box: tankBox, Method: fleet.HeatTemperatures, MaxStoreCelsius: &store}),
+		fleet.NewObject("ams-greenhouse", fleet.HeatSource{Box: "box-ams", Method: fleet.HeatCapture, CaptureFactor: 0.85}),
+	}
 }
 
 // hardwareName is the name of a node's type: "epyc-3251".
@@ -107,7 +133,8 @@ func hardwareName(node simulator.Node) string {
 func hardwareSpec(node simulator.Node) fleet.Hardware {
 	spec := fleet.Hardware{CPUType: node.CPUType, RAMType: node.RAMType, DiskType: node.DiskType,
 		Cores: int64(node.Cores), MemoryBytes: node.MemoryBytes, IdleWatts: node.IdleWatts,
-		MaxWatts: math.Round(10*node.MaxWatts()) / 10, Source: "nameplate of the demonstration"}
+		MaxWatts: math.Round(10*node.MaxWatts()) / 10, Source: "nameplate of the demonstration",
+		EmbodiedKg: 100 + 25*float64(node.Cores), LifetimeYears: 5} // made up, as the nodes are
 	if node.CPUType == calibrated {
 		spec.Source = "measured in the demonstration at four loads"
 		for _, tenths := range []int{0, 1, 5, 10} {

@@ -19,6 +19,9 @@ func (d *Demo) fill(ctx context.Context) error {
 	if err := d.fillMeters(ctx); err != nil {
 		return err
 	}
+	if err := d.fillTank(ctx); err != nil {
+		return err
+	}
 	var group errgroup.Group
 	group.SetLimit(1)
 	for _, a := range d.agents {
@@ -81,7 +84,7 @@ func meterHistory(simulated *simulator.Simulator, box simulator.Box, meter simul
 		if meter.DeadAt(at) {
 			continue
 		}
-		readings = append(readings, meters.Reading{Box: box.Name, Meter: meter.Name, Time: at, Received: at, Epoch: from,
+		readings = append(readings, meters.Reading{Box: meterSpec(box, meter, "").Place(), Meter: meter.Name, Time: at, Received: at, Epoch: from,
 			CounterMillijoules: simulated.MeterMillijoules(box.Name, meter.Name, at), HasCounter: true,
 			StepMillijoules: simulated.MeterStep(box.Name, meter.Name, at)})
 	}

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,8 +16,15 @@ import (
 // showed. hardware is what is known of a node's power.
 func powerInput(s *simulator.Simulator, box simulator.Box, w schema.Window, live time.Time, hardware func(simulator.Node) processors.Hardware) processors.PowerInput {
 	in := processors.PowerInput{Window: w, Box: processors.Box{Name: box.Name, OverheadMilliwatts: int64(1000 * box.OverheadWatts)}}
+	var others []processors.OtherBox
 	for _, meter := range box.Meters {
-		m := processors.Meter{Name: meter.Name, Cluster: meter.Cluster, Node: meter.Node, FromFirst: true}
+		for _, beside := range s.Fleet().Boxes {
+			if slices.Contains(meter.Beside, beside.Name) {
+				other := powerInput(s, beside, w, live, hardware)
+				others = append(others, processors.OtherBox{Name: other.Box.Name, OverheadMilliwatts: other.Box.OverheadMilliwatts, Nodes: other.Nodes, Meters: other.Meters})
+			}
+		}
+		m := processors.Meter{Name: meter.Name, Cluster: meter.Cluster, Node: meter.Node, FromFirst: true, Others: others}
 		for _, r := range meterHistory(s, box, meter, live) {
 			m.Readings = append(m.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules, StepMillijoules: r.StepMillijoules})
 		}
@@ -142,6 +150,11 @@ func checkConserved(t *testing.T, s *simulator.Simulator, box simulator.Box, w s
 	// At both ends the counter is interpolated: by up to the gain's worth of a step,
 	// and what a wrong model misplaces within one interval.
 	truth := gain * float64(s.BoxMillijoules(box.Name, w.From, w.To))
+	for _, beside := range s.Fleet().Boxes {
+		if slices.Contains(box.Meters[0].Beside, beside.Name) { // what its own meter shows too much is taken off here
+			truth -= (beside.Meters[0].Gain - 1) * float64(s.BoxMillijoules(beside.Name, w.From, w.To))
+		}
+	}
 	if off := math.Abs(float64(measured) - truth); off > float64(2*step)+truth/500 {
 		t.Errorf("%s: measured %d mJ, its meter saw %.0f", box.Name, measured, truth)
 	}

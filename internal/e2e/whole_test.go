@@ -43,6 +43,7 @@ func TestWhole(t *testing.T) {
 	})
 	t.Run("usage and cost", func(t *testing.T) { checkUsage(t, w, inner) })
 	t.Run("export", func(t *testing.T) { checkExport(t, w, inner) })
+	t.Run("page", func(t *testing.T) { checkPage(t, w) })
 	t.Run("boards", func(t *testing.T) { checkBoards(t, w, inner) })
 	for _, s := range w.sites {
 		t.Run("need to know of "+s.cluster, func(t *testing.T) { checkPushed(t, w, s) })

@@ -122,10 +122,11 @@ const (
 	Uncertainty       = "energy_uncertainty_millijoules"    // standard error of active+idle+overhead; of several rows at most their sum
 	CostNanos         = "cost_nanos"                        // 1e-9 of the currency
 	PriceVersion      = "price_version"
-	Quality           = "quality"           // measured | estimated | mixed
-	ReadingEpoch      = "epoch"             // Unix ns at which the counter's life began
-	ReadingReceived   = "received"          // Unix ns on the follower's clock
-	ReadingShift      = "shift_nanoseconds" // added to the sample's own time
+	Quality           = "quality"                      // measured | estimated | mixed
+	ReadingEpoch      = "epoch"                        // Unix ns at which the counter's life began
+	ReadingReceived   = "received"                     // Unix ns on the follower's clock
+	ReadingShift      = "shift_nanoseconds"            // added to the sample's own time
+	ProcessorEnergy   = "processor_energy_millijoules" // what a node's processors and their memory counted of themselves (RAPL), mJ
 	MemoryWorkingSet  = "memory_working_set_bytes"
 	FilesystemUsed    = "filesystem_used_bytes"
 	EphemeralUsed     = "ephemeral_used_bytes"
@@ -229,7 +230,7 @@ var (
 	Raw = Table{Name: "raw", DB: RawDB,
 		Tags: []string{Kind, Node, Namespace, Pod, PodUID, Container},
 		Fields: fields(integers(ReadingEpoch, ReadingReceived, ReadingShift),
-			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite, EphemeralUsed))}
+			optional(CPU, MemoryWorkingSet, NetworkReceive, NetworkTransmit, FilesystemUsed, DiskRead, DiskWrite, EphemeralUsed, ProcessorEnergy))}
 
 	// VolumeReading has one row per reading of a mounted claim's volume, at the
 	// sample's own time.
@@ -238,10 +239,11 @@ var (
 
 	// NodeMinute: Σ pods of the node, __system__ and __unattributed__ included, = node.
 	// Its network is its pods'; what its own interfaces counted has fields of its own.
+	// ProcessorEnergy is there where the counter is known over the whole minute.
 	NodeMinute = Table{Name: "node", DB: MinuteDB, Grain: Minute,
 		Tags: tags([]string{Cluster, Node}, hardware),
 		Fields: fields(integers(CPU, Memory), network, integers(Filesystem, Uptime, AllocatableCPU, AllocatableMem, CapacityCPU),
-			disk, optional(InterfaceReceive, InterfaceTransmit), quality)}
+			disk, optional(InterfaceReceive, InterfaceTransmit, ProcessorEnergy), quality)}
 
 	// PodMinute: the pod's cgroup is the authority; Σ containers = pod.
 	PodMinute = Table{Name: "pod", DB: MinuteDB, Grain: Minute,

@@ -8,7 +8,11 @@ import (
 // meterJoules is what flowed through a meter since its box's zero.
 func (s *Simulator) meterJoules(b *Box, m Meter, t time.Time) float64 {
 	if m.Node == "" {
-		return s.joules(b, t) * m.share()
+		sum := s.joules(b, t)
+		for _, other := range m.Beside {
+			sum += s.joules(s.box(other), t)
+		}
+		return sum * m.share()
 	}
 	if !t.After(b.Since) {
 		return 0

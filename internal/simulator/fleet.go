@@ -128,8 +128,9 @@ type Meter struct {
 	Gain            float64 // it shows so many times what flows; 0 means 1
 	StepMillijoules int64   // of its counter; 0: that of its kind
 	Resets          []time.Time
-	Cluster, Node   string // it counts this node of the box alone
-	Dead            []Span // when it does not answer; it goes on counting
+	Cluster, Node   string   // it counts this node of the box alone
+	Beside          []string // other boxes that it counts together with its own
+	Dead            []Span   // when it does not answer; it goes on counting
 }
 
 // Kinds of meters beside Shelly's.

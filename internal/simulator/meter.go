@@ -80,6 +80,9 @@ func (s *Simulator) meterWatts(b *Box, m Meter, at time.Time) float64 {
 	watts := 0.0
 	if m.Node == "" {
 		watts = s.BoxWatts(b.Name, at)
+		for _, other := range m.Beside {
+			watts += s.BoxWatts(other, at)
+		}
 	} else if n := s.node(m.Cluster, m.Node); n.alive(at) {
 		watts = n.watts(s.rate(m.Cluster, n, at))
 	}

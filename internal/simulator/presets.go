@@ -17,7 +17,8 @@ func Demo(now time.Time) Fleet { return DemoSince(now.Add(-25 * time.Hour)) }
 // three nodes each and about ten pods, alive since the full hour of start, in boxes
 // of different hardware:
 //
-//	box-ams   two small nodes; a meter that shows 1.5 % too much
+//	box-ams   a small node; a meter that shows 1.5 % too much
+//	box-ams-2 another one, without a meter: that of the site counts both
 //	box-par   two servers; a plug that counts whole Wh and was dead for the 21st
 //	          hour, and a meter of one of the two
 //	box-colo  a node of each customer, behind a meter on a bus
@@ -29,12 +30,13 @@ func DemoSince(start time.Time) Fleet {
 	fleet := Fleet{Seed: 1, Housekeeping: Housekeeping{Min: 4 * time.Second, Max: 6 * time.Second, Jitter: time.Second}}
 	fleet.Boxes = []Box{
 		{Name: "box-ams", OverheadWatts: 6, Since: start, Meters: []Meter{{Name: "meter-ams", Generation: 2, Gain: 1.015}}},
+		{Name: "box-ams-2", OverheadWatts: 5, Since: start, Meters: []Meter{{Name: "meter-amsterdam", Generation: 2, Beside: []string{"box-ams"}}}},
 		{Name: "box-par", OverheadWatts: 11, Since: start, Meters: []Meter{
 			{Name: "meter-par", Kind: Tasmota, Gain: 0.994, Dead: []Span{{From: start.Add(20 * time.Hour), To: start.Add(21 * time.Hour)}}},
 			{Name: "meter-par-2", Kind: HomeWizard, Cluster: "edge-par", Node: "par-2"}}},
 		{Name: "box-colo", OverheadWatts: 8, Since: start, Meters: []Meter{{Name: "meter-colo", Kind: SDM120}}},
 	}
-	ams := Cluster{Name: "edge-ams", Nodes: []Node{node("ams-1", "box-ams", start, 1), node("ams-2", "box-ams", start, 2), node("ams-3", "box-colo", start, 3)}}
+	ams := Cluster{Name: "edge-ams", Nodes: []Node{node("ams-1", "box-ams", start, 1), node("ams-2", "box-ams-2", start, 2), node("ams-3", "box-colo", start, 3)}}
 	par := Cluster{Name: "edge-par", Nodes: []Node{node("par-1", "box-par", start, 1), node("par-2", "box-par", start, 2), node("par-3", "box-colo", start, 3)}}
 	ams.Nodes[0], ams.Nodes[1], ams.Nodes[2] = small.of(ams.Nodes[0]), small.of(ams.Nodes[1]), middle.of(ams.Nodes[2])
 	par.Nodes[0], par.Nodes[1], par.Nodes[2] = large.of(par.Nodes[0]), large.of(par.Nodes[1]), middle.of(par.Nodes[2])

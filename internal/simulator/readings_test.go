@@ -234,7 +234,7 @@ func TestTheDemo(t *testing.T) {
 				t.Fatalf("another fleet from the same start:\n%s", diff)
 			}
 		}
-		for box, limits := range map[string][2]float64{"box-ams": {25, 60}, "box-par": {110, 300}, "box-colo": {70, 180}} {
+		for box, limits := range map[string][2]float64{"box-ams": {14, 36}, "box-ams-2": {13, 36}, "box-par": {110, 300}, "box-colo": {70, 180}} {
 			if watts := s.BoxWatts(box, at); watts < limits[0] || watts > limits[1] {
 				t.Errorf("%s draws %v W, not %v", box, watts, limits)
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/models"
@@ -275,7 +276,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Exporter: l, Events: l, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -327,3 +328,32 @@ func (f fakeModels) Calibrate(_ context.Context, c registry.Calibration, _ time.
 	}
 	return models.Changed{Calibration: c}, f.l.did("calibrate %s/%s by %s", c.Cluster, c.Node, c.By)
 }
+
+func (l *leader) PrepareExport(ctx context.Context, request ExportRequest) (*focus.Prepared, error) {
+	if request.RequireComplete {
+		return nil, &focus.IncompleteError{Period: request.Period, Sectors: 3, First: "2026-11-02T00:00:00Z"}
+	}
+	if request.Customer == "broken" {
+		return nil, &focus.RowError{Row: 1, Column: "BilledCost", Rule: "BilledCost MUST NOT be null", Detail: "it is null"}
+	}
+	return focus.Prepare(ctx, noRows{}, request.Request, focus.Options{Version: request.Version, Compression: request.Compression})
+}
+
+// noRows is a source of a month without rows.
+type noRows struct{}
+
+func (noRows) State(context.Context, focus.Request) (focus.State, error) { return focus.State{}, nil }
+
+func (noRows) Rows(context.Context, focus.Request, func(*focus.Row) error) ([]focus.LeftOut, error) {
+	return nil, nil
+}
+
+func (l *leader) EventCounts(context.Context) (map[string]int64, error) {
+	return map[string]int64{registry.EventRefused: 1}, nil
+}
+
+func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Event, error) {
+	return []registry.Event{{EventKey: registry.EventKey{Cluster: "edge-a"}, State: state}}, nil
+}
+
+func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, nil }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -51,6 +52,8 @@ func problemOf(err error) Problem {
 	problem := Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
 	var input *query.InputError
 	var incomplete *query.IncompleteError
+	var files *focus.IncompleteError
+	var row *focus.RowError
 	var tooLarge *http.MaxBytesError
 	var problems fleet.Problems
 	switch {
@@ -60,6 +63,12 @@ func problemOf(err error) Problem {
 		for _, p := range problems {
 			problem.Errors = append(problem.Errors, p.String())
 		}
+	case errors.As(err, &files):
+		problem.Status = http.StatusConflict
+		problem.Hint = "Wait until it has settled, mend what `accumulus cluster status NAME` says why, or ask without requireComplete."
+	case errors.As(err, &row):
+		problem.Status = http.StatusUnprocessableEntity
+		problem.Hint = "Nothing was exported. Mend what the row comes from (a price list, a customer, a cluster) and ask again."
 	case errors.As(err, &incomplete):
 		problem.Status, problem.Gaps = http.StatusConflict, incomplete.Gaps
 		problem.Hint = "Wait until it is here, mend what gaps names, or ask without requireComplete; `accumulus cluster status NAME` says what each reason means."

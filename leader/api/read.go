@@ -153,13 +153,21 @@ func (s *Server) boxes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
-	values, err := parameters(r, "period", "format", "requireComplete")
+	values, err := parameters(r, "period", "format", "requireComplete", "focusVersion", "compression", "customer", "step")
 	if err != nil {
 		return err
 	}
 	format := values.Get("format")
+	if format == FormatFocus || format == FormatOpenCost {
+		return s.exportFiles(w, r, values)
+	}
 	if format != "" && format != "csv" && format != "json" {
-		return &query.InputError{Parameter: "format", Value: format, Hint: "use csv or json"}
+		return &query.InputError{Parameter: "format", Value: format, Hint: "use csv, json, focus or opencost-csv"}
+	}
+	for _, name := range []string{"focusVersion", "compression", "customer", "step"} {
+		if values.Has(name) {
+			return &query.InputError{Parameter: name, Value: values.Get(name), Hint: "it goes with format=focus or format=opencost-csv"}
+		}
 	}
 	require, err := usage.ParseFlag(values, "requireComplete")
 	if err != nil {

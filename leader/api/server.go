@@ -139,6 +139,8 @@ type Deps struct {
 	Heat          HeatReceiver
 	Intensities   Intensities
 	Prices        Prices
+	Exporter      Exporter
+	Events        Events
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

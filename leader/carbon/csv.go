@@ -1,8 +1,6 @@
 package carbon
 
 import (
-	"bytes"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/decimal"
+	"github.com/accumulus-metering/accumulus/internal/sheet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
-	"github.com/cockroachdb/apd/v3"
 )
 
 // Columns of a CSV of intensities. The first three are needed. Without an end, a
@@ -25,16 +24,11 @@ const maxMilligrams = 5_000_000
 // milligrams of a number of grams, exactly; what lies beyond three decimals is
 // rounded half up.
 func milligrams(text string) (int64, error) {
-	value, _, err := apd.NewFromString(strings.TrimSpace(text))
-	if err != nil || value.Form != apd.Finite || len(text) > 40 {
+	value, err := decimal.Parse(strings.TrimSpace(text))
+	if err != nil {
 		return 0, fmt.Errorf("%.40q is no number of grams per kWh", text)
 	}
-	var rounded apd.Decimal
-	if _, err := apd.BaseContext.WithPrecision(60).Quantize(&rounded, value, -3); err != nil {
-		return 0, fmt.Errorf("%.40q is no number of grams per kWh", text)
-	}
-	rounded.Exponent = 0
-	n, err := rounded.Int64()
+	n, err := decimal.Round(value, 3)
 	if err != nil || n < 0 || n > maxMilligrams {
 		return 0, fmt.Errorf("%s g/kWh is not between 0 and %d", text, maxMilligrams/1000)
 	}
@@ -43,15 +37,12 @@ func milligrams(text string) (int64, error) {
 
 // ParseCSV reads intensities by zone. The error names each line that is wrong.
 func ParseCSV(text []byte) (map[string][]registry.Intensity, error) {
-	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff"))))
-	r.Comment, r.TrimLeadingSpace = '#', true
-	header, err := r.Read()
+	r, header, err := sheet.Open(text, '#')
 	if err != nil {
 		return nil, fmt.Errorf("no header: want %s", strings.Join(columns, ","))
 	}
 	at := make(map[string]int)
 	for i, name := range header {
-		name = strings.ToLower(strings.TrimSpace(name))
 		if !slices.Contains(columns, name) {
 			return nil, fmt.Errorf("column %q is none of %s", name, strings.Join(columns, ", "))
 		}

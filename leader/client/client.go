@@ -363,3 +363,13 @@ func (c *Client) Seed(ctx context.Context, cluster string, renewed bool) (seed.S
 	}
 	return signed, nil
 }
+
+// ExportFiles asks for an export that is files, as a tar archive; focus.Fetch
+// unpacks it.
+func (c *Client) ExportFiles(ctx context.Context, values url.Values) ([]byte, error) {
+	archive, media, err := c.Do(ctx, http.MethodGet, "/api/v1/export", values, nil)
+	if err == nil && media != api.FilesType {
+		err = fmt.Errorf("the answer is %q and no archive of files: the leader is older than this program", media)
+	}
+	return archive, err
+}

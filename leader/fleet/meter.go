@@ -49,6 +49,15 @@ const (
 	ClockReceipt = "receipt" // when its reading came; its own time is not looked at
 )
 
+// Roles of a meter.
+const (
+	RoleWall = "" // an electricity meter
+	// RoleRAPL is what a node's processors and their memory count of their own energy,
+	// as an exporter on it tells (node_exporter, Kepler): a part of what the node
+	// draws, by which its power is modelled. It is never a part of the split's sum.
+	RoleRAPL = "rapl"
+)
+
 // Meter is one electricity meter. What it counts is of a box, of several boxes
 // or of all boxes of a site (then shared over them by their models), or of one
 // node of a box. The meters of a box are added up; those of its nodes are parts
@@ -60,6 +69,7 @@ type Meter struct {
 	Site  string   `json:"site,omitempty"`  // it counts what all boxes of the site draw together
 	Node  string   `json:"node,omitempty"`  // name of a Node in the box: it counts that node alone
 
+	Role   string `json:"role,omitempty"` // RoleWall or RoleRAPL
 	Driver string `json:"driver"`
 	// URL is http or https; of a Shelly its root; mqtt:// or mqtts:// of a broker;
 	// tcp://host:502 of a Modbus gateway.
@@ -150,6 +160,7 @@ var (
 
 func (m Meter) check(report reporter) {
 	m.checkPlace(report)
+	m.checkRole(report)
 	m.checkAddress(report)
 	checkOneOf(report, "driver", m.Driver, Drivers...)
 	if m.Channel < 0 || m.Channel > 1000 {
@@ -204,6 +215,26 @@ func (m Meter) checkPlace(report reporter) {
 		if box == "" || slices.Contains(m.Boxes[:i], box) {
 			report("boxes", "%q is empty or stands twice", box)
 		}
+	}
+}
+
+// checkRole checks what it is a counter of.
+func (m Meter) checkRole(report reporter) {
+	checkOneOf(report, "role", m.Role, RoleWall, RoleRAPL)
+	if m.Role != RoleRAPL {
+		return
+	}
+	if m.Node == "" {
+		report("node", "is empty: role %s is what the processors of one node count; name the node", RoleRAPL)
+	}
+	switch m.Driver {
+	case DriverPush:
+	case DriverPrometheus, DriverHTTPJSON, DriverInfluxDB:
+		if m.Fields.Counter.Path == "" {
+			report("fields.counter", "is empty: role %s needs an energy counter, such as the query sum(node_rapl_package_joules_total{instance=\"n1:9100\"}) with the unit J", RoleRAPL)
+		}
+	default:
+		report("driver", "%s is an electricity meter: role %s is for %s, %s, %s or %s", m.Driver, RoleRAPL, DriverPrometheus, DriverHTTPJSON, DriverInfluxDB, DriverPush)
 	}
 }
 
@@ -312,8 +343,17 @@ func (m Meter) references() []reference {
 func (f *Fleet) MetersOfBox(box string) []Meter {
 	own := f.hasMeter(box)
 	return f.meters.where(func(m Meter) bool {
-		return slices.Contains(f.BoxesOfMeter(m), box) && !(own && m.several())
+		return m.Role == RoleWall && slices.Contains(f.BoxesOfMeter(m), box) && !(own && m.several())
 	})
+}
+
+// ProcessorMeter is the meter of RoleRAPL of a node, if it has one.
+func (f *Fleet) ProcessorMeter(node Node) (Meter, bool) {
+	i := slices.IndexFunc(f.meters.list, func(m Meter) bool { return m.Role == RoleRAPL && m.Node == node.Name && m.Box == node.Box })
+	if i < 0 {
+		return Meter{}, false
+	}
+	return f.meters.list[i], true
 }
 
 // hasMeter says whether a meter counts the box alone.
@@ -399,7 +439,7 @@ func (v *validator) meters(objects, known []Object) {
 			if other.Name() == o.Name() || !other.Overlaps(o.ValidFrom, o.ValidTo) {
 				continue
 			}
-			if m.Node != "" && rival.Node == m.Node {
+			if m.Node != "" && rival.Node == m.Node && rival.Role == m.Role {
 				v.report(o, "spec.node", "%s counts node %q already", other, m.Node)
 			}
 		}

@@ -23,6 +23,7 @@ func TestMeterIsChecked(t *testing.T) {
 		"modbus":         {Box: "b", Driver: DriverModbus, URL: "tcp://gw.example:502", Preset: PresetSDM630, Channel: 3},
 		"modbus, fields": {Box: "b", Driver: DriverModbus, URL: "tcp://gw.example", Fields: fields},
 		"influxdb":       {Box: "b", Driver: DriverInfluxDB, URL: "http://i.example", Database: "d", Measurement: "m", Tags: map[string]string{"rack": "1"}, Fields: MeterFields{Counter: FieldRef{Path: "e", Unit: "MWh"}}},
+		"rapl":           {Box: "b", Node: "c.n", Role: RoleRAPL, Driver: DriverPrometheus, URL: "http://p.example", Fields: MeterFields{Counter: FieldRef{Path: "sum(node_rapl_package_joules_total)", Unit: "J"}}},
 		"push":           {Box: "b", Node: "c.n", Driver: DriverPush, RolloverKWh: 100000, Lag: Duration(time.Hour), Clock: ClockReceipt},
 	}
 	for name, m := range good {
@@ -50,6 +51,10 @@ func TestMeterIsChecked(t *testing.T) {
 		"belong together":              {Box: "b", Driver: DriverShellyGen2, URL: "http://m.example", UserFile: "/u"},
 		"spec.rolloverKWh":             {Box: "b", Driver: DriverPush, RolloverKWh: -1},
 		"mend the meter's clock":       {Box: "b", Driver: DriverPush, Lag: Duration(30 * 24 * time.Hour)},
+		"spec.role":                    {Box: "b", Driver: DriverPush, Role: "guess"},
+		"name the node":                {Box: "b", Driver: DriverPush, Role: RoleRAPL},
+		"needs an energy counter":      {Box: "b", Node: "c.n", Role: RoleRAPL, Driver: DriverPrometheus, URL: "http://p.example", Fields: MeterFields{Power: FieldRef{Path: "x", Unit: "W"}}},
+		"is an electricity meter":      {Box: "b", Node: "c.n", Role: RoleRAPL, Driver: DriverTasmota, URL: "http://m.example"},
 		"spec.clock":                   {Box: "b", Driver: DriverPush, Clock: "sun"},
 		"spec.fields.counter.format":   {Box: "b", Driver: DriverHTTPJSON, URL: "http://m.example", Fields: MeterFields{Counter: FieldRef{Path: "e", Unit: "kWh", Format: "float16"}}},
 		`"Europe/Nowhere" is no IANA`:  {Box: "b", Driver: DriverTasmota, URL: "http://m.example", TimeZone: "Europe/Nowhere"},
@@ -94,5 +99,32 @@ func TestNothingIsCountedTwice(t *testing.T) {
 	}
 	if got := f.MetersOfBox("b2"); len(got) != 1 || got[0].Name != "all" || got[0].Place() != "site/hall" {
 		t.Errorf("meters of b2: %v", got)
+	}
+}
+
+// TestProcessorMeter: what a node's processors count is no meter of its box, stands
+// beside the node's own meter, and is there once.
+func TestProcessorMeter(t *testing.T) {
+	world := []Object{NewObject("b", Box{}), NewObject("c", Cluster{URL: "http://c.example"}), NewObject("c.n", Node{Cluster: "c", Node: "n", Box: "b"}),
+		NewObject("plug", Meter{Box: "b", Driver: DriverPush}), NewObject("own", Meter{Box: "b", Node: "c.n", Driver: DriverPush}),
+		NewObject("rapl", Meter{Box: "b", Node: "c.n", Role: RoleRAPL, Driver: DriverPush})}
+	if err := Validate(world, nil); err != nil {
+		t.Fatal(err)
+	}
+	f := New(time.Unix(0, 0), world)
+	var names []string
+	for _, m := range f.MetersOfBox("b") {
+		names = append(names, m.Name)
+	}
+	if slices.Sort(names); !slices.Equal(names, []string{"own", "plug"}) {
+		t.Errorf("meters of the box: %v", names)
+	}
+	node, _ := f.Node("c", "n")
+	if m, ok := f.ProcessorMeter(node); !ok || m.Name != "rapl" {
+		t.Errorf("the node's counter is %q, %v", m.Name, ok)
+	}
+	err := Validate(append(world, NewObject("rapl2", Meter{Box: "b", Node: "c.n", Role: RoleRAPL, Driver: DriverPush})), nil)
+	if err == nil || !strings.Contains(err.Error(), "counts node") {
+		t.Errorf("twice: %v", err)
 	}
 }

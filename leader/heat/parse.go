@@ -2,7 +2,6 @@ package heat
 
 import (
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/decimal"
+	"github.com/accumulus-metering/accumulus/internal/sheet"
 	"github.com/accumulus-metering/accumulus/processors"
-	"github.com/cockroachdb/apd/v3"
 )
 
 // reading is one reading with where it stood and which values it named.
@@ -163,19 +163,14 @@ func micro(text string) (processors.Value, error) {
 	case "", "nan", "null", "unavailable", "unknown":
 		return processors.Value{}, nil
 	}
-	value, _, err := apd.NewFromString(text)
-	if err != nil || value.Form != apd.Finite || len(text) > 40 {
+	value, err := decimal.Parse(text)
+	if err != nil {
 		return processors.Value{}, fmt.Errorf("%.40q is no number", text)
 	}
-	var rounded apd.Decimal
 	if value.NumDigits()+int64(value.Exponent) > 12 {
 		return processors.Value{}, fmt.Errorf("%.40s is too large", text)
 	}
-	if _, err := apd.BaseContext.WithPrecision(60).Quantize(&rounded, value, -6); err != nil {
-		return processors.Value{}, fmt.Errorf("%.40q is no number", text)
-	}
-	rounded.Exponent = 0
-	n, err := rounded.Int64()
+	n, err := decimal.Round(value, 6)
 	return processors.Value{Micro: n, Known: err == nil}, err
 }
 
@@ -186,26 +181,21 @@ func moment(text string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t.UTC(), nil
 	}
-	value, _, err := apd.NewFromString(text)
-	if err != nil || value.Form != apd.Finite || len(text) > 40 || value.Negative {
+	value, err := decimal.Parse(text)
+	if err != nil || value.Negative {
 		return time.Time{}, fmt.Errorf("time: %.40q is neither RFC 3339 with its offset (2026-11-23T10:00:00Z) nor Unix time", text)
 	}
 	digits := value.NumDigits() + int64(value.Exponent)
-	shift := int32(9)
+	places := int32(9)
 	switch {
 	case digits > 17:
-		shift = 0
+		places = 0
 	case digits > 14:
-		shift = 3
+		places = 3
 	case digits > 11:
-		shift = 6
+		places = 6
 	}
-	var nanos apd.Decimal
-	value.Exponent += shift
-	if _, err := apd.BaseContext.WithPrecision(60).Quantize(&nanos, value, 0); err != nil {
-		return time.Time{}, fmt.Errorf("time: %.40q is no Unix time", text)
-	}
-	n, err := nanos.Int64()
+	n, err := decimal.Round(value, places)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("time: %.40q is no Unix time", text)
 	}
@@ -213,15 +203,12 @@ func moment(text string) (time.Time, error) {
 }
 
 func parseCSV(body []byte) ([]reading, error) {
-	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
-	r.TrimLeadingSpace, r.Comment = true, '#'
-	header, err := r.Read()
+	r, header, err := sheet.Open(body, '#')
 	if err != nil {
 		return nil, fmt.Errorf("no header: want time, and of %s what there is", strings.Join(names, ", "))
 	}
-	for i, name := range header {
-		header[i] = strings.ToLower(strings.TrimSpace(name))
-		if header[i] != "time" && !slices.Contains(names, header[i]) {
+	for _, name := range header {
+		if name != "time" && !slices.Contains(names, name) {
 			return nil, fmt.Errorf("column %q is none of time, %s", name, strings.Join(names, ", "))
 		}
 	}

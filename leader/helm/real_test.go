@@ -42,6 +42,7 @@ func TestReal(t *testing.T) {
 	t.Run("cancelled", r.cancelled)
 	t.Run("storage forbidden", r.storageForbidden)
 	t.Run("terminating", r.terminating)
+	t.Run("grafana", r.grafana)
 }
 
 // client is of a release in a new namespace; cluster-scoped names carry the

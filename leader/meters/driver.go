@@ -11,7 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/decimal"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+)
+
+// counterFactors and powerFactors bring a unit to mJ and to mW.
+var (
+	counterFactors = map[string]int64{"Wh": 3_600_000, "kWh": 3_600_000_000, "MWh": 3_600_000_000_000, "J": 1_000, "Wmin": 60_000}
+	powerFactors   = map[string]int64{"W": 1_000, "kW": 1_000_000, "mW": 1}
 )
 
 // decodeFields reads what the field map names. All of it must be there.
@@ -77,7 +84,7 @@ func quantity(document any, path string, factor int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	value, err := scaled(text, factor)
+	value, err := decimal.Floor(text, factor)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}

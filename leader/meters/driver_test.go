@@ -1,7 +1,6 @@
 package meters
 
 import (
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -77,44 +76,6 @@ func TestDecode(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestScaledIsExact(t *testing.T) {
-	tests := []struct {
-		text   string
-		factor int64
-		want   int64
-	}{
-		{"0.1", 3_600_000, 360_000}, {"45012.123", 3_600_000, 162_043_642_800}, {"0.0000001", 3_600_000, 0},
-		{"-0.0000001", 3_600_000, -1}, {"9007199254740993", 1, 9007199254740993}, {"9223372036854775807", 1, 9223372036854775807},
-		{"1.5e3", 1000, 1_500_000}, {"2562047788.015", 3_600_000_000, 9_223_372_036_854_000_000},
-	}
-	for _, test := range tests {
-		if got, err := scaled(test.text, test.factor); err != nil || got != test.want {
-			t.Errorf("%s × %d = %d, %v; want %d", test.text, test.factor, got, err, test.want)
-		}
-	}
-}
-
-func FuzzScaled(f *testing.F) {
-	for _, text := range []string{"0", "-1.5", "1e30", "123.456e-7", "1e-70", "NaN", "Infinity", "0x1p4", "."} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got, err := scaled(text, 3_600_000)
-		if err != nil {
-			return
-		}
-		exact, ok := new(big.Rat).SetString(text)
-		if !ok {
-			t.Fatalf("%q is %d, but no rational number", text, got)
-		}
-		exact.Mul(exact, big.NewRat(3_600_000, 1))
-		rest := exact.Sub(exact, new(big.Rat).SetInt64(got))
-		if rest.Sign() < 0 || rest.Cmp(big.NewRat(1, 1)) >= 0 {
-			t.Errorf("%q: %d is off by %s", text, got, rest)
-		}
-	})
 }
 
 func FuzzDecode(f *testing.F) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/decimal"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
@@ -109,7 +110,7 @@ func fieldOf(p influxsync.Point, ref fleet.FieldRef, factors map[string]int64) (
 	case schema.Float:
 		text = strconv.FormatFloat(value.Float(), 'g', -1, 64)
 	}
-	number, err := scaled(text, factor)
+	number, err := decimal.Floor(text, factor)
 	if err != nil {
 		return 0, "", fmt.Errorf("field %s: %w", ref.Path, err)
 	}

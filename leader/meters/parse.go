@@ -2,7 +2,6 @@ package meters
 
 import (
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/decimal"
+	"github.com/accumulus-metering/accumulus/internal/sheet"
 )
 
 // Sent is one reading that somebody sends: of a counter, of watts, or of both.
@@ -75,14 +77,9 @@ func parseJSON(body []byte) ([]Sent, error) {
 }
 
 func parseCSV(body []byte) ([]Sent, error) {
-	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
-	r.TrimLeadingSpace = true
-	header, err := r.Read()
+	r, header, err := sheet.Open(body, 0)
 	if err != nil {
 		return nil, fmt.Errorf("no header such as time,energy_kwh,watts: %w", err)
-	}
-	for i := range header {
-		header[i] = strings.ToLower(strings.TrimSpace(header[i]))
 	}
 	var sent []Sent
 	for {
@@ -129,7 +126,7 @@ func timeOf(text string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t.UTC(), nil
 	}
-	ns, err := scaled(text, int64(time.Second))
+	ns, err := decimal.Floor(text, int64(time.Second))
 	if err != nil || ns < 0 {
 		return time.Time{}, fmt.Errorf("time %q: use RFC 3339 with its zone, as in 2026-11-23T12:00:00Z, or seconds since 1970", text)
 	}
@@ -219,14 +216,14 @@ func (s Sent) sample() (sample, error) {
 		if !ok {
 			return found, fmt.Errorf("unit %q is none of Wh, kWh, MWh, J, Wmin", unit)
 		}
-		value, err := scaled(s.Counter.String(), factor)
+		value, err := decimal.Floor(s.Counter.String(), factor)
 		if err != nil {
 			return found, fmt.Errorf("counter: %w", err)
 		}
 		found.counter, found.hasCounter, found.step = value, true, max(s.Step, 0)
 	}
 	if s.Watts != "" {
-		value, err := scaled(s.Watts.String(), powerFactors["W"])
+		value, err := decimal.Floor(s.Watts.String(), powerFactors["W"])
 		if err != nil {
 			return found, fmt.Errorf("watts: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/decimal"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
@@ -49,7 +50,7 @@ func (p prometheusReader) read(ctx context.Context, m fleet.Meter, _ time.Time) 
 		if !ok {
 			return nil, fmt.Errorf("query %s: unknown unit %q", one.ref.Path, one.ref.Unit)
 		}
-		if *one.value, err = scaled(text, factor); err != nil {
+		if *one.value, err = decimal.Floor(text, factor); err != nil {
 			return nil, fmt.Errorf("query %s: %w", one.ref.Path, err)
 		}
 		if *one.has = true; one.ref.Format == fleet.FormatFloat32 && one.value == &s.counter {

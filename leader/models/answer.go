@@ -3,6 +3,8 @@ package models
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -34,6 +36,17 @@ type InUse struct {
 	Prior        string          `json:"prior,omitempty"` // where what was not measured comes from
 	Candidates   []Candidate     `json:"candidates,omitempty"`
 	Model        json.RawMessage `json:"model,omitempty"` // as it is stored
+	// Processors is a model of what the processors count, by which the minutes go that
+	// have the counter; the others go by the curve. Kind is then KindRAPL, and the error
+	// is this one's.
+	Processors *ProcessorsInUse `json:"processors,omitempty"`
+}
+
+// ProcessorsInUse is a base and a slope over what a node's processors count (RAPL).
+type ProcessorsInUse struct {
+	BaseWatts float64     `json:"baseWatts"`
+	Slope     float64     `json:"slope"`     // joules at the wall for one that they count
+	Otherwise models.Kind `json:"otherwise"` // the kind of model of the minutes without the counter
 }
 
 // LevelWatts is a power at a load.
@@ -125,6 +138,13 @@ func inUse(states States, hardware, box string, at time.Time) (*InUse, error) {
 	if err := json.Unmarshal(s.Body, &c); err != nil {
 		return nil, err
 	}
+	if general := states.at(hardware, "", at); len(c.Model) == 0 && general != nil && len(general.Body) > 0 {
+		counted := c.Processors
+		if err := json.Unmarshal(general.Body, &c); err != nil {
+			return nil, err
+		}
+		c.Processors = counted
+	}
 	t, err := c.table()
 	if err != nil {
 		return nil, err
@@ -137,5 +157,22 @@ func inUse(states States, hardware, box string, at time.Time) (*InUse, error) {
 	for _, p := range t.Measured {
 		in.Measured = append(in.Measured, LevelWatts{p.Utilisation * 100, p.Watts})
 	}
+	if c.Processors != nil {
+		return in, in.byProcessors(*c.Processors)
+	}
 	return in, nil
+}
+
+// byProcessors tells of a model of what the processors count in the place of the
+// curve, which stays for the minutes without their counter.
+func (in *InUse) byProcessors(c models.Counted) error {
+	p, err := c.Processor()
+	if err != nil {
+		return err
+	}
+	in.Processors = &ProcessorsInUse{BaseWatts: float64(p.BaseMicrowatts) / 1e6, Slope: float64(p.Slope) / 1e6, Otherwise: in.Kind}
+	in.Candidates = append(slices.Clone(in.Candidates), Candidate{models.KindRAPL, c.Error})
+	in.Why = fmt.Sprintf("%s: %s; minutes without the counter by %s", models.KindRAPL, c.Error, in.Kind)
+	in.Kind, in.ErrorPercent, in.P95Percent, in.Source = models.KindRAPL, c.Error.MAPE, c.Error.P95, c.Error.Source
+	return nil
 }

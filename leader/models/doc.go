@@ -29,10 +29,13 @@ import (
 
 // Choice is the model that was chosen for a type, as it is stored.
 type Choice struct {
-	Kind       models.Kind     `json:"kind"`
-	Why        string          `json:"why"`
-	Model      json.RawMessage `json:"model"`
-	Candidates []Candidate     `json:"candidates"`
+	Kind       models.Kind     `json:"kind,omitempty"`
+	Why        string          `json:"why,omitempty"`
+	Model      json.RawMessage `json:"model,omitempty"` // of utilisation; none in a box: what holds in general
+	Candidates []Candidate     `json:"candidates,omitempty"`
+	// Processors is a model of what the processors count (RAPL), for the minutes that
+	// they count, where a box's meter showed it to be better than that of utilisation.
+	Processors *models.Counted `json:"processors,omitempty"`
 }
 
 // Candidate is a model that could be made of what is known.
@@ -44,7 +47,11 @@ type Candidate struct {
 // Hardware is the choice as the power processor takes it.
 func (c Choice) Hardware() (processors.Hardware, error) {
 	t, err := c.table()
-	return t.Hardware(), err
+	hardware := t.Hardware()
+	if err == nil && c.Processors != nil {
+		hardware.Processor, err = c.Processors.Processor()
+	}
+	return hardware, err
 }
 
 func (c Choice) table() (models.Tabulated, error) {
@@ -146,8 +153,10 @@ type States []registry.ModelState
 
 // Of is the choice for a type in a box at a moment: what was learned in the box,
 // else what holds in general; nil if there is none that follows from what its
-// owner says of it.
+// owner says of it. What was learned of the processors' counters in the box stands
+// beside either.
 func (s States) Of(h fleet.Hardware, box string, at time.Time) (*Choice, error) {
+	var counted *models.Counted
 	for _, where := range []string{box, ""} {
 		state := s.at(h.Name, where, at)
 		if state == nil || len(state.Body) == 0 || state.Known != Digest(h) {
@@ -156,6 +165,12 @@ func (s States) Of(h fleet.Hardware, box string, at time.Time) (*Choice, error) 
 		var c Choice
 		if err := json.Unmarshal(state.Body, &c); err != nil {
 			return nil, fmt.Errorf("model of %s since %s: %w", h.Name, state.From.Format(time.RFC3339), err)
+		}
+		if c.Processors == nil {
+			c.Processors = counted
+		}
+		if counted = c.Processors; len(c.Model) == 0 {
+			continue
 		}
 		return &c, nil
 	}

@@ -33,6 +33,9 @@ type Outcome struct {
 	Learned *models.Learned `json:"learned,omitempty"`
 	// InUse is the error of the curves in use on the same unseen windows, %.
 	InUse float64 `json:"inUse,omitempty"`
+	// Processors is what came of the processors' own counters; "": not all nodes have
+	// them.
+	Processors string `json:"processors,omitempty"`
 }
 
 // learnAll looks at each box that has a meter.
@@ -169,6 +172,14 @@ func (k *Keeper) learn(ctx context.Context, f *fleet.Fleet, box string, here com
 		outcome.Used = true
 		outcome.Why += fmt.Sprintf("; those in use, learned before, are %.2f %% off and stay", outcome.InUse)
 	}
+	by, err := learnProcessors(lessons, here, types)
+	if err != nil {
+		return outcome, err
+	}
+	outcome.Processors = by.why
+	if changed, err = withProcessors(box, here, types, changed, by, nextMinute(now)); err != nil {
+		return outcome, err
+	}
 	_, err = k.put(ctx, changed)
 	return outcome, err
 }
@@ -192,6 +203,9 @@ type typeState struct {
 	general  *models.Tabulated // chosen without the box's meter
 	inUse    *models.Tabulated
 	inBox    bool // a learned one is
+
+	processors *models.Counted // of what the processors count, in use in the box
+	body       json.RawMessage // of the box's state; none: it has none that holds
 }
 
 type typeStates map[string]typeState
@@ -214,8 +228,13 @@ func typesOf(f *fleet.Fleet, windows []models.Window, states States, box string,
 			if t.inUse, err = tableOf(states, h, box, at); err != nil {
 				return nil, false, err
 			}
-			s := states.at(n.Type, box, at)
-			t.inBox = s != nil && len(s.Body) > 0 && s.Known == Digest(h)
+			if s := states.at(n.Type, box, at); s != nil && len(s.Body) > 0 && s.Known == Digest(h) {
+				var c Choice
+				if err := json.Unmarshal(s.Body, &c); err != nil {
+					return nil, false, fmt.Errorf("model of %s: %w", n.Type, err)
+				}
+				t.inBox, t.processors, t.body = len(c.Model) > 0, c.Processors, s.Body
+			}
 			inBox = inBox || t.inBox
 			types[n.Type] = t
 		}

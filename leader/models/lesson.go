@@ -36,6 +36,7 @@ const (
 
 // composition is what stands in a box.
 type composition struct {
+	fleet    *fleet.Fleet
 	nodes    []fleet.Node
 	meters   []fleet.Meter
 	overhead float64
@@ -44,7 +45,7 @@ type composition struct {
 // compose is what stands in a box at a moment; why not: it cannot teach.
 func compose(f *fleet.Fleet, box string) (c composition, why string) {
 	described, _ := f.Box(box)
-	c.overhead = described.OverheadWatts
+	c.fleet, c.overhead = f, described.OverheadWatts
 	alone := true
 	for _, m := range f.MetersOfBox(box) {
 		if m.Node == "" { // those of nodes are parts of them
@@ -140,14 +141,24 @@ func (k *Keeper) takeFrom(ctx context.Context, box string, here composition, why
 		if loads[i], err = k.loads(ctx, node, w); err != nil {
 			return nil, w.From, err
 		}
+		if err := k.addProcessors(ctx, here.fleet, node, w, loads[i]); err != nil {
+			return nil, w.From, err
+		}
 	}
 	for _, m := range windows {
 		lesson := registry.Lesson{At: m.To, Milliwatts: processors.MulDiv(m.millijoules, int64(time.Second), int64(m.Length())), Loads: make(map[string][]int64)}
-		complete := lesson.Milliwatts > 0
+		complete, counted := lesson.Milliwatts > 0, true
+		drawn := make(map[string][]int64)
 		for i, node := range here.nodes {
 			u, ok := loadOver(loads[i], m.Window)
 			complete = complete && ok
 			lesson.Loads[node.Hardware] = append(lesson.Loads[node.Hardware], u)
+			watts, ok := processorsOver(loads[i], m.Window)
+			counted = counted && ok
+			drawn[node.Hardware] = append(drawn[node.Hardware], watts)
+		}
+		if counted {
+			lesson.Processors = drawn
 		}
 		if complete {
 			lessons = append(lessons, lesson)
@@ -241,7 +252,11 @@ func counterAt(readings []processors.Reading, t time.Time) (processors.Reading, 
 }
 
 // busy is a node's minute.
-type busy struct{ cpu, capacity int64 }
+type busy struct {
+	cpu, capacity int64
+	processor     int64 // mJ that its processors counted, if counted
+	counted       bool
+}
 
 // loads are the minutes of a node in which it was on and read.
 func (k *Keeper) loads(ctx context.Context, node fleet.Node, w schema.Window) (map[time.Time]busy, error) {
@@ -251,7 +266,8 @@ func (k *Keeper) loads(ctx context.Context, node fleet.Node, w schema.Window) (m
 	err := k.minute.TimeQuery(ctx, schema.NodeMinute.Name, whole, where, func(row influxsync.Point) error {
 		read := row.Int(schema.Coverage) > 0 || row.Int(schema.Interpolated) > 0
 		if read && row.Int(schema.Uptime) >= schema.Minute.Milliseconds() {
-			loads[row.Time.UTC()] = busy{row.Int(schema.CPU), row.Int(schema.CapacityCPU)}
+			energy, counted := row.Field(schema.ProcessorEnergy)
+			loads[row.Time.UTC()] = busy{row.Int(schema.CPU), row.Int(schema.CapacityCPU), energy.Int(), counted}
 		}
 		return nil
 	})

@@ -180,7 +180,7 @@ func TestLoop(t *testing.T) {
 // charger charges acme 10 core-hours at the list's price, EUR 1 without one.
 type charger struct{}
 
-func (charger) Charges(_ context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error) {
+func (charger) Bills(_ context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error) {
 	list := fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "1", Cost: "0.4"}}}
 	if len(lists) > 0 {
 		list = lists[0].Spec.(fleet.PriceList)

@@ -16,7 +16,7 @@ import (
 
 // Charger rates billing periods: *query.Engine.
 type Charger interface {
-	Charges(ctx context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error)
+	Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error)
 }
 
 // Amounts are a customer's period before and with the lists that were simulated, in
@@ -45,11 +45,11 @@ type Simulation struct {
 // Simulate compares a period at the prices that hold with the same at lists laid over
 // them. Nothing is stored.
 func Simulate(ctx context.Context, charger Charger, w schema.Window, lists []fleet.Object) (Simulation, error) {
-	before, err := charger.Charges(ctx, w, nil)
+	before, err := charger.Bills(ctx, w, nil)
 	if err != nil {
 		return Simulation{}, fmt.Errorf("rate the period as it is: %w", err)
 	}
-	after, err := charger.Charges(ctx, w, lists)
+	after, err := charger.Bills(ctx, w, lists)
 	if err != nil {
 		return Simulation{}, fmt.Errorf("rate the period with the new prices: %w", err)
 	}

@@ -126,7 +126,19 @@ func (p *Puller) request(cluster string, table schema.Table, follower *influxsyn
 	if slices.Contains(table.Tags, schema.Node) {
 		request.CountBy = schema.Node // the ledger says which nodes a window came of
 	}
+	if table.Name == schema.NodeMinute.Name {
+		request.CountIf = read
+	}
 	return request
+}
+
+// read says of a node's row whether the node was read: in the window, or after it,
+// so that what it used was spread over the window too. A node that nobody reached
+// has a row, with zeros: it does not count. Nor is anybody late who did not read a
+// node in the minute in which it joined or left.
+func read(field func(name string) int64) bool {
+	alive := field(schema.Uptime)
+	return field(schema.Coverage) > 0 || field(schema.Interpolated) > 0 || alive > 0 && alive < schema.Minute.Milliseconds()
 }
 
 // ErrPushed is a table that the follower does not write: a leader gave it what

@@ -139,7 +139,7 @@ func settle(f *followertest.Follower, cluster string, window schema.Window, node
 				if table.Name == schema.PodMinute.Name {
 					tags[schema.Pod] = "p"
 				}
-				rows = append(rows, followertest.Row(table, minute.From, tags, map[string]int64{schema.CPU: 5, schema.Uptime: 60_000}))
+				rows = append(rows, followertest.Row(table, minute.From, tags, map[string]int64{schema.CPU: 5, schema.Uptime: 60_000, schema.Coverage: 60}))
 			}
 		}
 		f.Settle(table, window, rows...)

@@ -1,168 +1,212 @@
 package query
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"math/big"
 	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
-	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
-// Charged is what a billing period costs a customer by one price list: its lines as
-// a bill has them, with tiers, fees and minimum charge. The shares' keys are
-// "cluster/namespace".
-type Charged struct {
-	Customer string
-	List     string
-	Currency string
-	// Input is what was rated, in the order of keys, and Result its lines.
-	Input  rating.Input
-	Result rating.Result
+// ChargeRequest asks for exact charges by key and step.
+type ChargeRequest struct {
+	Window    schema.Window // whole minutes; it may reach beyond what is settled
+	Step      time.Duration // cuts at its multiples in UTC; 0 is the whole window
+	Aggregate []Key
+	Filter    []Condition
+	Figures   bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
 }
 
-// Charges rates a billing period: for each customer the lines by each price list
-// that held for him. lists, where there are any, are laid over the fleet's price
-// lists for all of the window: what they would have cost. Nothing is stored. Errors:
-// *InputError, *rating.MissingPriceError, ErrOverflow, and what the stores say.
-func (e *Engine) Charges(ctx context.Context, w schema.Window, lists []fleet.Object) ([]Charged, error) {
-	b := &bills{sums: make(map[billKey]*bill)}
-	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b)
+// Charges is what one key used in one step, and what that costs.
+type Charges struct {
+	Row   Row
+	Lines []Charge // by price list and resource, then what has no price
+	// CarbonMicrograms is location-based CO2e where CarbonKnown says that it is of
+	// all of the energy; HeatMillijoules what became heat, where HeatKnown.
+	CarbonMicrograms, HeatMillijoules int64
+	CarbonKnown, HeatKnown            bool
+}
+
+// Charge is a quantity under one price list. Nothing of it is rounded.
+type Charge struct {
+	Resource processors.Resource
+	Quantity int64            // in stored units; Resource.Base of them are one Resource.Unit
+	List     *fleet.PriceList // nil where it has no price; then Price and Cost are nothing
+	// ListPrice is the price before discounts, Price what is charged: per
+	// Resource.Unit, in the slot of time and at the place.
+	ListPrice, Price fleet.Decimal
+	Cost             *big.Rat // of List.Currency
+	Excluded         bool     // by the price list: it has no price for that
+}
+
+// Charges are the charges of a window, ordered by time and key. It may have more
+// rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
+func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
+	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
+	table, err := e.tally(ctx, question, request.Window)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.hold(table); err != nil {
+	all := make([]Charges, 0, len(table.rowsByID))
+	for _, row := range table.rowsByID {
+		made, err := row.charges()
+		if err != nil {
+			return nil, fmt.Errorf("charges of %v: %w", row.Key, err)
+		}
+		all = append(all, made)
+	}
+	slices.SortFunc(all, func(a, b Charges) int { return usage.CompareKeys(a.Row, b.Row, request.Aggregate) })
+	if !request.Figures {
+		return all, nil
+	}
+	carbon, err := e.figuresOf(ctx, question, usage.AboutCarbon, request.Window)
+	if err != nil {
 		return nil, err
 	}
-	var all []Charged
-	for key, one := range b.sums {
-		owner, _ := table.parts[len(table.parts)-1].fleet.Customer(key.customer)
-		location, err := time.LoadLocation(owner.TimeZone)
+	heat, err := e.figuresOf(ctx, question, usage.AboutHeat, request.Window)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		energy, err := all[i].Row.Sums.Energy()
 		if err != nil {
-			return nil, fmt.Errorf("time zone of %s: %w", key.customer, err)
-		}
-		in := rating.Input{Period: w, Held: usage.Joined(one.held), Location: location}
-		for of, quantities := range one.usage {
-			in.Usage = append(in.Usage, rating.Usage{Key: of.key, Facts: of.facts, Slot: of.slot, Quantities: quantities})
-		}
-		slices.SortFunc(in.Usage, compareUsage)
-		charged := Charged{Customer: key.customer, List: one.plan.List().Name, Currency: one.plan.List().Currency, Input: in}
-		if charged.Result, err = one.plan.Charges(in); err != nil {
 			return nil, err
 		}
-		all = append(all, charged)
+		id := rowID(all[i].Row.From, all[i].Row.Key, request.Aggregate)
+		if s := carbon[id]; energy > 0 && s[usage.CarbonLocationEnergy] == energy {
+			all[i].CarbonMicrograms, all[i].CarbonKnown = s[usage.CarbonLocation], true
+		}
+		if s := heat[id]; s[usage.Heat] != 0 {
+			all[i].HeatMillijoules, all[i].HeatKnown = s[usage.Heat], true
+		}
 	}
-	slices.SortFunc(all, func(a, b Charged) int {
-		return cmp.Or(cmp.Compare(a.Customer, b.Customer), cmp.Compare(a.List, b.List), a.Input.Held[0].From.Compare(b.Input.Held[0].From))
-	})
 	return all, nil
 }
 
-func compareUsage(a, b rating.Usage) int {
-	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Facts.String(), b.Facts.String()), cmp.Compare(a.Slot.Tariff, b.Slot.Tariff), cmp.Compare(a.Slot.Prices, b.Slot.Prices))
+// charges are a row's charges.
+func (row *tallyRow) charges() (Charges, error) {
+	finished, err := row.finish()
+	if err != nil {
+		return Charges{}, err
+	}
+	all, err := quantitiesOf(row.Sums, row.Named)
+	if err != nil {
+		return Charges{}, err
+	}
+	excluded, err := row.leftOut()
+	if err != nil {
+		return Charges{}, err
+	}
+	made := Charges{Row: finished}
+	for _, id := range slices.Sorted(maps.Keys(row.prices)) {
+		slot := row.prices[id]
+		lines, err := slot.rate()
+		if err != nil {
+			return Charges{}, err
+		}
+		for _, line := range lines {
+			if all[line.resource] -= line.quantity; line.quantity != 0 {
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
+			}
+		}
+	}
+	for _, resource := range all.Resources() {
+		if left := excluded[resource]; left != 0 && !resource.Derived() {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
+		}
+		if rest := all[resource] - excluded[resource]; rest != 0 && !resource.Derived() {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
+		}
+	}
+	return made, nil
 }
 
-// bills are sums by customer and list.
-type bills struct{ sums map[billKey]*bill }
-
-// billKey is a list's text for a customer.
-type billKey = planKey
-
-type bill struct {
-	plan  *rating.Plan
-	usage map[usageKey]processors.Quantities
-	held  []schema.Window
+// figuresOf are the sums of the same rows, of another subject.
+func (e *Engine) figuresOf(ctx context.Context, question Request, about usage.Subject, w schema.Window) (map[string]Sums, error) {
+	question.About = about
+	table, err := e.tally(ctx, question, w)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", about, err)
+	}
+	sums := make(map[string]Sums, len(table.rowsByID))
+	for _, row := range table.rowsByID {
+		sums[rowID(row.Window.From, row.Key, question.Aggregate)] = row.Sums
+	}
+	return sums, nil
 }
 
-type usageKey struct {
-	key   string
-	facts rating.Facts
-	slot  rating.Slot
+func rowID(from time.Time, key map[string]string, keys []Key) string {
+	id := from.UTC().Format(time.RFC3339)
+	for _, k := range keys {
+		id += "\x00" + key[string(k)]
+	}
+	return id
 }
 
-func (b *bills) of(p *pricing, list fleet.PriceList, f *fleet.Fleet, customer string) (*bill, error) {
-	key, plan, err := p.planOf(list, f, customer)
+// Sector is a step of a window, and whether all of it is here.
+type Sector struct {
+	schema.Window
+	Complete bool      // it is settled, nothing of it is missing or was refused, and no work on it is due
+	Updated  time.Time // when the newest of it arrived; the zero time where nothing did
+}
+
+// Sectors is the completeness of a window by step, from the ledger. Of what lies
+// ahead of the settled minute nothing is complete.
+func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duration) ([]Sector, error) {
+	_, settled, err := e.settled(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	if b.sums[key] == nil {
-		b.sums[key] = &bill{plan: plan, usage: make(map[usageKey]processors.Quantities)}
+	clusters, err := e.clustersIn(ctx, w)
+	if err != nil {
+		return nil, err
 	}
-	return b.sums[key], nil
+	var sectors []Sector
+	for at := w.From; at.Before(w.To); {
+		b := usage.Bucket(w, step, at)
+		sectors = append(sectors, Sector{Window: b, Complete: !b.To.After(settled)})
+		at = b.To
+	}
+	for _, cluster := range clusters {
+		if err := e.sectorsOf(ctx, cluster, w, sectors); err != nil {
+			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
+		}
+	}
+	return sectors, nil
 }
 
-// add counts a group's sums in the slot of the quarter that holds at.
-func (b *bills) add(p *pricing, list fleet.PriceList, who identity, at time.Time, sums Sums, named processors.Quantities) error {
-	one, err := b.of(p, list, who.fleet, who.billed)
+// sectorsOf counts one cluster into the sectors.
+func (e *Engine) sectorsOf(ctx context.Context, cluster string, w schema.Window, sectors []Sector) error {
+	parts, err := e.registry.Completeness(ctx, cluster, e.past(w))
 	if err != nil {
 		return err
 	}
-	key := usageKey{key: who.cluster + "/" + who.namespace}
-	if one.plan.MatchesPlaces() {
-		key.facts = who.facts()
-	}
-	if one.plan.Timed() {
-		key.slot = one.plan.SlotAt(at)
-	}
-	quantities, err := quantitiesOf(sums, named)
+	open, err := e.openQuarters(ctx, cluster, w)
 	if err != nil {
 		return err
 	}
-	sum := one.usage[key]
-	err = usage.AddNamed(&sum, quantities)
-	one.usage[key] = sum
-	return err
-}
-
-// hold notes when each list held for each customer of a cluster: he pays its fees
-// though he used nothing.
-func (b *bills) hold(t *tally) error {
-	for _, part := range t.parts {
-		for _, cluster := range part.fleet.Clusters() {
-			list, ok := part.fleet.PriceListFor(cluster.Name, cluster.Customer)
-			if !ok || cluster.Customer == "" {
+	for i := range sectors {
+		for _, part := range parts {
+			length := schema.Quarter
+			if part.Grain == registry.GrainDay {
+				length = 24 * time.Hour
+			}
+			if sectors[i].Overlap(part.Quarter, part.Quarter.Add(length)) <= 0 {
 				continue
 			}
-			if _, err := b.of(t.pricing, list, part.fleet, cluster.Customer); err != nil {
-				return err
-			}
+			var totals Totals
+			totals.add(part)
+			sectors[i].Complete = sectors[i].Complete && totals.Complete()
+			sectors[i].Updated = schema.Later(sectors[i].Updated, part.Newest)
 		}
-		for key, one := range b.sums {
-			for _, list := range part.fleet.PriceLists() {
-				if mine, _, err := t.pricing.planOf(list, part.fleet, key.customer); err == nil && mine == key {
-					one.held = append(one.held, part.Window)
-				}
-			}
-		}
+		sectors[i].Complete = sectors[i].Complete && !overlaps(open, sectors[i].Window)
 	}
 	return nil
-}
-
-// overlay is the slices with price lists laid over those of their fleets.
-func (e *Engine) overlay(ctx context.Context, parts []slice, lists []fleet.Object) ([]slice, error) {
-	if len(lists) == 0 {
-		return parts, nil
-	}
-	objects, err := e.registry.Objects(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read objects: %w", err)
-	}
-	named := make(map[string]bool, len(lists))
-	for _, list := range lists {
-		named[list.String()] = true
-	}
-	objects = slices.DeleteFunc(slices.Clone(objects), func(o fleet.Object) bool { return named[o.String()] })
-	for _, list := range lists {
-		objects = append(objects, list.Since(time.Time{}).Until(time.Time{}))
-	}
-	laid := make([]slice, len(parts))
-	for i, part := range parts {
-		laid[i] = slice{part.Window, fleet.New(part.From, objects)}
-	}
-	return laid, nil
 }

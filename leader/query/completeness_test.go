@@ -79,7 +79,7 @@ func TestExportTellsWhatIsMissing(t *testing.T) {
 	gap := func(from, to int, node string, windows int, reason registry.GapCode, message string, tables ...string) Gap {
 		return Gap{"edge-b", tables, registry.Gap{From: at(from), To: at(to), Node: node, Windows: windows, Reason: reason, Message: message}}
 	}
-	wantGaps := []Gap{gap(14, 16, "", 4, registry.GapNotJournaled, "", "pod"), gap(40, 41, "n2", 3, registry.GapNodeSilent, "", "container", "node", "pod"),
+	wantGaps := []Gap{gap(14, 16, "", 4, registry.GapNotJournaled, "", "pod"), gap(40, 41, "n2", 3, registry.GapNodeSilent, "node not reached", "container", "node", "pod"),
 		gap(70, 71, "", 1, registry.GapQuarantined, "1 row is in quarantine", "pod")}
 	if diff := cmp.Diff(wantGaps, export.Gaps); diff != "" {
 		t.Errorf("gaps (-want +got):\n%s", diff)

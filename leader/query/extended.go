@@ -5,7 +5,6 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
-	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
 )
@@ -29,29 +28,17 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 		who := t.identify(cluster, part, influxsync.NewPoint(schema.Object.Name, map[string]string{
 			schema.Node: of.Node, schema.Namespace: of.Namespace, schema.Pod: of.Pod, schema.PodUID: of.UID,
 			schema.WorkloadKind: of.WorkloadKind, schema.Workload: of.Workload}, nil, of.Held.From), false)
-		step := t.request.Step
-		for at := schema.Later(w.From, of.Held.From); at.Before(schema.Earlier(w.To, of.Held.To)); {
-			b := t.window
-			if step != 0 {
-				b = usage.Bucket(t.window, step, at)
-			}
-			cut := schema.Window{From: at, To: schema.Earlier(b.To, w.To)}
-			if part.timed() {
-				cut.To = schema.Earlier(cut.To, schema.WindowAt(at, schema.Quarter).To)
-			}
-			named := make(processors.Quantities)
-			for name, count := range of.Requests {
-				resource := processors.Extended(name)
-				quantity, err := resource.Requested(count, of.Held, cut)
-				if err != nil {
-					return err
-				}
-				named[resource] = quantity
-			}
-			if err := t.add(who, b, at, Sums{}, named); err != nil {
+		pieces := []schema.Window{w}
+		if part.timed() {
+			pieces = w.Split(schema.Quarter)
+		}
+		for _, piece := range pieces {
+			err := t.request.RequestedBySteps(t.window, piece, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
+				return t.add(who, b, piece.From, Sums{}, named)
+			})
+			if err != nil {
 				return err
 			}
-			at = cut.To
 		}
 		return nil
 	})

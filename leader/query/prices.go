@@ -42,6 +42,8 @@ type resolvedKey struct {
 // resolved are the prices in one slot at one place. Equal ones have one id.
 type resolved struct {
 	id     string
+	list   fleet.PriceList
+	before processors.PriceList // discounts
 	prices processors.PriceList
 }
 
@@ -112,9 +114,9 @@ func (p *pricing) find(list fleet.PriceList, who identity, at time.Time) (*resol
 	var id strings.Builder
 	fmt.Fprintf(&id, "%s\x00%s", list.Name, list.Currency)
 	for i := range prices.Sale.Prices {
-		fmt.Fprintf(&id, "\x00%s=%s", prices.Sale.Prices[i].Resource, prices.Sale.Prices[i].Price.Text('f'))
+		fmt.Fprintf(&id, "\x00%s=%s<%s", prices.Sale.Prices[i].Resource, prices.Sale.Prices[i].Price.Text('f'), prices.List.Prices[i].Price.Text('f'))
 	}
-	p.resolved[in] = &resolved{id: id.String(), prices: prices.Sale}
+	p.resolved[in] = &resolved{id: id.String(), list: list, before: prices.List, prices: prices.Sale}
 	return p.resolved[in], nil
 }
 

@@ -118,10 +118,10 @@ func TestShowbackAgreesWithCharges(t *testing.T) {
 	}
 }
 
-// TestCharges: a billing period's lines hold all that was used, by customer, and have
+// TestBills: a billing period's lines hold all that was used, by customer, and have
 // the tiers, fees and minimum that showback leaves out; lists that are laid over the
 // fleet's change nothing else.
-func TestCharges(t *testing.T) {
+func TestBills(t *testing.T) {
 	objects := edge()
 	list := timedPrices()
 	list.Rates[3].Dynamic = nil
@@ -137,7 +137,7 @@ func TestCharges(t *testing.T) {
 	f.receive("edge-a", 60)
 	f.receive("edge-b", 60)
 	w := schema.Window{From: at(0), To: at(60)}
-	charged, err := f.Charges(t.Context(), w, nil)
+	charged, err := f.Bills(t.Context(), w, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestCharges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	laid, err := f.Charges(t.Context(), w, []fleet.Object{fleet.NewObject("prices-a", fleet.PriceList{Currency: "EUR", Customers: []string{"acme"}, Minimum: "1000", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "1"}}})})
+	laid, err := f.Bills(t.Context(), w, []fleet.Object{fleet.NewObject("prices-a", fleet.PriceList{Currency: "EUR", Customers: []string{"acme"}, Minimum: "1000", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "1"}}})})
 	if err != nil {
 		t.Fatal(err)
 	}

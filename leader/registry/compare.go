@@ -114,17 +114,17 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 	if until < p.to {
 		return false
 	}
-	came := s.all
-	switch c.table.Name {
-	case schema.NodeMinute.Name:
-		c.uniform[p.span] = came
-	case schema.ContainerMinute.Name:
-		nodes, uniform := c.uniform[p.span]
-		if !uniform {
-			return false
-		}
-		came = came.union(nodes)
+	if nanos(c.first) >= p.from {
+		return false
 	}
+	if c.table.Name == schema.NodeMinute.Name {
+		c.uniform[p.span] = append(nodeSet{}, s.all...)
+	}
+	read, uniform := c.uniform[p.span]
+	if !uniform {
+		return false
+	}
+	came := c.counted(s.all, read)
 	perMinute := max(1, came.count())
 	k.Received = perMinute * int(minutes)
 	k.Audited = perMinute * int(s.audited)
@@ -149,7 +149,7 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 func (c *comparison) each(ctx context.Context, k *Completeness, p part) (sums, error) {
 	var all sums
 	var rows []ledgerRow
-	nodes := make(map[int64]nodeSet) // of the table of nodes
+	nodes := make(map[int64]nodeSet) // that were read, by the table of nodes
 	collect := func(e ledgerRow) error {
 		rows = append(rows, e)
 		all.add(e, len(rows) == 1)
@@ -160,10 +160,11 @@ func (c *comparison) each(ctx context.Context, k *Completeness, p part) (sums, e
 			return all, err
 		}
 	}
-	if c.table.Name == schema.ContainerMinute.Name && len(rows) > 0 {
+	if c.table.Name != schema.NodeMinute.Name && c.minutes() && len(rows) > 0 {
 		err := eachWindow(ctx, c.q, c.cluster, schema.NodeMinute.Name, p.span, func(e ledgerRow) error {
 			if nodes[e.from] = e.nodes; e.nodes == nil {
-				nodes[e.from], _ = c.want(e.from)
+				want, _ := c.want(e.from)
+				nodes[e.from] = append(nodeSet{}, want...)
 			}
 			return nil
 		})
@@ -191,10 +192,26 @@ func (c *comparison) each(ctx context.Context, k *Completeness, p part) (sums, e
 	return all, nil
 }
 
-// came counts a window that is there. besides are nodes that were read in that
-// minute by the table of nodes: one without a container has no rows in the table
-// of containers.
-func (c *comparison) came(k *Completeness, e ledgerRow, besides nodeSet) {
+// counted are the nodes of which a window counts as received, of those that have
+// rows in it. The table of nodes says which were read, by what was counted of its
+// rows; nil where that window is not here. A node that was not reached has rows of
+// its pods with nothing in them, and one without a container that was read has no
+// rows in the table of containers.
+func (c *comparison) counted(rows, read nodeSet) nodeSet {
+	switch {
+	case read == nil || c.table.Name == schema.NodeMinute.Name:
+		return rows
+	case c.table.Name == schema.ContainerMinute.Name:
+		return read
+	}
+	return rows.and(read)
+}
+
+// came counts a window that is there; read are the nodes that were read in it by
+// the table of nodes, nil where that is not known. In the table's first minute
+// the follower began: of the nodes that it came to after the minute's end there
+// was nobody to read them.
+func (c *comparison) came(k *Completeness, e ledgerRow, read nodeSet) {
 	if e.refused > 0 {
 		c.runs.add(e.from, e.to, run{node: -1, refused: true, rows: e.refused})
 	}
@@ -204,8 +221,11 @@ func (c *comparison) came(k *Completeness, e ledgerRow, besides nodeSet) {
 	count := 1
 	if c.minutes() {
 		want, counted := c.want(e.from)
-		came := e.nodes.union(besides)
-		if e.nodes == nil {
+		came := e.nodes
+		if came == nil {
+			came = want
+		}
+		if came = c.counted(came, read); e.from == nanos(c.first) {
 			came = came.union(want)
 		}
 		both := want.union(came)

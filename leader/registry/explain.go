@@ -57,7 +57,7 @@ func (c *comparison) reason(ctx context.Context, r run) (GapCode, string, error)
 	case r.node >= 0 && r.disk:
 		return GapDiskBudget, "the journal says so", nil
 	case r.node >= 0:
-		return GapNodeSilent, "", nil
+		return GapNodeSilent, "node not reached", nil
 	case c.first.IsZero() || r.from >= nanos(c.last):
 		code, message := c.tail()
 		return code, message, nil

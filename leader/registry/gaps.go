@@ -35,7 +35,7 @@ var GapCodes = []struct {
 	{GapSyncFailing, "the follower answers and what it sent could not be taken; each tick tries again, the leader's log has the error"},
 	{GapDiskBudget, "the follower's store took no rows: its disk is full or its budget used up"},
 	{GapEra, "the follower's store was replaced or restored; what the old one had not handed over is lost"},
-	{GapNodeSilent, "the window came without this node: it was not read"},
+	{GapNodeSilent, "the follower did not reach this node in the window; if it reaches it again, what the node used meanwhile comes as a revision, spread over the gap"},
 	{GapQuarantined, "the centre's store refused rows; they are kept and can be replayed"},
 	{GapUnexplained, "the centre holds rows that the follower does not, and no change of its store explains them: they may count twice"},
 	{GapBeforeFirst, "before the first window that the follower settled: it was not there yet"},

@@ -92,13 +92,18 @@ func (r *Registry) affected(ctx context.Context, q queryer, edits []edit, existi
 			}
 		}
 	}
+	return sortedDue(reasons), nil
+}
+
+// sortedDue is work with its reasons, in the order in which it is done.
+func sortedDue(reasons map[Due]string) []Due {
 	due := make([]Due, 0, len(reasons))
 	for d, reason := range reasons {
 		d.Reason = reason
 		due = append(due, d)
 	}
 	slices.SortFunc(due, compareDue)
-	return due, nil
+	return due
 }
 
 func compareDue(a, b Due) int {

@@ -13,8 +13,11 @@ import (
 // lacking are the node-windows of a table that did not come, by brute force: "."
 // stands for a window of a minute without any node.
 func (w *ledgerWorld) lacking(table string, now time.Time) (lacking []string, expected int) {
+	first := true
 	for _, minute := range w.window.Split(schema.Minute) {
 		lost := within(minute.From, w.lost[table])
+		began := first && !lost // then nobody is late
+		first = first && lost
 		if lost && minute.To.After(now.Add(-settleTime)) {
 			continue
 		}
@@ -26,10 +29,10 @@ func (w *ledgerWorld) lacking(table string, now time.Time) (lacking []string, ex
 			nobody = false
 			expected++
 			read := !within(minute.From, n.silent)
-			if table == "container" && n.noContainers && within(minute.From, w.lost["node"]) {
-				read = false // nothing says that it was read
+			if within(minute.From, w.lost["node"]) { // nothing but the table's own rows says that it was read
+				read = n.rows(table, minute)
 			}
-			if lost || !read {
+			if lost || !read && !began {
 				lacking = append(lacking, minute.From.Format("15:04 ")+n.name)
 			}
 		}

@@ -121,13 +121,7 @@ func (r *Registry) affectedByModels(ctx context.Context, q queryer, states []Mod
 			})
 		}
 	}
-	due := make([]Due, 0, len(reasons))
-	for d, reason := range reasons {
-		d.Reason = reason
-		due = append(due, d)
-	}
-	slices.SortFunc(due, compareDue)
-	return due, nil
+	return sortedDue(reasons), nil
 }
 
 // Calibration is a measurement of a node's power by load.
@@ -209,6 +203,9 @@ type Lesson struct {
 	At         time.Time          // the window's end
 	Milliwatts int64              // the mean
 	Loads      map[string][]int64 // by hardware type the nodes' utilisations, 1e-6, in the order of the nodes
+	// Processors are likewise the mean powers that the nodes' processors counted of
+	// themselves, mW; nil where not all of them did.
+	Processors map[string][]int64
 }
 
 // Learning is how far a box's meters were learned from, and what came of it.
@@ -225,15 +222,18 @@ func (r *Registry) Lessons(ctx context.Context, box string, limit int) ([]Lesson
 	err := each(ctx, r.reader, func(scan func(...any) error) error {
 		var l Lesson
 		var at int64
-		var loads string
-		if err := scan(&at, &l.Milliwatts, &loads); err != nil {
+		var loads, processors string
+		if err := scan(&at, &l.Milliwatts, &loads, &processors); err != nil {
 			return err
 		}
 		l.At = moment(at)
 		err := json.Unmarshal([]byte(loads), &l.Loads)
+		if err == nil && processors != "" {
+			err = json.Unmarshal([]byte(processors), &l.Processors)
+		}
 		all = append(all, l)
 		return err
-	}, "SELECT at, milliwatts, loads FROM lesson WHERE box = ? ORDER BY at DESC LIMIT ?", box, limit)
+	}, "SELECT at, milliwatts, loads, processors FROM lesson WHERE box = ? ORDER BY at DESC LIMIT ?", box, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read lessons of %s: %w", box, err)
 	}
@@ -270,8 +270,14 @@ func (r *Registry) AddLessons(ctx context.Context, state Learning, lessons []Les
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO lesson (box, at, milliwatts, loads) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-				state.Box, nanos(l.At), l.Milliwatts, string(loads)); err != nil {
+			var processors []byte
+			if l.Processors != nil {
+				if processors, err = json.Marshal(l.Processors); err != nil {
+					return err
+				}
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO lesson (box, at, milliwatts, loads, processors) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+				state.Box, nanos(l.At), l.Milliwatts, string(loads), string(processors)); err != nil {
 				return err
 			}
 		}

@@ -253,15 +253,9 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 
 // Known are the clusters of which anything was received, by name.
 func (r *Registry) Known(ctx context.Context) ([]string, error) {
-	var names []string
-	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var name string
-		err := scan(&name)
-		names = append(names, name)
-		return err
-	}, "SELECT DISTINCT cluster FROM mark ORDER BY cluster")
+	all, err := names(ctx, r.reader, "SELECT DISTINCT cluster FROM mark ORDER BY cluster")
 	if err != nil {
 		return nil, fmt.Errorf("known clusters: %w", err)
 	}
-	return names, nil
+	return all, nil
 }

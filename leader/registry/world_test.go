@@ -12,13 +12,14 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
-// node is a node of a world: when it was there, when it was silent, and whether
-// it ran containers.
+// node is a node of a world: when it was there, when it was silent, whether it
+// ran containers, and whether its pods have rows while it is silent.
 type node struct {
 	name         string
 	lives        []schema.Window // each another machine of the name
 	silent       []schema.Window
 	noContainers bool
+	hollow       bool
 }
 
 // ledgerWorld is a cluster of which a random part arrives.
@@ -36,7 +37,7 @@ func within(t time.Time, windows []schema.Window) bool {
 func newLedgerWorld(seed uint64, length time.Duration) *ledgerWorld {
 	w := &ledgerWorld{random: rand.New(rand.NewPCG(seed, 1)), window: schema.Window{From: noon, To: noon.Add(length)}, lost: make(map[string][]schema.Window)}
 	for i := range 1 + w.random.IntN(5) {
-		n := node{name: fmt.Sprintf("n%d", i), noContainers: w.random.IntN(4) == 0}
+		n := node{name: fmt.Sprintf("n%d", i), noContainers: w.random.IntN(4) == 0, hollow: w.random.IntN(2) == 0}
 		at := noon.Add(-time.Hour)
 		for range 1 + w.random.IntN(2) {
 			if w.random.IntN(3) > 0 || len(n.lives) > 0 { // else it was there from the beginning
@@ -107,11 +108,17 @@ func (w *ledgerWorld) objects() []influxsync.Point {
 	return points
 }
 
-// values are the nodes of which a window of the table has rows.
+// rows says whether a window of the table has rows of the node that count.
+func (n node) rows(table string, minute schema.Window) bool {
+	silent := within(minute.From, n.silent) && (table == "node" || !n.hollow)
+	return n.there(minute) && !silent && (table != "container" || !n.noContainers)
+}
+
+// values are the nodes of which a window of the table has rows that count.
 func (w *ledgerWorld) values(table string, minute schema.Window) []string {
 	values := []string{}
 	for _, n := range w.nodes {
-		if n.there(minute) && !within(minute.From, n.silent) && (table != "container" || !n.noContainers) {
+		if n.rows(table, minute) {
 			values = append(values, n.name)
 		}
 	}

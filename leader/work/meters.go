@@ -9,6 +9,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	chosen "github.com/accumulus-metering/accumulus/leader/models"
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
@@ -158,4 +159,27 @@ func (w *Worker) otherBox(ctx context.Context, name string, parts []validity, sp
 		}
 	}
 	return other, nil
+}
+
+// processors gives minutes of a node that do not tell what its processors counted what
+// its meter of fleet.RoleRAPL says. at are the places of the minutes.
+func (w *Worker) processors(ctx context.Context, node fleet.Node, f *fleet.Fleet, span schema.Window, at map[time.Time]int, minutes []processors.NodeMinute) error {
+	m, ok := f.ProcessorMeter(node)
+	if !ok {
+		return nil
+	}
+	lags, err := meters.ReadLags(ctx, w.registry)
+	if err != nil {
+		return err
+	}
+	counted, err := chosen.ProcessorMinutes(ctx, w.readings, lags, m, span)
+	if err != nil {
+		return err
+	}
+	for when, i := range at {
+		if energy, ok := counted[when.UTC()]; ok && !minutes[i].HasProcessor {
+			minutes[i].Processor, minutes[i].HasProcessor = energy, true
+		}
+	}
+	return nil
 }

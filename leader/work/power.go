@@ -263,6 +263,9 @@ func (w *Worker) node(ctx context.Context, box string, node fleet.Node, part val
 	if err != nil {
 		return read, fmt.Errorf("read node %s: %w", node.Node, err)
 	}
+	if err := w.processors(ctx, node, part.fleet, span, at, read.Minutes); err != nil {
+		return read, fmt.Errorf("read processor counters of node %s: %w", node.Node, err)
+	}
 	err = w.stores.Minute.TimeQuery(ctx, schema.PodMinute.Name, quarter, where, func(row influxsync.Point) error {
 		if i, ok := at[row.Time]; ok {
 			read.Minutes[i].Pods = append(read.Minutes[i].Pods, podOf(row))
@@ -303,6 +306,9 @@ func addNode(minute processors.NodeMinute, row influxsync.Point) processors.Node
 	minute.AllocatableCPU += row.Int(schema.AllocatableCPU)
 	minute.AllocatableMemory += row.Int(schema.AllocatableMem)
 	minute.Uptime += row.Int(schema.Uptime)
+	if energy, ok := row.Field(schema.ProcessorEnergy); ok {
+		minute.Processor, minute.HasProcessor = minute.Processor+energy.Int(), true
+	}
 	minute.Estimated = minute.Uptime > 0 && row.Int(schema.Coverage) == 0 && row.Int(schema.Interpolated) == 0
 	return minute
 }

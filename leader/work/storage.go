@@ -55,14 +55,9 @@ func (w *Worker) addExtended(ctx context.Context, cluster string, window schema.
 		return nil
 	}
 	return w.registry.ExtendedRequests(ctx, cluster, window, func(of registry.ExtendedRequest) error {
-		quantities := make(processors.Quantities, len(of.Requests))
-		for name, count := range of.Requests {
-			resource := processors.Extended(name)
-			quantity, err := resource.Requested(count, of.Held, window)
-			if err != nil {
-				return err
-			}
-			quantities[resource] = quantity
+		quantities, err := usage.Requested(of.Requests, of.Held, window)
+		if err != nil {
+			return err
 		}
 		return to(of.Node).add([3]string{of.Namespace, of.WorkloadKind, of.Workload}, quantities)
 	})

@@ -117,12 +117,7 @@ func fill(measured []Point, prior Prior, year int) []Point {
 		}
 		filled = append(filled, Point{u, max(watts, 0)})
 	}
-	slices.SortFunc(filled, func(a, b Point) int {
-		if a.Utilisation < b.Utilisation {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(filled, byUtilisation)
 	for i := 1; i < len(filled); i++ { // measured ones do not fall: only filled ones move
 		filled[i].Watts = max(filled[i].Watts, filled[i-1].Watts)
 	}

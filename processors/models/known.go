@@ -60,14 +60,6 @@ func (k Known) points() []Point {
 	if !known[3] && k.MaxWatts > 0 {
 		points = append(points, Point{1, k.MaxWatts})
 	}
-	slices.SortFunc(points, func(a, b Point) int {
-		switch {
-		case a.Utilisation < b.Utilisation:
-			return -1
-		case a.Utilisation > b.Utilisation:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(points, byUtilisation)
 	return points
 }

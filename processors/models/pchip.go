@@ -1,6 +1,7 @@
 package models
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +13,9 @@ type Point struct {
 	Utilisation float64 `json:"utilisation"` // 0 … 1
 	Watts       float64 `json:"watts"`
 }
+
+// byUtilisation is the order of points.
+func byUtilisation(a, b Point) int { return cmp.Compare(a.Utilisation, b.Utilisation) }
 
 // Cubic is a monotone piecewise cubic through points: where they do not fall,
 // it does not, and it overshoots none of them. The slopes are Fritsch and
@@ -29,15 +33,7 @@ func NewCubic(points []Point) (Cubic, error) {
 		return Cubic{}, fmt.Errorf("no points: %w", ErrPoints)
 	}
 	points = slices.Clone(points)
-	slices.SortFunc(points, func(a, b Point) int {
-		switch {
-		case a.Utilisation < b.Utilisation:
-			return -1
-		case a.Utilisation > b.Utilisation:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(points, byUtilisation)
 	var c Cubic
 	for i, p := range points {
 		if !finite(p.Utilisation) || !finite(p.Watts) {
@@ -124,15 +120,7 @@ func (c Cubic) At(u float64) float64 {
 // whether they did.
 func rising(points []Point) (out []Point, evened bool) {
 	points = slices.Clone(points)
-	slices.SortStableFunc(points, func(a, b Point) int {
-		switch {
-		case a.Utilisation < b.Utilisation:
-			return -1
-		case a.Utilisation > b.Utilisation:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(points, byUtilisation)
 	type pool struct {
 		sum   float64
 		count int

@@ -12,6 +12,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -54,7 +55,7 @@ func partitioned(t *testing.T, lab *kubetest.Lab) {
 	nft(t, fmt.Sprintf("table ip %s {\n chain in {\n  type filter hook input priority 0;\n  ip saddr %s drop\n  ip saddr 10.244.0.0/16 iif \"lan\" drop\n }\n}\n", cluster.Name, s.node.Address))
 	s.meter.until(lost.To)
 	s.silent(lost)
-	s.ledger(c, cluster.Name, lost, 1)
+	s.ledger(c, cluster.Name, lost, 1, false)
 	nft(t, "delete table ip "+cluster.Name)
 	mended := s.clock.Now()
 	s.readSince(mended)
@@ -67,7 +68,7 @@ func partitioned(t *testing.T, lab *kubetest.Lab) {
 		t.Errorf("the pod that worked: its control group counted %s core-s, metered %s", seconds(truth), seconds(got))
 	}
 	s.spreadOver(lost)
-	s.ledger(c, cluster.Name, lost, 2)
+	s.ledger(c, cluster.Name, lost, 2, true)
 }
 
 // readSince waits until the node was read after a moment.
@@ -155,25 +156,41 @@ func (s *stand) spreadOver(w schema.Window) {
 	}
 }
 
-// ledger: the centre has the window, and knows that no reading covers it. It lacks
-// nothing of it: what was used comes as a revision.
-func (s *stand) ledger(c *centre, cluster string, w schema.Window, revision int64) {
+// ledger: the centre has the window, and knows that no reading covers it. It
+// lacks the node, until what was used has come as a revision; then nothing.
+func (s *stand) ledger(c *centre, cluster string, w schema.Window, revision int64, reached bool) {
 	s.t.Helper()
+	var missing []registry.Gap
+	received := 1
+	if !reached {
+		received = 0
+		missing = []registry.Gap{{From: w.From, To: w.To, Node: s.node.Name, Windows: 1, Reason: registry.GapNodeSilent, Message: "node not reached"}}
+	}
 	eventually(s.t, "the window in the centre", func(ctx context.Context) error {
 		answer, err := c.Completeness(ctx, cluster, w.From.Format(time.RFC3339)+","+w.To.Format(time.RFC3339))
 		if err != nil {
 			return err
 		}
+		tables := 0
 		for _, q := range answer.Quarters {
-			if q.Table != schema.NodeMinute.Name || q.Revisions < revision {
+			if q.ExpectedBy == "" {
 				continue
 			}
-			if q.Coverage != 0 || q.Received != 1 || len(q.Missing) > 0 || q.Revisions > revision {
-				s.t.Errorf("the ledger says %+v", q)
+			if q.Revisions < revision {
+				return fmt.Errorf("revision %d of %s", q.Revisions, q.Table)
 			}
-			return nil
+			tables++
+			if diff := cmp.Diff(missing, q.Missing); diff != "" || q.Coverage != 0 || q.Expected != 1 || q.Received != received || q.Revisions > revision {
+				s.t.Errorf("the ledger says %+v; gaps (-want +got):\n%s", q, diff)
+			}
 		}
-		return fmt.Errorf("it has %+v", answer)
+		if tables < 3 {
+			return fmt.Errorf("it has %+v", answer)
+		}
+		if answer.Complete != reached {
+			s.t.Errorf("complete %v, reached %v", answer.Complete, reached)
+		}
+		return nil
 	})
 }
 

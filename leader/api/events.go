@@ -1,0 +1,48 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// Events are what a webhook was told of usage: *registry.Registry.
+type Events interface {
+	EventCounts(ctx context.Context) (map[string]int64, error)
+	Events(ctx context.Context, state string, limit int) ([]registry.Event, error)
+	RetryEvents(ctx context.Context) (int64, error)
+}
+
+// EventsAnswer says how the webhook's events are.
+type EventsAnswer struct {
+	Counts  map[string]int64 `json:"counts"`  // by state: sent, pending, refused
+	Refused []registry.Event `json:"refused"` // the oldest, with the answer
+	Pending []registry.Event `json:"pending"` // the oldest
+}
+
+// eventsShown bounds each list.
+const eventsShown = 100
+
+func (s *Server) usageEvents(w http.ResponseWriter, r *http.Request) error {
+	var answer EventsAnswer
+	var err error
+	if answer.Counts, err = s.deps.Events.EventCounts(r.Context()); err != nil {
+		return err
+	}
+	if answer.Refused, err = s.deps.Events.Events(r.Context(), registry.EventRefused, eventsShown); err != nil {
+		return err
+	}
+	if answer.Pending, err = s.deps.Events.Events(r.Context(), registry.EventPending, eventsShown); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) retryEvents(w http.ResponseWriter, r *http.Request) error {
+	count, err := s.deps.Events.RetryEvents(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]int64{"pending": count})
+}
