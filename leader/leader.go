@@ -254,8 +254,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l, Events: l.registry,
-		Prices: prices.NewDesk(l.registry, l.query, l.clock),
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry,
 	}, l.log, metrics)
 	return err
 }

@@ -138,9 +138,9 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
+	Prices        Prices
 	Exporter      Exporter
 	Events        Events
-	Prices        Prices
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
