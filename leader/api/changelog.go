@@ -18,21 +18,24 @@ import (
 type ChangeLog interface {
 	LogAsked(ctx context.Context, asked registry.Asked) (context.Context, error)
 	LogDone(ctx context.Context, status int) error
-	Changes(ctx context.Context, since, before time.Time, limit int) ([]registry.Change, error)
+	Changes(ctx context.Context, since, before time.Time, limit int) ([]registry.Logged, error)
 	VerifyChanges(ctx context.Context) (registry.Chain, error)
 }
 
 // ChangeList are changes, newest first.
 type ChangeList struct {
-	Changes []registry.Change `json:"changes"`
+	Changes []registry.Logged `json:"changes"`
 	Next    string            `json:"next,omitempty"` // of the next page; "" on the last
 	Chain   *registry.Chain   `json:"chain,omitempty"`
 }
 
-// measured says whether the route takes what was measured, which is data and no
-// change of anybody's.
-func (r Route) measured() bool {
-	return r.Path == heatReadings || r.Path == "/api/v1/meters/{id}/readings"
+// simulation is a question that comes by POST, for it has a body.
+const simulation = "/api/v1/prices/simulate"
+
+// logs says whether the route's requests stand in the log of changes: not where
+// what was measured comes in, which is data, nor where nothing changes.
+func (r Route) logs() bool {
+	return r.Changes() && r.Method != "" && r.Path != heatReadings && r.Path != "/api/v1/meters/{id}/readings" && r.Path != simulation
 }
 
 // asked is a request as the log has it.
@@ -54,7 +57,7 @@ func address(r *http.Request) string {
 // logged carries a request out. A change is logged before, and what came of it
 // after; what cannot be logged is not done.
 func (s *Server) logged(w *recorder, r *http.Request, route Route) {
-	if !route.Changes() || route.measured() {
+	if !route.logs() {
 		s.carryOut(w, r, route)
 		return
 	}
@@ -76,7 +79,7 @@ func (s *Server) logged(w *recorder, r *http.Request, route Route) {
 // logRefused logs a change that somebody who is known may not make.
 func (s *Server) logRefused(r *http.Request, route Route, err error) {
 	var not *refusal
-	if !route.Changes() || route.Method == "" || route.measured() || !errors.As(err, &not) || not.problem.Status != http.StatusForbidden {
+	if !route.logs() || !errors.As(err, &not) || not.problem.Status != http.StatusForbidden {
 		return
 	}
 	ctx, err := s.deps.Log.LogAsked(r.Context(), asked(r, route))

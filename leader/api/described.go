@@ -8,6 +8,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/models"
+	"github.com/accumulus-metering/accumulus/leader/prices"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -73,7 +74,12 @@ func described() map[string]Doc {
 		"POST /api/v1/quarantine/discard": {Query: append(append([]string{}, selection...), "reason"), Body: DiscardRequest{}, BodyOptional: true, Answer: Discarded{}},
 
 		"GET /api/v1/fleet/{kind}": objects, "GET /api/v1/fleet/{kind}/{name}": objects,
-		"POST /api/v1/fleet": {Query: []string{"dryRun"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: Applied{}},
+		"POST /api/v1/fleet": {Query: []string{"dryRun", "reason", "correct"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: Applied{}},
+
+		"GET /api/v1/prices/ahead":                {Query: []string{"hours"}, Answer: prices.Ahead{}},
+		"POST /api/v1/prices/series/{name}":       {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: prices.Pushed{}},
+		"POST /api/v1/prices/simulate":            {Query: []string{"period"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: prices.Simulation{}},
+		"GET /api/v1/prices/lists/{name}/history": of(PriceHistory{}),
 
 		"GET /api/v1/usage":  {Query: question, Keys: true, Answer: query.Answer{}},
 		"GET /api/v1/energy": figures(query.EnergyAnswer{}), "GET /api/v1/heat": figures(query.HeatAnswer{}, "days"), "GET /api/v1/carbon": figures(query.CarbonAnswer{}, "days"),

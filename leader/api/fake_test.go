@@ -186,16 +186,16 @@ func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
 	}, nil
 }
 
-func (l *leader) Plan(_ context.Context, objects []fleet.Object) (registry.Applied, error) {
+func (l *leader) PlanChange(_ context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error) {
 	return registry.Applied{Diff: fleet.Compare(nil, objects)}, fleet.Validate(objects, nil)
 }
 
-func (l *leader) Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error) {
-	applied, err := l.Plan(ctx, objects)
+func (l *leader) ApplyChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error) {
+	applied, err := l.PlanChange(ctx, objects, change)
 	if err != nil {
 		return registry.Applied{}, fmt.Errorf("apply: %w", err)
 	}
-	return applied, l.did("apply %d by %s", len(objects), by)
+	return applied, l.did("apply %d by %s%s", len(objects), change.By, change.Reason)
 }
 
 // Quarantined are three kept rows.
@@ -286,7 +286,7 @@ func newLimited(t *testing.T, demo bool, limits identity.Limits) (*Server, *lead
 	l := &leader{clock: clock.NewManual(now)}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Limits: limits, Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: l.clock},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Exporter: l, Events: l, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: l.clock},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

@@ -73,6 +73,8 @@ var parameterDocs = map[string]parameterDoc{
 	"context":         {"Context of the leader's kubeconfig", anyText},
 	"adopt":           {"Take over from another leader, or what somebody else installed", flag},
 	"version":         {"Of the chart; none is the leader's own", anyText},
+	"hours":           {"How far ahead", count},
+	"correct":         {"Change prices that have held; with a reason", flag},
 	"repair":          {"Copy again what is wrong", flag},
 	"node":            {"Node, or CLUSTER/NODE", anyText},
 	"from":            {"Start", instant},

@@ -25,7 +25,7 @@ func bodyType(method, path string) string {
 	switch method + " " + path {
 	case "POST /api/v1/carbon/intensities":
 		return mediaCSV
-	case "POST /api/v1/fleet":
+	case "POST /api/v1/fleet", "POST /api/v1/prices/simulate":
 		return mediaYAML
 	}
 	return mediaJSON

@@ -67,7 +67,13 @@ func (s *schemas) of(t reflect.Type, body bool) object {
 		}
 		return s.component(t)
 	}
-	return object{} // anything
+	return anything()
+}
+
+// anything names all types, null too: validators differ on what an empty schema
+// says of null.
+func anything() object {
+	return object{"type": []string{"null", "boolean", "object", "array", "number", "string"}}
 }
 
 func orNull(schema object) object {
@@ -88,7 +94,7 @@ func orNull(schema object) object {
 func (s *schemas) list(t reflect.Type, body bool) object {
 	switch {
 	case t == reflect.TypeFor[json.RawMessage]():
-		return object{}
+		return anything()
 	case t.Elem().Kind() == reflect.Uint8 && t.Kind() == reflect.Slice:
 		return object{"type": []string{"string", "null"}, "contentEncoding": "base64"}
 	}

@@ -69,7 +69,7 @@ var tenantRoutes = map[string]bool{"GET /api/v1": true, "GET /api/v1/me": true, 
 // others are the routes whose least role is not what their method says: what
 // nobody may read, what billing may change, and what is read by operators alone.
 var others = map[string]Role{"GET /": Nobody, "GET /healthz": Nobody, "GET /livez": Nobody, "GET /readyz": Nobody, "GET /docs/api": Nobody, "GET /openapi.json": Nobody,
-	"POST /api/v1/fleet": Billing, "GET /api/v1/tokens": Operator, "GET /api/v1/audit": Billing}
+	"POST /api/v1/fleet": Billing, "POST /api/v1/prices/series/{name}": Billing, "POST /api/v1/prices/simulate": Billing, "GET /api/v1/tokens": Operator, "GET /api/v1/audit": Billing}
 
 var meterRoutes = map[string]bool{"GET /api/v1/meters": true, "POST /api/v1/meters/{id}/readings": true, "GET /api/v1/me": true}
 

@@ -183,7 +183,7 @@ func TestTotalsOfAScope(t *testing.T) {
 		}
 		return total
 	}
-	of := func(key Key, value string) Condition { return Condition{key, []string{value}} }
+	of := func(key Key, value string) Condition { return Condition{Key: key, Values: []string{value}} }
 	for name, test := range map[string]struct {
 		scope usage.Scope
 		want  []Condition

@@ -39,9 +39,9 @@ type logEntry struct {
 	Objects string `json:"objects,omitempty"`
 }
 
-// Change is what was asked for and what came of it, or what the leader changed of
+// Logged is what was asked for and what came of it, or what the leader changed of
 // its own.
-type Change struct {
+type Logged struct {
 	Seq int64     `json:"seq,omitempty"` // of the log; none is the leader's own
 	At  time.Time `json:"at"`
 	Asked
@@ -55,6 +55,7 @@ type ObjectChange struct {
 	Action string     `json:"action"` // apply or remove
 	Kind   fleet.Kind `json:"kind"`
 	Name   string     `json:"name"`
+	Reason string     `json:"reason,omitempty"`
 }
 
 // Chain is what the log's hashes say. Note Head elsewhere: it vouches for all that
@@ -130,17 +131,17 @@ func objectsDigest(ctx context.Context, q queryer, request string) (string, erro
 	sum, rows := sha256.New(), 0
 	err := each(ctx, q, func(scan func(...any) error) error {
 		var row struct {
-			ID, At                                int64
-			By, Action, Kind, Name, Before, After string
+			ID, At                                        int64
+			By, Action, Kind, Name, Before, After, Reason string
 		}
-		if err := scan(&row.ID, &row.At, &row.By, &row.Action, &row.Kind, &row.Name, &row.Before, &row.After); err != nil {
+		if err := scan(&row.ID, &row.At, &row.By, &row.Action, &row.Kind, &row.Name, &row.Before, &row.After, &row.Reason); err != nil {
 			return err
 		}
 		text, err := json.Marshal(row)
 		_, _ = sum.Write(append(text, '\n')) // a hash returns no error
 		rows++
 		return err
-	}, "SELECT id, at, by, action, kind, name, before, after FROM audit WHERE request = ? AND request <> '' ORDER BY id", request)
+	}, "SELECT id, at, by, action, kind, name, before, after, reason FROM audit WHERE request = ? AND request <> '' ORDER BY id", request)
 	if err != nil || rows == 0 {
 		return "", err
 	}
@@ -149,12 +150,12 @@ func objectsDigest(ctx context.Context, q queryer, request string) (string, erro
 
 // Changes are the newest changes since a moment and before another, which may be
 // the zero time, newest first, at most limit.
-func (r *Registry) Changes(ctx context.Context, since, before time.Time, limit int) ([]Change, error) {
+func (r *Registry) Changes(ctx context.Context, since, before time.Time, limit int) ([]Logged, error) {
 	until := int64(1<<63 - 1)
 	if !before.IsZero() {
 		until = nanos(before)
 	}
-	all := []Change{}
+	all := []Logged{}
 	err := each(ctx, r.reader, func(scan func(...any) error) error {
 		var text, answered string
 		var hash []byte
@@ -173,27 +174,27 @@ func (r *Registry) Changes(ctx context.Context, since, before time.Time, limit i
 	if all, err = r.withObjects(ctx, all, nanosOr0(since), until, limit); err != nil {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
-	slices.SortStableFunc(all, func(a, b Change) int { return b.At.Compare(a.At) })
+	slices.SortStableFunc(all, func(a, b Logged) int { return b.At.Compare(a.At) })
 	return all[:min(limit, len(all))], nil
 }
 
 // changeOf reads the two entries of a request.
-func changeOf(text, answered string) (Change, error) {
+func changeOf(text, answered string) (Logged, error) {
 	var asked, done logEntry
 	if err := json.Unmarshal([]byte(text), &asked); err != nil {
-		return Change{}, err
+		return Logged{}, err
 	}
 	if answered != "" {
 		if err := json.Unmarshal([]byte(answered), &done); err != nil {
-			return Change{}, err
+			return Logged{}, err
 		}
 	}
-	return Change{Seq: asked.Seq, At: moment(asked.At), Asked: *asked.Asked, Status: done.Status, Objects: []ObjectChange{}}, nil
+	return Logged{Seq: asked.Seq, At: moment(asked.At), Asked: *asked.Asked, Status: done.Status, Objects: []ObjectChange{}}, nil
 }
 
 // withObjects adds what of the fleet was changed by the requests, and what was
 // changed by none of them.
-func (r *Registry) withObjects(ctx context.Context, all []Change, since, until int64, limit int) ([]Change, error) {
+func (r *Registry) withObjects(ctx context.Context, all []Logged, since, until int64, limit int) ([]Logged, error) {
 	bySeq := make(map[int64]int, len(all))
 	for i, c := range all {
 		bySeq[c.Seq] = i
@@ -203,21 +204,21 @@ func (r *Registry) withObjects(ctx context.Context, all []Change, since, until i
 		var at, seq int64
 		var by string
 		var o ObjectChange
-		if err := scan(&at, &by, &o.Action, &o.Kind, &o.Name, &seq); err != nil {
+		if err := scan(&at, &by, &o.Action, &o.Kind, &o.Name, &o.Reason, &seq); err != nil {
 			return err
 		}
 		i, known := bySeq[seq]
 		if seq == 0 {
 			if i, known = own[at]; !known && len(own) < limit {
 				i, known = len(all), true
-				all, own[at] = append(all, Change{At: moment(at), Asked: Asked{Principal: by}, Status: 200}), i
+				all, own[at] = append(all, Logged{At: moment(at), Asked: Asked{Principal: by}, Status: 200}), i
 			}
 		}
 		if known {
 			all[i].Objects = append(all[i].Objects, o)
 		}
 		return nil
-	}, `SELECT at, by, action, kind, name, coalesce((SELECT min(seq) FROM audit_log l WHERE l.request = audit.request), 0)
+	}, `SELECT at, by, action, kind, name, reason, coalesce((SELECT min(seq) FROM audit_log l WHERE l.request = audit.request), 0)
 		FROM audit WHERE at >= ? AND (at < ? OR request <> '') ORDER BY id DESC`, since, until)
 	return all, err
 }

@@ -41,7 +41,7 @@ func TestChangesAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := func(name string) []ObjectChange {
-		return []ObjectChange{{"apply", fleet.KindBox, name + "-2"}, {"apply", fleet.KindBox, name}}
+		return []ObjectChange{{Action: "apply", Kind: fleet.KindBox, Name: name + "-2"}, {Action: "apply", Kind: fleet.KindBox, Name: name}}
 	}
 	for i := range all {
 		if (all[i].Hash == "") != (all[i].Seq == 0) {
@@ -49,7 +49,7 @@ func TestChangesAreLogged(t *testing.T) {
 		}
 		all[i].Hash = ""
 	}
-	want := []Change{
+	want := []Logged{
 		{Seq: 3, At: noon.Add(4 * time.Second), Asked: asked, Objects: []ObjectChange{}},
 		{Seq: 1, At: noon.Add(time.Second), Asked: asked, Status: 200, Objects: both("box")},
 		{At: noon, Asked: Asked{Principal: "ann"}, Status: 200, Objects: both("own")},
