@@ -15,10 +15,10 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/answers"
 	"github.com/accumulus-metering/accumulus/follower/customer"
 	"github.com/accumulus-metering/accumulus/follower/pseudonym"
-	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/prometheus/client_golang/prometheus"
 )

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/google/go-cmp/cmp"
 )

@@ -2,10 +2,55 @@ package leader
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/accumulus-metering/accumulus/leader/identity"
+	"github.com/accumulus-metering/accumulus/leader/identity/issuer"
+	accounts "github.com/accumulus-metering/accumulus/leader/identity/kubernetes"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
+
+// callers are who is known beside the token files, and the limits of all: the named
+// tokens, then the issuers and the cluster of the access file.
+func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer) (identity.Directory, identity.Limits, error) {
+	config, err := identity.ReadConfig(l.config.AccessFile)
+	if err != nil {
+		return nil, identity.Limits{}, err
+	}
+	all := identity.Directory{tokens}
+	for _, one := range config.OIDC {
+		source, err := issuer.New(one, l.clock)
+		if err != nil {
+			return nil, identity.Limits{}, err
+		}
+		all = append(all, source)
+	}
+	if config.Kubernetes != nil {
+		reviewer, err := l.newReviewer(*config.Kubernetes, metrics)
+		if err != nil {
+			return nil, identity.Limits{}, err
+		}
+		all = append(all, accounts.New(*config.Kubernetes, reviewer))
+	}
+	return all, config.Limits, nil
+}
+
+// newReviewer asks the API server of the cluster that the leader runs in.
+func (l *Leader) newReviewer(config identity.Kubernetes, metrics prometheus.Registerer) (*review.Reviewer, error) {
+	cluster, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("access file: kubernetes is of the cluster that the leader runs in as a pod: %w", err)
+	}
+	client, err := kubernetes.NewForConfig(cluster)
+	if err != nil {
+		return nil, fmt.Errorf("reach the leader's own cluster: %w", err)
+	}
+	return review.New(review.Config{Audiences: config.Audiences}, client.AuthenticationV1().TokenReviews(), nil, l.clock, metrics)
+}
 
 // namedTokens are made by identity and listed and ended by the registry.
 type namedTokens struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/settings"
 	centre "github.com/accumulus-metering/accumulus/leader"
 	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
@@ -34,6 +35,7 @@ type leaderOptions struct {
 	localCluster, namespace       string
 	seedKeyFile                   string
 	configFile, logLevel          string
+	accessFile                    string
 	tokens                        api.TokenFiles
 	initialFile, followerValues   string
 }
@@ -47,6 +49,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tokens.Operator, "operator-token-file", "", "file of the operator's token (default operator.token in the leader's directory, made at the first start)")
 	flags.StringVar(&o.tokens.Meters, "meters-token-file", "", "file of the token with which readings of meters may be sent, and nothing else (default meters.token, likewise)")
 	flags.StringVar(&o.tokens.Viewer, "viewer-token-file", "", "file of the viewer's token (default viewer.token, likewise)")
+	flags.StringVar(&o.accessFile, "access-file", "", "YAML file of who is known beside the tokens (OpenID Connect, the leader's own cluster) and of the limits of requests: docs/access.md")
 	flags.StringVar(&o.initialFile, "initial-file", "", "fleet file that is applied at the first start, while nobody has changed the fleet yet")
 	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")
 	flags.DurationVar(&o.meterInterval, "meter-interval", 10*time.Second, "between two readings of the electricity meters")
@@ -71,7 +74,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
 		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
-		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile}
+		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile, AccessFile: o.accessFile}
 	var wrong []error
 	if o.data != "" {
 		config.Dir = filepath.Join(o.data, "leader")
@@ -88,6 +91,9 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 			wrong = append(wrong, fmt.Errorf("influxdb-token-file: %w", err))
 		}
 		config.StoreTokenFile = o.influxTokenFile
+	}
+	if _, err := identity.ReadConfig(o.accessFile); err != nil {
+		wrong = append(wrong, fmt.Errorf("access-file: %w", err))
 	}
 	if o.followerValues != "" {
 		text, err := os.ReadFile(o.followerValues)

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
-	"github.com/accumulus-metering/accumulus/follower/review"
+	"github.com/accumulus-metering/accumulus/internal/review"
 )
 
 // Errors of the door.

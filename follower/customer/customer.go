@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
-	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 )

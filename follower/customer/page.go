@@ -12,7 +12,7 @@ import (
 	"net/http"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
-	"github.com/accumulus-metering/accumulus/follower/review"
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 

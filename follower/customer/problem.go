@@ -8,8 +8,8 @@ import (
 	"net/http"
 
 	"github.com/accumulus-metering/accumulus/follower/answers"
-	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/internal/plural"
+	"github.com/accumulus-metering/accumulus/internal/review"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/accumulus-metering/accumulus/follower/review"
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/review"
 )
 
 // Sessions are few and end by themselves.

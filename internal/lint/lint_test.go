@@ -38,6 +38,7 @@ var internals = map[string][]string{
 	"internal/lint":      {},
 	"internal/plural":    {},
 	"internal/reread":    {},
+	"internal/review":    {"internal/clock"},
 	"internal/settings":  {},
 	"internal/sheet":     {},
 	"internal/images":    {}, // a command of its own

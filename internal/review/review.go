@@ -1,5 +1,5 @@
-// Package review asks the API server of the follower's own cluster who a caller
-// is (TokenReview) and which namespaces he may see (SubjectAccessReview: get
+// Package review asks the API server of a follower's or a leader's own cluster who a
+// caller is (TokenReview) and, of a follower, which namespaces he may see (SubjectAccessReview: get
 // pods), so that the customer's own rights in his cluster are his rights here.
 //
 // It guarantees that a token is never kept, logged or put into an error: what
@@ -94,6 +94,12 @@ type Caller struct {
 	until time.Time // the token's own end, where it tells it; else zero
 }
 
+// Groups are those that the cluster has the caller in.
+func (c Caller) Groups() []string { return slices.Clone(c.user.Groups) }
+
+// Until is when the caller's token ends, where it tells it; else the zero time.
+func (c Caller) Until() time.Time { return c.until }
+
 type hash = [sha256.Size]byte
 
 // grant is a question about a namespace, "" for all.
@@ -117,7 +123,8 @@ type Reviewer struct {
 	reviews *prometheus.CounterVec
 }
 
-// New makes a reviewer; it asks nothing yet.
+// New makes a reviewer; it asks nothing yet. Without access it knows callers, and
+// nothing may be asked of what they may see.
 func New(config Config, tokens Tokens, access Access, clk clock.Clock, registry prometheus.Registerer) (*Reviewer, error) {
 	config = config.withDefaults()
 	r := &Reviewer{config: config, tokens: tokens, access: access, clock: clk, turns: semaphore.NewWeighted(atOnce),
