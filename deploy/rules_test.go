@@ -12,6 +12,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/dashboards"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -173,7 +174,7 @@ func checkCredentials(t *testing.T, r release, pod corev1.PodSpec) {
 	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
 		t.Errorf("%s: the service account's token is mounted by default", r.name)
 	}
-	wants := pod.Containers[0].Name != "grafana" && (r.chart == "follower" || r.name == "leader-local" || r.name == "leader-bare")
+	wants := pod.Containers[0].Name != "grafana" && (r.chart == "follower" || r.name == "leader-local" || r.name == "leader-bare" || r.name == "leader-access")
 	has := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
 		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
 			return s.ServiceAccountToken != nil && *s.ServiceAccountToken.ExpirationSeconds <= 7200
@@ -251,6 +252,8 @@ func TestSchemaRefusesWrongValues(t *testing.T) {
 		{"leader", "influxdb: {url: http://i:8086}\ngrafana: {server: {enabled: true, admin: {generate: false}}}", "existingSecret"},
 		{"leader", "influxdb: {url: http://i:8086}\ngrafana: {datasource: {user: u}, server: {enabled: true}}", "datasourcePassword"},
 		{"leader", "grafana: {server: {image: {tga: v1}}}", "tga"},
+		{"leader", "access: {oidc: [{issuer: \"http://id\", audience: a, roles: [{claim: c, role: viewer}]}]}", "issuer"},
+		{"leader", "access: {kubernetes: {roles: [{user: u, role: admin}]}}", "role"},
 		{"leader", "replicas: 2", "replicas"},
 	} {
 		_, err := render(t, release{name: "wrong", chart: tc.chart, values: tc.values})
@@ -277,6 +280,34 @@ func TestInitialObjectsAreAFleetFile(t *testing.T) {
 				t.Errorf("%s: %v", r.name, err)
 			}
 		}
+	}
+}
+
+// TestAccessFilesAreRead: as the leader reads them at its start.
+func TestAccessFilesAreRead(t *testing.T) {
+	given, err := os.ReadFile("testdata/leader-access.values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _ := objects(t, release{name: "access", chart: "leader", values: string(given)})
+	found := 0
+	for _, config := range each[*corev1.ConfigMap](all) {
+		text, ok := config.Data["access.yaml"]
+		if !ok {
+			continue
+		}
+		path := filepath.Join(t.TempDir(), "access.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		read, err := identity.ReadConfig(path)
+		if err != nil || len(read.OIDC) != 1 || read.Kubernetes == nil || len(read.Kubernetes.Roles) != 2 || read.Limits.Principal != 50 {
+			t.Errorf("%+v, %v", read, err)
+		}
+		found++
+	}
+	if found != 1 {
+		t.Errorf("%d access files", found)
 	}
 }
 

@@ -108,3 +108,21 @@ periodSeconds: {{ $probe.periodSeconds }}
 timeoutSeconds: {{ $probe.timeoutSeconds }}
 failureThreshold: {{ $probe.failureThreshold }}
 {{- end -}}
+
+{{/* The access file; empty where nothing of it is given. */}}
+{{- define "accumulus.access" -}}
+{{- $given := dict }}
+{{- range $name, $value := .Values.access }}
+{{- if $value }}
+{{- $_ := set $given $name $value }}
+{{- end }}
+{{- end }}
+{{- if $given }}
+{{- toYaml $given }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the pod speaks with the API server of its own cluster. */}}
+{{- define "accumulus.inCluster" -}}
+{{- if or .Values.follower.local .Values.access.kubernetes }}true{{ end }}
+{{- end }}
