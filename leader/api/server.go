@@ -140,6 +140,7 @@ type Deps struct {
 	Intensities   Intensities
 	Exporter      Exporter
 	Events        Events
+	Books         Books
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
