@@ -154,7 +154,7 @@ func (a *app) showLines(lines []books.Line) error {
 		}
 		reason := l.Reason
 		if l.Statement > 0 {
-			reason = strings.TrimSpace(fmt.Sprintf("of statement %d: %s", l.Statement, reason))
+			reason = strings.TrimSuffix(fmt.Sprintf("of statement %d: %s", l.Statement, reason), ": ")
 		}
 		t.add(orDash(l.ID), l.Kind, rate, strings.TrimSpace(l.PricingQuantity+" "+l.Unit), l.UnitPrice, money(l.Cost, l.Currency), reason)
 	}

@@ -59,7 +59,11 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	}
 	one.State, one.Closed, one.Statement, one.Complete = StateClosed, &Done{by, b.now()}, last+1, d.Rated.Complete()
 	d.Period = one
-	statement := b.statement(c, d, seq+1, last+1)
+	name, err := b.nameOf(ctx, c)
+	if err != nil {
+		return Statement{}, err
+	}
+	statement := b.statement(c, name, d, seq+1, last+1)
 	if statement.Head = hash; len(links) > 0 {
 		statement.Head = links[len(links)-1].Hash
 	}

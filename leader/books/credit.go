@@ -70,7 +70,7 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, b
 	if err != nil {
 		return Statement{}, err
 	}
-	note := b.statement(zone, d, seq+1, last+1)
+	note := b.statement(zone, of.Name, d, seq+1, last+1)
 	note.Kind, note.Refers, note.Head = CreditNoteKind, of.Number, links[len(links)-1].Hash
 	issued, err := b.sign(note)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -135,7 +136,7 @@ func (b *Books) Review(ctx context.Context, customer, period, by string) (Review
 	one := d.Period
 	one.State, one.Reviewed = StateReview, &Done{by, b.now()}
 	r.Draft.Period = one
-	return r, b.put(ctx, p, one, registry.BookAction{By: by, Action: "review", Detail: fmt.Sprintf("%d outliers", len(r.Outliers))})
+	return r, b.put(ctx, p, one, registry.BookAction{By: by, Action: "review", Detail: plural.Of(len(r.Outliers), "outlier", "outliers")})
 }
 
 // linesOf are the lines that a period has: closed, else drafted; none where it has

@@ -2,6 +2,7 @@ package books
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -88,9 +89,19 @@ func statementID(customer string, number int64) string {
 	return fmt.Sprintf("%s-%04d", customer, number)
 }
 
+// nameOf is what a customer is called at the end of a period.
+func (b *Books) nameOf(ctx context.Context, c Calendar) (string, error) {
+	snapshot, err := b.registry.Fleet(ctx, c.To.Add(-time.Minute))
+	if err != nil {
+		return "", fmt.Errorf("read fleet: %w", err)
+	}
+	customer, _ := snapshot.Customer(c.Customer)
+	return cmp.Or(customer.DisplayName, c.Customer), nil
+}
+
 // statement is that of a draft whose lines begin at first.
-func (b *Books) statement(c Calendar, d Draft, first, number int64) Statement {
-	s := Statement{Customer: c.Customer, Name: c.Customer, Issuer: b.config.Issuer, Number: number, ID: statementID(c.Customer, number), Kind: StatementKind,
+func (b *Books) statement(c Calendar, name string, d Draft, first, number int64) Statement {
+	s := Statement{Customer: c.Customer, Name: name, Issuer: b.config.Issuer, Number: number, ID: statementID(c.Customer, number), Kind: StatementKind,
 		Period: c.Period, From: c.From, To: c.To, Zone: c.Zone.String(), Issued: b.now(), Currency: d.Currency, Total: d.Total, Usage: "0", Corrections: "0",
 		Unpriced: d.Unpriced, Excluded: d.Excluded, Estimate: d.Period.Estimate, Drafted: d.Drafted, Approved: d.Approved, Closed: d.Closed,
 		FirstLine: first, LineCount: len(d.Lines)}
