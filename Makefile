@@ -84,13 +84,20 @@ INFLUXD_MODULE := influxsync/influxtest/influxd
 APT_GET := apt-get -qq $(if $(filter 0,$(shell id -u)),-o APT::Sandbox::User=root)
 
 .PHONY: servers
-servers: build/influxd-1.8.10 ## Put the InfluxDB servers of the tests into build/
+servers: build/influxd-1.8.10 build/versitygw ## Put the InfluxDB and S3 servers of the tests into build/
 	@[ -x build/influxd-1.6 ] || $(MAKE) --no-print-directory influxd-package
 
 build/influxd-1.8.10: | toolchain
 	@mkdir -p build
 	cd $(INFLUXD_MODULE) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=1.8.10' \
 		-o $(CURDIR)/$@.new github.com/influxdata/influxdb/cmd/influxd
+	@mv $@.new $@
+
+# A server that speaks S3, for the tests of leader/bucket.
+build/versitygw: | toolchain
+	@mkdir -p build
+	cd leader/bucket/versitygw && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' \
+		-o $(CURDIR)/$@.new github.com/versity/versitygw/cmd/versitygw
 	@mv $@.new $@
 
 # The distribution's package, unpacked. Where there is none, the tests skip it.

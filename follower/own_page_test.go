@@ -117,7 +117,7 @@ func TestPageAndItsDoor(t *testing.T) {
 		t.Errorf("after the door: %d\n%s", status, body)
 	}
 	cookies := jar.Cookies(base)
-	if len(cookies) != 1 || strings.Contains(cookies[0].Value, "ann") || len(cookies[0].Value) < 40 {
+	if len(cookies) != 1 || strings.Contains(cookies[0].Value, "token-of-ann") || len(cookies[0].Value) < 40 {
 		t.Fatalf("cookies: %v", cookies)
 	}
 	if status, body := get("/api/v1/usage?window=10m&aggregate=namespace&format=csv"); status != http.StatusOK || !strings.HasPrefix(body, "namespace,") {

@@ -122,7 +122,8 @@ func (o *ownRig) push(at time.Time) {
 				schema.EnergyModelled: influxsync.Int(n), schema.EnergyMeasured: influxsync.Int(n), schema.Quality: influxsync.Str("measured"),
 				schema.Heat: influxsync.Int(n), schema.CarbonLocation: influxsync.Int(n), schema.CarbonLocationEnergy: influxsync.Int(n), schema.CarbonEstimatedEnergy: influxsync.Int(0),
 				schema.CarbonMarket: influxsync.Int(n), schema.CarbonMarketEnergy: influxsync.Int(n), schema.CarbonEmbodied: influxsync.Int(n),
-				schema.UsefulHeat: influxsync.Int(usefulCanary), schema.CarbonAvoided: influxsync.Int(usefulCanary)}, at),
+				schema.UsefulHeat: influxsync.Int(usefulCanary), schema.CarbonAvoided: influxsync.Int(usefulCanary),
+				schema.CarbonSource: influxsync.Str("yearly mean of NL, 2024")}, at),
 			influxsync.NewPoint("cost", map[string]string{schema.Cluster: "edge", schema.Namespace: namespace, schema.WorkloadKind: "Deployment", schema.Workload: name + "-work",
 				schema.Resource: "cpu_used", schema.Currency: "EUR", schema.PriceKind: "sale"},
 				map[string]influxsync.Value{schema.CostNanos: influxsync.Int(n), schema.PriceVersion: influxsync.Str(name + "-prices")}, at.Truncate(schema.Quarter)))
@@ -166,7 +167,8 @@ func (o *ownRig) do(client *http.Client, request *http.Request) (int, string) {
 
 // ownAnswer is what the tests look at in any answer of the API.
 type ownAnswer struct {
-	Rows []struct {
+	Sources []string
+	Rows    []struct {
 		Key            map[string]string `json:"key"`
 		Namespace      string            `json:"namespace"` // of a run
 		CPUCoreSeconds json.Number       `json:"cpuCoreSeconds"`
@@ -273,6 +275,9 @@ func TestOnesOwnNamespacesAlone(t *testing.T) {
 	if carbon := o.must("token-of-bea", "/api/v1/carbon?window=1h").Rows; len(carbon) != 1 || string(*carbon[0].EnergyJoules) != "0.005" ||
 		string(*carbon[0].LocationGrams) != "0.000005" || string(*carbon[0].MarketGrams) != "0.000005" || string(*carbon[0].EmbodiedGrams) != "0.000005" {
 		t.Errorf("bea's carbon: %+v", carbon)
+	}
+	if sources := o.must("token-of-bea", "/api/v1/carbon?window=1h").Sources; !cmp.Equal(sources, []string{"yearly mean of NL, 2024"}) {
+		t.Errorf("what bea's intensity is from: %q", sources)
 	}
 	if heat := o.must("token-of-bea", "/api/v1/energy?window=1h").Rows[0].HeatJoules; heat == nil || string(*heat) != "0.005" {
 		t.Errorf("bea's heat: %v", heat)

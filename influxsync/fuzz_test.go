@@ -6,7 +6,9 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -179,6 +181,10 @@ func TestDecode(t *testing.T) {
 // rowsOf are the rows of an answer as the copying path sees them, of a flat one
 // where kinds say what its columns are.
 func rowsOf(data []byte, kinds columnKinds) (rows []Point, hashes []uint64, lines []string, err error) {
+	return rowsFrom(bytes.NewReader(data), kinds)
+}
+
+func rowsFrom(body io.Reader, kinds columnKinds) (rows []Point, hashes []uint64, lines []string, err error) {
 	reader := &rowReader{table: "t", sink: "sink", flat: kinds}
 	reader.each = func(r *row) error {
 		rows, hashes = append(rows, r.point("t")), append(hashes, r.hash)
@@ -189,7 +195,7 @@ func rowsOf(data []byte, kinds columnKinds) (rows []Point, hashes []uint64, line
 		lines = append(lines, string(line))
 		return nil
 	}
-	err = reader.start().answer(bytes.NewReader(data))
+	err = reader.start().answer(body)
 	return rows, hashes, lines, err
 }
 
@@ -197,11 +203,16 @@ func rowsOf(data []byte, kinds columnKinds) (rows []Point, hashes []uint64, line
 // their hashes, and writes their lines; no foreign bytes make it panic.
 func FuzzRows(f *testing.F) {
 	f.Add(sample())
+	f.Add(numbers())
 	f.Add(flatSample(3))
 	f.Add([]byte("\x81\xa7results\x91\x81\xa6series\x91\x83\xa4name\xa1t\xa7columns\x92\xa4time\xa1v\xa6values\x91\x92\x01\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		flat(t, data)
 		got, hashes, lines, err := rowsOf(data, nil)
+		_, slowHashes, slowLines, slowErr := rowsFrom(iotest.OneByteReader(bytes.NewReader(data)), nil)
+		if !slices.Equal(hashes, slowHashes) || !slices.Equal(lines, slowLines) || (err == nil) != (slowErr == nil) {
+			t.Fatalf("whole %q, %v; byte by byte %q, %v", lines, err, slowLines, slowErr)
+		}
 		want, wantErr := decodeAll(data)
 		if err != nil {
 			return // this path wants a time in each row, and bounds texts
@@ -280,6 +291,42 @@ func flatSample(rows int) []byte {
 		b = msgp.AppendFloat64(msgp.AppendInt(b, i), 0.5)
 	}
 	return b
+}
+
+// numbers is an answer of rows of a number and a text, each of another size.
+func numbers() []byte {
+	values := []int64{0, 1, -1, -32, -33, 127, 128, -128, -129, math.MaxInt16, math.MaxInt16 + 1, math.MinInt16, math.MinInt16 - 1,
+		math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64}
+	b := msgp.AppendString(msgp.AppendMapHeader(nil, 1), "results")
+	b = msgp.AppendString(msgp.AppendMapHeader(msgp.AppendArrayHeader(b, 1), 1), "series")
+	b = msgp.AppendMapHeader(msgp.AppendArrayHeader(b, 1), 2)
+	b = msgp.AppendArrayHeader(msgp.AppendString(b, "columns"), 3)
+	b = msgp.AppendString(msgp.AppendString(msgp.AppendString(b, "time"), "f"), "s")
+	b = msgp.AppendArrayHeader(msgp.AppendString(b, "values"), uint32(len(values)+2))
+	for i, v := range values {
+		b = msgp.AppendInt64(msgp.AppendInt(msgp.AppendArrayHeader(b, 3), i), v)
+		b = msgp.AppendString(b, strings.Repeat("x", i*17))
+	}
+	b = msgp.AppendNil(msgp.AppendUint64(msgp.AppendInt(msgp.AppendArrayHeader(b, 3), 100), 1<<40))
+	return msgp.AppendNil(msgp.AppendFloat32(msgp.AppendInt(msgp.AppendArrayHeader(b, 3), 101), 0.5))
+}
+
+// TestQuickRows: a row that lies in the buffer whole is the same as one that is
+// read value by value.
+func TestQuickRows(t *testing.T) {
+	for _, data := range [][]byte{numbers(), sample(), wide(2000)} {
+		rows, hashes, lines, err := rowsOf(data, nil)
+		_, slowHashes, slowLines, slowErr := rowsFrom(iotest.OneByteReader(bytes.NewReader(data)), nil)
+		if err != nil || slowErr != nil || len(rows) < 4 || !slices.Equal(hashes, slowHashes) || !slices.Equal(lines, slowLines) {
+			t.Errorf("%d rows whole, %v; %d byte by byte, %v", len(rows), err, len(slowHashes), slowErr)
+		}
+		want, _ := decodeAll(data)
+		for i, p := range want {
+			if p.Table = "t"; p.Hash() != hashes[i] {
+				t.Errorf("row %d is %+v, want %+v", i, rows[i], p)
+			}
+		}
+	}
 }
 
 func TestFlatRows(t *testing.T) {

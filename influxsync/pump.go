@@ -49,8 +49,8 @@ func (c *copier) pause(ctx context.Context, d time.Duration) error {
 // on reading.
 func (c *copier) pump(ctx context.Context, write func(context.Context, []byte) error, read func(context.Context, func(*row) error) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	requests, free := make(chan []byte), make(chan []byte, 1)
-	free <- c.buffer() // with the reader's own, two buffers
+	requests, free := make(chan []byte), make(chan []byte, 2) // room for both buffers: who gives one back never waits
+	free <- c.buffer()
 	group.Go(func() error {
 		for lines := range requests {
 			if err := write(ctx, lines); err != nil {
@@ -66,6 +66,7 @@ func (c *copier) pump(ctx context.Context, write func(context.Context, []byte) e
 		send := func() error {
 			select {
 			case requests <- lines:
+				lines = nil // the writer's
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -85,16 +86,18 @@ func (c *copier) pump(ctx context.Context, write func(context.Context, []byte) e
 		if err == nil && len(lines) > 0 {
 			err = send()
 		}
-		c.recycle(lines)
+		if err == nil {
+			free <- lines
+		}
 		return err
 	})
-	err := group.Wait()
-	select {
-	case lines := <-free:
-		c.recycle(lines)
-	default:
+	if err := group.Wait(); err != nil {
+		return err // a request that was given up may still be read from its buffer
 	}
-	return err
+	for len(free) > 0 {
+		c.recycle(<-free)
+	}
+	return nil
 }
 
 // batch is the size of a request: about 1 MB, and less where many parts are

@@ -258,24 +258,11 @@ func appendCounted[T string | []byte](b []byte, text T) []byte {
 }
 
 func (r *rowReader) readRow(h *seriesHead) error {
-	n, err := r.r.ReadArrayHeader()
-	if err != nil {
-		return err
-	}
-	if int(n) != len(h.columns)+1 {
-		return fmt.Errorf("row of %d values under %d columns", n, len(h.columns)+1)
-	}
 	row := &r.row
-	if row.at, err = r.r.ReadInt64(); err != nil {
-		return err
-	}
-	row.cells, row.texts = row.cells[:0], row.texts[:0]
-	for range h.columns {
-		var c cell
-		if c, row.texts, err = r.cell(row.texts); err != nil {
+	if !r.quick(len(h.columns)) {
+		if err := r.slow(len(h.columns)); err != nil {
 			return err
 		}
-		row.cells = append(row.cells, c)
 	}
 	if r.flat != nil {
 		if err := r.tagsOfRow(h); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const prices = `apiVersion: accumulus.dev/v1
+const pricesYAML = `apiVersion: accumulus.dev/v1
 kind: PriceList
 metadata: {name: standard}
 spec: {currency: EUR, rates: [{resource: energy, price: "0.31"}]}
@@ -41,7 +41,7 @@ func open(t *testing.T, dir string, config Config) (*Leader, error) {
 
 // TestInitialFileIsAppliedOnce: what the operator removes stays away.
 func TestInitialFileIsAppliedOnce(t *testing.T) {
-	dir, config := t.TempDir(), Config{InitialFile: write(t, prices)}
+	dir, config := t.TempDir(), Config{InitialFile: write(t, pricesYAML)}
 	count := func(l *Leader) int {
 		t.Helper()
 		objects, err := l.Registry().Objects(t.Context())
@@ -133,7 +133,7 @@ func TestTokensFromFiles(t *testing.T) {
 // TestInitialFileBesideTheLocalCluster: that the leader adds its own cluster at the
 // start is no change of the fleet by somebody.
 func TestInitialFileBesideTheLocalCluster(t *testing.T) {
-	dir, config := t.TempDir(), Config{InitialFile: write(t, prices), Access: AccessConfig{LocalCluster: "home", Namespace: "accumulus"}}
+	dir, config := t.TempDir(), Config{InitialFile: write(t, pricesYAML), Access: AccessConfig{LocalCluster: "home", Namespace: "accumulus"}}
 	for range 2 {
 		l, err := open(t, dir, config)
 		if err != nil {

@@ -42,6 +42,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/models"
+	"github.com/accumulus-metering/accumulus/leader/prices"
 	"github.com/accumulus-metering/accumulus/leader/pull"
 	"github.com/accumulus-metering/accumulus/leader/push"
 	"github.com/accumulus-metering/accumulus/leader/quarantine"
@@ -110,6 +111,7 @@ type Leader struct {
 	models    *models.Keeper
 	heat      *heat.Receiver
 	carbon    *carbon.Loop
+	prices    *prices.Loop
 	query     *query.Engine
 	auditor   *audit.Auditor
 	books     *books.Books
@@ -220,6 +222,10 @@ func (l *Leader) build(metrics Gathering) error {
 	if err != nil {
 		return err
 	}
+	l.prices, err = prices.NewLoop(prices.Config{}, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	if err != nil {
+		return err
+	}
 	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
 	if err := metrics.Register(newBoxMetrics(l.query, l.registry, l.clock, l.log)); err != nil {
 		return err
@@ -253,7 +259,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l, Events: l.registry, Books: l.books,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books,
 	}, l.log, metrics)
 	return err
 }

@@ -1,15 +1,18 @@
 package leader
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +22,11 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/followertest"
 	"github.com/accumulus-metering/accumulus/leader/manager"
 	"github.com/accumulus-metering/accumulus/leader/meters"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/status"
 	"github.com/google/go-cmp/cmp"
@@ -439,6 +444,51 @@ func TestExport(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("schedule: %v", err)
+	}
+}
+
+// TestExportFiles: the schedule writes files, the same each time, of the month of
+// the minute before and of the one before that in the first days.
+func TestExportFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "exports")
+	c := newCentre(t, Config{Exports: ExportConfig{Schedule: "15 2 * * *", Dir: dir, Format: api.FormatFocus, Compression: focus.None}})
+	c.describe()
+	c.tick()
+	manifest, err := c.SendExport(t.Context(), "2026-11")
+	if err != nil || manifest.Rows == 0 || manifest.Totals["EUR"] == "" {
+		t.Fatalf("%v, %+v", err, manifest)
+	}
+	export, err := c.query.Export(t.Context(), query.ExportRequest{Period: "2026-11"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := strconv.ParseFloat(export.Totals[0].Cost, 64)
+	if got, err := strconv.ParseFloat(manifest.Totals["EUR"], 64); err != nil || math.Abs(got-want) > 1e-8 {
+		t.Errorf("the files cost %s, the export %s", manifest.Totals["EUR"], export.Totals[0].Cost)
+	}
+	path := filepath.Join(dir, "focus", "1.4", "billing_period=2026-11", "manifest.json")
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.SendExport(t.Context(), "2026-11"); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := os.ReadFile(path); err != nil || !bytes.Equal(first, second) {
+		t.Errorf("a second run differs (%v)", err)
+	}
+	opencost, err := c.PrepareExport(t.Context(), api.ExportRequest{Format: api.FormatOpenCost, Request: focus.Request{Period: "2026-11"}})
+	if err != nil || opencost.Manifest.Rows == 0 {
+		t.Fatalf("OpenCost's CSV: %v", err)
+	}
+	if err := opencost.Close(); err != nil {
+		t.Error(err)
+	}
+	for at, want := range map[string][]string{"2026-12-01T00:00:00Z": {"2026-11"}, "2026-12-01T02:15:00Z": {"2026-11", "2026-12"}, "2026-12-06T00:00:00Z": {"2026-11", "2026-12"}, "2026-12-06T02:15:00Z": {"2026-12"}} {
+		moment, _ := time.Parse(time.RFC3339, at)
+		if got := periods(moment); !slices.Equal(got, want) {
+			t.Errorf("at %s: %v, want %v", at, got, want)
+		}
 	}
 }
 

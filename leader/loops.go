@@ -42,6 +42,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group.Go(func() error { return l.meters.Run(ctx) })
 		group.Go(func() error { return l.heat.Run(ctx) })
 		group.Go(func() error { return l.carbon.Run(ctx) })
+		group.Go(func() error { return l.prices.Run(ctx) })
 		group.Go(func() error { return l.meters.RunLags(ctx) })
 		group.Go(func() error { return l.keepLedger(ctx) })
 		group.Go(func() error { return l.models.Run(ctx) })

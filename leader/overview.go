@@ -86,6 +86,11 @@ func (l *Leader) leaderStatus(ctx context.Context, snapshot *fleet.Fleet, overvi
 			of.Problems = append(of.Problems, failing)
 		}
 	}
+	for _, series := range l.prices.Status() {
+		if series.Error != "" {
+			of.Problems = append(of.Problems, status.NewProblem(status.PricesFailing, fmt.Sprintf("prices of %s: %s", series.Series, series.Error)))
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -25,8 +26,12 @@ type Usage struct {
 
 // CostSlot is a part of the quarter in which the same prices hold; a price that
 // changes within a quarter cuts it.
+//
+// Where prices depend on the place (hardware, provider, region), a slot of time
+// stands once per place, with what was used there.
 type CostSlot struct {
 	Window schema.Window
+	Place  string      // "" where prices do not depend on it
 	Prices []PriceList // one per kind and currency
 	Usage  []Usage     // one per workload, summed over the slot
 }
@@ -35,7 +40,7 @@ type CostSlot struct {
 type CostInput struct {
 	Window  schema.Window
 	Cluster string
-	Slots   []CostSlot // disjoint, within Window
+	Slots   []CostSlot // disjoint but for places, within Window
 }
 
 // CostRow is one row of the table cost.
@@ -276,7 +281,9 @@ func comparePriceLists(a, b PriceList) int {
 // of their keys.
 func (in CostInput) canonical() CostInput {
 	in.Slots = slices.Clone(in.Slots)
-	slices.SortStableFunc(in.Slots, func(a, b CostSlot) int { return a.Window.From.Compare(b.Window.From) })
+	slices.SortStableFunc(in.Slots, func(a, b CostSlot) int {
+		return cmp.Or(a.Window.From.Compare(b.Window.From), cmp.Compare(a.Place, b.Place))
+	})
 	for i := range in.Slots {
 		s := &in.Slots[i]
 		s.Usage, s.Prices = slices.Clone(s.Usage), slices.Clone(s.Prices)
@@ -300,7 +307,7 @@ func (in CostInput) check() error {
 	}
 	for i, slot := range in.Slots {
 		w := slot.Window
-		if !w.From.Before(w.To) || w.From.Before(in.Window.From) || w.To.After(in.Window.To) || i > 0 && w.From.Before(in.Slots[i-1].Window.To) {
+		if !w.From.Before(w.To) || w.From.Before(in.Window.From) || w.To.After(in.Window.To) || i > 0 && !slot.follows(in.Slots[i-1]) {
 			return fmt.Errorf("slot %s: %w", w, ErrInput)
 		}
 		for j, list := range slot.Prices {
@@ -320,6 +327,11 @@ func (in CostInput) check() error {
 	return nil
 }
 
+// follows says whether a slot is beside the one before it: in time or in place.
+func (s CostSlot) follows(o CostSlot) bool {
+	return !s.Window.From.Before(o.Window.To) || s.Window == o.Window && s.Place != o.Place
+}
+
 // Fingerprint covers the whole input.
 func (Cost) Fingerprint(in CostInput) string {
 	in = in.canonical()
@@ -329,9 +341,12 @@ func (Cost) Fingerprint(in CostInput) string {
 	h.ints(int64(len(in.Slots)))
 	for _, slot := range in.Slots {
 		h.times(slot.Window.From, slot.Window.To)
+		if slot.Place != "" {
+			h.text("place", slot.Place)
+		}
 		h.ints(int64(len(slot.Prices)))
 		for _, list := range slot.Prices {
-			h.text(list.Version, string(list.Kind), list.Currency)
+			h.text(list.Version, string(list.Kind), list.Currency, strconv.FormatBool(list.Signed))
 			h.ints(int64(len(list.Prices)))
 			for _, p := range list.Prices {
 				h.text(string(p.Resource), p.Price.String())

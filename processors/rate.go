@@ -126,7 +126,12 @@ type PriceList struct {
 	Kind     PriceKind
 	Currency string // ISO 4217
 	Prices   []Price
+	Signed   bool // prices of a market may be below 0
 }
+
+// PriceOf is the price of a resource, if the list has one: its own, else that of any
+// class.
+func (l PriceList) PriceOf(r Resource) (*apd.Decimal, bool) { return l.price(r) }
 
 // maxPriceDigits bounds a price's digits and its exponent.
 const maxPriceDigits = 34
@@ -172,7 +177,11 @@ func (l PriceList) check() error {
 		if slices.ContainsFunc(l.Prices[:i], func(o Price) bool { return o.Resource == p.Resource }) {
 			return fmt.Errorf("price list %s: two prices of %s: %w", l.Version, p.Resource, ErrInput)
 		}
-		if err := checkPrice(&p.Price); err != nil {
+		price := &p.Price
+		if l.Signed {
+			price = new(apd.Decimal).Abs(price)
+		}
+		if err := checkPrice(price); err != nil {
 			return fmt.Errorf("price list %s: price of %s: %w", l.Version, p.Resource, err)
 		}
 	}
@@ -249,6 +258,9 @@ type ratio struct{ num, den big.Int }
 func exactCost(quantity int64, price *apd.Decimal, base int64, places int32) *ratio {
 	var r ratio
 	r.num.Mul(big.NewInt(quantity), price.Coeff.MathBigInt())
+	if price.Negative {
+		r.num.Neg(&r.num)
+	}
 	r.den.SetInt64(base)
 	power := func(n int32) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 	if shift := price.Exponent + places; shift >= 0 {

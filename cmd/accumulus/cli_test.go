@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"io"
 	"net/http"
@@ -12,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/google/go-cmp/cmp"
 )
@@ -340,4 +344,69 @@ func TestHumanMoney(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", amount, got, want)
 		}
 	}
+}
+
+// TestExportOfFiles: what comes is unpacked below --out, and what is in no row is
+// told.
+func TestExportOfFiles(t *testing.T) {
+	archive := exportArchive(t)
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.RawQuery
+		w.Header().Set("Content-Type", api.FilesType)
+		_, _ = w.Write(archive)
+	}))
+	defer server.Close()
+	export := func(args ...string) (out string, code int) {
+		var output bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &output, errOut: &output, getenv: func(name string) string {
+			return map[string]string{"ACCUMULUS_SERVER": server.URL}[name]
+		}}
+		code = run(t.Context(), a, append([]string{"export", "--period", "2026-11"}, args...))
+		return output.String(), code
+	}
+	dir := t.TempDir()
+	out, code := export("--format", "focus", "--out", dir, "--focus-version", "1.2", "--compression", "none", "--customer", "acme")
+	for _, part := range []string{"0 rows in 4 files below", "Warning: 2026-11 is not complete", "Not in the rows: 1.5 GB of network_receive (no price)"} {
+		if code != 0 || !strings.Contains(out, part) {
+			t.Errorf("code %d, %q is not in %s", code, part, out)
+		}
+	}
+	for _, part := range []string{"format=focus", "focusVersion=1.2", "compression=none", "customer=acme", "step=1d"} {
+		if !strings.Contains(asked, part) {
+			t.Errorf("%s was not asked for: %s", part, asked)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "focus", "1.4", "billing_period=2026-11", "manifest.json")); err != nil {
+		t.Error(err)
+	}
+	for _, args := range [][]string{{"--format", "focus"}, {"--format", "focus", "--out", dir, "--file", "x"}, {"--compression", "gzip"}, {"--out", dir, "--file", "x"}} {
+		if out, code := export(args...); code == 0 || !strings.Contains(out, "--") {
+			t.Errorf("%v: code %d, %s", args, code, out)
+		}
+	}
+}
+
+func exportArchive(t *testing.T) []byte {
+	t.Helper()
+	p, err := focus.Prepare(t.Context(), leftOut{}, focus.Request{Period: "2026-11"}, focus.Options{Version: focus.V14, Compression: focus.None})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	var archive bytes.Buffer
+	packed := focus.NewTar(&archive)
+	if err := errors.Join(p.Send(t.Context(), packed), packed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
+}
+
+// leftOut is a month of which nothing is charged.
+type leftOut struct{}
+
+func (leftOut) State(context.Context, focus.Request) (focus.State, error) { return focus.State{}, nil }
+
+func (leftOut) Rows(context.Context, focus.Request, func(*focus.Row) error) ([]focus.LeftOut, error) {
+	return []focus.LeftOut{{Resource: "network_receive", Quantity: "1.5", Unit: "GB", Reason: "no price"}}, nil
 }

@@ -74,20 +74,54 @@ func (e *Engine) Energy(ctx context.Context, request usage.Request, sight Sight)
 	return pageOf(answer, t.marks(), func(r usage.Row) EnergyRow { return usage.EnergyOf(r, false) }), err
 }
 
+// CarbonPage is a page of CO2e, with what the grid's intensity is from: source and
+// year. What contracts are called is the operator's.
+type CarbonPage struct {
+	Page[CarbonRow]
+	Sources []string `json:"sources"`
+}
+
 // Carbon answers a question about the CO2e of the energy that was pushed. Errors:
 // those of Usage.
-func (e *Engine) Carbon(ctx context.Context, request usage.Request, sight Sight) (Page[CarbonRow], error) {
+func (e *Engine) Carbon(ctx context.Context, request usage.Request, sight Sight) (CarbonPage, error) {
 	request.About = usage.AboutCarbon
 	t, err := e.tally(ctx, request, sight, parts{energy: true, carbon: true})
 	if err != nil {
-		return Page[CarbonRow]{}, err
+		return CarbonPage{}, err
+	}
+	sources, err := t.carbonSources(ctx)
+	if err != nil {
+		return CarbonPage{}, err
 	}
 	embodied := false
 	for _, made := range t.rows {
 		embodied = embodied || made.Sums[usage.CarbonEmbodied] != 0
 	}
 	answer, err := t.answer()
-	return pageOf(answer, t.marks(), func(r usage.Row) CarbonRow { return usage.CarbonOf(r, false, embodied) }), err
+	page := pageOf(answer, t.marks(), func(r usage.Row) CarbonRow { return usage.CarbonOf(r, false, embodied) })
+	return CarbonPage{page, sources}, err
+}
+
+// carbonSources are what the intensities in the window are from: of the cluster's
+// nodes, whatever the caller sees of their pods.
+func (t *tally) carbonSources(ctx context.Context) ([]string, error) {
+	q := influxsync.Query{Select: []string{schema.CarbonSource}, Aggregate: "distinct", From: schema.EnergyMinute.Name, Window: t.window,
+		Where: []influxsync.Condition{{Tag: schema.Namespace, Value: schema.IdleNamespace}}}
+	names := []string{}
+	err := t.engine.store.Database(schema.ResultsDB).Query(ctx, q, func(p influxsync.Point) error {
+		told, _ := p.Field(schema.CarbonSource)
+		for name := range strings.SplitSeq(told.Str(), "; ") {
+			if name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read sources of intensities: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // Cost answers a question about the cost that was pushed, by resource. Errors:

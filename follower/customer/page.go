@@ -132,6 +132,11 @@ func (c *Customer) fill(ctx context.Context, v *view, sight answers.Sight) error
 		return err
 	}
 	v.usage(answer)
+	carbon, err := c.deps.Answers.Carbon(ctx, usage.Request{Window: v.Window, Aggregate: []usage.Key{usage.Cluster}, Limit: 1}, sight)
+	if err != nil {
+		return err
+	}
+	v.carbon(carbon)
 	runs, err := c.deps.Answers.Runs(ctx, usage.Request{Window: v.Window, Limit: runsShown}, "", sight)
 	if err != nil {
 		var forbidden *answers.ForbiddenError

@@ -13,7 +13,7 @@ import (
 type answersOf interface {
 	Usage(ctx context.Context, request usage.Request, sight answers.Sight) (answers.UsageAnswer, error)
 	Energy(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.EnergyRow], error)
-	Carbon(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.CarbonRow], error)
+	Carbon(ctx context.Context, request usage.Request, sight answers.Sight) (answers.CarbonPage, error)
 	Cost(ctx context.Context, request usage.Request, sight answers.Sight) (answers.Page[answers.CostRow], error)
 	Runs(ctx context.Context, request usage.Request, kind string, sight answers.Sight) (answers.Page[answers.Run], error)
 }

@@ -276,6 +276,16 @@ func (v *view) tiles(answer answers.UsageAnswer, t totals) {
 	}
 }
 
+// carbon adds a tile where the grid's intensity of some of the energy is known: the
+// location-based figure, and what its intensity is from.
+func (v *view) carbon(page answers.CarbonPage) {
+	for _, r := range page.Rows {
+		if r.LocationGrams.Known() && len(page.Sources) > 0 {
+			v.Tiles = append(v.Tiles, tile{Name: "CO2e", Value: usage.HumanGrams(r.LocationGrams.Float()), Sub: "location-based; " + strings.Join(page.Sources, ", ")})
+		}
+	}
+}
+
 func (v *view) runs(page answers.Page[answers.Run]) {
 	for _, r := range page.Rows {
 		result := r.Reason

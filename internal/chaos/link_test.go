@@ -55,6 +55,7 @@ type link struct {
 	lies   map[int]bool   // tables whose lines were dropped in silence
 	trace  []string       // of this schedule, in no order
 	held   map[int]held
+	late   sync.Mutex           // is held while a copy that was held back is delivered
 	hook   func(table, nth int) // is told before each request about a table
 	// answer stands in for the store, for controls; false leaves it to it.
 	answer func(request *http.Request, table int) (*http.Response, error, bool)
@@ -142,7 +143,11 @@ func (l *link) read(r *http.Request) (message, error) {
 
 // forward sends the request with a body to the store.
 func (l *link) forward(m message, body []byte) (*http.Response, error) {
-	r := m.Clone(m.Context())
+	ctx := m.Context()
+	if m.Method == http.MethodPost { // what a store has begun to change it changes before the pull is over
+		ctx = context.WithoutCancel(ctx)
+	}
+	r := m.Clone(ctx)
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	l.mu.Lock()
 	answer, next := l.answer, l.next
@@ -311,9 +316,11 @@ func (l *link) deliver(m message, lines []byte) error {
 }
 
 // release delivers the copy of a write that was held back, at the latest before
-// the table's next change. One that comes after newer rows would undo them; no
-// sink could tell it from a write.
+// the table's next change, whichever part of the table it is of. One that comes
+// after newer rows would undo them; no sink could tell it from a write.
 func (l *link) release(table int, changes bool) error {
+	l.late.Lock()
+	defer l.late.Unlock()
 	l.mu.Lock()
 	again, ok := l.held[table]
 	if ok = ok && (changes || !again.long); ok {

@@ -99,6 +99,19 @@ func checkBehind(t *testing.T, w *world) {
 	if err != nil || answer.Received != answer.Expected || answer.Expected == 0 {
 		t.Errorf("blue: %d of %d windows received, %v", answer.Received, answer.Expected, err)
 	}
+	// Rows of the silent node came, with nothing in them.
+	window.From = window.From.Add(5 * time.Minute)
+	answer, err = w.centre.client.Completeness(t.Context(), "steady", between(window))
+	if minutes := int(window.Length() / schema.Minute); err != nil || answer.Complete || answer.Missing != 3*minutes {
+		t.Errorf("steady: %d node-windows are missing of %d minutes, %v", answer.Missing, minutes, err)
+	}
+	for _, q := range answer.Quarters {
+		for _, gap := range q.Missing {
+			if gap.Node != "n2" || gap.Reason != registry.GapNodeSilent {
+				t.Errorf("steady: gap %+v", gap)
+			}
+		}
+	}
 }
 
 // checkComplete: in the end every window has come, of every node that the watch

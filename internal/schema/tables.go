@@ -275,10 +275,12 @@ var (
 		Fields: fields(integers("start", "end", "exit_code", CPU, Memory), network, requests, integers(Uptime),
 			[]Field{{Name: Quality, Type: String}, {Name: "reason", Type: String}})}
 
-	// EnergyMinute: per pod and window; the rests stand in the __namespaces__.
+	// EnergyMinute: per pod and window; the rests stand in the __namespaces__. Rows of
+	// __idle__, one of each node, carry carbon_source: what the grid's intensity is from
+	// (no contract's name), for the cluster's follower has no table of boxes.
 	EnergyMinute = Table{Name: "energy", DB: MinuteDB, Grain: Minute,
 		Tags:   []string{Cluster, Node, Namespace, Pod, PodUID, Box, WorkloadKind, Workload},
-		Fields: fields(energy, carbon, []Field{{Name: Quality, Type: String}})}
+		Fields: fields(energy, carbon, []Field{{Name: CarbonSource, Type: String, Optional: true}, {Name: Quality, Type: String}})}
 
 	// EnergyQuarter: per workload and window.
 	EnergyQuarter = Table{Name: "energy", DB: QuarterDB, Grain: Quarter,

@@ -14,6 +14,10 @@ type Answer struct {
 	Provisional []ClusterWindow  `json:"provisional"`
 	Clusters    []ClusterSettled `json:"clusters"`
 	Next        string           `json:"next"` // "" on the last page
+	// NotApplied are the rules of the price lists that the cost does not apply, such
+	// as tiers and minimum charges, which are a billing period's; and prices that are
+	// missing.
+	NotApplied []string `json:"notApplied,omitempty"`
 }
 
 // ClusterWindow is a part of a cluster's time.

@@ -161,3 +161,18 @@ func Bucket(w schema.Window, step time.Duration, t time.Time) schema.Window {
 	}
 	return b
 }
+
+// Joined are windows in order, those that touch or overlap as one.
+func Joined(windows []schema.Window) []schema.Window {
+	sorted := slices.Clone(windows)
+	slices.SortFunc(sorted, func(a, b schema.Window) int { return a.From.Compare(b.From) })
+	joined := sorted[:0]
+	for _, w := range sorted {
+		if last := len(joined) - 1; last >= 0 && !w.From.After(joined[last].To) {
+			joined[last].To = schema.Later(joined[last].To, w.To)
+			continue
+		}
+		joined = append(joined, w)
+	}
+	return joined
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/accumulus-metering/accumulus/leader/focus"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,8 @@ var examples = map[string]string{
 	"POST /api/v1/carbon/intensities":                "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
 	"POST /api/v1/heat/{source}/readings":            `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
 	"POST /api/v1/meters/{id}/readings":              `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
+	"POST /api/v1/prices/series/{name}":              `{"slots":[{"from":"2026-11-23T12:00:00Z","to":"2026-11-23T13:00:00Z","price":"0.21"}]}`,
+	"POST /api/v1/prices/simulate":                   `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
 	"POST /api/v1/books/{customer}/{period}/draft":   `{"by":"dora2","reason":"test"}`,
 	"POST /api/v1/books/{customer}/{period}/review":  `{"by":"dora2","reason":"test"}`,
 	"POST /api/v1/books/{customer}/{period}/approve": `{"by":"dora2","reason":"test"}`,
@@ -41,7 +44,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "{customer}", "acme", "{period}", "2026-10", "{number}", "1", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "{customer}", "acme", "{period}", "2026-10", "{number}", "1", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong
@@ -211,6 +214,13 @@ func TestProblems(t *testing.T) {
 		{"GET", "/api/v1/boxes?windw=1h", "", 400, "windw"},
 		{"GET", "/api/v1/export?format=pdf", "", 400, "csv"},
 		{"GET", "/api/v1/export?requireComplete=1", "", 400, "true or false"},
+		{"GET", "/api/v1/export?period=2026-11&compression=gzip", "", 400, "format=focus"},
+		{"GET", "/api/v1/export?period=lastweek&format=focus", "", 400, "2026-11"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&focusVersion=1.3", "", 400, "1.4 or 1.2"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&compression=zip", "", 400, "parquet"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&step=15m", "", 400, "1h or 1d"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&requireComplete=true", "", 409, "3 charge periods"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&customer=broken", "", 422, "Nothing was exported"},
 		{"GET", "/api/v1/usage?completeness=1", "", 400, "true or false"},
 		{"GET", "/api/v1/export?period=2026-11&requireComplete=true", "", 409, "edge-a: 199 of 200 node-windows are here"},
 		{"GET", "/api/v1/clusters/nowhere", "", 404, "nowhere"},
@@ -309,6 +319,20 @@ func TestExportCSV(t *testing.T) {
 }
 
 // A period that must be complete and is not: the answer has each gap.
+// TestExportFiles: an archive that unpacks to what its manifest says.
+func TestExportFiles(t *testing.T) {
+	s, _ := newServer(t, false)
+	answer := call(s, "GET", "/api/v1/export?period=2026-11&format=focus&focusVersion=1.2&compression=parquet", viewerToken, "")
+	if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != FilesType {
+		t.Fatalf("%d %s: %s", answer.StatusCode, answer.Header.Get("Content-Type"), text(t, answer))
+	}
+	dir := t.TempDir()
+	manifest, err := focus.Fetch(t.Context(), answer.Body, focus.Dir(dir))
+	if err != nil || manifest.FocusVersion != focus.V12 || len(manifest.Files) != 3 {
+		t.Errorf("%v, %+v", err, manifest)
+	}
+}
+
 func TestExportRequiresCompleteness(t *testing.T) {
 	s, _ := newServer(t, false)
 	var problem Problem

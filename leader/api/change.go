@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
-	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/gorilla/mux"
 )
 
@@ -24,12 +22,6 @@ type Done struct {
 type ClearRequest struct {
 	Cluster string `json:"cluster,omitempty"` // "" is all
 	Confirm string `json:"confirm"`           // the cluster's name again, or "all"
-}
-
-func (s *Server) applyAs(by string) func(context.Context, []fleet.Object) (registry.Applied, error) {
-	return func(ctx context.Context, objects []fleet.Object) (registry.Applied, error) {
-		return s.deps.Objects.Apply(ctx, objects, by)
-	}
 }
 
 func (s *Server) start(w http.ResponseWriter, r *http.Request) error {

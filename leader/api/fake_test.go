@@ -181,16 +181,16 @@ func (l *leader) Objects(context.Context) ([]fleet.Object, error) {
 	}, nil
 }
 
-func (l *leader) Plan(_ context.Context, objects []fleet.Object) (registry.Applied, error) {
+func (l *leader) PlanChange(_ context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error) {
 	return registry.Applied{Diff: fleet.Compare(nil, objects)}, fleet.Validate(objects, nil)
 }
 
-func (l *leader) Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error) {
-	applied, err := l.Plan(ctx, objects)
+func (l *leader) ApplyChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error) {
+	applied, err := l.PlanChange(ctx, objects, change)
 	if err != nil {
 		return registry.Applied{}, fmt.Errorf("apply: %w", err)
 	}
-	return applied, l.did("apply %d by %s", len(objects), by)
+	return applied, l.did("apply %d by %s%s", len(objects), change.By, change.Reason)
 }
 
 // Quarantined are three kept rows.
@@ -276,7 +276,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Books: fakeBooks{l}, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Exporter: l, Events: l, Books: fakeBooks{l}, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -356,4 +356,4 @@ func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Even
 	return []registry.Event{{EventKey: registry.EventKey{Cluster: "edge-a"}, State: state}}, nil
 }
 
-func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, nil }
+func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }

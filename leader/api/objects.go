@@ -2,13 +2,13 @@ package api
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/gorilla/mux"
 )
 
@@ -135,8 +135,14 @@ func (s *Server) warnings(objects []fleet.Object) []string {
 	return warnings
 }
 
+// byOperator is who changes the fleet by the API.
+const byOperator = "operator"
+
+// maxReason bounds why somebody changes the fleet.
+const maxReason = 1000
+
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
-	values, err := parameters(r, "dryRun")
+	values, err := parameters(r, "dryRun", "reason", "correct")
 	if err != nil {
 		return err
 	}
@@ -144,20 +150,22 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	text, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fmt.Errorf("read objects: %w", err)
+	change := registry.Change{By: byOperator, Reason: strings.TrimSpace(values.Get("reason"))}
+	if change.Correct, err = usage.ParseFlag(values, "correct"); err != nil {
+		return err
 	}
-	objects, err := fleet.Decode(text)
-	if err != nil {
-		return &Hinted{Err: fmt.Errorf("read objects: %w: %w", ErrInvalid, err),
-			Hint: "Each document needs apiVersion " + fleet.APIVersion + ", kind, metadata.name and spec; `accumulus get all -o yaml` shows examples."}
+	if len(change.Reason) > maxReason {
+		return &query.InputError{Parameter: "reason", Value: change.Reason[:20] + "…", Hint: fmt.Sprintf("say it in at most %d bytes", maxReason)}
 	}
-	act := s.deps.Objects.Plan
+	objects, err := readObjects(r)
+	if err != nil {
+		return err
+	}
+	act := s.deps.Objects.PlanChange
 	if !dryRun {
-		act = s.applyAs("operator")
+		act = s.deps.Objects.ApplyChange
 	}
-	applied, err := act(r.Context(), objects)
+	applied, err := act(r.Context(), objects, change)
 	if err != nil {
 		return err
 	}

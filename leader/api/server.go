@@ -99,8 +99,8 @@ type Eraser interface {
 // Objects are the fleet's objects: *registry.Registry.
 type Objects interface {
 	Objects(ctx context.Context) ([]fleet.Object, error)
-	Plan(ctx context.Context, objects []fleet.Object) (registry.Applied, error)
-	Apply(ctx context.Context, objects []fleet.Object, by string) (registry.Applied, error)
+	PlanChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error)
+	ApplyChange(ctx context.Context, objects []fleet.Object, change registry.Change) (registry.Applied, error)
 }
 
 // Links looks at the files that a cluster names: *followers.Pool.
@@ -138,6 +138,7 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
+	Prices        Prices
 	Exporter      Exporter
 	Events        Events
 	Books         Books

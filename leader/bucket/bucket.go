@@ -6,10 +6,12 @@ package bucket
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -42,7 +44,10 @@ func (c Config) Validate() error {
 // parts are the server, the bucket and the prefix of the names in it.
 func (c Config) parts() (server *url.URL, bucket, prefix string, err error) {
 	server, err = url.Parse(c.URL)
-	if err != nil || server.Host == "" || server.Scheme != "https" && server.Scheme != "http" || server.User != nil || server.RawQuery != "" {
+	if err == nil && server.User != nil {
+		return nil, "", "", errors.New("bucket: its URL holds a name or password: credentials belong in a file")
+	}
+	if err != nil || server.Host == "" || server.Scheme != "https" && server.Scheme != "http" || server.RawQuery != "" {
 		return nil, "", "", fmt.Errorf("bucket %q: want https://HOST/BUCKET or https://HOST/BUCKET/PREFIX", c.URL)
 	}
 	bucket, prefix, _ = strings.Cut(strings.Trim(server.Path, "/"), "/")
@@ -72,7 +77,7 @@ func Open(config Config, transport http.RoundTripper) (*Bucket, error) {
 		region = "us-east-1" // S3's own; servers that have none take it
 	}
 	client, err := minio.New(server.Host, &minio.Options{Secure: server.Scheme == "https", Region: region, BucketLookup: minio.BucketLookupPath,
-		TrailingHeaders: true, Transport: transport, MaxRetries: 3, Creds: credentials.NewFileAWSCredentials(config.CredentialsFile, config.Profile)})
+		Transport: transport, MaxRetries: 3, Creds: credentials.NewFileAWSCredentials(config.CredentialsFile, config.Profile)})
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", config.URL, err)
 	}
@@ -86,17 +91,23 @@ func (b *Bucket) Put(ctx context.Context, file focus.File) error {
 		return fmt.Errorf("send %s: %w", file.Name, err)
 	}
 	defer func() { _ = from.Close() }() // it was only read
-	sum, err := hex.DecodeString(file.SHA256)
-	if err != nil {
-		return fmt.Errorf("send %s: SHA-256 %q: %w", file.Name, file.SHA256, err)
+	sum := sha256.New()
+	if _, err := io.Copy(sum, from); err != nil {
+		return fmt.Errorf("send %s: %w", file.Name, err)
 	}
-	options := minio.PutObjectOptions{ContentType: contentType(file.Name), DisableMultipart: file.Bytes < 5<<30, Checksum: minio.ChecksumSHA256,
-		UserMetadata: map[string]string{"Sha256": file.SHA256}}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != file.SHA256 {
+		return fmt.Errorf("send %s: its SHA-256 is %s, want %s", file.Name, got, file.SHA256)
+	}
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("send %s: %w", file.Name, err)
+	}
+	options := minio.PutObjectOptions{ContentType: contentType(file.Name), DisableMultipart: file.Bytes < 5<<30,
+		UserMetadata: map[string]string{"Sha256": file.SHA256, "X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum.Sum(nil))}}
 	sent, err := b.client.PutObject(ctx, b.bucket, path.Join(b.prefix, file.Name), from, file.Bytes, options)
 	if err != nil {
 		return fmt.Errorf("send %s to bucket %s: %w", file.Name, b.bucket, err)
 	}
-	if want := base64.StdEncoding.EncodeToString(sum); sent.ChecksumSHA256 != "" && sent.ChecksumSHA256 != want {
+	if want := base64.StdEncoding.EncodeToString(sum.Sum(nil)); sent.ChecksumSHA256 != "" && sent.ChecksumSHA256 != want {
 		return fmt.Errorf("send %s to bucket %s: the server has SHA-256 %s, want %s", file.Name, b.bucket, sent.ChecksumSHA256, want)
 	}
 	return nil

@@ -98,7 +98,23 @@ func Run(ctx context.Context, node string, cores float64, plan Plan, load Load, 
 		}
 		points = append(points, pointOf(level, measured))
 	}
-	return points, nil
+	return points, apart(points)
+}
+
+// leastApart is how far the loads of two points must lie apart to be two points.
+const leastApart = 0.025
+
+// apart says what is wrong where a load did not make the node busier than the one
+// before: then nothing can be told of it.
+func apart(points []registry.CalibrationPoint) error {
+	for i, p := range points {
+		if i > 0 && p.Utilisation < points[i-1].Utilisation+leastApart {
+			former := points[i-1]
+			return fmt.Errorf("with a load of %.0f %% the node's cores were %.1f %% busy (%.1f W), with %.0f %% %.1f %% (%.1f W): something takes the load's cores, such as what else runs there, a limit, or a machine that nodes share; calibrate again when it is quiet, or enter the points with --points",
+				former.Load, former.Utilisation*100, former.Watts, p.Load, p.Utilisation*100, p.Watts)
+		}
+	}
+	return nil
 }
 
 // hold lets a load stand and returns the whole minutes of it that count.

@@ -9,6 +9,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/models"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -129,5 +130,17 @@ func TestJobs(t *testing.T) {
 	}
 	if err := jobs.Stop(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLoadsThatDoNotTell: where a load made the node no busier than the one before,
+// the error says by how much, and not only that a point cannot be taken.
+func TestLoadsThatDoNotTell(t *testing.T) {
+	points := []registry.CalibrationPoint{{Load: 0, Utilisation: .02, Watts: 40}, {Load: 10, Utilisation: .11, Watts: 60}, {Load: 50, Utilisation: .43, Watts: 98}, {Load: 100, Utilisation: .44, Watts: 99}}
+	if err := apart(points[:3]); err != nil {
+		t.Error(err)
+	}
+	if err := apart(points); err == nil || !strings.Contains(err.Error(), "with a load of 50 % the node's cores were 43.0 % busy (98.0 W), with 100 % 44.0 %") {
+		t.Errorf("%v", err)
 	}
 }

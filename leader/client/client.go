@@ -291,19 +291,7 @@ func (c *Client) Objects(ctx context.Context, kind, name string, values url.Valu
 
 // Apply applies objects, or says what that would change.
 func (c *Client) Apply(ctx context.Context, objects []byte, dryRun bool) (api.Applied, error) {
-	values := url.Values{}
-	if dryRun {
-		values.Set("dryRun", "true")
-	}
-	text, _, err := c.Do(ctx, http.MethodPost, "/api/v1/fleet", values, objects)
-	if err != nil {
-		return api.Applied{}, err
-	}
-	var answer api.Applied
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return api.Applied{}, fmt.Errorf("read answer of apply: %w", err)
-	}
-	return answer, nil
+	return c.ApplyChange(ctx, objects, dryRun, Change{})
 }
 
 // AddCluster adds a cluster.

@@ -54,8 +54,11 @@ func (c Config) Validate() error {
 		return nil
 	}
 	target, err := url.Parse(c.URL)
-	if err != nil || target.Host == "" || target.Scheme != "https" && target.Scheme != "http" || target.User != nil {
-		return fmt.Errorf("events URL %q: want http:// or https:// and a host", c.URL)
+	if err == nil && target.User != nil {
+		return errors.New("events URL: it holds a name or password: a token belongs in a file")
+	}
+	if err != nil || target.Host == "" || target.Scheme != "https" && target.Scheme != "http" {
+		return errors.New("events URL: want http:// or https:// and a host")
 	}
 	if c.Lookback < 0 || c.Lookback > 32*24*time.Hour {
 		return fmt.Errorf("events lookback %s: use at most 768h, after which a receiver no longer knows what it has", c.Lookback)

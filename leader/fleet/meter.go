@@ -231,7 +231,7 @@ func (m Meter) checkRole(report reporter) {
 	case DriverPush:
 	case DriverPrometheus, DriverHTTPJSON, DriverInfluxDB:
 		if m.Fields.Counter.Path == "" {
-			report("fields.counter", "is empty: role %s needs an energy counter, such as the query sum(node_rapl_package_joules_total{instance=\"n1:9100\"}) with the unit J", RoleRAPL)
+			report("fields.counter", "is empty: role %s needs an energy counter, such as the query sum(kepler_node_cpu_joules_total{node_name=\"n1\",zone=~\"package|dram\"}) with the unit J", RoleRAPL)
 		}
 	default:
 		report("driver", "%s is an electricity meter: role %s is for %s, %s, %s or %s", m.Driver, RoleRAPL, DriverPrometheus, DriverHTTPJSON, DriverInfluxDB, DriverPush)

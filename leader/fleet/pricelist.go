@@ -89,6 +89,32 @@ func (p PriceList) Rating(version string) (rating.List, error) {
 	return list, errors.Join(c.errs...)
 }
 
+// Series are the names of the series that rates use, sorted.
+func (p PriceList) Series() []string {
+	var names []string
+	for _, r := range p.Rates {
+		if r.Dynamic != nil {
+			names = append(names, r.Dynamic.Series)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Timed says whether prices change with time while the list holds.
+func (p PriceList) Timed() bool { return p.TimeOfUse != nil || len(p.Series()) > 0 }
+
+// MatchesHardware says whether a rate is for some hardware alone.
+func (p PriceList) MatchesHardware() bool {
+	return slices.ContainsFunc(p.Rates, func(r Rate) bool { return r.matching().Hardware != "" })
+}
+
+// ForCustomers says whether the list's prices depend on the customer: it is bound
+// to some, or has discounts for some.
+func (p PriceList) ForCustomers() bool {
+	return len(p.Customers) > 0 || slices.ContainsFunc(p.Discounts, func(d Discount) bool { return len(d.Customers) > 0 })
+}
+
 // converter collects what is wrong.
 type converter struct{ errs []error }
 

@@ -90,7 +90,8 @@ var priceRules = []rowRule{
 		return when(negative(r.ContractedUnitPrice), "it is negative")
 	}},
 	{"PricingQuantity (sign)", "PricingQuantity", func(r *Row) string {
-		return when(!r.corrects() && (negative(r.PricingQuantity) || negative(r.ConsumedQuantity)), "a quantity is negative: a credit has a negative cost")
+		// Usage may be below 0: what a meter counted less what its nodes used is a rest.
+		return when(r.ChargeCategory != categoryUsage && !r.corrects() && negative(r.PricingQuantity), "the quantity is negative: a credit has a negative cost")
 	}},
 	{"ChargeFrequency-C-004-C", "ChargeFrequency", func(r *Row) string {
 		return when(r.ChargeCategory == categoryPurchase && r.ChargeFrequency.Value == usageBased, "a Purchase is not Usage-Based")

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -236,6 +238,10 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 	if err != nil {
 		return nil, fmt.Errorf("price list %s, %s: %w", line.List.Name, line.Resource, err)
 	}
+	listed, err := line.ListPrice.Value()
+	if err != nil {
+		return nil, fmt.Errorf("price list %s, %s: %w", line.List.Name, line.Resource, err)
+	}
 	quantity := fromRat(big.NewRat(line.Quantity, line.Resource.Base()), scaleQuantity)
 	customer, cluster, namespace := key(query.Customer), key(query.Cluster), key(query.Namespace)
 	provider, issuer := s.Parties.Names()
@@ -252,7 +258,7 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 		SkuPriceDetails: KeyValue{"x_PriceList": line.List.Name, "x_Resource": string(line.Resource)},
 		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)),
 		DataCoverage: fromRat(new(big.Rat).SetFloat64(c.Row.Coverage), 6)}
-	r.Price(price, price, quantity, product.unit, customer != "")
+	r.Price(listed, price, quantity, product.unit, customer != "")
 	if customer == "" {
 		r.BillingAccountID, r.BillingAccountName = Unassigned, Some(Unassigned)
 	} else if known, ok := a.fleet.Customer(customer); ok && known.DisplayName != "" {
@@ -276,9 +282,9 @@ var kinds = map[string]string{"measured": "Measured", "mixed": "Modelled", "esti
 
 // priceID names a price: another price is another id.
 func priceID(line query.Charge) string {
-	price, err := line.Price.Value()
+	price, err := line.ListPrice.Value() // a discount is no other price
 	if err != nil {
-		return string(line.Price) // row has said so
+		return string(line.ListPrice) // row has said so
 	}
 	return strings.Join([]string{line.List.Name, string(line.Resource), line.List.Currency, plainDecimal(price)}, "/")
 }
@@ -290,6 +296,17 @@ func listVersion(list *fleet.PriceList) string {
 		for _, part := range []string{rate.Resource, rate.Unit, string(rate.Price)} {
 			_, _ = sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // a hash returns no error
 		}
+	}
+	rest := *list
+	rest.Rates, rest.Customers, rest.Clusters, rest.Exclude = nil, nil, nil, nil
+	for _, rate := range list.Rates {
+		if plain := (fleet.Rate{Resource: rate.Resource, Unit: rate.Unit, Price: rate.Price}); !reflect.DeepEqual(rate, plain) {
+			rest.Rates = append(rest.Rates, rate)
+		}
+	}
+	if len(rest.Rates) > 0 || rest.TimeOfUse != nil || len(rest.Discounts) > 0 {
+		text, _ := json.Marshal(rest) // text, lists and maps of them: there is no error
+		_, _ = sum.Write(text)
 	}
 	return list.Name + "@" + hex.EncodeToString(sum.Sum(nil)[:6])
 }

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
+	"strings"
 )
 
 // maxFiles bounds the files of an archive.
@@ -47,7 +47,7 @@ func Unpack(archive io.Reader, scratch string) (_ *Prepared, err error) {
 
 // verify compares the files with the manifest.
 func (p *Prepared) verify() error {
-	if len(p.files) == 0 || path.Base(p.files[len(p.files)-1].Name) != manifestName {
+	if len(p.files) == 0 || !strings.HasSuffix(p.files[len(p.files)-1].Name, manifestName) {
 		return errors.New("unpack export: it ends without its manifest")
 	}
 	text, err := os.ReadFile(p.files[len(p.files)-1].Path)

@@ -39,9 +39,11 @@ type Charge struct {
 	Resource processors.Resource
 	Quantity int64            // in stored units; Resource.Base of them are one Resource.Unit
 	List     *fleet.PriceList // nil where it has no price; then Price and Cost are nothing
-	Price    fleet.Decimal
-	Cost     *big.Rat // of List.Currency
-	Excluded bool     // by the price list: it has no price for that
+	// ListPrice is the price before discounts, Price what is charged: per
+	// Resource.Unit, in the slot of time and at the place.
+	ListPrice, Price fleet.Decimal
+	Cost             *big.Rat // of List.Currency
+	Excluded         bool     // by the price list: it has no price for that
 }
 
 // Charges are the charges of a window, ordered by time and key. It may have more
@@ -111,15 +113,15 @@ func (row *tallyRow) charges() (Charges, error) {
 		}
 		for _, line := range lines {
 			if all[line.resource] -= line.quantity; line.quantity != 0 {
-				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, Price: line.price, Cost: line.cost})
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
 			}
 		}
 	}
 	for _, resource := range all.Resources() {
-		if left := excluded[resource]; left != 0 {
+		if left := excluded[resource]; left != 0 && !resource.Derived() {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
 		}
-		if rest := all[resource] - excluded[resource]; rest != 0 {
+		if rest := all[resource] - excluded[resource]; rest != 0 && !resource.Derived() {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
 		}
 	}

@@ -88,7 +88,7 @@ func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, e
 		return nil, Answer{}, err
 	}
 	answer := Answer{Answer: usage.Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
-		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional()}}
+		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional(), NotApplied: table.notApplied()}}
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}

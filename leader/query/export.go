@@ -89,6 +89,9 @@ type Export struct {
 	// Excluded is what the lines of excluded namespaces would have cost: no part of
 	// the totals.
 	Excluded []Money `json:"excluded"`
+	// NotApplied are the rules of the price lists that showback does not apply, such
+	// as tiers and minimum charges, and prices that are missing.
+	NotApplied []string `json:"notApplied,omitempty"`
 
 	Complete bool                  `json:"complete"` // of no cluster anything is missing, and no row was refused
 	Clusters []ClusterCompleteness `json:"clusters"` // of which something is expected in the period, also those without a line
@@ -181,6 +184,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 		sum.Costs = sum.Money()
 	}
 	export.Totals = append(export.Totals, sum.Costs...)
+	export.NotApplied = table.notApplied()
 	export.Excluded = append(export.Excluded, usage.Moneys(excluded)...)
 	return export, nil
 }
@@ -233,6 +237,9 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 		}
 		rated = append(rated, lines...)
 	}
+	if rated, err = together(rated); err != nil {
+		return nil, err
+	}
 	nanos := roundTogether(rated)
 	var out []Line
 	for i, line := range rated {
@@ -246,7 +253,7 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 		}
 		totals[line.currency].Add(totals[line.currency], cost)
 		made := row.line(w, line.resource, line.quantity)
-		made.UnitPrice, made.Cost, made.Currency = string(line.price), usage.Decimal(cost, line.currency), line.currency
+		made.UnitPrice, made.Cost, made.Currency = line.price, usage.Decimal(cost, line.currency), line.currency
 		out = append(out, made)
 	}
 	for _, resource := range all.Resources() {

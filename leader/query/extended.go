@@ -28,8 +28,18 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 		who := t.identify(cluster, part, influxsync.NewPoint(schema.Object.Name, map[string]string{
 			schema.Node: of.Node, schema.Namespace: of.Namespace, schema.Pod: of.Pod, schema.PodUID: of.UID,
 			schema.WorkloadKind: of.WorkloadKind, schema.Workload: of.Workload}, nil, of.Held.From), false)
-		return t.request.RequestedBySteps(t.window, w, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
-			return t.add(who, b, Sums{}, named)
-		})
+		pieces := []schema.Window{w}
+		if part.timed() {
+			pieces = w.Split(schema.Quarter)
+		}
+		for _, piece := range pieces {
+			err := t.request.RequestedBySteps(t.window, piece, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
+				return t.add(who, b, piece.From, Sums{}, named)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -67,12 +68,22 @@ func runs(w schema.Window, open []schema.Window, coarse bool) []run {
 
 // need is what a question makes necessary to read.
 type need struct {
-	assign  bool     // customer, project or user
-	labels  bool     // pods' labels, of rules or asked for
-	podRows bool     // only the tables with a row per pod can answer
-	columns bool     // container
-	spaces  bool     // namespaces, for a price list excludes some
-	tags    []string // to group by
+	assign   bool     // customer, project or user
+	labels   bool     // pods' labels, of rules or asked for
+	podRows  bool     // only the tables with a row per pod can answer
+	columns  bool     // container
+	hardware bool     // nodes, for a price list has rates for some hardware alone
+	spaces   bool     // namespaces, for a price list excludes some
+	tags     []string // to group by
+}
+
+// add groups by the tags too.
+func (n *need) add(tags ...string) {
+	for _, tag := range tags {
+		if !slices.Contains(n.tags, tag) {
+			n.tags = append(n.tags, tag)
+		}
+	}
 }
 
 // needs looks at the question and at the facts of every slice.
@@ -83,7 +94,8 @@ func needs(request Request, parts []slice) need {
 			break // it has no price
 		}
 		for _, list := range part.fleet.PriceLists() {
-			n.assign = n.assign || len(list.Customers) > 0
+			n.assign = n.assign || list.ForCustomers()
+			n.hardware = n.hardware || list.MatchesHardware()
 			n.spaces = n.spaces || list.ExcludesAny()
 		}
 	}
@@ -98,7 +110,7 @@ func needs(request Request, parts []slice) need {
 			n.tags = append(n.tags, tags...)
 		}
 	}
-	add(request.Uses(Node, Box, Hardware) || request.About == usage.AboutCarbon, schema.Node, schema.Box) // carbon names the boxes' sources
+	add(request.Uses(Node, Box, Hardware) || request.About == usage.AboutCarbon || n.hardware, schema.Node, schema.Box) // carbon names the boxes' sources
 	add(n.assign || n.labels || n.spaces || request.Uses(Namespace), schema.Namespace)
 	add(request.Uses(Workload), schema.WorkloadKind, schema.Workload)
 	add(request.Uses(Pod), schema.Pod)

@@ -6,7 +6,6 @@ import (
 	"math/big"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
-	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
@@ -29,37 +28,65 @@ func quantitiesOf(s Sums, named processors.Quantities) (processors.Quantities, e
 	return all, nil
 }
 
-// ratedLine is one resource under one price list, exact.
+// ratedLine is one resource at one price, exact.
 type ratedLine struct {
-	resource processors.Resource
-	currency string
-	price    fleet.Decimal
-	quantity int64
-	cost     *big.Rat
+	resource  processors.Resource
+	currency  string
+	listPrice string // before discounts
+	price     string
+	quantity  int64
+	cost      *big.Rat
 }
 
-// rate is the exact cost of each resource that has a price in the list, in the
-// order of processors.Quantities.Resources.
+// rate is the exact cost of each resource that has a price, in the order of
+// processors.Quantities.Resources.
 func (p *priced) rate() ([]ratedLine, error) {
-	list := p.list
 	quantities, err := quantitiesOf(p.sums, p.named)
 	if err != nil {
 		return nil, err
 	}
 	var lines []ratedLine
 	for _, resource := range quantities.Resources() {
-		price, ok := list.Price(string(resource))
+		price, ok := p.prices.PriceOf(resource)
 		if !ok {
 			continue
 		}
-		value, ok := new(big.Rat).SetString(string(price))
+		text := price.Text('f')
+		value, ok := new(big.Rat).SetString(text)
 		if !ok {
-			return nil, fmt.Errorf("price list %s: price %q of %s is not a decimal", list.Name, price, resource)
+			return nil, fmt.Errorf("price %q of %s is not a decimal", text, resource)
 		}
 		cost := new(big.Rat).Mul(value, big.NewRat(quantities[resource], resource.Base()))
-		lines = append(lines, ratedLine{resource, list.Currency, price, quantities[resource], cost})
+		before, _ := p.before.PriceOf(resource)
+		lines = append(lines, ratedLine{resource, p.prices.Currency, before.Text('f'), text, quantities[resource], cost})
 	}
 	return lines, nil
+}
+
+// together is the lines with those of one resource, currency and price as one, in
+// the order in which each is first.
+func together(lines []ratedLine) ([]ratedLine, error) {
+	type key struct {
+		resource        processors.Resource
+		currency, price string
+	}
+	at := make(map[key]int)
+	merged := lines[:0]
+	for _, line := range lines {
+		of := key{line.resource, line.currency, line.price}
+		i, known := at[of]
+		if !known {
+			at[of] = len(merged)
+			merged = append(merged, line)
+			continue
+		}
+		var err error
+		if merged[i].quantity, err = usage.Add(merged[i].quantity, line.quantity); err != nil {
+			return nil, err
+		}
+		merged[i].cost = new(big.Rat).Add(merged[i].cost, line.cost)
+	}
+	return merged, nil
 }
 
 // costsOf are the exact costs of a row by currency.

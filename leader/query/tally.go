@@ -26,7 +26,9 @@ type tally struct {
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
-	metering []string                           // namespaces in which the metering itself runs, of the cluster that is being read
+	pricing  *pricing
+	bills    *bills   // where the lines of billing periods are wanted
+	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 }
 
 // tallyRow is one row in the making.
@@ -38,9 +40,11 @@ type tallyRow struct {
 
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
-	list  fleet.PriceList
-	sums  Sums
-	named processors.Quantities
+	list   fleet.PriceList
+	before processors.PriceList // discounts
+	prices processors.PriceList
+	sums   Sums
+	named  processors.Quantities
 }
 
 // aliveKey is a cluster in a step.
@@ -51,6 +55,12 @@ type aliveKey struct {
 
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
+	return e.tallyWith(ctx, request, w, nil, nil)
+}
+
+// tallyWith is tally with price lists laid over the fleet's, for bills where they
+// are given.
+func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
 		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
 		boxes: make(map[string]bool)}
@@ -68,7 +78,17 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 			return nil, err
 		}
 	}
+	if parts, err = e.overlay(ctx, parts, lists); err != nil {
+		return nil, err
+	}
 	t.parts = parts
+	if t.bills = bill; t.bills != nil {
+		t.need.hardware, t.need.assign = true, true
+		t.need.add(schema.Node, schema.Box, schema.Namespace)
+	}
+	if t.pricing, err = e.newPricing(ctx, parts, w); err != nil {
+		return nil, err
+	}
 	for _, cluster := range append(clusters, schema.BoxCluster) {
 		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
 			continue
@@ -255,7 +275,7 @@ var podTags = []string{schema.Namespace, schema.Pod, schema.PodUID, schema.Conta
 // read adds the sums of one table over one run. What a node is counted for
 // itself stands under its system namespace.
 func (t *tally) read(ctx context.Context, cluster string, part slice, r run, from source) error {
-	q := influxsync.Query{Aggregate: "sum", From: from.table.Name, Window: r.Window, Every: t.request.Step}
+	q := influxsync.Query{Aggregate: "sum", From: from.table.Name, Window: r.Window, Every: t.every(part)}
 	for _, quantity := range from.take {
 		q.Select = append(q.Select, quantity.Field())
 	}
@@ -284,7 +304,7 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
 			named = processors.Quantities{processors.VolumeClaimed.Of(class): sums[usage.VolumeClaimed], processors.VolumeUsed.Of(class): sums[usage.VolumeUsed]}
 		}
-		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), sums, named)
+		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), p.Time, sums, named)
 	})
 }
 
@@ -300,8 +320,9 @@ func (t *tally) where(cluster string) []influxsync.Condition {
 	return conditions
 }
 
-// add counts one group's sums into its row.
-func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Quantities) error {
+// add counts one group's sums into its row, at the prices of the quarter that holds
+// at.
+func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, named processors.Quantities) error {
 	for _, c := range t.request.Filter {
 		if !c.Keeps(who.value(c.Key)) {
 			return nil
@@ -323,13 +344,20 @@ func (t *tally) add(who identity, b schema.Window, sums Sums, named processors.Q
 		return nil
 	}
 	list, ok := who.fleet.PriceListFor(who.cluster, who.billed)
-	switch {
-	case !ok:
+	if !ok {
 		return nil
-	case list.Excludes(who.namespace, t.metering):
-		return price(row.excluded, list, sums, named)
 	}
-	return price(row.prices, list, sums, named)
+	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
+		return t.bills.add(t.pricing, list, who, at, sums, named)
+	}
+	prices, err := t.pricing.find(list, who, at)
+	switch {
+	case err != nil:
+		return err
+	case list.Excludes(who.namespace, t.metering):
+		return price(row.excluded, prices, sums, named)
+	}
+	return price(row.prices, prices, sums, named)
 }
 
 func overlaps(windows []schema.Window, w schema.Window) bool {
@@ -359,13 +387,12 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 	return row, nil
 }
 
-// price adds quantities to those under a price list.
-func price(slots map[string]*priced, list fleet.PriceList, sums Sums, named processors.Quantities) error {
-	id := fmt.Sprintf("%s\x00%s\x00%v", list.Name, list.Currency, list.Rates)
-	slot, ok := slots[id]
+// price adds quantities to those at the same prices.
+func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
+	slot, ok := slots[at.id]
 	if !ok {
-		slot = &priced{list: list}
-		slots[id] = slot
+		slot = &priced{list: at.list, before: at.before, prices: at.prices}
+		slots[at.id] = slot
 	}
 	if err := slot.sums.Add(sums); err != nil {
 		return err

@@ -38,12 +38,30 @@ type edit struct {
 
 // Plan is what Apply would do. It changes nothing.
 func (r *Registry) Plan(ctx context.Context, objects []fleet.Object) (Applied, error) {
+	return r.PlanChange(ctx, objects, freely(""))
+}
+
+// PlanChange is what ApplyChange would do. It changes nothing.
+func (r *Registry) PlanChange(ctx context.Context, objects []fleet.Object, change Change) (Applied, error) {
 	existing, err := r.current(ctx)
 	if err != nil {
 		return Applied{}, err
 	}
-	applied, _, err := r.plan(ctx, r.reader, objects, existing)
+	applied, edits, err := r.plan(ctx, r.reader, objects, existing)
+	if err == nil {
+		err = refused(pastPrices(edits, existing, applied.Due, r.minute(), change))
+	}
 	return applied, err
+}
+
+// freely is a change that may correct all of the past.
+func freely(by string) Change { return Change{By: by, Correct: true, Reason: by + "'s"} }
+
+func refused(problems fleet.Problems) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems
 }
 
 // Apply lays the objects over the fleet, by whom. Each holds from its
@@ -54,6 +72,17 @@ func (r *Registry) Plan(ctx context.Context, objects []fleet.Object) (Applied, e
 // until the next version that is there. To apply the same again changes
 // nothing. Errors: fleet.Problems with all that is wrong.
 func (r *Registry) Apply(ctx context.Context, objects []fleet.Object, by string) (Applied, error) {
+	applied, err := r.applyChange(ctx, objects, freely(by), "")
+	return applied, err
+}
+
+// ApplyChange is Apply with a reason, which is recorded. Prices that have held are
+// edited by a correction alone.
+func (r *Registry) ApplyChange(ctx context.Context, objects []fleet.Object, change Change) (Applied, error) {
+	return r.applyChange(ctx, objects, change, change.Reason)
+}
+
+func (r *Registry) applyChange(ctx context.Context, objects []fleet.Object, change Change, reason string) (Applied, error) {
 	var applied Applied
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		existing, err := load(ctx, tx)
@@ -64,7 +93,10 @@ func (r *Registry) Apply(ctx context.Context, objects []fleet.Object, by string)
 		if applied, edits, err = r.plan(ctx, tx, objects, existing); err != nil {
 			return err
 		}
-		return r.store(ctx, tx, edits, applied.Due, "apply", by)
+		if err := refused(pastPrices(edits, existing, applied.Due, r.minute(), change)); err != nil {
+			return err
+		}
+		return r.store(ctx, tx, edits, applied.Due, action{"apply", change.By, reason})
 	})
 	r.forget()
 	if err != nil {
@@ -98,7 +130,7 @@ func (r *Registry) Remove(ctx context.Context, kind fleet.Kind, name, by string)
 		if applied.Due, err = r.affected(ctx, tx, edits, existing); err != nil {
 			return err
 		}
-		return r.store(ctx, tx, edits, applied.Due, "remove", by)
+		return r.store(ctx, tx, edits, applied.Due, action{"remove", by, ""})
 	})
 	r.forget()
 	if err != nil {
@@ -218,8 +250,11 @@ func change(k key, s span, old, after timeline) fleet.Change {
 	return c
 }
 
+// action is what an audit row says of who did what, and why.
+type action struct{ what, by, reason string }
+
 // store writes the edits, their audit rows and what they make due.
-func (r *Registry) store(ctx context.Context, tx *sql.Tx, edits []edit, due []Due, action, by string) error {
+func (r *Registry) store(ctx context.Context, tx *sql.Tx, edits []edit, due []Due, did action) error {
 	at := nanos(r.clock.Now())
 	for _, e := range edits {
 		for _, s := range e.old {
@@ -240,7 +275,7 @@ func (r *Registry) store(ctx context.Context, tx *sql.Tx, edits []edit, due []Du
 				return err
 			}
 			if _, err := tx.ExecContext(ctx, `INSERT INTO object (kind, name, valid_from, valid_to, spec, recorded_at, recorded_by)
-				VALUES (?, ?, ?, ?, ?, ?, ?)`, e.kind, e.name, s.from, s.to, string(text), at, by); err != nil {
+				VALUES (?, ?, ?, ?, ?, ?, ?)`, e.kind, e.name, s.from, s.to, string(text), at, did.by); err != nil {
 				return err
 			}
 		}
@@ -252,8 +287,8 @@ func (r *Registry) store(ctx context.Context, tx *sql.Tx, edits []edit, due []Du
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (at, by, action, kind, name, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			at, by, action, e.kind, e.name, before, after); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (at, by, action, kind, name, before, after, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			at, did.by, did.what, e.kind, e.name, before, after, did.reason); err != nil {
 			return err
 		}
 	}
@@ -285,22 +320,35 @@ type AuditEntry struct {
 	Name   string          `json:"name"`
 	Before json.RawMessage `json:"before"` // its versions, a list of objects
 	After  json.RawMessage `json:"after"`
+	Reason string          `json:"reason,omitempty"` // in the words of who changed it
 }
 
 // Audit are the newest changes of the fleet, newest first, at most limit.
 func (r *Registry) Audit(ctx context.Context, limit int) ([]AuditEntry, error) {
+	return r.audit(ctx, "", limit)
+}
+
+// maxAudit bounds AuditOf.
+const maxAudit = 1000
+
+// AuditOf are the newest changes of one object, newest first.
+func (r *Registry) AuditOf(ctx context.Context, kind fleet.Kind, name string) ([]AuditEntry, error) {
+	return r.audit(ctx, "WHERE kind = ? AND name = ?", kind, name, maxAudit)
+}
+
+func (r *Registry) audit(ctx context.Context, where string, args ...any) ([]AuditEntry, error) {
 	var entries []AuditEntry
 	err := each(ctx, r.reader, func(scan func(...any) error) error {
 		var e AuditEntry
 		var at int64
 		var before, after string
-		if err := scan(&at, &e.By, &e.Action, &e.Kind, &e.Name, &before, &after); err != nil {
+		if err := scan(&at, &e.By, &e.Action, &e.Kind, &e.Name, &before, &after, &e.Reason); err != nil {
 			return err
 		}
 		e.At, e.Before, e.After = moment(at), json.RawMessage(before), json.RawMessage(after)
 		entries = append(entries, e)
 		return nil
-	}, "SELECT at, by, action, kind, name, before, after FROM audit ORDER BY id DESC LIMIT ?", limit)
+	}, "SELECT at, by, action, kind, name, before, after, reason FROM audit "+where+" ORDER BY id DESC LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("read audit: %w", err)
 	}

@@ -211,6 +211,9 @@ func (w world) touched(k key, d delta) reach {
 			if differs(d, "spec.region") { // it may be on another grid, or have another contract
 				w.carbonOf(to, func(cluster fleet.Cluster) bool { return cluster.Name == k.name })
 			}
+			if differs(d, "spec.provider", "spec.region") { // rates may be for either
+				to.clusters[k.name] = true
+			}
 			if differs(d, "spec.customer") {
 				to.clusters[k.name] = true
 				w.nodes(to, func(n fleet.Node) bool { return n.Cluster == k.name })
@@ -252,6 +255,7 @@ func (w world) touched(k key, d delta) reach {
 			w.carbon(s.Binding, to)
 		case fleet.EnergyContract:
 			w.carbon(s.Binding, to)
+		case fleet.PriceSeries: // its prices come, or not
 		case fleet.ExchangeRates: // no stored cost is converted
 		}
 	}

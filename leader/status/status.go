@@ -130,6 +130,7 @@ const (
 	NoMeter              Code = "no-meter"
 	MeterFailing         Code = "meter-failing"
 	GridFailing          Code = "grid-failing"
+	PricesFailing        Code = "prices-failing"
 	ProcessorFailing     Code = "processor-failing"
 )
 
@@ -170,6 +171,7 @@ var hints = map[Code]string{
 	NoMeter:              "Energy is estimated from a model: apply a Meter for the box to have it measured.",
 	MeterFailing:         "An electricity meter does not answer: look at its address in `accumulus get meter -o yaml`. Energy is estimated meanwhile and corrected when it answers.",
 	GridFailing:          "The source of a grid's intensity does not answer: look at its url and tokenFile in `accumulus get grid -o yaml`. Its country's yearly mean counts meanwhile, as an estimate, unless noYearly is set; carbon is computed again when it answers.",
+	PricesFailing:        "The source of a dynamic price does not answer: look at its url and tokenFile in `accumulus get priceseries -o yaml`. Quarters without a price have the rate's fallback, or no price until it answers or they are pushed (`accumulus prices push`).",
 	ProcessorFailing:     "A processor fails for some quarters; they stay due and are tried again. The leader's log has the whole error.",
 }
 

@@ -58,6 +58,7 @@ func (w *Worker) derive(ctx context.Context, scope string, quarter schema.Window
 		return out, errors.Join(heatErr, err)
 	}
 	fields.carbon(carbon, sources)
+	fields.located = usedOf(in.Location, carbon.Sources)
 	out.heat, out.carbon = sources.fingerprint, processors.Carbon{}.Fingerprint(in)
 	out.quarters = sources.quarters(scope, quarter, heat, carbon)
 	return out, heatErr
@@ -176,6 +177,7 @@ type derivedFields struct {
 	rows    map[processors.RowKey]map[string]int64
 	minutes map[time.Time]map[string]int64
 	source  string
+	located string // the location-based part of source: what a cluster is told
 }
 
 // rowFields are those of a row, boxFields those that only a box has.
@@ -248,11 +250,26 @@ func (f *derivedFields) carbon(result processors.CarbonResult, found heatSources
 	f.source = strings.Join(result.Sources, "; ")
 }
 
+// usedOf names the sources of intensities that were used.
+func usedOf(intensities []processors.Intensity, used []string) string {
+	var names []string
+	for _, one := range intensities {
+		if slices.Contains(used, one.Source) && !slices.Contains(names, one.Source) {
+			names = append(names, one.Source)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, "; ")
+}
+
 // put writes every field into every row.
 func (f *derivedFields) put(rows *boxRows) {
 	for _, points := range rows.energy {
 		for i := range points {
 			points[i] = withInts(points[i], rowFields, f.rows[keyOf(points[i])])
+			if points[i].Tag(schema.Namespace) == schema.IdleNamespace {
+				points[i] = withField(points[i], schema.CarbonSource, influxsync.Str(f.located))
+			}
 		}
 	}
 	for i, p := range rows.minutes {

@@ -90,6 +90,12 @@ func TestCarbonOfRows(t *testing.T) {
 		t.Errorf("embodied by pod: %v", pods)
 	}
 	box := w.rows(schema.BoxQuarter, schema.BoxCluster, minutes(0, 15))
+	for _, row := range w.rows(schema.EnergyMinute, "a", minutes(0, 15)) {
+		source, told := row.Field(schema.CarbonSource)
+		if idle := row.Tag(schema.Namespace) == schema.IdleNamespace; told != idle || idle && source.Str() != "Ember yearly mean of NL, 2024; test" {
+			t.Fatalf("namespace %s: the cluster is told %q, want the grid's sources beside idle, and no contract", row.Tag(schema.Namespace), source.Str())
+		}
+	}
 	if source, _ := box[0].Field(schema.CarbonSource); source.Str() != "Ember yearly mean of NL, 2024; contract wind (ppa); test" {
 		t.Errorf("sources: %q", source.Str())
 	}
@@ -132,7 +138,7 @@ func TestIntensityMakesCarbonDue(t *testing.T) {
 	}
 	before := w.written()
 	w.apply(fleet.NewObject("a", fleet.Cluster{URL: "http://127.0.0.1:1", Region: "east"}).Since(at(0)))
-	if due := w.due(); len(due) != 1 || due[registry.ProcessorCarbon] != 3 { // quarters since its first, the running one too
+	if due := w.due(); len(due) != 2 || due[registry.ProcessorCarbon] != 3 || due[registry.ProcessorCost] != 3 { // quarters since its first, the running one too; a price may be one of a region
 		t.Errorf("a region makes due %v", due)
 	}
 	w.tick()

@@ -10,6 +10,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
 // rate writes a cluster's showback of a quarter.
@@ -21,11 +22,11 @@ func (w *Worker) rate(ctx context.Context, due registry.Due) error {
 		return err
 	}
 	for _, part := range parts {
-		slot, err := w.slot(ctx, cluster, part)
+		slots, err := w.slots(ctx, cluster, part)
 		if err != nil {
 			return err
 		}
-		in.Slots = append(in.Slots, slot)
+		in.Slots = append(in.Slots, slots...)
 	}
 	fingerprint := processors.Cost{}.Fingerprint(in)
 	same, err := w.same(ctx, due, fingerprint)
@@ -47,63 +48,114 @@ func (w *Worker) rate(ctx context.Context, due registry.Due) error {
 	return w.registry.Done(ctx, due, fingerprint, nil)
 }
 
-// slot is what a cluster used while one price list held, and that list.
-func (w *Worker) slot(ctx context.Context, cluster string, part validity) (processors.CostSlot, error) {
-	slot := processors.CostSlot{Window: part.Window}
+// placed is what was used at the places that prices depend on.
+type placed map[rating.Facts]slotUsage
+
+func (p placed) at(facts rating.Facts) slotUsage {
+	if p[facts] == nil {
+		p[facts] = make(slotUsage)
+	}
+	return p[facts]
+}
+
+// slots are what a cluster used while one price list held, by the places that its
+// prices depend on, with the prices. A quarter lies in one slot of each list.
+func (w *Worker) slots(ctx context.Context, cluster string, part validity) ([]processors.CostSlot, error) {
 	described, _ := part.fleet.Cluster(cluster)
 	list, priced := part.fleet.PriceListFor(cluster, described.Customer)
+	var plan *rating.Plan
 	if priced {
-		version, err := w.priceVersion(ctx, list.Name, part.Window)
-		if err != nil {
-			return slot, err
+		var err error
+		if plan, err = w.plan(ctx, list, described.Customer, part.Window); err != nil {
+			return nil, err
 		}
-		prices, err := priceList(list, version)
-		if err != nil {
-			return slot, err
-		}
-		slot.Prices = append(slot.Prices, prices)
 	}
+	facts := func(node string) rating.Facts {
+		if plan == nil || !plan.MatchesPlaces() {
+			return rating.Facts{}
+		}
+		known, _ := part.fleet.Node(cluster, node)
+		return rating.Facts{Hardware: known.Hardware, Provider: described.Provider, Region: described.Region}
+	}
+	used, err := w.used(ctx, cluster, part.Window, plan != nil && plan.MatchesPlaces(), facts)
+	if err != nil {
+		return nil, err
+	}
+	metering, err := w.registry.MeteringNamespaces(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	var slots []processors.CostSlot
+	for at, usage := range used {
+		slot := processors.CostSlot{Window: part.Window, Place: at.String()}
+		for key, quantities := range usage {
+			if list.Excludes(key[0], metering) {
+				continue // it stays in the usage, and has no cost
+			}
+			slot.Usage = append(slot.Usage, processors.Usage{Namespace: key[0], WorkloadKind: key[1], Workload: key[2], Quantities: quantities})
+		}
+		if plan != nil {
+			prices, err := plan.PricesIn(plan.SlotAt(part.From), at)
+			if err != nil {
+				return nil, err
+			}
+			slot.Prices = append(slot.Prices, prices.Sale) // the table is pushed to the cluster: never what the operator pays
+		}
+		slots = append(slots, slot)
+	}
+	return slots, nil
+}
+
+// plan compiles a list for a customer, with the prices of the series that it uses.
+func (w *Worker) plan(ctx context.Context, list fleet.PriceList, customer string, window schema.Window) (*rating.Plan, error) {
+	version, err := w.priceVersion(ctx, list.Name, window)
+	if err != nil {
+		return nil, err
+	}
+	series, err := w.registry.PriceSeries(ctx, list.Series(), window)
+	if err != nil {
+		return nil, err
+	}
+	compilable, err := list.Rating(version)
+	if err != nil {
+		return nil, fmt.Errorf("price list %s: %w", list.Name, err)
+	}
+	return rating.Compile(compilable, customer, series)
+}
+
+// used is what a cluster used in a window, by place.
+func (w *Worker) used(ctx context.Context, cluster string, window schema.Window, byNode bool, facts func(node string) rating.Facts) (placed, error) {
 	group := []string{schema.Namespace, schema.WorkloadKind, schema.Workload}
-	usage := make(slotUsage)
+	if byNode {
+		group = append(group, schema.Node)
+	}
+	usage := placed{facts(""): make(slotUsage)}
 	for _, source := range []struct {
 		table      schema.Table
 		quantities func(influxsync.Point) (processors.Quantities, error)
 	}{{schema.PodMinute, podQuantities}, {schema.EnergyMinute, energyQuantities}, {schema.NodeMinute, nodeQuantities}} {
-		rows, err := w.sum(ctx, source.table, cluster, part.Window, group)
+		rows, err := w.sum(ctx, source.table, cluster, window, group)
 		if err != nil {
-			return slot, err
+			return nil, err
 		}
 		for _, row := range rows {
 			quantities, err := source.quantities(row)
 			if err != nil {
-				return slot, err
+				return nil, err
 			}
 			key := [3]string{row.Tag(schema.Namespace), row.Tag(schema.WorkloadKind), row.Tag(schema.Workload)}
 			if source.table.Name == schema.NodeMinute.Name {
 				key = [3]string{schema.SystemNamespace}
 			}
-			if err := usage.add(key, quantities); err != nil {
-				return slot, err
+			if err := usage.at(facts(row.Tag(schema.Node))).add(key, quantities); err != nil {
+				return nil, err
 			}
 		}
 	}
-	if err := w.addVolumes(ctx, cluster, part.Window, usage); err != nil {
-		return slot, err
+	if err := w.addVolumes(ctx, cluster, window, usage.at(facts(""))); err != nil {
+		return nil, err
 	}
-	if err := w.addExtended(ctx, cluster, part.Window, usage); err != nil {
-		return slot, err
-	}
-	metering, err := w.registry.MeteringNamespaces(ctx, cluster)
-	if err != nil {
-		return slot, err
-	}
-	for key, quantities := range usage {
-		if list.Excludes(key[0], metering) {
-			continue // it stays in the usage, and has no cost
-		}
-		slot.Usage = append(slot.Usage, processors.Usage{Namespace: key[0], WorkloadKind: key[1], Workload: key[2], Quantities: quantities})
-	}
-	return slot, nil
+	return usage, w.addExtended(ctx, cluster, window, func(node string) slotUsage { return usage.at(facts(node)) })
 }
 
 func podQuantities(row influxsync.Point) (processors.Quantities, error) {
@@ -140,19 +192,6 @@ func (w *Worker) priceVersion(ctx context.Context, name string, window schema.Wi
 		}
 	}
 	return name, nil
-}
-
-// priceList is the registry's list as the processors read it.
-func priceList(list fleet.PriceList, version string) (processors.PriceList, error) {
-	prices := processors.PriceList{Version: version, Kind: processors.Sale, Currency: list.Currency}
-	for _, rate := range list.Rates {
-		price, err := processors.ParsePrice(string(rate.Price))
-		if err != nil {
-			return prices, fmt.Errorf("price list %s, %s: %w", list.Name, rate.Resource, err)
-		}
-		prices.Prices = append(prices.Prices, processors.Price{Resource: processors.Resource(rate.Resource), Price: price})
-	}
-	return prices, nil
 }
 
 func costPoint(row processors.CostRow) influxsync.Point {

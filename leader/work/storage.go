@@ -40,7 +40,7 @@ func (w *Worker) addVolumes(ctx context.Context, cluster string, window schema.W
 
 // addExtended adds what pods requested of extended resources, up to where the
 // cluster's minutes reach.
-func (w *Worker) addExtended(ctx context.Context, cluster string, window schema.Window, to slotUsage) error {
+func (w *Worker) addExtended(ctx context.Context, cluster string, window schema.Window, to func(node string) slotUsage) error {
 	extent, ok, err := w.registry.Extent(ctx, cluster, schema.PodMinute.Name)
 	if err != nil || !ok {
 		return err
@@ -59,6 +59,6 @@ func (w *Worker) addExtended(ctx context.Context, cluster string, window schema.
 		if err != nil {
 			return err
 		}
-		return to.add([3]string{of.Namespace, of.WorkloadKind, of.Workload}, quantities)
+		return to(of.Node).add([3]string{of.Namespace, of.WorkloadKind, of.Workload}, quantities)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/cockroachdb/apd/v3"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -210,5 +211,44 @@ func (w *world) pullAll() {
 		if _, err := w.puller.Pull(w.t.Context(), cluster, follower.Store); err != nil {
 			w.t.Logf("pull %s: %v", cluster, err)
 		}
+	}
+}
+
+// TestPlacesSeriesAndCost: a rate for some hardware, a dynamic price that comes
+// late; what the operator pays is in no row, since the rows go to the cluster.
+func TestPlacesSeriesAndCost(t *testing.T) {
+	w := newWorld(t, Config{}, rackedFleet()...)
+	w.apply(fleet.NewObject("list", fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{
+		{Resource: "cpu_used", Price: "7.2"}, {Resource: "cpu_used", Match: &fleet.PriceMatch{Hardware: "server"}, Price: "3.6", Cost: "1.8"},
+		{Resource: "node_hours", Dynamic: &fleet.DynamicPrice{Series: "spot"}}}}))
+	w.settle("a", "n1", minutes(0, 15), twoPods...)
+	w.clk.Set(at(15))
+	w.tick()
+	costs := func() map[string]int64 {
+		rows := w.rows(schema.CostQuarter, "a", minutes(0, 15))
+		for _, row := range rows {
+			if row.Tag(schema.PriceKind) != string(processors.Sale) {
+				t.Errorf("what is pushed to the cluster has a price of kind %s", row.Tag(schema.PriceKind))
+			}
+		}
+		return sumBy(rows, schema.Resource, schema.CostNanos)
+	}
+	before := costs()
+	if before["cpu_used"] != 4_500_000_000 || before["node_hours"] != 0 {
+		t.Errorf("cost by the hardware's rate: %v", before)
+	}
+	one := apd.New(1, 0)
+	if n, err := w.registry.PutPrices(t.Context(), "spot", "test", []registry.PriceSlot{{From: at(0), To: at(30), Value: one}}); err != nil || n != 2 {
+		t.Fatalf("stored %d, %v", n, err)
+	}
+	if diff := cmp.Diff(map[string]int{registry.ProcessorCost: 1}, w.due()); diff != "" {
+		t.Errorf("due after a price has come (-want +got):\n%s", diff)
+	}
+	w.tick()
+	if after := costs(); after["node_hours"] != 250_000_000 || after["cpu_used"] != before["cpu_used"] {
+		t.Errorf("with the price: %v", after)
+	}
+	if n, err := w.registry.PutPrices(t.Context(), "spot", "test", []registry.PriceSlot{{From: at(0), To: at(30), Value: one}}); err != nil || n != 0 || len(w.due()) > 0 {
+		t.Errorf("the same again: %d changed, due %v, %v", n, w.due(), err)
 	}
 }

@@ -112,9 +112,9 @@ func TestDynamic(t *testing.T) {
 	}
 }
 
-// TestPricesAt are the same prices as those of Charges, without what is a billing
+// TestPricesIn are the same prices as those of Charges, without what is a billing
 // period's, which is told.
-func TestPricesAt(t *testing.T) {
+func TestPricesIn(t *testing.T) {
 	list := euros(
 		Rate{Resource: processors.CPUUsed, Price: dec("1"), Slots: map[string]*apd.Decimal{"peak": dec("2")}, Cost: dec("0.5")},
 		Rate{Resource: processors.CPUUsed, Match: Match{Hardware: "big"}, Price: dec("3")},
@@ -125,12 +125,12 @@ func TestPricesAt(t *testing.T) {
 	list.Minimum = dec("10")
 	plan := compiled(t, list, "", nil)
 	prices := func(at time.Duration, hardware string) string {
-		sale, cost, err := plan.PricesAt(october.From.Add(at), Facts{Hardware: hardware})
+		found, err := plan.PricesIn(plan.SlotAt(october.From.Add(at)), Facts{Hardware: hardware})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var text []string
-		for _, p := range append(sale.Prices, cost.Prices...) {
+		for _, p := range append(found.Sale.Prices, found.Cost.Prices...) {
 			text = append(text, string(p.Resource)+" "+p.Price.Text('f'))
 		}
 		return strings.Join(text, ", ")

@@ -19,8 +19,8 @@
 // The result depends on the sums alone: not on the order in which usage comes nor
 // on how it was cut into pieces.
 //
-// Tiers, minimum charges and flat fees are those of a billing period. PricesAt is
-// for what has none (showback): the prices of one moment, without these three.
+// Tiers, minimum charges and flat fees are those of a billing period. PricesIn is
+// for what has none (showback): the prices of a slot, without these three.
 //
 // What it does not do: read usage, choose a list, know which customer is whose,
 // tell the time, or store. The operator's cost never reaches a customer: see

@@ -1,6 +1,7 @@
 package rating
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -191,33 +192,48 @@ func (r *Rule) holds(day time.Weekday, minute int) bool {
 	return minute >= r.From && on(day) || minute < r.To && on((day+6)%7)
 }
 
-// PricesAt are the prices of all resources at a moment and a place, as showback
-// takes them: a rate with tiers at the price of its first tier; without flat fees,
-// minimum charge and heat credits, which are a billing period's (NotInShowback).
-// The list of kind CostPrice has what the operator pays; ok says whether anything
-// of it is known. Resources of a series without a price are missing.
-func (p *Plan) PricesAt(t time.Time, facts Facts) (sale, cost processors.PriceList, err error) {
-	slot := p.SlotAt(t)
-	sale = processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency}
-	cost = processors.PriceList{Version: p.list.Version, Kind: processors.CostPrice, Currency: p.list.Currency}
+// Prices are those of all resources in a slot and at a place.
+type Prices struct {
+	List processors.PriceList // before discounts
+	Sale processors.PriceList
+	Cost processors.PriceList // what the operator pays; without prices where nothing of it is known
+	// Missing are the resources without a price because a series has none, nor a
+	// fallback.
+	Missing []*MissingPriceError
+}
+
+// PricesIn are the prices in a slot, as showback takes them: a rate with tiers at
+// the price of its first tier; without flat fees, minimum charge and heat credits,
+// which are a billing period's (NotInShowback). Errors: processors.ErrInput.
+func (p *Plan) PricesIn(slot Slot, facts Facts) (Prices, error) {
+	all := Prices{List: processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency, Signed: true},
+		Sale: processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency, Signed: true},
+		Cost: processors.PriceList{Version: p.list.Version, Kind: processors.CostPrice, Currency: p.list.Currency, Signed: true}}
 	for resource := range p.rates {
 		r := p.rate(resource, facts)
 		if r == nil || r.credit {
 			continue
 		}
 		found, err := p.firstPrices(r, slot)
-		if err != nil {
-			return sale, cost, err
+		if missing := (*MissingPriceError)(nil); errors.As(err, &missing) {
+			all.Missing = append(all.Missing, missing)
+			continue
 		}
-		sale.Prices = append(sale.Prices, processors.Price{Resource: resource, Price: found.contracted})
+		if err != nil {
+			return Prices{}, err
+		}
+		all.List.Prices = append(all.List.Prices, processors.Price{Resource: resource, Price: found.list})
+		all.Sale.Prices = append(all.Sale.Prices, processors.Price{Resource: resource, Price: found.contracted})
 		if found.cost != nil {
-			cost.Prices = append(cost.Prices, processors.Price{Resource: resource, Price: shown(&found.cost.Rat)})
+			all.Cost.Prices = append(all.Cost.Prices, processors.Price{Resource: resource, Price: shownExactly(&found.cost.Rat)})
 		}
 	}
 	byResource := func(a, b processors.Price) int { return processors.CompareResources(a.Resource, b.Resource) }
-	slices.SortFunc(sale.Prices, byResource)
-	slices.SortFunc(cost.Prices, byResource)
-	return sale, cost, nil
+	slices.SortFunc(all.List.Prices, byResource)
+	slices.SortFunc(all.Sale.Prices, byResource)
+	slices.SortFunc(all.Cost.Prices, byResource)
+	slices.SortFunc(all.Missing, func(a, b *MissingPriceError) int { return strings.Compare(a.Rate, b.Rate) })
+	return all, nil
 }
 
 func (p *Plan) firstPrices(r *rate, slot Slot) (*prices, error) {
@@ -227,7 +243,7 @@ func (p *Plan) firstPrices(r *rate, slot Slot) (*prices, error) {
 	return p.pricesIn(r, slot)
 }
 
-// NotInShowback are the rules of the list that PricesAt does not apply, for
+// NotInShowback are the rules of the list that PricesIn does not apply, for
 // people; nil is none.
 func (p *Plan) NotInShowback() []string {
 	var rules []string

@@ -104,6 +104,9 @@ spec: {box: shelf, driver: http-json, url: "%s", fields: {counter: {path: energy
 		if said, err = c.try(args...); err == nil {
 			break
 		}
+		if strings.Contains(said, "something takes the load's cores") {
+			t.Skipf("this machine does too much else to load a node of it: %s", said)
+		}
 		if !strings.Contains(said, "was not metered of late") || clk.Now().After(end) {
 			t.Fatalf("calibrate: %v\n%s", err, said)
 		}
