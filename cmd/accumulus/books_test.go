@@ -83,7 +83,7 @@ func bookkeeping(t *testing.T) (serve func(args ...string) string, late func()) 
 		t.Fatal(err)
 	}
 	engine := &steady{}
-	kept, err := books.New(books.Config{}, reg, engine, nil, key, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	kept, err := books.New(books.Config{}, reg, engine, key, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

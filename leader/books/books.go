@@ -12,7 +12,6 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
-	"github.com/accumulus-metering/accumulus/processors/rating"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -20,11 +19,6 @@ import (
 type Engine interface {
 	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
-}
-
-// Series knows dynamic prices. A series without a price in the window is empty.
-type Series interface {
-	PriceSeries(ctx context.Context, names []string, w schema.Window) (map[string]rating.Series, error)
 }
 
 // Signer signs hashes with the leader's key.
@@ -59,7 +53,6 @@ type Books struct {
 	config   Config
 	registry *registry.Registry
 	engine   Engine
-	series   Series // nil: no series has a price
 	signer   Signer
 	clock    clock.Clock
 	log      *slog.Logger
@@ -67,9 +60,9 @@ type Books struct {
 	failed   prometheus.Counter
 }
 
-// New makes the books. series may be nil. It starts nothing.
-func New(config Config, r *registry.Registry, engine Engine, series Series, signer Signer, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Books, error) {
-	b := &Books{config: config.withDefaults(), registry: r, engine: engine, series: series, signer: signer, clock: clk, log: log,
+// New makes the books. It starts nothing.
+func New(config Config, r *registry.Registry, engine Engine, signer Signer, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Books, error) {
+	b := &Books{config: config.withDefaults(), registry: r, engine: engine, signer: signer, clock: clk, log: log,
 		summed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_books_days_summed_total", Help: "Days of clusters that were summed for the books."}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_books_failures_total", Help: "Looks at the books' days that failed."})}
 	for _, c := range []prometheus.Collector{b.summed, b.failed} {

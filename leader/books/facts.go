@@ -123,23 +123,15 @@ func (b *Books) tariffs(ctx context.Context, w schema.Window) (*tariffs, error) 
 	if t.versions, err = b.registry.History(ctx, fleet.KindPriceList, w); err != nil {
 		return nil, fmt.Errorf("read price lists: %w", err)
 	}
-	if names := seriesOf(t.versions); len(names) > 0 && b.series != nil {
-		if t.series, err = b.series.PriceSeries(ctx, names, w); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	t.series, err = b.registry.PriceSeries(ctx, seriesOf(t.versions), w)
+	return t, err
 }
 
 // seriesOf are the names of the dynamic prices that lists use, sorted.
 func seriesOf(lists []fleet.Object) []string {
 	var names []string
 	for _, o := range lists {
-		for _, rate := range o.Spec.(fleet.PriceList).Rates {
-			if rate.Dynamic != nil {
-				names = append(names, rate.Dynamic.Series)
-			}
-		}
+		names = append(names, o.Spec.(fleet.PriceList).Series()...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -147,10 +139,7 @@ func seriesOf(lists []fleet.Object) []string {
 
 // timed says whether prices of some list change with time while it holds.
 func (t *tariffs) timed() bool {
-	return slices.ContainsFunc(t.versions, func(o fleet.Object) bool {
-		list := o.Spec.(fleet.PriceList)
-		return list.TimeOfUse != nil || slices.ContainsFunc(list.Rates, func(r fleet.Rate) bool { return r.Dynamic != nil })
-	})
+	return slices.ContainsFunc(t.versions, func(o fleet.Object) bool { return o.Spec.(fleet.PriceList).Timed() })
 }
 
 // find is the list that a fleet has for somebody in a cluster, with its version;
@@ -245,8 +234,8 @@ func (b *Books) fingerprint(ctx context.Context, cluster string, w schema.Window
 			}
 		}
 	}
-	if names := seriesOf(lists); len(names) > 0 && b.series != nil {
-		series, err := b.series.PriceSeries(ctx, names, w)
+	if names := seriesOf(lists); len(names) > 0 {
+		series, err := b.registry.PriceSeries(ctx, names, w)
 		if err != nil {
 			return "", due, err
 		}

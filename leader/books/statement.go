@@ -267,3 +267,31 @@ func (s Statement) HTML() ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// Issued are all statements and credit notes of a customer, with their lines, by
+// number.
+func (b *Books) Issued(ctx context.Context, customer string) ([]Statement, error) {
+	stored, err := b.registry.BookStatements(ctx, customer)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Statement, len(stored))
+	for i, s := range stored {
+		if err := json.Unmarshal([]byte(s.Text), &all[i]); err != nil {
+			return nil, fmt.Errorf("statement %d of %s: %w", s.Number, customer, err)
+		}
+	}
+	err = b.registry.BookLines(ctx, customer, "", func(link registry.BookLine) error {
+		if link.Statement < 1 || link.Statement > int64(len(all)) {
+			return fmt.Errorf("line %s: its statement %d is not there", lineID(customer, link.Seq), link.Statement)
+		}
+		var line Line
+		if err := json.Unmarshal([]byte(link.Text), &line); err != nil {
+			return fmt.Errorf("line %s: %w", lineID(customer, link.Seq), err)
+		}
+		of := &all[link.Statement-1]
+		of.Lines = append(of.Lines, line)
+		return nil
+	})
+	return all, err
+}

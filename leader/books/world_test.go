@@ -48,7 +48,7 @@ func newWorld(t *testing.T, now time.Time, objects ...fleet.Object) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.reg.Close() })
-	if w.Books, err = New(Config{}, w.reg, w, nil, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+	if w.Books, err = New(Config{}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	w.apply(objects...)
