@@ -141,6 +141,7 @@ type Deps struct {
 	Prices        Prices
 	Exporter      Exporter
 	Events        Events
+	Books         Books
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
