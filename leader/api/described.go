@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/heat"
 	"github.com/accumulus-metering/accumulus/leader/models"
@@ -37,6 +38,7 @@ func described() map[string]Doc {
 	figures := func(answer any, more ...string) Doc {
 		return Doc{Query: append(append([]string{}, question...), append(more, "format")...), Keys: true, Answer: answer, AnswerTypes: []string{mediaCSV}}
 	}
+	statement := Doc{Query: []string{"format"}, Answer: books.Statement{}, AnswerTypes: []string{mediaHTML}}
 	selection := []string{"cluster", "table", "kind", "class", "ids", "all"}
 	return map[string]Doc{
 		"GET /":             {AnswerTypes: []string{mediaHTML}},
@@ -80,6 +82,20 @@ func described() map[string]Doc {
 		"POST /api/v1/prices/series/{name}":       {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: prices.Pushed{}},
 		"POST /api/v1/prices/simulate":            {Query: []string{"period"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: prices.Simulation{}},
 		"GET /api/v1/prices/lists/{name}/history": of(PriceHistory{}),
+
+		"GET /api/v1/books":                                {Query: []string{"customer", "period"}, Answer: PeriodList{}},
+		"GET /api/v1/books/{customer}/chain":               of(books.Chain{}),
+		"GET /api/v1/books/{customer}/log":                 of(ActionList{}),
+		"GET /api/v1/books/{customer}/statements/{number}": statement,
+		"GET " + bookPath + "/statement":                   statement,
+		"POST /api/v1/books/{customer}/refunds":            {Body: books.RefundRequest{}, Answer: books.Statement{}},
+		"POST " + bookPath + "/draft":                      {Body: BookRequest{}, Answer: books.Draft{}},
+		"GET " + bookPath + "/review":                      of(books.Review{}),
+		"POST " + bookPath + "/review":                     {Body: BookRequest{}, Answer: books.Review{}},
+		"POST " + bookPath + "/approve":                    {Body: BookRequest{}, Answer: books.Period{}},
+		"POST " + bookPath + "/close":                      {Body: books.CloseRequest{}, Answer: books.Statement{}},
+		"GET " + bookPath + "/rerate":                      of(books.Correction{}),
+		"POST " + bookPath + "/rerate":                     {Body: BookRequest{}, Answer: books.Correction{}},
 
 		"GET /api/v1/usage":  {Query: question, Keys: true, Answer: query.Answer{}},
 		"GET /api/v1/energy": figures(query.EnergyAnswer{}), "GET /api/v1/heat": figures(query.HeatAnswer{}, "days"), "GET /api/v1/carbon": figures(query.CarbonAnswer{}, "days"),

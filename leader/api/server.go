@@ -143,6 +143,7 @@ type Deps struct {
 	Prices        Prices
 	Exporter      Exporter
 	Events        Events
+	Books         Books
 	// Callers are known by more than the token files; nil is nobody.
 	Callers Callers
 	Tokens  NamedTokens

@@ -47,8 +47,8 @@ type Parties struct {
 	Issuer   string // InvoiceIssuerName: who bills; "" is the provider
 }
 
-// names are the provider and the issuer.
-func (p Parties) names() (provider, issuer string) {
+// Names are the provider and the issuer.
+func (p Parties) Names() (provider, issuer string) {
 	if provider = p.Provider; provider == "" {
 		provider = "Accumulus"
 	}
@@ -143,7 +143,7 @@ func (s Showback) State(ctx context.Context, request Request) (State, error) {
 		return State{}, fmt.Errorf("completeness of %s: %w", request.Period, err)
 	}
 	state := State{Sectors: sectors}
-	_, issuer := s.Parties.names()
+	_, issuer := s.Parties.Names()
 	for _, w := range all {
 		state.Periods = append(state.Periods, Period{Start: w.From, End: w.To, Created: w.From, Updated: schema.Later(state.updated(), w.From), Issuer: issuer})
 	}
@@ -244,7 +244,7 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 	}
 	quantity := fromRat(big.NewRat(line.Quantity, line.Resource.Base()), scaleQuantity)
 	customer, cluster, namespace := key(query.Customer), key(query.Cluster), key(query.Namespace)
-	provider, issuer := s.Parties.names()
+	provider, issuer := s.Parties.Names()
 	r := &Row{BillingAccountID: customer, BillingAccountName: Some(customer), BillingAccountType: Some("Customer"), BillingCurrency: line.List.Currency,
 		BillingPeriodStart: period.From, BillingPeriodEnd: period.To, ChargePeriodStart: c.Row.From.UTC(), ChargePeriodEnd: c.Row.To.UTC(),
 		ChargeCategory: categoryUsage, ChargeFrequency: Some(usageBased),
