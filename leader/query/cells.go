@@ -116,6 +116,9 @@ func (e *Engine) kept(ctx context.Context, question Request, w schema.Window, ta
 
 // Arrived is the completeness of a cluster in a window, and its gaps.
 func (e *Engine) Arrived(ctx context.Context, cluster string, w schema.Window) (ClusterCompleteness, []Gap, error) {
+	if Scoped(ctx) {
+		return ClusterCompleteness{}, nil, fmt.Errorf("completeness of a cluster: %w", ErrScope)
+	}
 	all, gaps, err := e.completenessOf(ctx, []string{cluster}, w)
 	if err != nil || len(all) == 0 {
 		return ClusterCompleteness{Cluster: cluster, Complete: true}, gaps, err
@@ -126,6 +129,9 @@ func (e *Engine) Arrived(ctx context.Context, cluster string, w schema.Window) (
 // SettledOf is the end of the newest minute that has arrived of a cluster; the zero
 // time before the first.
 func (e *Engine) SettledOf(ctx context.Context, cluster string) (time.Time, error) {
+	if Scoped(ctx) {
+		return time.Time{}, fmt.Errorf("end of a cluster: %w", ErrScope)
+	}
 	return e.settledMinute(ctx, cluster)
 }
 

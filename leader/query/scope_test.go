@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -84,6 +85,16 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 	}
 	_, err := f.Carbon(ctx, Request{Window: window(0, 60)}, true)
 	put("days", nil, err)
+	for _, cluster := range []string{"own", "common", "canary-own"} {
+		cells, err := f.Cells(ctx, cluster, schema.Window{From: at(0), To: at(60)}, 0)
+		put("cells of cluster "+cluster[:3], cells, err)
+		for _, namespace := range []string{"base", "acme-shop", "canary-shop"} {
+			pods, err := f.PodCells(ctx, cluster, namespace, nil, schema.Window{From: at(0), To: at(60)}, 0)
+			put("pods of "+cluster[:3]+namespace[:3], pods, err)
+		}
+	}
+	sectors, err := f.Sectors(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
+	put("sectors", sectors, err)
 	boxes, err := f.Boxes(ctx, window(0, 60))
 	put("boxes", boxes, err)
 	completeness, err := f.Completeness(ctx, "canary-own", window(0, 60))
@@ -202,6 +213,33 @@ func TestTotalsOfAScope(t *testing.T) {
 		"a label that no pod has": Within(t.Context(), usage.Scope{Clusters: []string{"*"}, Labels: map[string]string{"team": "x"}})} {
 		if got := ask(ctx); got.Cmp(Exact{}) != 0 {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// bounded says of each question that an engine answers whether its answer is
+// bounded (true) or refused to tenants (false). A new one is argued here.
+var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
+	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false}
+
+func TestEveryQuestionKnowsScopes(t *testing.T) {
+	f := canaryFixture(t)
+	for i := range reflect.TypeFor[*Engine]().NumMethod() {
+		name := reflect.TypeFor[*Engine]().Method(i).Name
+		if _, argued := bounded[name]; !argued {
+			t.Errorf("Engine.%s: say whether it is bounded by scopes, and ask it in TestTenantsHearNothingOfOthers", name)
+		}
+	}
+	ctx, w := Within(t.Context(), usage.Scope{Customers: []string{"acme"}}), schema.Window{From: at(0), To: at(60)}
+	_, boxes := f.Boxes(ctx, window(0, 60))
+	_, completeness := f.Completeness(ctx, "own", window(0, 60))
+	_, bills := f.Bills(ctx, w, nil)
+	_, _, arrived := f.Arrived(ctx, "own", w)
+	_, settled := f.SettledOf(ctx, "own")
+	_, days := f.Heat(ctx, Request{Window: window(0, 60)}, true)
+	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days} {
+		if !errors.Is(err, ErrScope) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
