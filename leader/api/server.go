@@ -141,6 +141,7 @@ type Deps struct {
 	Exporter      Exporter
 	Events        Events
 	Prices        Prices
+	Allocations   Allocations
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
