@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -30,10 +31,15 @@ type Ledger interface {
 type Engine struct {
 	source Source
 	ledger Ledger
+
+	mutex  sync.Mutex // of boards
+	boards map[string]*board
 }
 
 // New makes an engine over leader/query.
-func New(source Source, ledger Ledger) *Engine { return &Engine{source: source, ledger: ledger} }
+func New(source Source, ledger Ledger) *Engine {
+	return &Engine{source: source, ledger: ledger, boards: make(map[string]*board)}
+}
 
 // Parse reads a question; relative windows end at the last settled minute. Errors:
 // *usage.InputError and what the stores say.

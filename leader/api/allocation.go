@@ -6,12 +6,15 @@ import (
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/allocation"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Allocations answers OpenCost's questions: *allocation.Engine.
 type Allocations interface {
 	Parse(ctx context.Context, query string) (allocation.Request, error)
 	Compute(ctx context.Context, request allocation.Request) (allocation.Answer, error)
+	Metrics(ctx context.Context, cluster string) (prometheus.Gatherer, error)
 }
 
 // allocation answers as OpenCost's GET /allocation does. What is closed has an
@@ -62,4 +65,19 @@ func hasTag(header, tag string) bool {
 		}
 	}
 	return false
+}
+
+// allocationMetrics are prices and allocations by the names that OpenCost's boards
+// know, apart from the leader's own metrics.
+func (s *Server) allocationMetrics(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "cluster")
+	if err != nil {
+		return err
+	}
+	gatherer, err := s.deps.Allocations.Metrics(r.Context(), values.Get("cluster"))
+	if err != nil {
+		return err
+	}
+	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	return nil
 }

@@ -370,3 +370,7 @@ func (fakeAllocations) Compute(_ context.Context, r allocation.Request) (allocat
 	return allocation.Answer{Window: r.Window, Currency: "EUR", Total: 1, Closed: true,
 		Sets: []allocation.Set{{Window: r.Window, Allocations: []allocation.Allocation{{Name: "shop", Currency: "EUR"}}}}}, nil
 }
+
+func (fakeAllocations) Metrics(context.Context, string) (prometheus.Gatherer, error) {
+	return prometheus.NewRegistry(), nil
+}

@@ -42,6 +42,7 @@ func (s *Server) table() []Route {
 		{get, "/livez", Nobody, "No loop hangs", s.livez},
 		{get, "/readyz", Nobody, "The first tick is done and each cluster has rows", s.readyz},
 		{get, "/metrics", Viewer, "Metrics of the leader, for Prometheus", s.metrics},
+		{get, "/metrics/allocation", Viewer, "Prices and allocations of the last settled quarter of an hour, for Prometheus, by the names that OpenCost's boards know; cluster=NAME", s.allocationMetrics},
 
 		{get, "/accumulus", Viewer, "Status of the leader and its clusters", s.overview},
 		{post, "/accumulus/start", Operator, "Start the loops", s.start},
