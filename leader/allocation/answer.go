@@ -16,6 +16,14 @@ type Number struct{ *big.Rat }
 
 func number(r *big.Rat) Number { return Number{r} }
 
+// Value is the amount, 0 of one that is not there.
+func (n Number) Value() *big.Rat {
+	if n.Rat == nil {
+		return new(big.Rat)
+	}
+	return n.Rat
+}
+
 // String is the number in plain decimals without trailing zeros.
 func (n Number) String() string {
 	if n.Rat == nil {

@@ -10,8 +10,15 @@ import (
 	"strconv"
 )
 
-// envelope is what an answer says beside OpenCost's code and data.
-type envelope struct {
+// Response is the JSON of an answer, for who reads it.
+type Response struct {
+	Code      int                     `json:"code"`
+	Data      []map[string]Allocation `json:"data"`
+	Accumulus Envelope                `json:"accumulus"`
+}
+
+// Envelope is what an answer says beside OpenCost's code and data.
+type Envelope struct {
 	Window     Window           `json:"window"`
 	Currency   string           `json:"currency"`
 	Total      int              `json:"total"` // names on all pages
@@ -55,7 +62,7 @@ func (a Answer) JSON() ([]byte, error) {
 		}
 		out.WriteByte('}')
 	}
-	said := envelope{Window: Window{stamp(a.Window.From), stamp(a.Window.To)}, Currency: a.Currency, Total: a.Total, Closed: a.Closed, Idle: a.Idle, Warnings: a.Warnings}
+	said := Envelope{Window: Window{stamp(a.Window.From), stamp(a.Window.To)}, Currency: a.Currency, Total: a.Total, Closed: a.Closed, Idle: a.Idle, Warnings: a.Warnings}
 	if said.Warnings == nil {
 		said.Warnings = []string{}
 	}
