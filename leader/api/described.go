@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -39,6 +40,7 @@ func described() map[string]Doc {
 		return Doc{Query: append(append([]string{}, question...), append(more, "format")...), Keys: true, Answer: answer, AnswerTypes: []string{mediaCSV}}
 	}
 	statement := Doc{Query: []string{"format"}, Answer: books.Statement{}, AnswerTypes: []string{mediaHTML}}
+	shares := Doc{Query: allocation.Parameters, Tagged: true, Answer: allocation.Response{}, AnswerTypes: []string{mediaCSV}}
 	selection := []string{"cluster", "table", "kind", "class", "ids", "all"}
 	return map[string]Doc{
 		"GET /":             {AnswerTypes: []string{mediaHTML}},
@@ -97,6 +99,8 @@ func described() map[string]Doc {
 		"GET " + bookPath + "/rerate":                      of(books.Correction{}),
 		"POST " + bookPath + "/rerate":                     {Body: BookRequest{}, Answer: books.Correction{}},
 
+		"GET /metrics/allocation": {Query: []string{"cluster"}, AnswerTypes: []string{mediaText}},
+		"GET /allocation":         shares, "GET /allocation/compute": shares, "GET /api/v1/allocation": shares, "GET /api/v1/allocation/compute": shares,
 		"GET /api/v1/usage":  {Query: question, Keys: true, Answer: query.Answer{}},
 		"GET /api/v1/energy": figures(query.EnergyAnswer{}), "GET /api/v1/heat": figures(query.HeatAnswer{}, "days"), "GET /api/v1/carbon": figures(query.CarbonAnswer{}, "days"),
 		"GET /api/v1/boxes":         {Query: []string{"window"}, Answer: query.BoxAnswer{}},

@@ -22,6 +22,7 @@ type Doc struct {
 	BodyTypes    []string // media types of a body that is no JSON
 	BodyOptional bool
 	Status       int      // of success; 0 = 200
+	Tagged       bool     // it may have an ETag, and answer 304
 	Answer       any      // a value of the type of a JSON answer; nil is none
 	AnswerTypes  []string // media types of answers that are no JSON
 }
@@ -73,6 +74,20 @@ var parameterDocs = map[string]parameterDoc{
 	"context":         {"Context of the leader's kubeconfig", anyText},
 	"adopt":           {"Take over from another leader, or what somebody else installed", flag},
 	"version":         {"Of the chart; none is the leader's own", anyText},
+	"accumulate":      {"true is one set of the whole window; false, hour, day", anyText},
+	"resolution":      {"Taken and not needed: usage is exact", anyText},
+	"includeIdle":     {"Tell what nobody was charged", flag},
+	"idle":            {"The same as includeIdle", flag},
+	"shareIdle":       {"Share it: true or weighted by cost, even by name", anyText},
+	"idleByNode":      {"Idle by node, and not by cluster", flag},
+	"splitIdle":       {"The same as idleByNode", flag},
+	"shareNamespaces": {"Namespaces whose cost the others share, with commas", anyText},
+	"shareLabels":     {"Labels whose cost the others share, as name:value,name:value", anyText},
+	"shareCost":       {"A cost of a month of 730 hours that all share", anyText},
+	"shareSplit":      {"How: weighted by cost, or even by name", oneOf("weighted", "even")},
+	"offset":          {"Names to leave out at the start", object{"type": "integer", "minimum": 0}},
+	"costMetric":      {"Taken as OpenCost has it: cumulative", anyText},
+	"currency":        {"Which, where there are several", anyText},
 	"hours":           {"How far ahead", count},
 	"correct":         {"Change prices that have held; with a reason", flag},
 	"repair":          {"Copy again what is wrong", flag},
@@ -143,6 +158,9 @@ func (s *schemas) operation(route Route, doc Doc) (object, error) {
 	}
 	failed := object{"$ref": "#/components/responses/Problem"}
 	responses := object{strconv.Itoa(doc.status()): s.answer(doc), "default": failed, "429": failed}
+	if doc.Tagged {
+		responses["304"] = object{"description": http.StatusText(http.StatusNotModified)}
+	}
 	operation := object{"operationId": strings.Trim(notOfIDs.ReplaceAllString(strings.ToLower(route.Method)+route.Path, "_"), "_"), "summary": route.Summary,
 		"parameters": parameters, "responses": responses, "x-roles": rolesOf(route)}
 	if route.Role.Least() != Nobody {

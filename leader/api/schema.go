@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 )
 
@@ -27,9 +28,10 @@ type schemas struct {
 
 // written are types that write themselves, and what they write.
 var written = map[reflect.Type]object{
-	reflect.TypeFor[time.Time]():      {"type": "string", "format": "date-time"},
-	reflect.TypeFor[usage.Exact]():    {"type": []string{"number", "null"}, "description": "exact; null where nobody has told it"},
-	reflect.TypeFor[fleet.Duration](): {"type": "string", "description": "such as 1h30m"},
+	reflect.TypeFor[time.Time]():         {"type": "string", "format": "date-time"},
+	reflect.TypeFor[usage.Exact]():       {"type": []string{"number", "null"}, "description": "exact; null where nobody has told it"},
+	reflect.TypeFor[allocation.Number](): {"type": "number"},
+	reflect.TypeFor[fleet.Duration]():    {"type": "string", "description": "such as 1h30m"},
 }
 
 // of is the schema of a type. Bodies are written out where they stand, have no

@@ -144,6 +144,7 @@ type Deps struct {
 	Exporter      Exporter
 	Events        Events
 	Books         Books
+	Allocations   Allocations
 	// Callers are known by more than the token files; nil is nobody.
 	Callers Callers
 	Tokens  NamedTokens

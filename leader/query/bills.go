@@ -35,7 +35,7 @@ func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Objec
 		return nil, fmt.Errorf("bills: %w", ErrScope)
 	}
 	b := &bills{sums: make(map[billKey]*bill)}
-	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b)
+	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b, false)
 	if err != nil {
 		return nil, err
 	}
