@@ -138,10 +138,11 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
+	Prices        Prices
 	Exporter      Exporter
 	Events        Events
-	Prices        Prices
 	Allocations   Allocations
+	Books         Books
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
