@@ -141,8 +141,8 @@ type Deps struct {
 	Prices        Prices
 	Exporter      Exporter
 	Events        Events
-	Allocations   Allocations
 	Books         Books
+	Allocations   Allocations
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
