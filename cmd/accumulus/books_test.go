@@ -46,6 +46,11 @@ func (s *steady) Cells(_ context.Context, _ string, w schema.Window, _ time.Dura
 	return []query.Cell{cell}, nil
 }
 
+func (s *steady) PodCells(ctx context.Context, cluster string, _ []string, w schema.Window, step time.Duration) ([]query.PodCell, error) {
+	cells, err := s.Cells(ctx, cluster, w, step)
+	return []query.PodCell{{Pod: "web-1", Cell: cells[0]}}, err
+}
+
 func (s *steady) Arrived(_ context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error) {
 	n := int(w.Length() / time.Minute)
 	c := query.ClusterCompleteness{Cluster: cluster, Complete: true, Totals: query.Totals{Expected: n, Received: n}}
@@ -126,12 +131,16 @@ MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
 // TestLifeOfAPeriodInTheDocs runs the commands of docs/books.md, in their order, and
 // compares what they print.
 func TestLifeOfAPeriodInTheDocs(t *testing.T) {
-	const path = "../../docs/books.md"
+	path, err := filepath.Abs("../../docs/books.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve, late := bookkeeping(t)
+	t.Chdir(t.TempDir()) // for the files that commands write
 	var out strings.Builder
 	inside, commands := false, 0
 	for line := range strings.Lines(string(text)) {

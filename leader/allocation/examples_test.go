@@ -32,6 +32,15 @@ var documented = map[string]string{"name": "string", "properties": "object", "wi
 var added = map[string]string{"cpuCostIdle": "number", "ramCostIdle": "number", "energyKwh": "number", "energyActiveKwh": "number", "energyIdleKwh": "number", "sharedEnergyKwh": "number", "energyCost": "number",
 	"otherCost": "number", "co2eKg": "number or null", "heatKwh": "number or null", "coverage": "number", "quality": "string", "currency": "string", "provisional": "boolean"}
 
+// TestAllocation asks one real engine over fixture data.
+func TestAllocation(t *testing.T) {
+	real := engine(t, objects())
+	for name, test := range map[string]func(*testing.T, *query.Engine){"documented examples": documentedExamples, "idle adds up": idleAddsUp, "sharing": sharing,
+		"pages": pages, "metrics": metrics, "currencies": currenciesApart} {
+		t.Run(name, func(t *testing.T) { test(t, real) })
+	}
+}
+
 // The calls of OpenCost's page "API Examples" and the windows of its page "API".
 var examples = []struct {
 	call string
@@ -88,11 +97,10 @@ func jsonType(v any) string {
 	return "object"
 }
 
-// TestDocumentedExamples: each of OpenCost's documented calls gives the documented
+// documentedExamples: each of OpenCost's documented calls gives the documented
 // shape: the fields of each object and their types. The golden file has the names
 // and the figures.
-func TestDocumentedExamples(t *testing.T) {
-	real := engine(t, objects())
+func documentedExamples(t *testing.T, real *query.Engine) {
 	e := New(real, real)
 	var golden strings.Builder
 	for _, example := range examples {
@@ -156,11 +164,10 @@ func checkShape(t *testing.T, call, name string, object map[string]any) {
 	}
 }
 
-// TestIdleAddsUp: with prices for the larger of requested and used, allocations and
+// idleAddsUp: with prices for the larger of requested and used, allocations and
 // idle cost what the nodes cost at full use, by cluster and by node, shown or shared;
 // and the energy is all there. Idle that is not asked for is missing: the control.
-func TestIdleAddsUp(t *testing.T) {
-	real := engine(t, objects())
+func idleAddsUp(t *testing.T, real *query.Engine) {
 	e := New(real, real)
 	window := "window=2026-11-20T00:00:00Z,2026-11-22T00:00:00Z&aggregate=cluster,namespace"
 	sum := func(call string) (cpuRAM, energy *big.Rat) {
@@ -214,10 +221,9 @@ func must(r Request, err error) Request {
 	return r
 }
 
-// TestSharing: what is shared is on the others, nothing is lost, and a filter after
+// sharing: what is shared is on the others, nothing is lost, and a filter after
 // it takes away and adds nothing.
-func TestSharing(t *testing.T) {
-	real := engine(t, objects())
+func sharing(t *testing.T, real *query.Engine) {
 	e := New(real, real)
 	const window = "window=2026-11-20T00:00:00Z,2026-11-21T00:00:00Z&aggregate=cluster,namespace"
 	total := func(call string) (*big.Rat, map[string]Allocation) {
@@ -263,8 +269,7 @@ func TestOvercommitted(t *testing.T) {
 	}
 }
 
-func TestPages(t *testing.T) {
-	real := engine(t, objects())
+func pages(t *testing.T, real *query.Engine) {
 	e := New(real, real)
 	const call = "window=2026-11-23T00:00:00Z,2026-11-23T12:00:00Z&step=6h&aggregate=pod"
 	whole, _ := ask(t, e, call)
@@ -288,5 +293,18 @@ func TestPages(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, names); diff != "" || whole.Total != len(want) {
 		t.Errorf("pages (+) and the whole (-):\n%s", diff)
+	}
+}
+
+// currenciesApart: costs of another currency are left out and told.
+func currenciesApart(t *testing.T, real *query.Engine) {
+	answer, _ := ask(t, New(real, real), "window=12h&aggregate=cluster&currency=USD")
+	for _, a := range answer.Sets[0].Allocations {
+		if a.TotalCost.Sign() != 0 || a.Currency != "USD" {
+			t.Errorf("%s costs %s %s", a.Name, a.TotalCost, a.Currency)
+		}
+	}
+	if len(answer.Warnings) != 1 || !strings.Contains(answer.Warnings[0], "EUR") {
+		t.Errorf("warnings: %v", answer.Warnings)
 	}
 }

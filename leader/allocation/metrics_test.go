@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestMetrics(t *testing.T) {
-	real := engine(t, objects())
+func metrics(t *testing.T, real *query.Engine) {
 	e := New(real, real)
 	gatherer, err := e.Metrics(t.Context(), "")
 	if err != nil {

@@ -27,6 +27,7 @@ type Books interface {
 	Apply(ctx context.Context, customer, period, by, reason string) (books.Correction, error)
 	Refund(ctx context.Context, customer string, request books.RefundRequest) (books.Statement, error)
 	Chain(ctx context.Context, customer string) (books.Chain, error)
+	Explain(ctx context.Context, customer string, number int64) ([]byte, error)
 	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)
 }
 
@@ -57,6 +58,7 @@ func (s *Server) bookRoutes() []Route {
 		{get, "/api/v1/books/{customer}/chain", Viewer, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
 		{get, "/api/v1/books/{customer}/log", Viewer, "Who did what with a customer's books", s.bookLog},
 		{get, "/api/v1/books/{customer}/statements/{number}", Viewer, "A statement or credit note by its number; format=json|html", s.bookStatement},
+		{get, "/api/v1/books/{customer}/lines/{number}/explanation", Viewer, "What a closed line comes from, as a signed file (gzip of JSON), which `accumulus verify` recomputes", s.explainLine},
 		{post, "/api/v1/books/{customer}/refunds", Billing, `Issue a credit note; body {"statement":1,"amount":"5.00","reason":"…","by":"who asks","approver":"who approves"}`, s.refund},
 		{post, bookPath + "/draft", Billing, `Rate a period as it is now and keep that as its draft; body {"by":"NAME"}`, s.draftBook},
 		{get, bookPath + "/review", Viewer, "A draft against the month before, and days that are not as the others", s.lookAtBook},
@@ -111,11 +113,9 @@ func (s *Server) bookStatement(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	customer, period := bookKey(r)
-	number := int64(0)
-	if text, named := mux.Vars(r)["number"]; named {
-		if number, err = strconv.ParseInt(text, 10, 64); err != nil || number < 1 {
-			return usage.Wrong("number", text, "use a statement's number, such as 1")
-		}
+	number, err := bookNumber(r)
+	if err != nil {
+		return err
 	}
 	format := values.Get("format")
 	if format != "" && format != "json" && format != "html" {
@@ -135,6 +135,35 @@ func (s *Server) bookStatement(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	_, _ = w.Write(page) // the caller is gone: nobody is left to tell
+	return nil
+}
+
+// bookNumber is the number that a path names, 0 where it names none.
+func bookNumber(r *http.Request) (int64, error) {
+	text, named := mux.Vars(r)["number"]
+	if !named {
+		return 0, nil
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || number < 1 {
+		return 0, usage.Wrong("number", text, "use the number of a statement or line, such as 1")
+	}
+	return number, nil
+}
+
+func (s *Server) explainLine(w http.ResponseWriter, r *http.Request) error {
+	customer, _ := bookKey(r)
+	number, err := bookNumber(r)
+	if err != nil {
+		return err
+	}
+	file, err := s.deps.Books.Explain(r.Context(), customer, number)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d.json.gz"`, fileSafe(customer), number))
+	_, _ = w.Write(file) // the caller is gone: nobody is left to tell
 	return nil
 }
 

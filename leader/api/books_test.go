@@ -73,6 +73,8 @@ func (f fakeBooks) Chain(_ context.Context, customer string) (books.Chain, error
 	return books.Chain{Customer: customer}, nil
 }
 
+func (f fakeBooks) Explain(context.Context, string, int64) ([]byte, error) { return []byte("x"), nil }
+
 func (f fakeBooks) Actions(context.Context, string) ([]registry.BookAction, error) {
 	return []registry.BookAction{}, nil
 }

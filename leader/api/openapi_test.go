@@ -131,6 +131,7 @@ func hold(ctx context.Context, router routers.Router, base, method, target, toke
 // document in its strict form: a field that no type has is an error.
 func TestHandlersKeepToTheDocument(t *testing.T) {
 	openapi3filter.RegisterBodyDecoder(FilesType, openapi3filter.FileBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("application/gzip", openapi3filter.FileBodyDecoder)
 	openapi3filter.RegisterBodyDecoder(mediaHTML, openapi3filter.FileBodyDecoder)
 	openapi3filter.RegisterBodyDecoder(mediaCSV, openapi3filter.FileBodyDecoder)
 	s, _ := newServer(t, false)

@@ -19,6 +19,7 @@ import (
 type Engine interface {
 	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
+	PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]query.PodCell, error)
 }
 
 // Signer signs hashes with the leader's key.

@@ -167,14 +167,23 @@ func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error
 	return rated, nil
 }
 
-// charge makes the lines of what was added up.
+// charge makes the lines of what was added up, by the price lists that were kept.
 func (b *Books) charge(ctx context.Context, c Calendar, t *tally) (Rated, error) {
+	currency, tables, err := b.exchange(ctx, c)
+	if err != nil {
+		return Rated{}, err
+	}
+	return charge(c, t, currency, tables, func(version string) (*rating.Plan, error) { return b.planOf(ctx, version, c.Customer) })
+}
+
+// charge makes the lines of what was added up, in a currency ("" is the lists').
+func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, planOf func(version string) (*rating.Plan, error)) (Rated, error) {
 	rated := Rated{Lines: []Line{}, Total: "0", Clusters: []ClusterFigures{}}
 	var lines []rating.Line
 	var currencies []string
 	unpriced := t.unlisted
 	for _, version := range sortedKeys(t.versions) {
-		plan, err := b.planOf(ctx, version, c.Customer)
+		plan, err := planOf(version)
 		if err != nil {
 			return rated, err
 		}
@@ -189,7 +198,7 @@ func (b *Books) charge(ctx context.Context, c Calendar, t *tally) (Rated, error)
 			return rated, err
 		}
 	}
-	lines, err := b.convert(ctx, c, lines)
+	lines, err := convert(c, lines, currency, tables)
 	if err != nil {
 		return rated, err
 	}
@@ -242,32 +251,37 @@ func merged(windows []schema.Window) []schema.Window {
 	return all
 }
 
-// convert makes lines ones of the customer's currency, by the rates of the month.
-func (b *Books) convert(ctx context.Context, c Calendar, lines []rating.Line) ([]rating.Line, error) {
+// exchange is the currency that a customer pays in, "" for that of its lists, and
+// the tables of rates that there are.
+func (b *Books) exchange(ctx context.Context, c Calendar) (string, []rating.Exchange, error) {
 	snapshot, err := b.registry.Fleet(ctx, c.To.Add(-time.Minute))
 	if err != nil {
-		return nil, fmt.Errorf("read fleet: %w", err)
+		return "", nil, fmt.Errorf("read fleet: %w", err)
 	}
 	customer, _ := snapshot.Customer(c.Customer)
-	currency := customer.Currency
-	if currency == "" {
-		for _, line := range lines {
-			if line.Currency != lines[0].Currency {
-				return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("customer %s has prices in %s and in %s", c.Customer, lines[0].Currency, line.Currency),
-					Hint: "Give the customer a currency, and the month its ExchangeRates."}
-			}
-		}
-		return lines, nil
-	}
 	var tables []rating.Exchange
 	for _, rates := range snapshot.Exchanges() {
 		table, err := rates.Exchange()
 		if err != nil {
-			return nil, fmt.Errorf("exchange rates %s: %w", rates.Name, err)
+			return "", nil, fmt.Errorf("exchange rates %s: %w", rates.Name, err)
 		}
 		tables = append(tables, table)
 	}
-	return rating.ConvertLines(lines, currency, c.Period, tables)
+	return customer.Currency, tables, nil
+}
+
+// convert makes lines ones of a currency, by the rates of the month.
+func convert(c Calendar, lines []rating.Line, currency string, tables []rating.Exchange) ([]rating.Line, error) {
+	if currency != "" {
+		return rating.ConvertLines(lines, currency, c.Period, tables)
+	}
+	for _, line := range lines {
+		if line.Currency != lines[0].Currency {
+			return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("customer %s has prices in %s and in %s", c.Customer, lines[0].Currency, line.Currency),
+				Hint: "Give the customer a currency, and the month its ExchangeRates."}
+		}
+	}
+	return lines, nil
 }
 
 // quantities are amounts in the order of lines, for people too. Those that are

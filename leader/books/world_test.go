@@ -31,6 +31,7 @@ type world struct {
 	namespaces map[string][]string // by cluster
 	late       map[string]int64    // core-µs that came later, by cluster/namespace/minute
 	missing    map[string]bool     // cluster/day's start
+	podsSince  time.Time
 	reads      int
 }
 
@@ -106,6 +107,25 @@ func (w *world) Cells(ctx context.Context, cluster string, window schema.Window,
 		from = to
 	}
 	return cells, nil
+}
+
+// PodCells are two pods of each namespace, until the rows per pod are deleted.
+func (w *world) PodCells(ctx context.Context, cluster string, _ []string, window schema.Window, step time.Duration) ([]query.PodCell, error) {
+	if window.From.Before(w.podsSince) {
+		return nil, nil
+	}
+	cells, err := w.Cells(ctx, cluster, window, step)
+	var pods []query.PodCell
+	for _, cell := range cells {
+		one, other := cell, cell
+		one.Quantities, other.Quantities = make(processors.Quantities), make(processors.Quantities)
+		for resource, quantity := range cell.Quantities {
+			one.Quantities[resource] = quantity / 3
+			other.Quantities[resource] = quantity - quantity/3
+		}
+		pods = append(pods, query.PodCell{Pod: cell.Namespace + "-0", Cell: one}, query.PodCell{Pod: cell.Namespace + "-1", Cell: other})
+	}
+	return pods, err
 }
 
 func (w *world) Arrived(_ context.Context, cluster string, window schema.Window) (query.ClusterCompleteness, []query.Gap, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/books"
@@ -110,4 +111,10 @@ func (c *Client) BookLog(ctx context.Context, customer string) (api.ActionList, 
 	var answer api.ActionList
 	err := c.get(ctx, bookPath(customer, "log"), nil, &answer)
 	return answer, err
+}
+
+// ExplainLine asks for what a closed line comes from, as a signed file.
+func (c *Client) ExplainLine(ctx context.Context, customer string, number int64) ([]byte, error) {
+	text, _, err := c.Do(ctx, http.MethodGet, bookPath(customer, "lines", strconv.FormatInt(number, 10), "explanation"), nil, nil)
+	return text, err
 }

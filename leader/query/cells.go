@@ -135,10 +135,10 @@ func (e *Engine) SettledOf(ctx context.Context, cluster string) (time.Time, erro
 	return e.settledMinute(ctx, cluster)
 }
 
-// PodCells are what the pods of a namespace used in a window, by pod, where the
-// rows per pod are there. pods is empty for all.
-func (e *Engine) PodCells(ctx context.Context, cluster, namespace string, pods []string, w schema.Window, step time.Duration) ([]PodCell, error) {
-	question := Request{Aggregate: append([]Key{Pod}, cellKeys...), Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}, {Key: Namespace, Values: []string{namespace}}}}
+// PodCells are what the pods of a cluster used in a window, by pod, where the rows
+// per pod are there; of those names where pods is not empty.
+func (e *Engine) PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]PodCell, error) {
+	question := Request{Aggregate: append([]Key{Pod}, cellKeys...), Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}}}
 	if len(pods) > 0 {
 		question.Filter = append(question.Filter, Condition{Key: Pod, Values: pods})
 	}
@@ -150,7 +150,7 @@ func (e *Engine) PodCells(ctx context.Context, cluster, namespace string, pods [
 	for _, row := range table.rowsByID {
 		cell, err := row.cell()
 		if err != nil {
-			return nil, fmt.Errorf("pods of %s/%s: %w", cluster, namespace, err)
+			return nil, fmt.Errorf("pods of %s: %w", cluster, err)
 		}
 		cells = append(cells, PodCell{Pod: row.Key[string(Pod)], Cell: cell})
 	}

@@ -88,10 +88,8 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 	for _, cluster := range []string{"own", "common", "canary-own"} {
 		cells, err := f.Cells(ctx, cluster, schema.Window{From: at(0), To: at(60)}, 0)
 		put("cells of cluster "+cluster[:3], cells, err)
-		for _, namespace := range []string{"base", "acme-shop", "canary-shop"} {
-			pods, err := f.PodCells(ctx, cluster, namespace, nil, schema.Window{From: at(0), To: at(60)}, 0)
-			put("pods of "+cluster[:3]+namespace[:3], pods, err)
-		}
+		pods, err := f.PodCells(ctx, cluster, nil, schema.Window{From: at(0), To: at(60)}, 0)
+		put("pods of "+cluster[:3], pods, err)
 	}
 	sectors, err := f.Sectors(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
 	put("sectors", sectors, err)
