@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -496,9 +497,9 @@ func (e Explanation) verifyPods() Finding {
 		}
 		compared++
 	}
-	detail := fmt.Sprintf("the pods of %d days come to their sums", compared)
+	detail := "the pods of " + plural.Of(compared, "day", "days") + " come to their sums"
 	if without > 0 {
-		detail += fmt.Sprintf("; of %d days the rows per pod had been deleted or revised when the file was made", without)
+		detail += "; of " + plural.Of(without, "day", "days") + " the rows per pod had been deleted or revised when the file was made"
 	}
 	return Finding{what, true, detail}
 }
