@@ -42,6 +42,7 @@ func (s *Server) table() []Route {
 		{get, "/livez", Nobody, "No loop hangs", s.livez},
 		{get, "/readyz", Nobody, "The first tick is done and each cluster has rows", s.readyz},
 		{get, "/metrics", Viewer, "Metrics of the leader, for Prometheus", s.metrics},
+		{get, "/metrics/allocation", Viewer, "Prices and allocations of the last settled quarter of an hour, for Prometheus, by the names that OpenCost's boards know; cluster=NAME", s.allocationMetrics},
 
 		{get, "/accumulus", Viewer, "Status of the leader and its clusters", s.overview},
 		{post, "/accumulus/start", Operator, "Start the loops", s.start},
@@ -84,6 +85,10 @@ func (s *Server) table() []Route {
 		{post, "/api/v1/prices/simulate", Operator, "What a period would have cost with the price lists in the body (YAML or JSON), by customer; nothing is booked; period=2026-10", s.simulatePrices},
 		{get, "/api/v1/prices/lists/{name}/history", Viewer, "Who changed a price list, when and why", s.priceHistory},
 		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
+		{get, "/allocation", Viewer, "Costs and resources by cluster, namespace, controller, label, customer … as OpenCost's API has them; window, aggregate, step, accumulate, includeIdle, shareIdle, idleByNode, filter, shareNamespaces, shareLabels, shareCost, shareSplit, offset, limit, format=json|csv, costMetric, currency", s.allocation},
+		{get, "/allocation/compute", Viewer, "The same as /allocation", s.allocation},
+		{get, "/api/v1/allocation", Viewer, "The same as /allocation", s.allocation},
+		{get, "/api/v1/allocation/compute", Viewer, "The same as /allocation", s.allocation},
 		{get, "/api/v1/energy", Viewer, "Energy: active, idle, overhead, measured, modelled; residual by box; window, aggregate, filter, step, sort, limit, page, format=json|csv", s.energy},
 		{get, "/api/v1/heat", Viewer, "Heat that energy became, and what of it was of use, by box; parameters as of energy; days=true adds sources, households too, by whole days", s.heat},
 		{get, "/api/v1/carbon", Viewer, "CO2e, location-based, market-based, embodied, and apart from these avoided by box; parameters as of heat", s.carbon},

@@ -142,6 +142,7 @@ type Deps struct {
 	Exporter      Exporter
 	Events        Events
 	Books         Books
+	Allocations   Allocations
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

@@ -32,7 +32,7 @@ type Charged struct {
 // *InputError, *rating.MissingPriceError, ErrOverflow, and what the stores say.
 func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]Charged, error) {
 	b := &bills{sums: make(map[billKey]*bill)}
-	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b)
+	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b, false)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
+	assets   bool     // nodes are counted as if all that is allocatable were requested and used
 	bills    *bills   // where the lines of billing periods are wanted
 	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 }
@@ -55,15 +56,15 @@ type aliveKey struct {
 
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
-	return e.tallyWith(ctx, request, w, nil, nil)
+	return e.tallyWith(ctx, request, w, nil, nil, false)
 }
 
 // tallyWith is tally with price lists laid over the fleet's, for bills where they
 // are given.
-func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills, assets bool) (*tally, error) {
 	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
 		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
-		boxes: make(map[string]bool)}
+		boxes: make(map[string]bool), assets: assets}
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 				}
 			}
 		}
-		if t.request.About != usage.AboutUsage {
+		if t.request.About != usage.AboutUsage || t.assets {
 			continue
 		}
 		if err := t.extended(ctx, cluster, part); err != nil {
@@ -235,6 +236,9 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if t.request.About != usage.AboutUsage {
 		return t.figureSources(cluster, whole)
 	}
+	if t.assets {
+		return assetSources(cluster, db, node)
+	}
 	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}, nil}}
 	if cluster == schema.BoxCluster {
 		return sources
@@ -299,6 +303,9 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		}
 		if sums == (Sums{}) {
 			return nil // rows that a correction has set to zero
+		}
+		if t.assets {
+			sums = fullyUsed(sums)
 		}
 		var named processors.Quantities
 		if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
