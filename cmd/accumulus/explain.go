@@ -99,6 +99,7 @@ code 1 if something does not.`,
 			return err
 		},
 	}
+	command.AddCommand(newVerifyUsage(a))
 	command.Flags().StringVar(&key, "public-key", "", "the leader's public key, as GET /api/v1/seed/key gives it (default: the one in the file)")
 	command.Flags().BoolVar(&asked, "json", false, "print JSON")
 	return command

@@ -29,7 +29,8 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if err != nil {
 		return Statement{}, err
 	}
-	if err := b.current(ctx, c, d); err != nil {
+	now, err := b.current(ctx, c, d)
+	if err != nil {
 		return Statement{}, err
 	}
 	if err := b.inOrder(ctx, c); err != nil {
@@ -38,13 +39,6 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	one := d.Period
 	if one.Estimate, err = estimate(d, by, request); err != nil {
 		return Statement{}, err
-	}
-	rated, err := b.rate(ctx, c, false) // for the days' revisions, which a draft does not carry
-	if err != nil {
-		return Statement{}, err
-	}
-	if !strings.HasPrefix(d.Fingerprint, rated.Fingerprint) {
-		return Statement{}, fmt.Errorf("close period %s of %s: %w", period, customer, registry.ErrStale)
 	}
 	seq, hash, last, err := b.registry.BookHead(ctx, customer)
 	if err != nil {
@@ -71,7 +65,7 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if err != nil {
 		return Statement{}, err
 	}
-	if err := b.issue(ctx, p, d, links, issued, rated.days, by); err != nil {
+	if err := b.issue(ctx, p, d, links, issued, now.days, by); err != nil {
 		return Statement{}, err
 	}
 	return statement, nil

@@ -309,7 +309,7 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 		return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s drafted period %s of %s and cannot approve it", by, period, customer),
 			Hint: "Ask another person to approve it: four eyes see more than two."}
 	}
-	if err := b.current(ctx, c, d); err != nil {
+	if _, err := b.current(ctx, c, d); err != nil {
 		return Period{}, err
 	}
 	one := d.Period
@@ -317,22 +317,22 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 	return one, b.put(ctx, p, one, registry.BookAction{By: by, Action: "approve", Detail: d.Total + " " + d.Currency})
 }
 
-// current is an error where a draft is not what the facts come to now, or the
-// period has not ended and settled.
-func (b *Books) current(ctx context.Context, c Calendar, d Draft) error {
+// current is what the facts come to now, which must be what a draft says; an error
+// too where the period has not ended or not settled.
+func (b *Books) current(ctx context.Context, c Calendar, d Draft) (Draft, error) {
 	again := fmt.Sprintf("Draft it again: accumulus books draft --customer %s --period %s", c.Customer, c.Period)
 	if b.now().Before(c.To) {
-		return &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)), Hint: again + " when it has ended."}
+		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)), Hint: again + " when it has ended."}
 	}
 	now, err := b.compute(ctx, c)
 	switch {
 	case err != nil:
-		return err
+		return Draft{}, err
 	case len(now.Waiting) > 0:
-		return &Error{Kind: ErrState, Text: fmt.Sprintf("%s of period %s of %s have not settled: %s", plural.Of(len(now.Waiting), "day", "days"), c.Period, c.Customer, strings.Join(now.Waiting, ", ")),
+		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("%s of period %s of %s have not settled: %s", plural.Of(len(now.Waiting), "day", "days"), c.Period, c.Customer, strings.Join(now.Waiting, ", ")),
 			Hint: "The leader is still computing them: try again in a few minutes; `accumulus status` shows what is due."}
 	case now.Fingerprint != d.Fingerprint:
-		return &Error{Kind: ErrState, Text: fmt.Sprintf("facts of period %s of %s have changed since it was drafted", c.Period, c.Customer), Hint: again}
+		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("facts of period %s of %s have changed since it was drafted", c.Period, c.Customer), Hint: again}
 	}
-	return nil
+	return now, nil
 }
