@@ -58,6 +58,12 @@ func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges,
 	if err != nil {
 		return nil, err
 	}
+	return e.chargesOf(ctx, table, request)
+}
+
+// chargesOf are the charges of what was read.
+func (e *Engine) chargesOf(ctx context.Context, table *tally, request ChargeRequest) ([]Charges, error) {
+	question := table.request
 	all := make([]Charges, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
 		made, err := row.charges()

@@ -27,8 +27,9 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
-	bills    *bills   // where the lines of billing periods are wanted
-	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
+	bills    *bills        // where the lines of billing periods are wanted
+	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
+	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
 }
 
 // tallyRow is one row in the making.
@@ -60,7 +61,12 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 // tallyWith is tally with price lists laid over the fleet's, for bills where they
 // are given.
 func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
-	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
+	return e.tallyIn(ctx, request, w, schema.Window{}, lists, bill)
+}
+
+// tallyIn is tallyWith at the prices of a window to come, where there is one.
+func (e *Engine) tallyIn(ctx context.Context, request Request, w, coming schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	t := &tally{engine: e, request: request, window: w, coming: coming, rowsByID: make(map[string]*tallyRow),
 		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
 		boxes: make(map[string]bool)}
 	parts, err := e.slices(ctx, w, nil)
@@ -80,13 +86,23 @@ func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window
 	if parts, err = e.overlay(ctx, parts, lists); err != nil {
 		return nil, err
 	}
+	prices := w
+	if coming.Length() > 0 {
+		prices = schema.Window{From: coming.From.Add(-lookBack), To: coming.To}
+		if parts, err = e.pricedAt(ctx, parts, coming.From); err != nil {
+			return nil, err
+		}
+	}
 	t.parts = parts
 	if t.bills = bill; t.bills != nil {
 		t.need.hardware, t.need.assign = true, true
 		t.need.add(schema.Node, schema.Box, schema.Namespace)
 	}
-	if t.pricing, err = e.newPricing(ctx, parts, w); err != nil {
+	if t.pricing, err = e.newPricing(ctx, parts, prices); err != nil {
 		return nil, err
+	}
+	if coming.Length() > 0 {
+		t.pricing.assume(coming)
 	}
 	for _, cluster := range append(clusters, schema.BoxCluster) {
 		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
@@ -349,7 +365,7 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
 		return t.bills.add(t.pricing, list, who, at, sums, named)
 	}
-	prices, err := t.pricing.find(list, who, at)
+	prices, err := t.pricing.find(list, who, t.costsAt(at))
 	switch {
 	case err != nil:
 		return err
