@@ -80,6 +80,8 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/fleet/{kind}/{name}", Viewer, "One object; at=TIME", s.object},
 		{post, "/api/v1/fleet", Operator, "Apply objects (YAML or JSON); dryRun=true only says what would change; reason=TEXT is recorded; correct=true, with a reason, changes prices that have held", s.apply},
 		{get, "/api/v1/prices/ahead", Viewer, "What is known of the prices of the coming hours: dynamic series and slots of time of use; hours=24", s.pricesAhead},
+		{get, "/api/v1/rates", Viewer, "What is used and spent by the hour now: over the last settled hour and day; aggregate, filter", s.rates},
+		{get, "/api/v1/forecast", Viewer, "What will have been used and spent by a moment ahead, as P10, P50 and P90; until=month|7d|TIME, zone, aggregate, filter", s.forecast},
 		{post, "/api/v1/prices/series/{name}", Operator, `Slots of a dynamic price; body {"slots":[{"from":"TIME","to":"TIME","price":"0.21"}]}, or text/csv: from, to, price; whole quarters of an hour`, s.pushPrices},
 		{post, "/api/v1/prices/simulate", Operator, "What a period would have cost with the price lists in the body (YAML or JSON), by customer; nothing is booked; period=2026-10", s.simulatePrices},
 		{get, "/api/v1/prices/lists/{name}/history", Viewer, "Who changed a price list, when and why", s.priceHistory},

@@ -141,6 +141,7 @@ type Deps struct {
 	Exporter      Exporter
 	Events        Events
 	Prices        Prices
+	Ahead         Ahead
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
