@@ -17,7 +17,7 @@ func desk(u *usedBy) *Desk {
 	if u.ahead == nil {
 		u.ahead = big.NewRat(1, 10)
 	}
-	return NewDesk(u, u, clock.NewManual(now))
+	return NewDesk(u, u, finished{}, clock.NewManual(now))
 }
 
 var byCustomer = []usage.Key{usage.Customer}

@@ -30,12 +30,13 @@ type Books interface {
 type Desk struct {
 	engine Engine
 	books  Books
+	facts  Facts
 	clock  clock.Clock
 }
 
 // NewDesk makes a desk.
-func NewDesk(engine Engine, books Books, clk clock.Clock) *Desk {
-	return &Desk{engine: engine, books: books, clock: clk}
+func NewDesk(engine Engine, books Books, facts Facts, clk clock.Clock) *Desk {
+	return &Desk{engine: engine, books: books, facts: facts, clock: clk}
 }
 
 // Question is what rates and forecasts are asked of.

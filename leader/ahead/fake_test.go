@@ -22,6 +22,8 @@ type usedBy struct {
 	outage  schema.Window
 	ahead   *big.Rat
 	objects []fleet.Object
+
+	requested float64 // cores
 }
 
 func (u *usedBy) Settled(context.Context) (time.Time, error) { return now, nil }
@@ -58,6 +60,7 @@ func (u *usedBy) charges(request query.ChargeRequest, price *big.Rat) []query.Ch
 				row.Key["customer"] = customer
 			}
 			row.Sums[usage.CPU] = int64(cores * 1e6 * seconds)
+			row.Sums[usage.CPURequest] = int64(u.requested * 1e6 * seconds)
 			row.Sums[usage.EnergyActive] = int64(cores * 10_000 * seconds)
 			hours := big.NewRat(row.Sums[usage.CPU], 3_600_000_000)
 			all = append(all, query.Charges{Row: row, CarbonKnown: true, CarbonMicrograms: row.Sums[usage.EnergyActive],

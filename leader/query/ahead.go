@@ -26,7 +26,7 @@ func (e *Engine) ChargesAhead(ctx context.Context, request ChargeRequest, coming
 		return nil, nil, fmt.Errorf("charges ahead: the time from %s to %s is empty", coming.From.Format(time.RFC3339), coming.To.Format(time.RFC3339))
 	}
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.tallyIn(ctx, question, request.Window, coming, nil, nil)
+	table, err := e.tallyAhead(ctx, question, request, coming)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -37,10 +37,21 @@ func (e *Engine) ChargesAhead(ctx context.Context, request ChargeRequest, coming
 	return all, table.pricing.assumed, nil
 }
 
+// tallyAhead is tallyIn of a request.
+func (e *Engine) tallyAhead(ctx context.Context, question Request, request ChargeRequest, coming schema.Window) (*tally, error) {
+	if !request.Moved {
+		return e.tallyIn(ctx, question, request.Window, coming, nil, nil)
+	}
+	return e.tallyMoved(ctx, question, request.Window, coming)
+}
+
 // costsAt is the moment whose prices hold for what was used at a moment.
 func (t *tally) costsAt(at time.Time) time.Time {
 	if t.coming.Length() <= 0 {
 		return at
+	}
+	if t.moved {
+		return t.coming.From.Add(at.Sub(t.window.From))
 	}
 	from := t.coming.From.UTC().Truncate(schema.Quarter)
 	for _, period := range []time.Duration{lookBack, oneDay} {

@@ -21,7 +21,10 @@ type ChargeRequest struct {
 	Step      time.Duration // cuts at its multiples in UTC; 0 is the whole window
 	Aggregate []Key
 	Filter    []Condition
-	Figures   bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
+	// Moved is for ChargesAhead alone: the window itself is moved to the start of the
+	// coming one, as a run is that starts then.
+	Moved   bool
+	Figures bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
 }
 
 // Charges is what one key used in one step, and what that costs.

@@ -28,6 +28,7 @@ type tally struct {
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
 	bills    *bills        // where the lines of billing periods are wanted
+	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
 }
@@ -64,11 +65,22 @@ func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window
 	return e.tallyIn(ctx, request, w, schema.Window{}, lists, bill)
 }
 
+// tallyMoved is tallyIn with the window moved to the start of the coming one.
+func (e *Engine) tallyMoved(ctx context.Context, request Request, w, coming schema.Window) (*tally, error) {
+	return e.read(ctx, &tally{moved: true, coming: coming}, request, w, nil, nil)
+}
+
 // tallyIn is tallyWith at the prices of a window to come, where there is one.
 func (e *Engine) tallyIn(ctx context.Context, request Request, w, coming schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
-	t := &tally{engine: e, request: request, window: w, coming: coming, rowsByID: make(map[string]*tallyRow),
-		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
-		boxes: make(map[string]bool)}
+	return e.read(ctx, &tally{coming: coming}, request, w, lists, bill)
+}
+
+// read reads everything that a question needs into t.
+func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	t.engine, t.request, t.window, t.rowsByID = e, request, w, make(map[string]*tallyRow)
+	t.open, t.alive, t.labels = make(map[string][]schema.Window), make(map[aliveKey]float64), make(map[string]map[string]usage.Labels)
+	t.boxes = make(map[string]bool)
+	coming := t.coming
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
