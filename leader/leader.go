@@ -115,6 +115,8 @@ type Leader struct {
 	query     *query.Engine
 	auditor   *audit.Auditor
 	events    *events.Sender // nil without a webhook
+	ahead     *ahead.Desk
+	budgets   *ahead.Budgeter
 	installer *installer.Installer
 	findings  *prometheus.GaugeVec // of the last scheduled audit
 	api       *api.Server
@@ -232,6 +234,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := l.buildEvents(metrics); err != nil {
 		return err
 	}
+	if err := l.buildAhead(metrics); err != nil {
+		return err
+	}
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
 		return err
@@ -256,7 +261,7 @@ func (l *Leader) build(metrics Gathering) error {
 		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l, Events: l.registry,
-		Prices: prices.NewDesk(l.registry, l.query, l.clock), Ahead: ahead.NewDesk(l.query, l.registry, l.store.Database(schema.FactsDB), l.clock),
+		Prices: prices.NewDesk(l.registry, l.query, l.clock), Ahead: l.ahead, Budgets: l.budgets,
 	}, l.log, metrics)
 	return err
 }
@@ -282,6 +287,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runEvents(ctx) })
+	group.Go(func() error { return l.runBudgets(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending

@@ -18,15 +18,15 @@ type figure struct{ Name, Value string }
 func (r Report) figures() []figure {
 	share := func(v *float64) string {
 		if v == nil {
-			return "no request"
+			return "of no request"
 		}
-		return usage.Percent(*v)
+		return usage.Percent(*v) + " of requests"
 	}
 	all := []figure{
 		{"Runs", fmt.Sprintf("%d, of which %d failed", len(r.Runs), r.Failures)},
 		{"Time", fmt.Sprintf("%s from %s to %s", usage.HumanSpan(time.Duration(r.Seconds*float64(time.Second))), usage.HumanTime(r.From), usage.HumanTime(r.To))},
-		{"CPU", usage.Number(r.Total.CPUCoreSeconds.Float()/3600) + " core-h, " + share(r.Total.CPUEfficiency) + " of requests"},
-		{"Memory", usage.Number(r.Total.MemoryByteSeconds.Float()/(1<<30)/3600) + " GiB-h, " + share(r.Total.MemoryEfficiency) + " of requests"},
+		{"CPU", usage.Number(r.Total.CPUCoreSeconds.Float()/3600) + " core-h, " + share(r.Total.CPUEfficiency)},
+		{"Memory", usage.Number(r.Total.MemoryByteSeconds.Float()/(1<<30)/3600) + " GiB-h, " + share(r.Total.MemoryEfficiency)},
 		{"Energy", energyText(r.Total.EnergyJoules)}, {"CO2e", gramsText(r.Total.CO2eGrams)}, {"Cost", costText(r.Total.Cost)},
 		{"Cost of failed runs", costText(r.Failed.Cost)},
 	}

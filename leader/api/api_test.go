@@ -34,6 +34,7 @@ var examples = map[string]string{
 	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
 	"POST /api/v1/prices/series/{name}":        `{"slots":[{"from":"2026-11-23T12:00:00Z","to":"2026-11-23T13:00:00Z","price":"0.21"}]}`,
 	"POST /api/v1/prices/simulate":             `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
+	"POST /api/v1/estimate":                    `{"kind":"Job","metadata":{"name":"nightly"}}`,
 	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 

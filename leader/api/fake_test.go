@@ -276,7 +276,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Prices: fakePrices{l}, Ahead: fakeAhead{}, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Prices: fakePrices{l}, Ahead: fakeAhead{l}, Budgets: fakeAhead{l}, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

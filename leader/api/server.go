@@ -142,6 +142,7 @@ type Deps struct {
 	Events        Events
 	Prices        Prices
 	Ahead         Ahead
+	Budgets       Budgets
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }
