@@ -18,6 +18,7 @@ type Ahead interface {
 	Forecast(ctx context.Context, q ahead.Question) (ahead.Forecasts, error)
 	Estimate(ctx context.Context, manifest []byte, cluster string, duration time.Duration) (ahead.Estimate, error)
 	Report(ctx context.Context, q ahead.ReportQuestion) (ahead.Report, error)
+	Recommend(ctx context.Context, q ahead.Question) (ahead.Recommendations, error)
 }
 
 // Budgets say how budgets stand: *ahead.Budgeter.
@@ -122,4 +123,19 @@ func (s *Server) budgetStates(w http.ResponseWriter, r *http.Request) error {
 		return early(err)
 	}
 	return writeJSON(w, http.StatusOK, states)
+}
+
+func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) error {
+	q, err := ahead.ParseQuestion(r.URL.RawQuery, false)
+	if err != nil {
+		return err
+	}
+	if len(q.Aggregate) > 0 {
+		return usage.Wrong("aggregate", usage.KeyList(q.Aggregate), "recommendations are by workload: leave it out, and filter by any key")
+	}
+	answer, err := s.deps.Ahead.Recommend(r.Context(), q)
+	if err != nil {
+		return early(err)
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }

@@ -76,6 +76,8 @@ func TestRatesAndForecasts(t *testing.T) {
 		{"/api/v1/rates?namespace=shop", 503, "accumulus status"},
 		{"/api/v1/forecast?until=7d&aggregate=customer", 200, `"until": "7d"`},
 		{"/api/v1/forecast?until=7d&until=8d", 400, "give it once"},
+		{"/api/v1/recommendations?namespace=shop", 200, `"rows"`},
+		{"/api/v1/recommendations?aggregate=pod", 400, "by workload"},
 		{"/api/v1/forecast?aggregate=colour", 400, "use one or more of"},
 	} {
 		answer := call(s, "GET", at.path, viewerToken, "")
@@ -87,4 +89,8 @@ func TestRatesAndForecasts(t *testing.T) {
 
 func (fakeAhead) States(context.Context) (ahead.BudgetStates, error) {
 	return ahead.BudgetStates{Items: []ahead.BudgetState{}}, nil
+}
+
+func (fakeAhead) Recommend(context.Context, ahead.Question) (ahead.Recommendations, error) {
+	return ahead.Recommendations{Rows: []ahead.Recommendation{}}, nil
 }

@@ -32,3 +32,8 @@ func (c *Client) RunReport(ctx context.Context, values url.Values) (ahead.Report
 func (c *Client) Budgets(ctx context.Context) (ahead.BudgetStates, error) {
 	return read[ahead.BudgetStates](ctx, c, http.MethodGet, "/api/v1/budgets", nil, nil)
 }
+
+// Recommendations are requests that fit what workloads used.
+func (c *Client) Recommendations(ctx context.Context, values url.Values) (ahead.Recommendations, error) {
+	return read[ahead.Recommendations](ctx, c, http.MethodGet, "/api/v1/recommendations", values, nil)
+}
