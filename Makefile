@@ -69,6 +69,16 @@ $(IMAGE_ARCHS:%=image-programs-%): image-programs-%: toolchain
 	@mkdir -p $(IMAGES)/bin/$*
 	CGO_ENABLED=1 GOOS=linux GOARCH=$* CC=$(call compiler-of,$*) $(GO) build -trimpath $(STATIC) -o $(IMAGES)/bin/$*/ ./cmd/accumulus ./cmd/accumulus-follower ./cmd/accumulus-stress
 
+# The same program under the name by which kubectl finds it; deploy/krew/accumulus.yaml
+# names the archives.
+.PHONY: plugin
+plugin: $(IMAGE_ARCHS:%=image-programs-%) ## Archives of the kubectl plugin for amd64 and arm64, in build/plugin
+	@mkdir -p build/plugin
+	@for arch in $(IMAGE_ARCHS); do \
+		cp $(IMAGES)/bin/$$arch/accumulus build/plugin/kubectl-accumulus && \
+		tar -czf build/plugin/kubectl-accumulus-linux-$$arch.tar.gz -C build/plugin kubectl-accumulus -C $(CURDIR) LICENSE || exit 1; \
+	done; rm -f build/plugin/kubectl-accumulus
+
 # A compiler for the other architecture, from the distribution.
 .PHONY: cross-amd64 cross-arm64
 cross-amd64 cross-arm64: cross-%:

@@ -150,9 +150,13 @@ func (p *part) number(value []byte) int {
 	return n
 }
 
-// confirmed is the window as it is told of.
-func (p *part) confirmed(w *copied) Confirmed {
+// confirmed is the window as it is told of; counted says that there is a tag to count
+// by.
+func (p *part) confirmed(w *copied, counted bool) Confirmed {
 	c := Confirmed{Entry: w.entry, Refused: w.refused.rows, Extra: w.extra, Unexplained: w.unexplained}
+	if counted {
+		c.Values = []string{} // none of its rows may count
+	}
 	for value, n := range p.numbers {
 		if n/64 < len(w.values) && w.values[n/64]&(1<<(n%64)) != 0 {
 			c.Values = append(c.Values, value)

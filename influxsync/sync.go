@@ -66,7 +66,7 @@ const (
 // Confirmed is a window that the sink was seen to hold, but for Refused rows.
 type Confirmed struct {
 	Entry            // the newest of the window; it may be newer than the mark
-	Values  []string // distinct values of the tag CountBy in its rows that count, sorted
+	Values  []string // distinct values of the tag CountBy in its rows that count, sorted; nil without CountBy
 	Refused int64    // rows that the sink does not take; they are in SyncResult.Refused
 	Extra   int64    // rows that the sink holds and the source does not
 	// Unexplained says that no earlier era is known to have left the Extra
@@ -249,7 +249,7 @@ func (s *syncer) copyAll(ctx context.Context, windows []*copied) error {
 
 func (s *syncer) tell(p *part) {
 	for _, w := range p.windows {
-		s.result.Windows = append(s.result.Windows, p.confirmed(w))
+		s.result.Windows = append(s.result.Windows, p.confirmed(w, s.CountBy != ""))
 		s.result.Extra += int(w.extra)
 	}
 	s.result.Rows += p.rows - len(p.refused)

@@ -26,7 +26,7 @@ func (l *Leader) PrepareExport(ctx context.Context, request api.ExportRequest) (
 	if request.Format == api.FormatOpenCost {
 		return focus.PrepareOpenCost(ctx, l.query, request.Request, options)
 	}
-	source := focus.Showback{Engine: l.query, Fleet: l.registry, Parties: l.config.Exports.Parties}
+	source := focus.Closed{Ledger: l.books, Open: focus.Showback{Engine: l.query, Fleet: l.registry, Parties: l.config.Exports.Parties}, Parties: l.config.Exports.Parties}
 	return focus.Prepare(ctx, source, request.Request, options)
 }
 

@@ -31,8 +31,10 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/ahead"
+	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
+	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/events"
@@ -114,6 +116,7 @@ type Leader struct {
 	prices    *prices.Loop
 	query     *query.Engine
 	auditor   *audit.Auditor
+	books     *books.Books
 	events    *events.Sender // nil without a webhook
 	ahead     *ahead.Desk
 	budgets   *ahead.Budgeter
@@ -250,6 +253,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := l.openSeeds(metrics); err != nil {
 		return err
 	}
+	if err := l.buildBooks(metrics); err != nil {
+		return err
+	}
 	if err := l.buildInstaller(metrics); err != nil {
 		return err
 	}
@@ -258,10 +264,9 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	l.api, err = api.New(l.config.API, api.Deps{
-		Answers: l.query, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
+		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Exporter: l, Events: l.registry,
-		Prices: prices.NewDesk(l.registry, l.query, l.clock), Ahead: l.ahead, Budgets: l.budgets,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Ahead: l.ahead, Budgets: l.budgets,
 	}, l.log, metrics)
 	return err
 }

@@ -17,7 +17,7 @@ var errNotRunning = errors.New("the leader is not running")
 const foldEvery = time.Hour
 
 // StartLoops starts the manager, the meters, the deleting of heat readings, the
-// grids' intensities, the keeping of the ledger and of the seeds.
+// grids' intensities, the keeping of the ledger and of the seeds, and the books' days.
 // Running already is no error.
 func (l *Leader) StartLoops(ctx context.Context) error {
 	l.mu.Lock()
@@ -47,6 +47,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group.Go(func() error { return l.keepLedger(ctx) })
 		group.Go(func() error { return l.models.Run(ctx) })
 		group.Go(func() error { return l.seeder.Run(ctx) })
+		group.Go(func() error { return l.books.Run(ctx) })
 		if err := group.Wait(); err != nil {
 			l.log.Error("loops ended", "err", err)
 		}

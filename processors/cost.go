@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -345,7 +346,7 @@ func (Cost) Fingerprint(in CostInput) string {
 		}
 		h.ints(int64(len(slot.Prices)))
 		for _, list := range slot.Prices {
-			h.text(list.Version, string(list.Kind), list.Currency)
+			h.text(list.Version, string(list.Kind), list.Currency, strconv.FormatBool(list.Signed))
 			h.ints(int64(len(list.Prices)))
 			for _, p := range list.Prices {
 				h.text(string(p.Resource), p.Price.String())

@@ -93,7 +93,7 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
 		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,
 		"/api/v1/seed/key": `{"publicKey":"a2V5"}`, "/api/v1/upgrades/7/stop": `{"id":7}`, "/api/v1/upgrades/7/resume": `{"id":7}`,
-		"/api/v1/upgrades": upgradesJSON}
+		"/api/v1/upgrades": upgradesJSON, "/allocation": allocationJSON}
 	if r.Method == http.MethodPost && r.URL.Path == "/api/v1/upgrades" {
 		_, _ = io.WriteString(w, `{"id":7,"version":"1.1.0","state":"running","clusters":[{"cluster":"a","state":"waiting"}]}`)
 		return

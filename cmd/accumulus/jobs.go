@@ -105,9 +105,6 @@ func newReport(a *app) *cobra.Command {
 	return command
 }
 
-// asHTML is a page.
-const asHTML = "html"
-
 func newReportRun(a *app) *cobra.Command {
 	var q ahead.ReportQuestion
 	var json bool

@@ -20,15 +20,22 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	a := &app{in: os.Stdin, out: os.Stdout, errOut: os.Stderr, interactive: isTerminal(os.Stdin), getenv: os.Getenv, clock: clock.System()}
-	code := run(ctx, a, os.Args[1:])
+	code := runAs(ctx, a, os.Args[0], os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// run executes one command line and returns the exit code: 0, or 1 after an
+// run executes one command line of accumulus.
+func run(ctx context.Context, a *app, args []string) int { return runAs(ctx, a, "accumulus", args) }
+
+// runAs executes one command line, of the plugin of kubectl where the program is
+// called by its name, and returns the exit code: 0, or 1 after an
 // error, which has been printed with what to do about it.
-func run(ctx context.Context, a *app, args []string) int {
+func runAs(ctx context.Context, a *app, program string, args []string) int {
 	root := newRoot(a)
+	if isPlugin(program) {
+		root = newPlugin(a)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

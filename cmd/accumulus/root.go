@@ -55,13 +55,18 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.errOut)
+	a.serverFlags(root)
+	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
+	parent(root)
+	return root
+}
+
+// serverFlags are how the leader is reached.
+func (a *app) serverFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.server, "server", a.env("ACCUMULUS_SERVER", client.DefaultServer), "URL of the leader (ACCUMULUS_SERVER)")
 	flags.StringVar(&a.tokenFile, "token-file", a.env("ACCUMULUS_TOKEN_FILE", ""), "file with the bearer token (ACCUMULUS_TOKEN_FILE; default "+client.DefaultTokenFile+", else viewer.token beside it)")
 	flags.StringVar(&a.caFile, "ca-file", a.env("ACCUMULUS_CA_FILE", ""), "CA of the leader's certificate, PEM (ACCUMULUS_CA_FILE)")
-	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
-	parent(root)
-	return root
 }
 
 // parent makes a command that only has others show its help, and refuse one that

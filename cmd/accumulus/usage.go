@@ -68,6 +68,9 @@ func (a *app) showUsage(answer query.Answer, steps bool, ask string) error {
 	a.showWindow(answer.From, answer.To, open, answer.Total-len(answer.Rows))
 	a.showExcluded(answer.Rows)
 	a.showIncomplete(answer.Incomplete)
+	for _, rule := range answer.NotApplied {
+		a.printf("Cost without: %s\n", rule)
+	}
 	return nil
 }
 

@@ -256,7 +256,7 @@ func (s *series) amount(w span, interval int64) amount {
 	if s == nil {
 		return a
 	}
-	a.counts = s.counts
+	a.counts = s.counts &^ (1 << reading.Ephemeral) // a kubelet tells of it later than of the rest
 	var area [gauges]uint128
 	first := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].to > w.from })
 	for i := first; i < len(s.steps); i++ {
@@ -282,6 +282,9 @@ func (s *series) amount(w span, interval int64) amount {
 		for g := range area {
 			if st.has&(1<<(counters+g)) != 0 {
 				area[g].add(st.area(g, w))
+				if w.overlap(st.prev, st.to) > 0 {
+					a.counts |= 1 << (counters + g)
+				}
 			}
 		}
 	}

@@ -183,3 +183,21 @@ func TestDivide(t *testing.T) {
 		}
 	}
 }
+
+// TestEphemeralWhereItWasRead: a window from before a pod's use of the node's disk
+// was first told has none, also when it is made again and the series has some: a
+// settled row does not change.
+func TestEphemeralWhereItWasRead(t *testing.T) {
+	const second = int64(time.Second)
+	told := uint16(1<<reading.Memory | 1<<reading.Ephemeral)
+	s := &series{counts: told, steps: []step{
+		{from: 60 * second, to: 90 * second, prev: 60 * second, has: 1 << reading.Memory},
+		{from: 90 * second, to: 180 * second, prev: 150 * second, has: told},
+	}}
+	for at, want := range map[int64]bool{60: false, 120: true} {
+		a := s.amount(span{at * second, (at + 60) * second}, 60*second)
+		if got := a.has(int(reading.Ephemeral)); got != want || !a.has(int(reading.Memory)) {
+			t.Errorf("window from %d s: has it %v, want %v; memory %v", at, got, want, a.has(int(reading.Memory)))
+		}
+	}
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -49,11 +50,15 @@ func (p *pacer) asleep() (int, <-chan struct{}) {
 	return n, p.moved
 }
 
-// rest returns when as many loops sleep, or with ctx's error.
+// rest returns when as many loops sleep, or with ctx's error. More of them are an
+// error too: one that nobody counts could still be at work.
 func (p *pacer) rest(ctx context.Context, loops int) error {
 	for {
 		n, moved := p.asleep()
-		if n >= loops {
+		switch {
+		case n > loops:
+			return fmt.Errorf("%d loops sleep, of %d that are known: count the new one", n, loops)
+		case n == loops:
 			return nil
 		}
 		select {

@@ -72,8 +72,8 @@ type centre struct {
 }
 
 // leaderLoops are those that wait for slots: the manager's, the meters', that of
-// their lags, the carbon's and the models'.
-const leaderLoops = 5
+// their lags, the carbon's, the prices', the models' and the budgets'.
+const leaderLoops = 7
 
 // quiet logs nothing, or what ACCUMULUS_TEST_LOG names: debug, info, …
 func quiet() *slog.Logger {
@@ -240,7 +240,7 @@ func (c *centre) rest() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.pace.rest(ctx, leaderLoops); err != nil {
-		c.Fatalf("the leader does not come to rest at %s", c.clock.Now())
+		c.Fatalf("the leader does not come to rest at %s: %v", c.clock.Now(), err)
 	}
 }
 

@@ -40,6 +40,8 @@ const (
 	VolumeMounted // time in which pods mounted claims
 	CPUMax        // Σ over pod-minutes of max(used, requested)
 	MemoryMax
+	AllocatableCPU // of nodes, times their time alive; read for assets alone
+	AllocatableMemory
 
 	// Of heat and carbon. The last three are boxes' own, beside what they carry.
 	Heat
@@ -63,7 +65,7 @@ var fieldOf = [quantities]string{
 	EnergyModelled: schema.EnergyModelled, EnergyMeasured: schema.EnergyMeasured, EnergyUncertainty: schema.Uncertainty, EnergyIntegrated: schema.Integrated, Filesystem: schema.Filesystem, NodeTime: schema.Uptime,
 	NodeReceive: schema.InterfaceReceive, NodeTransmit: schema.InterfaceTransmit, Ephemeral: schema.Ephemeral,
 	VolumeClaimed: schema.Claimed, VolumeUsed: schema.Used, VolumeMounted: schema.Mounted,
-	CPUMax: schema.CPUMax, MemoryMax: schema.MemoryMax,
+	CPUMax: schema.CPUMax, MemoryMax: schema.MemoryMax, AllocatableCPU: schema.AllocatableCPU, AllocatableMemory: schema.AllocatableMem,
 	Heat: schema.Heat, CarbonLocation: schema.CarbonLocation, CarbonLocationEnergy: schema.CarbonLocationEnergy,
 	CarbonEstimatedEnergy: schema.CarbonEstimatedEnergy, CarbonMarket: schema.CarbonMarket, CarbonMarketEnergy: schema.CarbonMarketEnergy,
 	CarbonEmbodied: schema.CarbonEmbodied, BoxMeasured: schema.EnergyMeasured, UsefulHeat: schema.UsefulHeat, CarbonAvoided: schema.CarbonAvoided,
@@ -75,6 +77,7 @@ var (
 	OfSandboxes  = []Quantity{NetworkReceive, NetworkTransmit, Ephemeral, CPUMax, MemoryMax} // of pods, beside OfContainers
 	OfContainers = []Quantity{CPU, Memory, Filesystem, CPURequest, MemoryRequest, Uptime, Coverage, Interpolated}
 	OfNodes      = []Quantity{NodeTime, NodeReceive, NodeTransmit}
+	OfAssets     = []Quantity{NodeTime, AllocatableCPU, AllocatableMemory}
 	OfVolumes    = []Quantity{VolumeClaimed, VolumeUsed, VolumeMounted}
 	OfEnergy     = []Quantity{EnergyActive, EnergyIdle, EnergyOverhead, EnergyModelled, EnergyMeasured, EnergyUncertainty, EnergyIntegrated}
 	OfCoverage   = []Quantity{Uptime, Coverage} // of pods, beside their energy

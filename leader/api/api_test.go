@@ -21,25 +21,31 @@ import (
 
 // examples are a body for each route that needs one.
 var examples = map[string]string{
-	"POST /accumulus/clusters/add/{name}":      `{"url":"http://127.0.0.1:1"}`,
-	"PUT /accumulus/clusters/add/{name}":       `{"url":"http://127.0.0.1:1"}`,
-	"PUT /api/v1/clusters/{name}":              `{"url":"http://127.0.0.1:1"}`,
-	"POST /api/v1/models/calibrations":         `{"cluster":"a","node":"n1","points":[{"load":0,"utilisation":0,"watts":60}]}`,
-	"POST /accumulus/clear":                    `{"confirm":"all"}`,
-	"POST /api/v1/clusters/{name}/credentials": `{"kubeconfig":"x"}`,
-	"POST /api/v1/quarantine/replay":           `{"all":true}`,
-	"POST /api/v1/quarantine/discard":          `{"all":true,"reason":"test"}`,
-	"POST /api/v1/carbon/intensities":          "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
-	"POST /api/v1/heat/{source}/readings":      `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
-	"POST /api/v1/meters/{id}/readings":        `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
-	"POST /api/v1/prices/series/{name}":        `{"slots":[{"from":"2026-11-23T12:00:00Z","to":"2026-11-23T13:00:00Z","price":"0.21"}]}`,
-	"POST /api/v1/prices/simulate":             `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
-	"POST /api/v1/estimate":                    `{"kind":"Job","metadata":{"name":"nightly"}}`,
-	"POST /api/v1/fleet":                       `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
+	"POST /accumulus/clusters/add/{name}":            `{"url":"http://127.0.0.1:1"}`,
+	"PUT /accumulus/clusters/add/{name}":             `{"url":"http://127.0.0.1:1"}`,
+	"PUT /api/v1/clusters/{name}":                    `{"url":"http://127.0.0.1:1"}`,
+	"POST /api/v1/models/calibrations":               `{"cluster":"a","node":"n1","points":[{"load":0,"utilisation":0,"watts":60}]}`,
+	"POST /accumulus/clear":                          `{"confirm":"all"}`,
+	"POST /api/v1/clusters/{name}/credentials":       `{"kubeconfig":"x"}`,
+	"POST /api/v1/quarantine/replay":                 `{"all":true}`,
+	"POST /api/v1/quarantine/discard":                `{"all":true,"reason":"test"}`,
+	"POST /api/v1/carbon/intensities":                "zone,from,grams_per_kwh,to\nNL,2026-11-23T10:00:00Z,231.4,2026-11-23T11:00:00Z\n",
+	"POST /api/v1/heat/{source}/readings":            `{"time":"2026-11-23T10:00:00Z","supply":45,"return":40,"flow":1}`,
+	"POST /api/v1/meters/{id}/readings":              `{"readings":[{"time":"2026-11-23T11:00:00Z","counter":1}]}`,
+	"POST /api/v1/prices/series/{name}":              `{"slots":[{"from":"2026-11-23T12:00:00Z","to":"2026-11-23T13:00:00Z","price":"0.21"}]}`,
+	"POST /api/v1/prices/simulate":                   `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
+	"POST /api/v1/books/{customer}/{period}/draft":   `{"by":"dora2","reason":"test"}`,
+	"POST /api/v1/books/{customer}/{period}/review":  `{"by":"dora2","reason":"test"}`,
+	"POST /api/v1/books/{customer}/{period}/approve": `{"by":"dora2","reason":"test"}`,
+	"POST /api/v1/books/{customer}/{period}/rerate":  `{"by":"dora2","reason":"test"}`,
+	"POST /api/v1/books/{customer}/{period}/close":   `{"by":"carl"}`,
+	"POST /api/v1/books/{customer}/refunds":          `{"statement":1,"amount":"5.00","reason":"test","by":"dora","approver":"anna"}`,
+	"POST /api/v1/estimate":                          `{"kind":"Job","metadata":{"name":"nightly"}}`,
+	"POST /api/v1/fleet":                             `{"apiVersion":"accumulus.dev/v1","kind":"Box","metadata":{"name":"b"},"spec":{}}`,
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "{customer}", "acme", "{period}", "2026-10", "{number}", "1", "/metrics/allocation", "/metrics/allocation", "/allocation/compute", "/allocation/compute?window=7d", "/allocation", "/allocation?window=7d", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 // Every route is walked by nobody, by a viewer, by an operator and with a wrong

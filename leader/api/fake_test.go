@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"io"
 	"log/slog"
 	"net/http"
@@ -276,7 +277,7 @@ func newServer(t *testing.T, demo bool) (*Server, *leader) {
 	l := &leader{}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Exporter: l, Events: l, Prices: fakePrices{l}, Ahead: fakeAhead{l}, Budgets: fakeAhead{l}, Metrics: registry, Clock: clock.NewManual(now)},
+		Deps{Answers: l, Allocations: fakeAllocations{}, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Ahead: fakeAhead{l}, Budgets: fakeAhead{l}, Exporter: l, Events: l, Books: fakeBooks{l}, Metrics: registry, Clock: clock.NewManual(now)},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
@@ -357,3 +358,19 @@ func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Even
 }
 
 func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }
+
+// fakeAllocations answer with one closed set.
+type fakeAllocations struct{}
+
+func (fakeAllocations) Parse(_ context.Context, query string) (allocation.Request, error) {
+	return allocation.Parse(query, now)
+}
+
+func (fakeAllocations) Compute(_ context.Context, r allocation.Request) (allocation.Answer, error) {
+	return allocation.Answer{Window: r.Window, Currency: "EUR", Total: 1, Closed: true,
+		Sets: []allocation.Set{{Window: r.Window, Allocations: []allocation.Allocation{{Name: "shop", Currency: "EUR"}}}}}, nil
+}
+
+func (fakeAllocations) Metrics(context.Context, string) (prometheus.Gatherer, error) {
+	return prometheus.NewRegistry(), nil
+}

@@ -57,6 +57,7 @@ func problemOf(err error) Problem {
 	var tooLarge *http.MaxBytesError
 	var problems fleet.Problems
 	switch {
+	case bookProblem(err, &problem):
 	case errors.As(err, &problems):
 		problem.Status, problem.Detail = http.StatusUnprocessableEntity, "the objects cannot be applied; nothing was changed"
 		problem.Hint = "Mend what errors lists and apply again; dryRun=true checks without changing anything."

@@ -36,12 +36,13 @@ func (r Route) ofMeters() bool {
 // table is every route there is.
 func (s *Server) table() []Route {
 	const get, post, put, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
-	return []Route{
+	return append([]Route{
 		{get, "/", Nobody, "Status page", s.statusPage},
 		{get, "/healthz", Nobody, "The process answers", s.healthz},
 		{get, "/livez", Nobody, "No loop hangs", s.livez},
 		{get, "/readyz", Nobody, "The first tick is done and each cluster has rows", s.readyz},
 		{get, "/metrics", Viewer, "Metrics of the leader, for Prometheus", s.metrics},
+		{get, "/metrics/allocation", Viewer, "Prices and allocations of the last settled quarter of an hour, for Prometheus, by the names that OpenCost's boards know; cluster=NAME", s.allocationMetrics},
 
 		{get, "/accumulus", Viewer, "Status of the leader and its clusters", s.overview},
 		{post, "/accumulus/start", Operator, "Start the loops", s.start},
@@ -90,6 +91,10 @@ func (s *Server) table() []Route {
 		{post, "/api/v1/prices/simulate", Operator, "What a period would have cost with the price lists in the body (YAML or JSON), by customer; nothing is booked; period=2026-10", s.simulatePrices},
 		{get, "/api/v1/prices/lists/{name}/history", Viewer, "Who changed a price list, when and why", s.priceHistory},
 		{get, "/api/v1/usage", Viewer, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},
+		{get, "/allocation", Viewer, "Costs and resources by cluster, namespace, controller, label, customer … as OpenCost's API has them; window, aggregate, step, accumulate, includeIdle, shareIdle, idleByNode, filter, shareNamespaces, shareLabels, shareCost, shareSplit, offset, limit, format=json|csv, costMetric, currency", s.allocation},
+		{get, "/allocation/compute", Viewer, "The same as /allocation", s.allocation},
+		{get, "/api/v1/allocation", Viewer, "The same as /allocation", s.allocation},
+		{get, "/api/v1/allocation/compute", Viewer, "The same as /allocation", s.allocation},
 		{get, "/api/v1/energy", Viewer, "Energy: active, idle, overhead, measured, modelled; residual by box; window, aggregate, filter, step, sort, limit, page, format=json|csv", s.energy},
 		{get, "/api/v1/heat", Viewer, "Heat that energy became, and what of it was of use, by box; parameters as of energy; days=true adds sources, households too, by whole days", s.heat},
 		{get, "/api/v1/carbon", Viewer, "CO2e, location-based, market-based, embodied, and apart from these avoided by box; parameters as of heat", s.carbon},
@@ -104,7 +109,7 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/export", Viewer, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h", s.export},
 		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
 		{post, heatReadings, Operator, "Take readings of a heat source, JSON or CSV: time, supply, return, flow, store; also with the source's own token", s.pushHeat},
-	}
+	}, s.bookRoutes()...)
 }
 
 // guard lets in who has the role, bounds the body, counts, and turns errors

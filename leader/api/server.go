@@ -143,6 +143,8 @@ type Deps struct {
 	Prices        Prices
 	Ahead         Ahead
 	Budgets       Budgets
+	Books         Books
+	Allocations   Allocations
 	Metrics       prometheus.Gatherer
 	Clock         clock.Clock
 }

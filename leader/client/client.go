@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -240,6 +241,13 @@ func cloneValues(values url.Values) url.Values {
 		clone[name] = append([]string(nil), list...)
 	}
 	return clone
+}
+
+// Allocation asks OpenCost's question; see leader/allocation.
+func (c *Client) Allocation(ctx context.Context, values url.Values) (allocation.Response, error) {
+	var answer allocation.Response
+	err := c.get(ctx, "/allocation", values, &answer)
+	return answer, err
 }
 
 // Overview asks how the leader and its clusters are.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -38,7 +39,7 @@ func (e *engine) Charges(_ context.Context, request query.ChargeRequest) ([]quer
 	if !request.Window.Contains(at) || e.microseconds == 0 {
 		return nil, nil
 	}
-	list := query.ListVersion{Name: "standard", Version: "standard", Currency: "EUR"}
+	list := fleet.PriceList{Name: "standard", Currency: "EUR"}
 	cost := new(big.Rat).Mul(big.NewRat(3, 100), big.NewRat(e.microseconds, processors.CPUUsed.Base()))
 	return []query.Charges{{Row: query.Row{Key: map[string]string{"customer": e.customer, "cluster": "ams-03", "namespace": "shop"}, From: at, To: at.Add(time.Hour), Provisional: e.provisional},
 		Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: e.microseconds, List: &list, Price: "0.03", Cost: cost}}}}, nil

@@ -56,10 +56,10 @@ func (w *world) Sectors(_ context.Context, window schema.Window, step time.Durat
 }
 
 func (w *world) Charges(_ context.Context, request query.ChargeRequest) ([]query.Charges, error) {
-	list := query.ListVersion{Name: "standard", Version: "standard@2026-10-01T00:00:00Z", Currency: "EUR"}
+	list := fleet.PriceList{Name: "standard", Currency: "EUR", Rates: []fleet.Rate{{Resource: "cpu_used", Price: fleet.Decimal(w.price)}, {Resource: "energy", Price: "0.25"}}}
 	line := func(r processors.Resource, quantity int64, price string) query.Charge {
 		value, _ := new(big.Rat).SetString(price)
-		return query.Charge{Resource: r, Quantity: quantity, List: &list, Price: fleet.Decimal(price), Cost: value.Mul(value, big.NewRat(quantity, r.Base()))}
+		return query.Charge{Resource: r, Quantity: quantity, List: &list, ListPrice: fleet.Decimal(price), Price: fleet.Decimal(price), Cost: value.Mul(value, big.NewRat(quantity, r.Base()))}
 	}
 	var all []query.Charges
 	for at := request.Window.From; at.Before(request.Window.To); {

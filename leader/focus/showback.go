@@ -3,9 +3,14 @@ package focus
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,8 +47,8 @@ type Parties struct {
 	Issuer   string // InvoiceIssuerName: who bills; "" is the provider
 }
 
-// names are the provider and the issuer.
-func (p Parties) names() (provider, issuer string) {
+// Names are the provider and the issuer.
+func (p Parties) Names() (provider, issuer string) {
 	if provider = p.Provider; provider == "" {
 		provider = "Accumulus"
 	}
@@ -138,7 +143,7 @@ func (s Showback) State(ctx context.Context, request Request) (State, error) {
 		return State{}, fmt.Errorf("completeness of %s: %w", request.Period, err)
 	}
 	state := State{Sectors: sectors}
-	_, issuer := s.Parties.names()
+	_, issuer := s.Parties.Names()
 	for _, w := range all {
 		state.Periods = append(state.Periods, Period{Start: w.From, End: w.To, Created: w.From, Updated: schema.Later(state.updated(), w.From), Issuer: issuer})
 	}
@@ -233,9 +238,13 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 	if err != nil {
 		return nil, fmt.Errorf("price list %s, %s: %w", line.List.Name, line.Resource, err)
 	}
+	listed, err := line.ListPrice.Value()
+	if err != nil {
+		return nil, fmt.Errorf("price list %s, %s: %w", line.List.Name, line.Resource, err)
+	}
 	quantity := fromRat(big.NewRat(line.Quantity, line.Resource.Base()), scaleQuantity)
 	customer, cluster, namespace := key(query.Customer), key(query.Cluster), key(query.Namespace)
-	provider, issuer := s.Parties.names()
+	provider, issuer := s.Parties.Names()
 	r := &Row{BillingAccountID: customer, BillingAccountName: Some(customer), BillingAccountType: Some("Customer"), BillingCurrency: line.List.Currency,
 		BillingPeriodStart: period.From, BillingPeriodEnd: period.To, ChargePeriodStart: c.Row.From.UTC(), ChargePeriodEnd: c.Row.To.UTC(),
 		ChargeCategory: categoryUsage, ChargeFrequency: Some(usageBased),
@@ -247,9 +256,9 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 		SubAccountID: Some(cluster), SubAccountName: Some(cluster), SubAccountType: Some("Cluster"),
 		SkuID: Some(string(line.Resource)), SkuMeter: Some(product.meter), SkuPriceID: Some(priceID(line)),
 		SkuPriceDetails: KeyValue{"x_PriceList": line.List.Name, "x_Resource": string(line.Resource)},
-		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(line.List.Version),
+		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)),
 		DataCoverage: fromRat(new(big.Rat).SetFloat64(c.Row.Coverage), 6)}
-	r.Price(price, price, quantity, product.unit, customer != "")
+	r.Price(listed, price, quantity, product.unit, customer != "")
 	if customer == "" {
 		r.BillingAccountID, r.BillingAccountName = Unassigned, Some(Unassigned)
 	} else if known, ok := a.fleet.Customer(customer); ok && known.DisplayName != "" {
@@ -273,11 +282,33 @@ var kinds = map[string]string{"measured": "Measured", "mixed": "Modelled", "esti
 
 // priceID names a price: another price is another id.
 func priceID(line query.Charge) string {
-	price, err := line.Price.Value()
+	price, err := line.ListPrice.Value() // a discount is no other price
 	if err != nil {
-		return string(line.Price) // row has said so
+		return string(line.ListPrice) // row has said so
 	}
 	return strings.Join([]string{line.List.Name, string(line.Resource), line.List.Currency, plainDecimal(price)}, "/")
+}
+
+// listVersion names a price list as it was: its name and a sum of its rates.
+func listVersion(list *fleet.PriceList) string {
+	sum := sha256.New()
+	for _, rate := range list.Rates {
+		for _, part := range []string{rate.Resource, rate.Unit, string(rate.Price)} {
+			_, _ = sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // a hash returns no error
+		}
+	}
+	rest := *list
+	rest.Rates, rest.Customers, rest.Clusters, rest.Exclude = nil, nil, nil, nil
+	for _, rate := range list.Rates {
+		if plain := (fleet.Rate{Resource: rate.Resource, Unit: rate.Unit, Price: rate.Price}); !reflect.DeepEqual(rate, plain) {
+			rest.Rates = append(rest.Rates, rate)
+		}
+	}
+	if len(rest.Rates) > 0 || rest.TimeOfUse != nil || len(rest.Discounts) > 0 {
+		text, _ := json.Marshal(rest) // text, lists and maps of them: there is no error
+		_, _ = sum.Write(text)
+	}
+	return list.Name + "@" + hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 // energy fills the columns of energy, heat and CO2e of a charge period.

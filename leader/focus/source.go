@@ -1,6 +1,7 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -116,4 +117,17 @@ func (p Period) check(row int) error {
 		return &RowError{row, "BillingPeriodEnd", "Billing Period", fmt.Sprintf("it does not lie after %s", p.Start.Format(timeFormat))}
 	}
 	return nil
+}
+
+// sortPeriods puts periods into the order of their starts; open ones first.
+func sortPeriods(all []Period) {
+	slices.SortFunc(all, func(a, b Period) int {
+		open := 0
+		if a.Closed != b.Closed {
+			if open = 1; b.Closed {
+				open = -1
+			}
+		}
+		return cmp.Or(a.Start.Compare(b.Start), a.End.Compare(b.End), open, a.Updated.Compare(b.Updated))
+	})
 }

@@ -180,7 +180,7 @@ func TestLoop(t *testing.T) {
 // charger charges acme 10 core-hours at the list's price, EUR 1 without one.
 type charger struct{}
 
-func (charger) Bills(_ context.Context, w schema.Window, lists []fleet.Object) ([]query.Billed, error) {
+func (charger) Bills(_ context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error) {
 	list := fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "1", Cost: "0.4"}}}
 	if len(lists) > 0 {
 		list = lists[0].Spec.(fleet.PriceList)
@@ -194,7 +194,7 @@ func (charger) Bills(_ context.Context, w schema.Window, lists []fleet.Object) (
 		return nil, err
 	}
 	result, err := plan.Charges(rating.Input{Period: w, Usage: []rating.Usage{{Quantities: processors.Quantities{processors.CPUUsed: 10 * 3_600_000_000}}}})
-	return []query.Billed{{Customer: "acme", Currency: "EUR", Result: result}}, err
+	return []query.Charged{{Customer: "acme", Currency: "EUR", Result: result}}, err
 }
 
 func TestSimulate(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 
 // Charger rates billing periods: *query.Engine.
 type Charger interface {
-	Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]query.Billed, error)
+	Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]query.Charged, error)
 }
 
 // Amounts are a customer's period before and with the lists that were simulated, in
@@ -54,7 +54,7 @@ func Simulate(ctx context.Context, charger Charger, w schema.Window, lists []fle
 		return Simulation{}, fmt.Errorf("rate the period with the new prices: %w", err)
 	}
 	customers, totals := make(sums), make(sums)
-	for side, charged := range [2][]query.Billed{before, after} {
+	for side, charged := range [2][]query.Charged{before, after} {
 		for _, one := range charged {
 			for _, to := range []*sum{customers.of(one.Customer, one.Currency), totals.of("", one.Currency)} {
 				if err := to.add(side, one.Result.Lines); err != nil {

@@ -72,6 +72,18 @@ func TestUnreachedNodeIsAGap(t *testing.T) {
 		c.pull(f)
 		return during, c.missing()
 	}
+	t.Run("the only node", func(t *testing.T) {
+		c := newCentre(t, nodes[0])
+		f := followertest.New(t, "a", c.clk)
+		for i, row := range []map[string]int64{{schema.Uptime: 60_000, schema.Coverage: 60}, unread} {
+			tags := map[string]string{schema.Cluster: "a", schema.Node: "n1"}
+			f.Settle(schema.NodeMinute, minutes(i, i+1), followertest.Row(schema.NodeMinute, minutes(i, i+1).From, tags, row))
+		}
+		c.pull(f)
+		if diff := cmp.Diff([]string{"node 10:01 n1 node-silent 1 node not reached"}, c.missing()[:1]); diff != "" {
+			t.Errorf("missing (-want +got):\n%s", diff)
+		}
+	})
 	during, after := run(t, Options{})
 	want := []string{"node 10:02 n2 node-silent 2 node not reached", "pod 10:02 n2 node-silent 2 node not reached"}
 	if diff := cmp.Diff(want, during); diff != "" || len(after) > 0 {

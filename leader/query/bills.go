@@ -14,10 +14,10 @@ import (
 	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
-// Billed is what a billing period costs a customer by one price list: its lines as
+// Charged is what a billing period costs a customer by one price list: its lines as
 // a bill has them, with tiers, fees and minimum charge. The shares' keys are
 // "cluster/namespace".
-type Billed struct {
+type Charged struct {
 	Customer string
 	List     string
 	Currency string
@@ -30,16 +30,16 @@ type Billed struct {
 // that held for him. lists, where there are any, are laid over the fleet's price
 // lists for all of the window: what they would have cost. Nothing is stored. Errors:
 // *InputError, *rating.MissingPriceError, ErrOverflow, and what the stores say.
-func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]Billed, error) {
+func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Object) ([]Charged, error) {
 	b := &bills{sums: make(map[billKey]*bill)}
-	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b)
+	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b, false)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.hold(table); err != nil {
 		return nil, err
 	}
-	var all []Billed
+	var all []Charged
 	for key, one := range b.sums {
 		owner, _ := table.parts[len(table.parts)-1].fleet.Customer(key.customer)
 		location, err := time.LoadLocation(owner.TimeZone)
@@ -51,13 +51,13 @@ func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Objec
 			in.Usage = append(in.Usage, rating.Usage{Key: of.key, Facts: of.facts, Slot: of.slot, Quantities: quantities})
 		}
 		slices.SortFunc(in.Usage, compareUsage)
-		billed := Billed{Customer: key.customer, List: one.plan.List().Name, Currency: one.plan.List().Currency, Input: in}
-		if billed.Result, err = one.plan.Charges(in); err != nil {
+		charged := Charged{Customer: key.customer, List: one.plan.List().Name, Currency: one.plan.List().Currency, Input: in}
+		if charged.Result, err = one.plan.Charges(in); err != nil {
 			return nil, err
 		}
-		all = append(all, billed)
+		all = append(all, charged)
 	}
-	slices.SortFunc(all, func(a, b Billed) int {
+	slices.SortFunc(all, func(a, b Charged) int {
 		return cmp.Or(cmp.Compare(a.Customer, b.Customer), cmp.Compare(a.List, b.List), a.Input.Held[0].From.Compare(b.Input.Held[0].From))
 	})
 	return all, nil

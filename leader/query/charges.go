@@ -37,20 +37,16 @@ type Charges struct {
 	CarbonKnown, HeatKnown            bool
 }
 
-// ListVersion is a price list as it was: Version is "NAME@TIME" of the moment from
-// which it said what it says, NAME where that is from the beginning.
-type ListVersion struct {
-	Name, Version, Currency string
-}
-
-// Charge is a quantity at one price of one list. Nothing of it is rounded.
+// Charge is a quantity under one price list. Nothing of it is rounded.
 type Charge struct {
 	Resource processors.Resource
-	Quantity int64        // in stored units; Resource.Base of them are one Resource.Unit
-	List     *ListVersion // nil where it has no price; then Price and Cost are nothing
-	Price    fleet.Decimal
-	Cost     *big.Rat // of List.Currency
-	Excluded bool     // by the price list: it has no price for that
+	Quantity int64            // in stored units; Resource.Base of them are one Resource.Unit
+	List     *fleet.PriceList // nil where it has no price; then Price and Cost are nothing
+	// ListPrice is the price before discounts, Price what is charged: per
+	// Resource.Unit, in the slot of time and at the place.
+	ListPrice, Price fleet.Decimal
+	Cost             *big.Rat // of List.Currency
+	Excluded         bool     // by the price list: it has no price for that
 }
 
 // Charges are the charges of a window, ordered by time and key. It may have more
@@ -126,49 +122,19 @@ func (row *tallyRow) charges() (Charges, error) {
 		}
 		for _, line := range lines {
 			if all[line.resource] -= line.quantity; line.quantity != 0 {
-				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: slot.version(), Price: fleet.Decimal(line.price), Cost: line.cost})
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
 			}
 		}
 	}
-	if made.Lines, err = oneEach(made.Lines); err != nil {
-		return Charges{}, err
-	}
 	for _, resource := range all.Resources() {
-		if left := excluded[resource]; left != 0 {
+		if left := excluded[resource]; left != 0 && !resource.Derived() {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
 		}
-		if rest := all[resource] - excluded[resource]; rest != 0 {
+		if rest := all[resource] - excluded[resource]; rest != 0 && !resource.Derived() {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
 		}
 	}
 	return made, nil
-}
-
-// oneEach is the charges with those of one resource at one price of one list as one,
-// in the order in which each is first.
-func oneEach(charges []Charge) ([]Charge, error) {
-	type key struct {
-		resource processors.Resource
-		list     ListVersion
-		price    fleet.Decimal
-	}
-	at := make(map[key]int)
-	merged := charges[:0]
-	for _, c := range charges {
-		of := key{c.Resource, *c.List, c.Price}
-		i, known := at[of]
-		if !known {
-			at[of] = len(merged)
-			merged = append(merged, c)
-			continue
-		}
-		var err error
-		if merged[i].Quantity, err = usage.Add(merged[i].Quantity, c.Quantity); err != nil {
-			return nil, err
-		}
-		merged[i].Cost = new(big.Rat).Add(merged[i].Cost, c.Cost)
-	}
-	return merged, nil
 }
 
 // figuresOf are the sums of the same rows, of another subject.

@@ -28,10 +28,13 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 		who := t.identify(cluster, part, influxsync.NewPoint(schema.Object.Name, map[string]string{
 			schema.Node: of.Node, schema.Namespace: of.Namespace, schema.Pod: of.Pod, schema.PodUID: of.UID,
 			schema.WorkloadKind: of.WorkloadKind, schema.Workload: of.Workload}, nil, of.Held.From), false)
-		for _, span := range part.spans(w) {
-			at := schema.Later(span.From, of.Held.From)
-			err := t.request.RequestedBySteps(t.window, span, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
-				return t.add(who, b, at, Sums{}, named)
+		pieces := []schema.Window{w}
+		if part.timed() {
+			pieces = w.Split(schema.Quarter)
+		}
+		for _, piece := range pieces {
+			err := t.request.RequestedBySteps(t.window, piece, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
+				return t.add(who, b, piece.From, Sums{}, named)
 			})
 			if err != nil {
 				return err

@@ -43,7 +43,8 @@ type resolvedKey struct {
 // resolved are the prices in one slot at one place. Equal ones have one id.
 type resolved struct {
 	id     string
-	list   string // its name
+	list   fleet.PriceList
+	before processors.PriceList // discounts
 	prices processors.PriceList
 }
 
@@ -74,15 +75,6 @@ func (e *Engine) newPricing(ctx context.Context, parts []slice, w schema.Window)
 // timed says whether prices change with time while the slice's lists hold.
 func (s slice) timed() bool {
 	return slices.ContainsFunc(s.fleet.PriceLists(), fleet.PriceList.Timed)
-}
-
-// spans are the parts of a window in each of which one price holds: its quarters,
-// where prices go by the time.
-func (s slice) spans(w schema.Window) []schema.Window {
-	if !s.timed() {
-		return []schema.Window{w}
-	}
-	return w.Split(schema.Quarter)
 }
 
 // facts are where a group was used, as rates match it.
@@ -123,9 +115,9 @@ func (p *pricing) find(list fleet.PriceList, who identity, at time.Time) (*resol
 	var id strings.Builder
 	fmt.Fprintf(&id, "%s\x00%s", list.Name, list.Currency)
 	for i := range prices.Sale.Prices {
-		fmt.Fprintf(&id, "\x00%s=%s", prices.Sale.Prices[i].Resource, prices.Sale.Prices[i].Price.Text('f'))
+		fmt.Fprintf(&id, "\x00%s=%s<%s", prices.Sale.Prices[i].Resource, prices.Sale.Prices[i].Price.Text('f'), prices.List.Prices[i].Price.Text('f'))
 	}
-	p.resolved[in] = &resolved{id: id.String(), list: list.Name, prices: prices.Sale}
+	p.resolved[in] = &resolved{id: id.String(), list: list, before: prices.List, prices: prices.Sale}
 	return p.resolved[in], nil
 }
 

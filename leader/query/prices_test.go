@@ -118,7 +118,7 @@ func TestShowbackAgreesWithCharges(t *testing.T) {
 	}
 }
 
-// TestCharges: a billing period's lines hold all that was used, by customer, and have
+// TestBills: a billing period's lines hold all that was used, by customer, and have
 // the tiers, fees and minimum that showback leaves out; lists that are laid over the
 // fleet's change nothing else.
 func TestBills(t *testing.T) {

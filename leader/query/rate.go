@@ -30,11 +30,12 @@ func quantitiesOf(s Sums, named processors.Quantities) (processors.Quantities, e
 
 // ratedLine is one resource at one price, exact.
 type ratedLine struct {
-	resource processors.Resource
-	currency string
-	price    string
-	quantity int64
-	cost     *big.Rat
+	resource  processors.Resource
+	currency  string
+	listPrice string // before discounts
+	price     string
+	quantity  int64
+	cost      *big.Rat
 }
 
 // rate is the exact cost of each resource that has a price, in the order of
@@ -56,14 +57,10 @@ func (p *priced) rate() ([]ratedLine, error) {
 			return nil, fmt.Errorf("price %q of %s is not a decimal", text, resource)
 		}
 		cost := new(big.Rat).Mul(value, big.NewRat(quantities[resource], resource.Base()))
-		lines = append(lines, ratedLine{resource, p.prices.Currency, text, quantities[resource], cost})
+		before, _ := p.before.PriceOf(resource)
+		lines = append(lines, ratedLine{resource, p.prices.Currency, before.Text('f'), text, quantities[resource], cost})
 	}
 	return lines, nil
-}
-
-// version is the list whose prices they are.
-func (p *priced) version() *ListVersion {
-	return &ListVersion{Name: p.list, Version: p.prices.Version, Currency: p.prices.Currency}
 }
 
 // together is the lines with those of one resource, currency and price as one, in

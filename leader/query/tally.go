@@ -31,6 +31,7 @@ type tally struct {
 	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
+	assets   bool          // nodes are counted as if all that is allocatable were requested and used
 }
 
 // tallyRow is one row in the making.
@@ -42,7 +43,8 @@ type tallyRow struct {
 
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
-	list   string // its name
+	list   fleet.PriceList
+	before processors.PriceList // discounts
 	prices processors.PriceList
 	sums   Sums
 	named  processors.Quantities
@@ -56,13 +58,13 @@ type aliveKey struct {
 
 // tally reads everything that the question needs.
 func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*tally, error) {
-	return e.tallyWith(ctx, request, w, nil, nil)
+	return e.tallyWith(ctx, request, w, nil, nil, false)
 }
 
 // tallyWith is tally with price lists laid over the fleet's, for bills where they
 // are given.
-func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
-	return e.tallyIn(ctx, request, w, schema.Window{}, lists, bill)
+func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills, assets bool) (*tally, error) {
+	return e.read(ctx, &tally{assets: assets}, request, w, lists, bill)
 }
 
 // tallyMoved is tallyIn with the window moved to the start of the coming one.
@@ -196,7 +198,7 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 				}
 			}
 		}
-		if t.request.About != usage.AboutUsage {
+		if t.request.About != usage.AboutUsage || t.assets {
 			continue
 		}
 		if err := t.extended(ctx, cluster, part); err != nil {
@@ -262,6 +264,9 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if t.request.About != usage.AboutUsage {
 		return t.figureSources(cluster, whole)
 	}
+	if t.assets {
+		return assetSources(cluster, db, node)
+	}
 	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}, nil}}
 	if cluster == schema.BoxCluster {
 		return sources
@@ -326,6 +331,9 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		}
 		if sums == (Sums{}) {
 			return nil // rows that a correction has set to zero
+		}
+		if t.assets {
+			sums = fullyUsed(sums)
 		}
 		var named processors.Quantities
 		if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
@@ -418,7 +426,7 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
 	slot, ok := slots[at.id]
 	if !ok {
-		slot = &priced{list: at.list, prices: at.prices}
+		slot = &priced{list: at.list, before: at.before, prices: at.prices}
 		slots[at.id] = slot
 	}
 	if err := slot.sums.Add(sums); err != nil {

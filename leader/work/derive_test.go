@@ -138,7 +138,7 @@ func TestIntensityMakesCarbonDue(t *testing.T) {
 	}
 	before := w.written()
 	w.apply(fleet.NewObject("a", fleet.Cluster{URL: "http://127.0.0.1:1", Region: "east"}).Since(at(0)))
-	if due := w.due(); len(due) != 1 || due[registry.ProcessorCarbon] != 3 { // quarters since its first, the running one too
+	if due := w.due(); len(due) != 2 || due[registry.ProcessorCarbon] != 3 || due[registry.ProcessorCost] != 3 { // quarters since its first, the running one too; a price may be one of a region
 		t.Errorf("a region makes due %v", due)
 	}
 	w.tick()

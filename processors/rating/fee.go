@@ -80,16 +80,16 @@ func calendar(t time.Time, per Per, location *time.Location) schema.Window {
 	year, month, day := t.In(location).Date()
 	begin := func(months, days int) time.Time {
 		if per == Month {
-			return startOfDay(year, month+time.Month(months), 1, location)
+			return StartOfDay(year, month+time.Month(months), 1, location)
 		}
-		return startOfDay(year, month, day+days, location)
+		return StartOfDay(year, month, day+days, location)
 	}
 	return schema.Window{From: begin(0, 0), To: begin(1, 1)}
 }
 
-// startOfDay is the moment from which a location's clock shows a date up to its
+// StartOfDay is the moment from which a location's clock shows a date up to its
 // noon: midnight, or what comes after it where the clock skips midnight.
-func startOfDay(year int, month time.Month, day int, location *time.Location) time.Time {
+func StartOfDay(year int, month time.Month, day int, location *time.Location) time.Time {
 	t := time.Date(year, month, day, 12, 0, 0, 0, location)
 	for date := t.Day(); t.Add(-schema.Quarter).Day() == date; {
 		t = t.Add(-schema.Quarter)

@@ -266,7 +266,7 @@ func TestZones(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		day := schema.Window{From: startOfDay(at.year, at.month, at.day, location), To: startOfDay(at.year, at.month, at.day+1, location)}
+		day := schema.Window{From: StartOfDay(at.year, at.month, at.day, location), To: StartOfDay(at.year, at.month, at.day+1, location)}
 		if day.Length().Hours() != at.hours {
 			t.Errorf("%s, %d-%d-%d has %v hours, want %v", at.zone, at.year, at.month, at.day, day.Length().Hours(), at.hours)
 		}

@@ -194,6 +194,7 @@ func (r *Rule) holds(day time.Weekday, minute int) bool {
 
 // Prices are those of all resources in a slot and at a place.
 type Prices struct {
+	List processors.PriceList // before discounts
 	Sale processors.PriceList
 	Cost processors.PriceList // what the operator pays; without prices where nothing of it is known
 	// Missing are the resources without a price because a series has none, nor a
@@ -205,7 +206,8 @@ type Prices struct {
 // the price of its first tier; without flat fees, minimum charge and heat credits,
 // which are a billing period's (NotInShowback). Errors: processors.ErrInput.
 func (p *Plan) PricesIn(slot Slot, facts Facts) (Prices, error) {
-	all := Prices{Sale: processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency, Signed: true},
+	all := Prices{List: processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency, Signed: true},
+		Sale: processors.PriceList{Version: p.list.Version, Kind: processors.Sale, Currency: p.list.Currency, Signed: true},
 		Cost: processors.PriceList{Version: p.list.Version, Kind: processors.CostPrice, Currency: p.list.Currency, Signed: true}}
 	for resource := range p.rates {
 		r := p.rate(resource, facts)
@@ -220,12 +222,14 @@ func (p *Plan) PricesIn(slot Slot, facts Facts) (Prices, error) {
 		if err != nil {
 			return Prices{}, err
 		}
+		all.List.Prices = append(all.List.Prices, processors.Price{Resource: resource, Price: found.list})
 		all.Sale.Prices = append(all.Sale.Prices, processors.Price{Resource: resource, Price: found.contracted})
 		if found.cost != nil {
 			all.Cost.Prices = append(all.Cost.Prices, processors.Price{Resource: resource, Price: shownExactly(&found.cost.Rat)})
 		}
 	}
 	byResource := func(a, b processors.Price) int { return processors.CompareResources(a.Resource, b.Resource) }
+	slices.SortFunc(all.List.Prices, byResource)
 	slices.SortFunc(all.Sale.Prices, byResource)
 	slices.SortFunc(all.Cost.Prices, byResource)
 	slices.SortFunc(all.Missing, func(a, b *MissingPriceError) int { return strings.Compare(a.Rate, b.Rate) })

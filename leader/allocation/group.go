@@ -1,0 +1,180 @@
+package allocation
+
+import (
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+)
+
+// nameOf is the key in the answer. What is idle is one thing, of each cluster where
+// the question tells clusters apart, of each node where idle is by node.
+func (r Request) nameOf(a *atom) string {
+	if a.idle {
+		byCluster := slices.ContainsFunc(r.aggregate, func(d dimension) bool { return d.key == usage.Cluster })
+		switch {
+		case r.idleByNode && r.idle():
+			return a.key[usage.Cluster] + "/" + a.key[usage.Node] + "/" + Idle
+		case byCluster:
+			return a.key[usage.Cluster] + "/" + Idle
+		}
+		return Idle
+	}
+	parts := make([]string, len(r.aggregate))
+	for i, d := range r.aggregate {
+		parts[i] = a.named(d)
+	}
+	return strings.Join(parts, "/")
+}
+
+// group is an allocation in the making.
+type group struct {
+	atom
+	clusters map[string]bool
+	volumes  map[string]*values
+	share    float64 // the largest coverage of what has no pods' time
+}
+
+func newGroup(a *atom) *group {
+	g := &group{clusters: make(map[string]bool), volumes: make(map[string]*values)}
+	g.name, g.idle, g.values = a.name, a.idle, new(values)
+	g.key = make(map[usage.Key]string)
+	for k, v := range a.key {
+		g.key[k] = v
+	}
+	return g
+}
+
+// add adds an atom; keys that differ are nobody's.
+func (g *group) add(a *atom, keys []usage.Key) {
+	g.values.plus(a.values)
+	for _, k := range keys {
+		if g.key[k] != a.key[k] {
+			g.key[k] = ""
+		}
+	}
+	g.clusters[a.key[usage.Cluster]] = true
+	g.noCarbon, g.noHeat, g.provisional = g.noCarbon || a.noCarbon, g.noHeat || a.noHeat, g.provisional || a.provisional
+	g.uptime, g.covered, g.share = g.uptime+a.uptime, g.covered+a.covered, max(g.share, a.coverage)
+	if claim := a.key[usage.Claim]; claim != "" {
+		id := "cluster=" + a.key[usage.Cluster] + ":name=" + a.key[usage.Namespace] + "/" + claim
+		if g.volumes[id] == nil {
+			g.volumes[id] = new(values)
+		}
+		g.volumes[id].plus(a.values)
+	}
+}
+
+func (g *group) properties() Properties {
+	p := Properties{Cluster: g.key[usage.Cluster], Node: g.key[usage.Node], Namespace: g.key[usage.Namespace], Pod: g.key[usage.Pod], Container: g.key[usage.Container],
+		Customer: assigned(g.key[usage.Customer]), Project: assigned(g.key[usage.Project]), User: assigned(g.key[usage.User]),
+		Hardware: g.key[usage.Hardware], Provider: g.key[usage.Provider], Region: g.key[usage.Region]}
+	kind, name, _ := strings.Cut(g.key[usage.Workload], "/")
+	p.ControllerKind, p.Controller = strings.ToLower(kind), name
+	for k, v := range g.key {
+		if name, ok := k.LabelName(); ok && v != "" {
+			if p.Labels == nil {
+				p.Labels = make(map[string]string)
+			}
+			p.Labels[name] = v
+		}
+	}
+	if len(g.clusters) > 1 {
+		for c := range g.clusters {
+			p.Clusters = append(p.Clusters, c)
+		}
+		slices.Sort(p.Clusters)
+	}
+	return p
+}
+
+func assigned(name string) string {
+	if name == schema.Unassigned {
+		return ""
+	}
+	return name
+}
+
+// told is the group as the answer has it.
+func (g *group) told(r Request, w schema.Window, currency string) Allocation {
+	v := g.values
+	hours := big.NewRat(int64(w.Length()/time.Minute), 60)
+	per := func(q quantity) Number { return number(new(big.Rat).Quo(v.get(q), hours)) }
+	of := func(q quantity) Number { return number(v.get(q)) }
+	rate := big.NewRat(1, 1)
+	if r.metric > 0 {
+		rate.Quo(big.NewRat(int64(r.metric/time.Hour), 1), hours)
+	}
+	money := func(amount *big.Rat) Number { return number(new(big.Rat).Mul(amount, rate)) }
+	cost := func(q quantity) Number { return money(v.get(q)) }
+	a := Allocation{Name: g.name, Properties: g.properties(), Window: Window{stamp(w.From), stamp(w.To)}, Start: stamp(w.From), End: stamp(w.To),
+		Minutes:  number(big.NewRat(int64(w.Length()/time.Minute), 1)),
+		CPUCores: per(cpuMax), CPUCoreRequestAverage: per(cpuRequested), CPUCoreUsageAverage: per(cpuUsed), CPUCoreHours: of(cpuMax),
+		CPUCost: cost(costCPU), CPUCostIdle: cost(idleCPU), CPUEfficiency: efficiency(v.get(cpuUsed), v.get(cpuRequested), g.idle),
+		GPUCount: per(gpuHours), GPUHours: of(gpuHours), GPUCost: cost(costGPU),
+		NetworkTransferBytes: of(transmitted), NetworkReceiveBytes: of(received), NetworkCost: cost(costNetwork),
+		PVBytes: per(pvByteHours), PVByteHours: of(pvByteHours), PVCost: cost(costPV),
+		RAMBytes: per(ramMax), RAMByteRequestAverage: per(ramRequested), RAMByteUsageAverage: per(ramUsed), RAMByteHours: of(ramMax),
+		RAMCost: cost(costRAM), RAMCostIdle: cost(idleRAM), RAMEfficiency: efficiency(v.get(ramUsed), v.get(ramRequested), g.idle),
+		SharedCost: cost(costShared), TotalCost: money(v.total()),
+		EnergyKwh: number(v.energy()), EnergyActiveKwh: of(energyActive), EnergyIdleKwh: of(energyIdle), SharedEnergyKwh: of(sharedEnergy),
+		EnergyCost: cost(costEnergy), OtherCost: cost(costOther), Coverage: g.share, Currency: currency, Provisional: g.provisional,
+		Quality: quality(v)}
+	if g.uptime > 0 {
+		a.Coverage = min(1, g.covered/g.uptime)
+	}
+	a.TotalEfficiency = totalEfficiency(v, a.CPUEfficiency, a.RAMEfficiency)
+	if !g.noCarbon {
+		n := of(co2e)
+		a.CO2eKg = &n
+	}
+	if !g.noHeat {
+		n := of(heat)
+		a.HeatKwh = &n
+	}
+	for id, volume := range g.volumes {
+		if a.PVs == nil {
+			a.PVs = make(map[string]Volume, len(g.volumes))
+		}
+		a.PVs[id] = Volume{ByteHours: number(volume.get(pvByteHours)), Cost: money(volume.get(costPV))}
+	}
+	return a
+}
+
+// quality is that of the energy, as usage.QualityOf.
+func quality(v *values) string {
+	measured := v.get(energyMeasured)
+	switch {
+	case measured.Sign() == 0:
+		return schema.Estimated
+	case measured.Cmp(v.energy()) == 0 && v.get(energyIntegrated).Sign() == 0:
+		return schema.Measured
+	}
+	return schema.Mixed
+}
+
+// efficiency is used by requested; as OpenCost has it, 1 of what is used without a
+// request, and 0 of what is idle or not used.
+func efficiency(used, requested *big.Rat, idle bool) float64 {
+	switch {
+	case idle || used.Sign() <= 0:
+		return 0
+	case requested.Sign() == 0:
+		return 1
+	}
+	ratio, _ := new(big.Rat).Quo(used, requested).Float64()
+	return ratio
+}
+
+// totalEfficiency weighs both by their costs.
+func totalEfficiency(v *values, cpu, ram float64) float64 {
+	c, _ := v.get(costCPU).Float64()
+	r, _ := v.get(costRAM).Float64()
+	if c+r <= 0 {
+		return 0
+	}
+	return (c*cpu + r*ram) / (c + r)
+}

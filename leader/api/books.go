@@ -1,0 +1,250 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/gorilla/mux"
+)
+
+// Books are the books: *books.Books.
+type Books interface {
+	List(ctx context.Context, customer, period string) ([]books.Period, error)
+	Draft(ctx context.Context, customer, period, by string) (books.Draft, error)
+	Look(ctx context.Context, customer, period string) (books.Review, error)
+	Review(ctx context.Context, customer, period, by string) (books.Review, error)
+	Approve(ctx context.Context, customer, period, by string) (books.Period, error)
+	Close(ctx context.Context, customer, period string, request books.CloseRequest) (books.Statement, error)
+	Statement(ctx context.Context, customer, period string, number int64) (books.Statement, error)
+	Rerate(ctx context.Context, customer, period string) (books.Correction, error)
+	Apply(ctx context.Context, customer, period, by, reason string) (books.Correction, error)
+	Refund(ctx context.Context, customer string, request books.RefundRequest) (books.Statement, error)
+	Chain(ctx context.Context, customer string) (books.Chain, error)
+	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)
+}
+
+// PeriodList is the answer about periods.
+type PeriodList struct {
+	Items []books.Period `json:"items"`
+}
+
+// ActionList is the log of a customer's books.
+type ActionList struct {
+	Items []registry.BookAction `json:"items"`
+}
+
+// BookRequest says who does something in the books, and why.
+type BookRequest struct {
+	By     string `json:"by"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// bookPath is where a customer's period is.
+const bookPath = "/api/v1/books/{customer}/{period}"
+
+// bookRoutes are the routes of the books.
+func (s *Server) bookRoutes() []Route {
+	const get, post = http.MethodGet, http.MethodPost
+	return []Route{
+		{get, "/api/v1/books", Viewer, "Billing periods that were drafted or closed; customer, period=2026-11", s.listBooks},
+		{get, "/api/v1/books/{customer}/chain", Viewer, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
+		{get, "/api/v1/books/{customer}/log", Viewer, "Who did what with a customer's books", s.bookLog},
+		{get, "/api/v1/books/{customer}/statements/{number}", Viewer, "A statement or credit note by its number; format=json|html", s.bookStatement},
+		{post, "/api/v1/books/{customer}/refunds", Operator, `Issue a credit note; body {"statement":1,"amount":"5.00","reason":"…","by":"who asks","approver":"who approves"}`, s.refund},
+		{post, bookPath + "/draft", Operator, `Rate a period as it is now and keep that as its draft; body {"by":"NAME"}`, s.draftBook},
+		{get, bookPath + "/review", Viewer, "A draft against the month before, and days that are not as the others", s.lookAtBook},
+		{post, bookPath + "/review", Operator, `Move a draft to review; body {"by":"NAME"}`, s.reviewBook},
+		{post, bookPath + "/approve", Operator, `Approve a draft, by another person than who drafted it; body {"by":"NAME"}`, s.approveBook},
+		{post, bookPath + "/close", Operator, `Make an approved period final and issue its statement; body {"by":"NAME"}, and where something is missing {"estimateReason":"…"}`, s.closeBook},
+		{get, bookPath + "/statement", Viewer, "The statement of a closed period; format=json|html", s.bookStatement},
+		{get, bookPath + "/rerate", Viewer, "What a closed period comes to now, less what was billed for it", s.rerateBook},
+		{post, bookPath + "/rerate", Operator, `Make that difference a correction, which the next statement bills; body {"by":"NAME","reason":"…"}`, s.correctBook},
+	}
+}
+
+// bookKey is the customer and the period that a path names.
+func bookKey(r *http.Request) (customer, period string) {
+	vars := mux.Vars(r)
+	return vars["customer"], vars["period"]
+}
+
+func (s *Server) listBooks(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "customer", "period")
+	if err != nil {
+		return err
+	}
+	items, err := s.deps.Books.List(r.Context(), values.Get("customer"), values.Get("period"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, PeriodList{items})
+}
+
+func (s *Server) bookChain(w http.ResponseWriter, r *http.Request) error {
+	customer, _ := bookKey(r)
+	chain, err := s.deps.Books.Chain(r.Context(), customer)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, chain)
+}
+
+func (s *Server) bookLog(w http.ResponseWriter, r *http.Request) error {
+	customer, _ := bookKey(r)
+	items, err := s.deps.Books.Actions(r.Context(), customer)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, ActionList{items})
+}
+
+func (s *Server) bookStatement(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "format")
+	if err != nil {
+		return err
+	}
+	customer, period := bookKey(r)
+	number := int64(0)
+	if text, named := mux.Vars(r)["number"]; named {
+		if number, err = strconv.ParseInt(text, 10, 64); err != nil || number < 1 {
+			return usage.Wrong("number", text, "use a statement's number, such as 1")
+		}
+	}
+	format := values.Get("format")
+	if format != "" && format != "json" && format != "html" {
+		return usage.Wrong("format", format, "use json or html")
+	}
+	statement, err := s.deps.Books.Statement(r.Context(), customer, period, number)
+	if err != nil {
+		return err
+	}
+	if format != "html" {
+		return writeJSON(w, http.StatusOK, statement)
+	}
+	page, err := statement.HTML()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	_, _ = w.Write(page) // the caller is gone: nobody is left to tell
+	return nil
+}
+
+// doBook reads who does something and answers with what came of it.
+func doBook[T any](w http.ResponseWriter, r *http.Request, do func(customer, period string, request BookRequest) (T, error)) error {
+	var request BookRequest
+	if err := readJSON(r, &request); err != nil {
+		return bodyError(err)
+	}
+	customer, period := bookKey(r)
+	answer, err := do(customer, period, request)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// bodyError makes a missing body an error that says what belongs there.
+func bodyError(err error) error {
+	var hinted *Hinted
+	if errors.As(err, &hinted) {
+		return err
+	}
+	return &Hinted{Err: errors.Join(ErrInvalid, err), Hint: `Send who does it: {"by":"NAME"}.`}
+}
+
+func (s *Server) draftBook(w http.ResponseWriter, r *http.Request) error {
+	return doBook(w, r, func(customer, period string, q BookRequest) (books.Draft, error) {
+		return s.deps.Books.Draft(r.Context(), customer, period, q.By)
+	})
+}
+
+func (s *Server) lookAtBook(w http.ResponseWriter, r *http.Request) error {
+	customer, period := bookKey(r)
+	review, err := s.deps.Books.Look(r.Context(), customer, period)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, review)
+}
+
+func (s *Server) reviewBook(w http.ResponseWriter, r *http.Request) error {
+	return doBook(w, r, func(customer, period string, q BookRequest) (books.Review, error) {
+		return s.deps.Books.Review(r.Context(), customer, period, q.By)
+	})
+}
+
+func (s *Server) approveBook(w http.ResponseWriter, r *http.Request) error {
+	return doBook(w, r, func(customer, period string, q BookRequest) (books.Period, error) {
+		return s.deps.Books.Approve(r.Context(), customer, period, q.By)
+	})
+}
+
+func (s *Server) closeBook(w http.ResponseWriter, r *http.Request) error {
+	var request books.CloseRequest
+	if err := readJSON(r, &request); err != nil {
+		return bodyError(err)
+	}
+	customer, period := bookKey(r)
+	statement, err := s.deps.Books.Close(r.Context(), customer, period, request)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, statement)
+}
+
+func (s *Server) rerateBook(w http.ResponseWriter, r *http.Request) error {
+	customer, period := bookKey(r)
+	correction, err := s.deps.Books.Rerate(r.Context(), customer, period)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, correction)
+}
+
+func (s *Server) correctBook(w http.ResponseWriter, r *http.Request) error {
+	return doBook(w, r, func(customer, period string, q BookRequest) (books.Correction, error) {
+		return s.deps.Books.Apply(r.Context(), customer, period, q.By, q.Reason)
+	})
+}
+
+func (s *Server) refund(w http.ResponseWriter, r *http.Request) error {
+	var request books.RefundRequest
+	if err := readJSON(r, &request); err != nil {
+		return bodyError(err)
+	}
+	customer, _ := bookKey(r)
+	note, err := s.deps.Books.Refund(r.Context(), customer, request)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, note)
+}
+
+// bookProblem is what the caller is told of an error of the books.
+func bookProblem(err error, problem *Problem) bool {
+	var told *books.Error
+	switch {
+	case errors.Is(err, registry.ErrStale):
+		problem.Status, problem.Hint = http.StatusConflict, "Somebody else has changed the books: look, and try again."
+		return true
+	case !errors.As(err, &told):
+		return false
+	}
+	problem.Status, problem.Hint = http.StatusUnprocessableEntity, told.Hint
+	switch {
+	case errors.Is(err, books.ErrState):
+		problem.Status = http.StatusConflict
+	case errors.Is(err, books.ErrFourEyes):
+		problem.Status = http.StatusForbidden
+	case errors.Is(err, registry.ErrNotFound):
+		problem.Status = http.StatusNotFound
+	}
+	return true
+}

@@ -1,0 +1,14 @@
+package leader
+
+import (
+	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// buildBooks makes the books, after the seeds' key is open.
+func (l *Leader) buildBooks(metrics prometheus.Registerer) error {
+	_, issuer := l.config.Exports.Parties.Names()
+	var err error
+	l.books, err = books.New(books.Config{Issuer: issuer}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
+	return err
+}

@@ -1,0 +1,97 @@
+package books
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Engine sums what was used: *query.Engine.
+type Engine interface {
+	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
+	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
+}
+
+// Signer signs hashes with the leader's key.
+type Signer interface {
+	SignBook(message []byte) []byte // ed25519
+	BookKey() ed25519.PublicKey
+}
+
+// Config of the books.
+type Config struct {
+	Every time.Duration // between two looks of Run; 0 = 10 minutes
+	Batch int           // days of clusters that one look sums at most; 0 = 200
+	// Issuer is who bills, on statements; "" is Accumulus.
+	Issuer string
+}
+
+func (c Config) withDefaults() Config {
+	if c.Every <= 0 {
+		c.Every = 10 * time.Minute
+	}
+	if c.Batch <= 0 {
+		c.Batch = 200
+	}
+	if c.Issuer == "" {
+		c.Issuer = "Accumulus"
+	}
+	return c
+}
+
+// Books are the books over a registry. They are safe for concurrent use.
+type Books struct {
+	config   Config
+	registry *registry.Registry
+	engine   Engine
+	signer   Signer
+	clock    clock.Clock
+	log      *slog.Logger
+	summed   prometheus.Counter
+	failed   prometheus.Counter
+}
+
+// New makes the books. It starts nothing.
+func New(config Config, r *registry.Registry, engine Engine, signer Signer, clk clock.Clock, log *slog.Logger, metrics prometheus.Registerer) (*Books, error) {
+	b := &Books{config: config.withDefaults(), registry: r, engine: engine, signer: signer, clock: clk, log: log,
+		summed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_books_days_summed_total", Help: "Days of clusters that were summed for the books."}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_books_failures_total", Help: "Looks at the books' days that failed."})}
+	for _, c := range []prometheus.Collector{b.summed, b.failed} {
+		if err := metrics.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// Errors that a caller branches on.
+var (
+	ErrInput    = errors.New("the request cannot be carried out as it is")
+	ErrState    = errors.New("the period is not in the state for that")
+	ErrFourEyes = errors.New("four eyes")
+)
+
+// Error is one of the above with what to do about it.
+type Error struct {
+	Kind error
+	Text string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Text }
+func (e *Error) Unwrap() error { return e.Kind }
+
+func wrong(format string, args ...any) error {
+	return &Error{Kind: ErrInput, Text: fmt.Sprintf(format, args...)}
+}
+
+func (b *Books) now() time.Time { return b.clock.Now().UTC() }

@@ -1,0 +1,176 @@
+package books
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// CloseRequest says who closes a period, and why if something of it is missing.
+type CloseRequest struct {
+	By string `json:"by"`
+	// Reason and Method are of an estimate: needed where the ledger is incomplete,
+	// refused where it is not. Method is MethodMeasured.
+	Reason string `json:"estimateReason,omitempty"`
+	Method string `json:"estimateMethod,omitempty"`
+}
+
+// Close makes an approved period final: its lines become links of the chain, its
+// days are sealed, and it gets the customer's next statement. Errors: ErrState,
+// ErrInput of an incomplete ledger without an estimate.
+func (b *Books) Close(ctx context.Context, customer, period string, request CloseRequest) (Statement, error) {
+	by, err := named(request.By)
+	if err != nil {
+		return Statement{}, err
+	}
+	c, p, d, err := b.in(ctx, customer, period, StateApproved)
+	if err != nil {
+		return Statement{}, err
+	}
+	if err := b.current(ctx, c, d); err != nil {
+		return Statement{}, err
+	}
+	if err := b.inOrder(ctx, c); err != nil {
+		return Statement{}, err
+	}
+	one := d.Period
+	if one.Estimate, err = estimate(d, by, request); err != nil {
+		return Statement{}, err
+	}
+	rated, err := b.rate(ctx, c, false) // for the days' revisions, which a draft does not carry
+	if err != nil {
+		return Statement{}, err
+	}
+	if !strings.HasPrefix(d.Fingerprint, rated.Fingerprint) {
+		return Statement{}, fmt.Errorf("close period %s of %s: %w", period, customer, registry.ErrStale)
+	}
+	seq, hash, last, err := b.registry.BookHead(ctx, customer)
+	if err != nil {
+		return Statement{}, err
+	}
+	for i := range d.Lines {
+		d.Lines[i].Estimate = one.Estimate != nil && d.Lines[i].ChargePeriod == period
+	}
+	links, err := b.link(d.Lines, seq, hash, last+1)
+	if err != nil {
+		return Statement{}, err
+	}
+	one.State, one.Closed, one.Statement, one.Complete = StateClosed, &Done{by, b.now()}, last+1, d.Rated.Complete()
+	d.Period = one
+	name, err := b.nameOf(ctx, c)
+	if err != nil {
+		return Statement{}, err
+	}
+	statement := b.statement(c, name, d, seq+1, last+1)
+	if statement.Head = hash; len(links) > 0 {
+		statement.Head = links[len(links)-1].Hash
+	}
+	issued, err := b.sign(statement)
+	if err != nil {
+		return Statement{}, err
+	}
+	if err := b.issue(ctx, p, d, links, issued, rated.days, by); err != nil {
+		return Statement{}, err
+	}
+	return statement, nil
+}
+
+// issue writes all that a close makes final.
+func (b *Books) issue(ctx context.Context, p registry.BookPeriod, d Draft, links []registry.BookLine, issued registry.BookStatement, days []registry.BookDay, by string) error {
+	unsealed := make([]registry.BookDay, 0, len(days))
+	for _, day := range days {
+		if !day.Sealed {
+			unsealed = append(unsealed, day)
+		}
+	}
+	formerly := p.State
+	body, err := canonical(d.Period.progress)
+	if err != nil {
+		return err
+	}
+	p.State, p.Body = StateClosed, body
+	if p.Draft, err = packDraft(d); err != nil {
+		return err
+	}
+	return b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Period: &p, Formerly: formerly, Corrections: d.Billed, Days: unsealed,
+		Did: registry.BookAction{By: by, Action: "close", Customer: p.Customer, Period: p.Period, Detail: fmt.Sprintf("statement %d, %s %s", issued.Number, d.Total, d.Currency)}})
+}
+
+// inOrder is an error where the period before is not closed though it has begun to
+// be: statements follow one another.
+func (b *Books) inOrder(ctx context.Context, c Calendar) error {
+	before := neighbour(c.Period, -1)
+	all, err := b.registry.BookPeriods(ctx, c.Customer, before)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.State != StateClosed {
+			return &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s is %s: periods are closed in their order", before, c.Customer, p.State), Hint: nextStep(c.Customer, before, p.State)}
+		}
+	}
+	return nil
+}
+
+// estimate is that of an incomplete draft.
+func estimate(d Draft, by string, request CloseRequest) (*Estimate, error) {
+	if d.Rated.Complete() {
+		if request.Reason != "" || request.Method != "" {
+			return nil, &Error{Kind: ErrInput, Text: "nothing of the period is missing: there is nothing to estimate", Hint: "Close it without an estimate."}
+		}
+		return nil, nil
+	}
+	var gaps []string
+	for _, c := range d.Clusters {
+		if c.Complete {
+			continue
+		}
+		gaps = append(gaps, fmt.Sprintf("%s: %d of %d node-windows are here", c.Cluster, c.Received, c.Expected))
+		for _, gap := range c.Gaps {
+			gaps = append(gaps, c.Cluster+": "+gap)
+		}
+	}
+	switch {
+	case strings.TrimSpace(request.Reason) == "":
+		return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("the ledger of period %s is incomplete:\n  %s", d.Period.Period, strings.Join(gaps, "\n  ")),
+			Hint: "Mend it (`accumulus cluster status NAME` says what each reason means), or close with an estimate, which is recorded: --estimate-reason TEXT."}
+	case request.Method != "" && request.Method != MethodMeasured:
+		return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("estimate method %q is not known", request.Method),
+			Hint: "Use " + MethodMeasured + ": what is missing is taken as not used, and what comes later becomes a correction."}
+	}
+	return &Estimate{By: by, Reason: strings.TrimSpace(request.Reason), Method: MethodMeasured, Gaps: gaps}, nil
+}
+
+// Chain is all that is final of a customer.
+func (b *Books) Chain(ctx context.Context, customer string) (Chain, error) {
+	c := Chain{Customer: customer, PublicKey: b.signer.BookKey(), Lines: []registry.BookLine{}, Statements: []IssuedStatement{}}
+	err := b.registry.BookLines(ctx, customer, "", func(l registry.BookLine) error {
+		c.Lines = append(c.Lines, l)
+		return nil
+	})
+	if err != nil {
+		return c, err
+	}
+	statements, err := b.registry.BookStatements(ctx, customer)
+	for _, s := range statements {
+		c.Statements = append(c.Statements, IssuedStatement{s.Number, s.Text, s.Signature})
+	}
+	return c, err
+}
+
+// sign makes a statement the one that is kept.
+func (b *Books) sign(s Statement) (registry.BookStatement, error) {
+	text, err := canonical(s)
+	if err != nil {
+		return registry.BookStatement{}, fmt.Errorf("write statement %d of %s: %w", s.Number, s.Customer, err)
+	}
+	return registry.BookStatement{Customer: s.Customer, Number: s.Number, Kind: s.Kind, Period: s.Period, Refers: s.Refers, Text: text,
+		Signature: b.signer.SignBook(statementMessage(s.Customer, s.Number, text)), Issued: s.Issued}, nil
+}
+
+// Actions is the log of a customer's books, the oldest first.
+func (b *Books) Actions(ctx context.Context, customer string) ([]registry.BookAction, error) {
+	return b.registry.BookActions(ctx, customer)
+}

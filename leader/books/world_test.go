@@ -1,0 +1,184 @@
+package books
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// world is books over a real registry, and an engine that knows by formula what
+// was used.
+type world struct {
+	*Books
+	t       *testing.T
+	path    string
+	reg     *registry.Registry
+	clock   *clock.Manual
+	private ed25519.PrivateKey
+
+	namespaces map[string][]string // by cluster
+	late       map[string]int64    // core-µs that came later, by cluster/namespace/minute
+	missing    map[string]bool     // cluster/day's start
+	reads      int
+}
+
+type signer struct{ key ed25519.PrivateKey }
+
+func (s signer) SignBook(message []byte) []byte { return ed25519.Sign(s.key, message) }
+func (s signer) BookKey() ed25519.PublicKey     { return s.key.Public().(ed25519.PublicKey) }
+
+func newWorld(t *testing.T, now time.Time, objects ...fleet.Object) *world {
+	t.Helper()
+	w := &world{t: t, clock: clock.NewManual(now), path: filepath.Join(t.TempDir(), "registry.db"), late: make(map[string]int64), missing: make(map[string]bool),
+		namespaces: map[string][]string{"edge-a": {"shop", "blog"}, "edge-b": {"lab"}}, private: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	var err error
+	if w.reg, err = registry.Open(t.Context(), w.path, w.clock); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.reg.Close() })
+	if w.Books, err = New(Config{}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+		t.Fatal(err)
+	}
+	w.apply(objects...)
+	return w
+}
+
+func (w *world) apply(objects ...fleet.Object) {
+	w.t.Helper()
+	if _, err := w.reg.Apply(w.t.Context(), objects, "tester"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// used is what a namespace used in a minute.
+func (w *world) used(cluster, namespace string, minute int64) processors.Quantities {
+	n := (minute*7+int64(len(namespace))*13+int64(len(cluster)))%29 + 1
+	cpu := 1_000_003*n + w.late[fmt.Sprintf("%s/%s/%d", cluster, namespace, minute)]
+	return processors.Quantities{processors.CPUUsed: cpu, processors.MemoryMax: 524_287 * n, processors.Energy: 1_001 * n}
+}
+
+// Cells are by the facts at the window's start, which the books cut there.
+func (w *world) Cells(ctx context.Context, cluster string, window schema.Window, step time.Duration) ([]query.Cell, error) {
+	w.reads++
+	f, err := w.reg.Fleet(ctx, window.From)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := f.Cluster(cluster)
+	if !ok {
+		return nil, nil
+	}
+	if step == 0 {
+		step = window.Length()
+	}
+	var cells []query.Cell
+	for from := window.From; from.Before(window.To); {
+		to := schema.Earlier(from.Truncate(step).Add(step), window.To)
+		if step == window.Length() {
+			to = window.To
+		}
+		for _, namespace := range w.namespaces[cluster] {
+			who := f.Assign(cluster, namespace, nil)
+			cell := query.Cell{From: from, To: to, Customer: who.Customer, Project: who.Project, User: who.User, Namespace: namespace,
+				Region: c.Region, Quantities: make(processors.Quantities)}
+			for minute := from.Unix() / 60; minute < to.Unix()/60; minute++ {
+				for resource, quantity := range w.used(cluster, namespace, minute) {
+					cell.Quantities[resource] += quantity
+				}
+				cell.Uptime, cell.Covered = cell.Uptime+60_000, cell.Covered+60_000
+			}
+			cell.EnergyMeasured = cell.Quantities[processors.Energy]
+			cell.CarbonMicrograms, cell.CarbonOf = cell.EnergyMeasured/10, cell.EnergyMeasured
+			cells = append(cells, cell)
+		}
+		from = to
+	}
+	return cells, nil
+}
+
+func (w *world) Arrived(_ context.Context, cluster string, window schema.Window) (query.ClusterCompleteness, []query.Gap, error) {
+	minutes := int(window.Length() / time.Minute)
+	c := query.ClusterCompleteness{Cluster: cluster, Complete: true, Totals: query.Totals{Expected: minutes, Received: minutes}}
+	var gaps []query.Gap
+	if w.missing[cluster+"/"+window.From.Format(time.RFC3339)] {
+		c.Complete, c.Received, c.Missing = false, minutes-60, 60
+		gaps = []query.Gap{{Cluster: cluster, Tables: []string{"pod"}, Gap: registry.Gap{From: window.From, To: window.From.Add(time.Hour), Windows: 60, Reason: registry.GapLinkDown}}}
+	}
+	return c, gaps, nil
+}
+
+// revise tells the registry that a quarter was computed anew.
+func (w *world) revise(cluster string, quarter time.Time, fingerprint string) {
+	w.t.Helper()
+	due := registry.Due{Processor: registry.ProcessorUsage, Scope: cluster, Quarter: quarter.UTC().Truncate(schema.Quarter), Reason: "test"}
+	if err := w.reg.Done(w.t.Context(), due, fingerprint, nil); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// later lets a namespace have used more in a minute than was known.
+func (w *world) later(cluster, namespace string, at time.Time, cpu int64) {
+	w.late[fmt.Sprintf("%s/%s/%d", cluster, namespace, at.Unix()/60)] += cpu
+	w.revise(cluster, at, fmt.Sprint(at, cpu, w.late))
+}
+
+// close takes a period from open to closed.
+func (w *world) close(customer, period string) Statement {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if _, err := w.Draft(ctx, customer, period, "dora"); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.Review(ctx, customer, period, "dora"); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.Approve(ctx, customer, period, "anna"); err != nil {
+		w.t.Fatal(err)
+	}
+	s, err := w.Close(ctx, customer, period, CloseRequest{By: "carl"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// chain is the customer's chain, which must verify.
+func (w *world) chain(customer string) Chain {
+	w.t.Helper()
+	c, err := w.Chain(w.t.Context(), customer)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := Verify(c); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func prices(rates ...fleet.Rate) fleet.PriceList {
+	return fleet.PriceList{Currency: "EUR", Rates: rates}
+}
+
+// small is a customer in a zone with a cluster of two namespaces.
+func small(zone string) []fleet.Object {
+	since := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return []fleet.Object{
+		fleet.NewObject("acme", fleet.Customer{TimeZone: zone}).Since(since),
+		fleet.NewObject("globex", fleet.Customer{TimeZone: zone}).Since(since),
+		fleet.NewObject("edge-a", fleet.Cluster{Customer: "acme", URL: "http://127.0.0.1:1", Region: "eu"}).Since(since),
+		fleet.NewObject("standard", prices(fleet.Rate{Resource: "cpu_used", Price: "0.03"}, fleet.Rate{Resource: "memory", Price: "0.004"},
+			fleet.Rate{Resource: "energy", Price: "0.31"}, fleet.Rate{Resource: "fee:platform", Per: "month", Price: "10"})).Since(since),
+	}
+}

@@ -1,0 +1,113 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/books"
+)
+
+// bookPath is where a customer's period is, or with a verb what is done with it.
+func bookPath(parts ...string) string {
+	path := "/api/v1/books"
+	for _, part := range parts {
+		path += "/" + url.PathEscape(part)
+	}
+	return path
+}
+
+// Books asks for billing periods; of a customer or a month where these are not "".
+func (c *Client) Books(ctx context.Context, customer, period string) ([]books.Period, error) {
+	values := url.Values{}
+	for name, value := range map[string]string{"customer": customer, "period": period} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	var answer api.PeriodList
+	err := c.get(ctx, bookPath(), values, &answer)
+	return answer.Items, err
+}
+
+// DraftBook rates a period and keeps that as its draft.
+func (c *Client) DraftBook(ctx context.Context, customer, period, by string) (books.Draft, error) {
+	var answer books.Draft
+	err := c.post(ctx, bookPath(customer, period, "draft"), nil, api.BookRequest{By: by}, &answer)
+	return answer, err
+}
+
+// LookAtBook asks for a review and changes nothing.
+func (c *Client) LookAtBook(ctx context.Context, customer, period string) (books.Review, error) {
+	var answer books.Review
+	err := c.get(ctx, bookPath(customer, period, "review"), nil, &answer)
+	return answer, err
+}
+
+// ReviewBook moves a draft to review.
+func (c *Client) ReviewBook(ctx context.Context, customer, period, by string) (books.Review, error) {
+	var answer books.Review
+	err := c.post(ctx, bookPath(customer, period, "review"), nil, api.BookRequest{By: by}, &answer)
+	return answer, err
+}
+
+// ApproveBook approves a draft.
+func (c *Client) ApproveBook(ctx context.Context, customer, period, by string) (books.Period, error) {
+	var answer books.Period
+	err := c.post(ctx, bookPath(customer, period, "approve"), nil, api.BookRequest{By: by}, &answer)
+	return answer, err
+}
+
+// CloseBook makes a period final.
+func (c *Client) CloseBook(ctx context.Context, customer, period string, request books.CloseRequest) (books.Statement, error) {
+	var answer books.Statement
+	err := c.post(ctx, bookPath(customer, period, "close"), nil, request, &answer)
+	return answer, err
+}
+
+// Statement asks for the statement of a period, or of a number where that is not
+// "", in a format: json or html.
+func (c *Client) Statement(ctx context.Context, customer, period, number, format string) ([]byte, error) {
+	path := bookPath(customer, period, "statement")
+	if number != "" {
+		path = bookPath(customer, "statements", number)
+	}
+	text, _, err := c.Do(ctx, http.MethodGet, path, url.Values{"format": {format}}, nil)
+	return text, err
+}
+
+// Rerate asks what a closed period comes to now, less what was billed for it.
+func (c *Client) Rerate(ctx context.Context, customer, period string) (books.Correction, error) {
+	var answer books.Correction
+	err := c.get(ctx, bookPath(customer, period, "rerate"), nil, &answer)
+	return answer, err
+}
+
+// CorrectBook makes that difference a correction.
+func (c *Client) CorrectBook(ctx context.Context, customer, period, by, reason string) (books.Correction, error) {
+	var answer books.Correction
+	err := c.post(ctx, bookPath(customer, period, "rerate"), nil, api.BookRequest{By: by, Reason: reason}, &answer)
+	return answer, err
+}
+
+// Refund issues a credit note.
+func (c *Client) Refund(ctx context.Context, customer string, request books.RefundRequest) (books.Statement, error) {
+	var answer books.Statement
+	err := c.post(ctx, bookPath(customer, "refunds"), nil, request, &answer)
+	return answer, err
+}
+
+// Chain asks for all that is final of a customer.
+func (c *Client) Chain(ctx context.Context, customer string) (books.Chain, error) {
+	var answer books.Chain
+	err := c.get(ctx, bookPath(customer, "chain"), nil, &answer)
+	return answer, err
+}
+
+// BookLog asks who did what with a customer's books.
+func (c *Client) BookLog(ctx context.Context, customer string) (api.ActionList, error) {
+	var answer api.ActionList
+	err := c.get(ctx, bookPath(customer, "log"), nil, &answer)
+	return answer, err
+}

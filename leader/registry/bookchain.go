@@ -1,0 +1,214 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// PutBookPeriod stores a period whose state was formerly that one ("" where it was
+// not there), and who did what. Errors: ErrStale where it has another state now,
+// and what the triggers say of a closed one.
+func (r *Registry) PutBookPeriod(ctx context.Context, p BookPeriod, formerly string, did BookAction) error {
+	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		if err := putBookPeriod(ctx, tx, p, formerly); err != nil {
+			return err
+		}
+		return r.bookAction(ctx, tx, did)
+	})
+	if err != nil {
+		return fmt.Errorf("store period %s of %s: %w", p.Period, p.Customer, err)
+	}
+	return nil
+}
+
+func putBookPeriod(ctx context.Context, tx *sql.Tx, p BookPeriod, formerly string) error {
+	var state string
+	err := tx.QueryRowContext(ctx, "SELECT state FROM book_period WHERE customer = ? AND period = ?", p.Customer, p.Period).Scan(&state)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if state != formerly {
+		return fmt.Errorf("it is %q, not %q: %w", state, formerly, ErrStale)
+	}
+	if p.Draft == nil {
+		p.Draft = []byte{}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO book_period (customer, period, from_at, to_at, zone, state, body, draft) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET from_at = excluded.from_at, to_at = excluded.to_at, zone = excluded.zone, state = excluded.state, body = excluded.body, draft = excluded.draft`,
+		p.Customer, p.Period, nanos(p.Window.From), nanos(p.Window.To), p.Zone, p.State, p.Body, p.Draft)
+	return err
+}
+
+func (r *Registry) bookAction(ctx context.Context, tx *sql.Tx, did BookAction) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO book_action (at, by, action, customer, period, detail) VALUES (?, ?, ?, ?, ?, ?)",
+		nanos(r.clock.Now()), did.By, did.Action, did.Customer, did.Period, did.Detail)
+	return err
+}
+
+// BookActions is the log of a customer's books, the oldest first.
+func (r *Registry) BookActions(ctx context.Context, customer string) ([]BookAction, error) {
+	all := []BookAction{}
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		a := BookAction{Customer: customer}
+		var at int64
+		err := scan(&at, &a.By, &a.Action, &a.Period, &a.Detail)
+		a.At = moment(at)
+		all = append(all, a)
+		return err
+	}, "SELECT at, by, action, period, detail FROM book_action WHERE customer = ? ORDER BY id", customer)
+	if err != nil {
+		return nil, fmt.Errorf("read the log of the books: %w", err)
+	}
+	return all, nil
+}
+
+// Issue is what becomes final in one transaction: lines at the end of the chain
+// and their statement; of a period that is closed also its last state, the seals of
+// its days and the corrections that it bills.
+type Issue struct {
+	Lines       []BookLine
+	Statement   BookStatement
+	Period      *BookPeriod // nil of a credit note
+	Formerly    string      // the period's state
+	Corrections []int64     // that are billed by it
+	Days        []BookDay   // that it rests on: customer, cluster, start and revision
+	Did         BookAction
+}
+
+// IssueBook writes an issue. Errors: ErrStale, and what the triggers say.
+func (r *Registry) IssueBook(ctx context.Context, issue Issue) error {
+	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		if issue.Period != nil {
+			if err := putBookPeriod(ctx, tx, *issue.Period, issue.Formerly); err != nil {
+				return err
+			}
+		}
+		for _, l := range issue.Lines {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO book_line (customer, seq, period, statement, text, previous, hash, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+				l.Customer, l.Seq, l.Period, l.Statement, l.Text, l.Previous, l.Hash, l.Signature); err != nil {
+				return err
+			}
+		}
+		s := issue.Statement
+		if _, err := tx.ExecContext(ctx, "INSERT INTO book_statement (customer, number, kind, period, refers, text, signature, issued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			s.Customer, s.Number, s.Kind, s.Period, s.Refers, s.Text, s.Signature, nanos(s.Issued)); err != nil {
+			return err
+		}
+		for _, id := range issue.Corrections {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO book_billed (correction, statement) VALUES (?, ?)", id, s.Number); err != nil {
+				return err
+			}
+		}
+		if err := sealDays(ctx, tx, issue.Days); err != nil {
+			return err
+		}
+		return r.bookAction(ctx, tx, issue.Did)
+	})
+	if err != nil {
+		return fmt.Errorf("issue statement %d of %s: %w", issue.Statement.Number, issue.Statement.Customer, err)
+	}
+	return nil
+}
+
+// sealDays seals days in the revision that the issue rests on.
+func sealDays(ctx context.Context, tx *sql.Tx, days []BookDay) error {
+	for _, d := range days {
+		result, err := tx.ExecContext(ctx, "UPDATE book_day SET sealed = 1 WHERE customer = ? AND cluster = ? AND from_at = ? AND revision = ? AND sealed = 0",
+			d.Customer, d.Cluster, nanos(d.Window.From), d.Revision)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n != 1 {
+			return errors.Join(fmt.Errorf("day %s of %s: %w", d.Window.From.Format("2006-01-02T15:04Z"), d.Cluster, ErrStale), err)
+		}
+	}
+	return nil
+}
+
+// BookHead is the end of a customer's chain: its last sequence number and hash, 0
+// and "" before the first line; and the last statement's number.
+func (r *Registry) BookHead(ctx context.Context, customer string) (seq int64, hash string, statement int64, err error) {
+	err = r.reader.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0), coalesce((SELECT hash FROM book_line WHERE customer = ?1 ORDER BY seq DESC LIMIT 1), ''),
+		(SELECT coalesce(max(number), 0) FROM book_statement WHERE customer = ?1) FROM book_line WHERE customer = ?1`, customer).Scan(&seq, &hash, &statement)
+	if err != nil {
+		return 0, "", 0, fmt.Errorf("end of the chain of %s: %w", customer, err)
+	}
+	return seq, hash, statement, nil
+}
+
+// BookLines calls fn with a customer's chain in order; of one period where that is
+// not "".
+func (r *Registry) BookLines(ctx context.Context, customer, period string, fn func(BookLine) error) error {
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		l := BookLine{Customer: customer}
+		if err := scan(&l.Seq, &l.Period, &l.Statement, &l.Text, &l.Previous, &l.Hash, &l.Signature); err != nil {
+			return err
+		}
+		return fn(l)
+	}, "SELECT seq, period, statement, text, previous, hash, signature FROM book_line WHERE customer = ?1 AND (?2 = '' OR period = ?2) ORDER BY seq", customer, period)
+	if err != nil {
+		return fmt.Errorf("lines of %s: %w", customer, err)
+	}
+	return nil
+}
+
+// BookStatements are a customer's statements and credit notes, by number.
+func (r *Registry) BookStatements(ctx context.Context, customer string) ([]BookStatement, error) {
+	all := []BookStatement{}
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		s := BookStatement{Customer: customer}
+		var issued int64
+		err := scan(&s.Number, &s.Kind, &s.Period, &s.Refers, &s.Text, &s.Signature, &issued)
+		s.Issued = moment(issued)
+		all = append(all, s)
+		return err
+	}, "SELECT number, kind, period, refers, text, signature, issued_at FROM book_statement WHERE customer = ? ORDER BY number", customer)
+	if err != nil {
+		return nil, fmt.Errorf("statements of %s: %w", customer, err)
+	}
+	return all, nil
+}
+
+// AddBookCorrection keeps a correction that was applied, if that period has as many
+// as its caller has seen. Error: ErrStale.
+func (r *Registry) AddBookCorrection(ctx context.Context, c BookCorrection, seen int, did BookAction) error {
+	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		var there int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM book_correction WHERE customer = ? AND period = ?", c.Customer, c.Period).Scan(&there); err != nil {
+			return err
+		}
+		if there != seen {
+			return ErrStale
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO book_correction (customer, period, text, at) VALUES (?, ?, ?, ?)",
+			c.Customer, c.Period, c.Text, nanos(r.clock.Now())); err != nil {
+			return err
+		}
+		return r.bookAction(ctx, tx, did)
+	})
+	if err != nil {
+		return fmt.Errorf("correct period %s of %s: %w", c.Period, c.Customer, err)
+	}
+	return nil
+}
+
+// BookCorrections are a customer's corrections in the order in which they were
+// applied; of one closed period where that is not "".
+func (r *Registry) BookCorrections(ctx context.Context, customer, period string) ([]BookCorrection, error) {
+	var all []BookCorrection
+	err := each(ctx, r.reader, func(scan func(...any) error) error {
+		c := BookCorrection{Customer: customer}
+		var at int64
+		err := scan(&c.ID, &c.Period, &c.Text, &at, &c.Statement)
+		c.At = moment(at)
+		all = append(all, c)
+		return err
+	}, `SELECT id, period, text, at, coalesce((SELECT statement FROM book_billed WHERE correction = id), 0)
+		FROM book_correction WHERE customer = ?1 AND (?2 = '' OR period = ?2) ORDER BY id`, customer, period)
+	if err != nil {
+		return nil, fmt.Errorf("corrections of %s: %w", customer, err)
+	}
+	return all, nil
+}
