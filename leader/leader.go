@@ -30,6 +30,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync/embedded"
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/ahead"
 	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/audit"
@@ -119,6 +120,8 @@ type Leader struct {
 	auditor   *audit.Auditor
 	books     *books.Books
 	events    *events.Sender // nil without a webhook
+	ahead     *ahead.Desk
+	budgets   *ahead.Budgeter
 	installer *installer.Installer
 	findings  *prometheus.GaugeVec // of the last scheduled audit
 	api       *api.Server
@@ -236,6 +239,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := l.buildEvents(metrics); err != nil {
 		return err
 	}
+	if err := l.buildAhead(metrics); err != nil {
+		return err
+	}
 	l.auditor = audit.New(audit.Parts{Registry: l.registry, Centre: l.store, Copier: puller, Gate: l.manager, Follower: l.followerOf}, l.clock)
 	if l.findings, err = newFindings(metrics); err != nil {
 		return err
@@ -268,7 +274,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Ahead: l.ahead, Budgets: l.budgets,
 		Callers: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
 	}, l.log, metrics)
 	return err
@@ -295,6 +301,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.api.Serve(ctx, listener) })
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runEvents(ctx) })
+	group.Go(func() error { return l.runBudgets(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending

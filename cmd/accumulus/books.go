@@ -315,7 +315,7 @@ func newBooksStatement(a *app) *cobra.Command {
 	return command
 }
 
-// asHTML is an output format of statements.
+// asHTML is an output format of statements and reports.
 const asHTML = "html"
 
 func newBooksRerate(a *app) *cobra.Command {

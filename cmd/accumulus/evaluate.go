@@ -18,11 +18,11 @@ import (
 func newEvaluate(a *app) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "evaluate",
-		Short: "Hold the models of power against measurements of others",
-		Long: `Scores the models of power on measurements in a file: no leader is asked. What is
+		Short: "Hold the models of power and the forecasts against measurements",
+		Long: `Scores the models of power, or forecasts, on measurements in a file: no leader is asked. What is
 fitted from the file is scored on the part of it that the fit has not seen.`,
 	}
-	command.AddCommand(newEvaluatePower(a), newEvaluateTrace(a), newEvaluatePrior(a))
+	command.AddCommand(newEvaluatePower(a), newEvaluateTrace(a), newEvaluatePrior(a), newEvaluateForecast(a))
 	parent(command)
 	return command
 }

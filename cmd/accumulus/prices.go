@@ -256,7 +256,7 @@ again.`,
 func newPricesAhead(a *app) *cobra.Command {
 	var hours int
 	command := &cobra.Command{
-		Use: "ahead", Short: "Show what is known of the prices of the coming hours", Args: cobra.NoArgs,
+		Use: "ahead", Short: "Show what is known of the prices and the CO2e of the coming hours", Args: cobra.NoArgs,
 		Example: "  accumulus prices ahead --hours 48",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -279,6 +279,11 @@ func newPricesAhead(a *app) *cobra.Command {
 			for _, tariff := range ahead.TimeOfUse {
 				for _, slot := range tariff.Slots {
 					t.add(tariff.List, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.Slot)
+				}
+			}
+			for _, grid := range ahead.Carbon {
+				for _, slot := range grid.Slots {
+					t.add("grid "+grid.Grid, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.GramsPerKWh.String()+" g/kWh ("+slot.Basis+")")
 				}
 			}
 			return t.write(a.out)

@@ -72,8 +72,8 @@ type centre struct {
 }
 
 // leaderLoops are those that wait for slots: the manager's, the meters', that of
-// their lags, the carbon's, the prices' and the models'.
-const leaderLoops = 6
+// their lags, the carbon's, the prices', the models' and the budgets'.
+const leaderLoops = 7
 
 // quiet logs nothing, or what ACCUMULUS_TEST_LOG names: debug, info, …
 func quiet() *slog.Logger {

@@ -41,6 +41,7 @@ var examples = map[string]string{
 	"POST /api/v1/books/{customer}/{period}/close":   `{"by":"carl"}`,
 	"POST /api/v1/books/{customer}/refunds":          `{"statement":1,"amount":"5.00","reason":"test","by":"dora","approver":"anna"}`,
 	"POST /api/v1/fleet":                             `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
+	"POST /api/v1/estimate":                          `{"kind":"Job","metadata":{"name":"nightly"}}`,
 	"POST /api/v1/tokens":                            `{"name":"t","role":"viewer"}`,
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/accumulus-metering/accumulus/leader/ahead"
 	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/books"
@@ -84,6 +85,13 @@ func described() map[string]Doc {
 		"POST /api/v1/prices/series/{name}":       {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: prices.Pushed{}},
 		"POST /api/v1/prices/simulate":            {Query: []string{"period"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: prices.Simulation{}},
 		"GET /api/v1/prices/lists/{name}/history": of(PriceHistory{}),
+
+		"GET /api/v1/rates":           {Query: ahead.RatesParameters, Keys: true, Answer: ahead.Rates{}},
+		"GET /api/v1/forecast":        {Query: ahead.ForecastParameters, Keys: true, Answer: ahead.Forecasts{}},
+		"GET /api/v1/budgets":         of(ahead.BudgetStates{}),
+		"GET /api/v1/recommendations": {Query: ahead.RecommendParameters, Keys: true, Answer: ahead.Recommendations{}},
+		"POST /api/v1/estimate":       {Query: []string{"cluster", "duration"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: ahead.Estimate{}},
+		"GET /api/v1/reports/run":     {Query: []string{"name", "group", "namespace", "cluster", "window", "format"}, Answer: ahead.Report{}, AnswerTypes: []string{mediaText, mediaHTML}},
 
 		"GET /api/v1/books":                                       {Query: []string{"customer", "period"}, Answer: PeriodList{}},
 		"GET /api/v1/books/{customer}/chain":                      of(books.Chain{}),

@@ -140,9 +140,11 @@ type Deps struct {
 	Upgrades      Upgrades
 	Heat          HeatReceiver
 	Intensities   Intensities
-	Prices        Prices
 	Exporter      Exporter
 	Events        Events
+	Prices        Prices
+	Ahead         Ahead
+	Budgets       Budgets
 	Books         Books
 	Allocations   Allocations
 	// Callers are known by more than the token files; nil is nobody.

@@ -31,7 +31,7 @@ const (
 
 // Kinds are all kinds, each after those that it may refer to.
 var Kinds = []Kind{KindCustomer, KindCluster, KindBox, KindHardware, KindNode, KindMeter, KindAssignment, KindPriceList,
-	KindHeatSource, KindGrid, KindEnergyContract, KindExchangeRates, KindPriceSeries}
+	KindHeatSource, KindGrid, KindEnergyContract, KindExchangeRates, KindPriceSeries, KindBudget}
 
 // Metadata names an object. A name is unique within its kind.
 type Metadata struct {
@@ -87,7 +87,7 @@ func (o Object) Overlaps(from, to time.Time) bool {
 }
 
 // Spec is the body of an object: one of Customer, Cluster, Box, Hardware, Node,
-// Meter, Assignment, PriceList, HeatSource, Grid, EnergyContract, ExchangeRates and PriceSeries, by value.
+// Meter, Assignment, PriceList, HeatSource, Grid, EnergyContract, ExchangeRates, PriceSeries and Budget, by value.
 type Spec interface {
 	// Kind is the kind of object that has such a body.
 	Kind() Kind
@@ -172,6 +172,8 @@ func DecodeSpec(kind Kind, name string, data []byte) (Spec, error) {
 		spec, err = decode[ExchangeRates](data)
 	case KindPriceSeries:
 		spec, err = decode[PriceSeries](data)
+	case KindBudget:
+		spec, err = decode[Budget](data)
 	default:
 		return nil, fmt.Errorf("kind: %q is none of %v", kind, Kinds)
 	}

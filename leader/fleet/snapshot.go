@@ -27,6 +27,7 @@ type Fleet struct {
 	contracts   index[EnergyContract]
 	exchanges   index[ExchangeRates]
 	series      index[PriceSeries]
+	budgets     index[Budget]
 	byNode      map[[2]string]Node // cluster, node
 }
 
@@ -66,7 +67,7 @@ func New(at time.Time, objects []Object) *Fleet {
 		customers: indexOf[Customer](valid), clusters: indexOf[Cluster](valid), boxes: indexOf[Box](valid),
 		hardware: indexOf[Hardware](valid), nodes: indexOf[Node](valid), meters: indexOf[Meter](valid),
 		assignments: indexOf[Assignment](valid).list, prices: indexOf[PriceList](valid),
-		heat: indexOf[HeatSource](valid), grids: indexOf[Grid](valid), contracts: indexOf[EnergyContract](valid), exchanges: indexOf[ExchangeRates](valid), series: indexOf[PriceSeries](valid),
+		heat: indexOf[HeatSource](valid), grids: indexOf[Grid](valid), contracts: indexOf[EnergyContract](valid), exchanges: indexOf[ExchangeRates](valid), series: indexOf[PriceSeries](valid), budgets: indexOf[Budget](valid),
 		byNode: make(map[[2]string]Node)}
 	for _, n := range f.nodes.list {
 		f.byNode[[2]string{n.Cluster, n.Node}] = n

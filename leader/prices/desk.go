@@ -67,6 +67,7 @@ type Ahead struct {
 	To        time.Time     `json:"to"`
 	Series    []AheadSeries `json:"series"`
 	TimeOfUse []AheadTariff `json:"timeOfUse"`
+	Carbon    []AheadGrid   `json:"carbon"`
 }
 
 // AheadSeries is a series with the slots that are known; a part of the time that
@@ -107,6 +108,9 @@ func (d *Desk) Ahead(ctx context.Context, hours int) (Ahead, error) {
 	}
 	f, err := d.registry.Fleet(ctx, w.From)
 	if err != nil {
+		return ahead, err
+	}
+	if ahead.Carbon, err = d.gridsAhead(ctx, f, w); err != nil {
 		return ahead, err
 	}
 	for _, list := range f.PriceLists() {

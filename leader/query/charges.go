@@ -21,7 +21,10 @@ type ChargeRequest struct {
 	Step      time.Duration // cuts at its multiples in UTC; 0 is the whole window
 	Aggregate []Key
 	Filter    []Condition
-	Figures   bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
+	// Moved is for ChargesAhead alone: the window itself is moved to the start of the
+	// coming one, as a run is that starts then.
+	Moved   bool
+	Figures bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -54,6 +57,12 @@ func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges,
 	if err != nil {
 		return nil, err
 	}
+	return e.chargesOf(ctx, table, request)
+}
+
+// chargesOf are the charges of what was read.
+func (e *Engine) chargesOf(ctx context.Context, table *tally, request ChargeRequest) ([]Charges, error) {
+	question := table.request
 	all := make([]Charges, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
 		made, err := row.charges()

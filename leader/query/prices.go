@@ -23,6 +23,7 @@ type pricing struct {
 	plans    map[planKey]*rating.Plan
 	resolved map[resolvedKey]*resolved
 	rules    map[string]bool // that showback does not apply
+	assumed  []string        // of prices to come that are not known, for people
 }
 
 type listKey struct {

@@ -27,9 +27,11 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
-	assets   bool     // nodes are counted as if all that is allocatable were requested and used
-	bills    *bills   // where the lines of billing periods are wanted
-	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
+	bills    *bills        // where the lines of billing periods are wanted
+	moved    bool          // the window's start is the coming window's
+	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
+	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
+	assets   bool          // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
 }
@@ -64,12 +66,28 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 // tallyWith is tally with price lists laid over the fleet's, for bills where they
 // are given.
 func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills, assets bool) (*tally, error) {
-	t := &tally{engine: e, request: request, window: w, rowsByID: make(map[string]*tallyRow),
-		open: make(map[string][]schema.Window), alive: make(map[aliveKey]float64), labels: make(map[string]map[string]usage.Labels),
-		boxes: make(map[string]bool), scopes: scopesOf(ctx), seen: make(map[string]bool), assets: assets}
+	return e.read(ctx, &tally{assets: assets}, request, w, lists, bill)
+}
+
+// tallyMoved is tallyIn with the window moved to the start of the coming one.
+func (e *Engine) tallyMoved(ctx context.Context, request Request, w, coming schema.Window) (*tally, error) {
+	return e.read(ctx, &tally{moved: true, coming: coming}, request, w, nil, nil)
+}
+
+// tallyIn is tallyWith at the prices of a window to come, where there is one.
+func (e *Engine) tallyIn(ctx context.Context, request Request, w, coming schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	return e.read(ctx, &tally{coming: coming}, request, w, lists, bill)
+}
+
+// read reads everything that a question needs into t.
+func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	t.engine, t.request, t.window, t.rowsByID = e, request, w, make(map[string]*tallyRow)
+	t.open, t.alive, t.labels = make(map[string][]schema.Window), make(map[aliveKey]float64), make(map[string]map[string]usage.Labels)
+	t.boxes, t.scopes, t.seen = make(map[string]bool), scopesOf(ctx), make(map[string]bool)
 	if err := t.scopes.allows(request); err != nil {
 		return nil, err
 	}
+	coming := t.coming
 	parts, err := e.slices(ctx, w, nil)
 	if err != nil {
 		return nil, err
@@ -88,13 +106,23 @@ func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window
 	if parts, err = e.overlay(ctx, parts, lists); err != nil {
 		return nil, err
 	}
+	prices := w
+	if coming.Length() > 0 {
+		prices = schema.Window{From: coming.From.Add(-lookBack), To: coming.To}
+		if parts, err = e.pricedAt(ctx, parts, coming.From); err != nil {
+			return nil, err
+		}
+	}
 	t.parts = parts
 	if t.bills = bill; t.bills != nil {
 		t.need.hardware, t.need.assign = true, true
 		t.need.add(schema.Node, schema.Box, schema.Namespace)
 	}
-	if t.pricing, err = e.newPricing(ctx, parts, w); err != nil {
+	if t.pricing, err = e.newPricing(ctx, parts, prices); err != nil {
 		return nil, err
+	}
+	if coming.Length() > 0 {
+		t.pricing.assume(coming)
 	}
 	if len(t.scopes) == 0 { // what no pod carries is nobody's
 		clusters = append(clusters, schema.BoxCluster)
@@ -369,7 +397,7 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
 		return t.bills.add(t.pricing, list, who, at, sums, named)
 	}
-	prices, err := t.pricing.find(list, who, at)
+	prices, err := t.pricing.find(list, who, t.costsAt(at))
 	switch {
 	case err != nil:
 		return err

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+func newRecommend(a *app) *cobra.Command {
+	var filter []string
+	var json bool
+	command := &cobra.Command{
+		Use: "recommend", Short: "Show requests that fit what workloads used, and what that saves", Args: cobra.NoArgs,
+		Long: `Show for each workload what its pods request of CPU and memory, what they used by the
+minute over the last settled day, and what would fit: P99 of CPU and 15 %, the maximum of
+memory and 15 %. docs/forecasts.md says what that rests on.`,
+		Example: `  accumulus recommend
+  accumulus recommend -f namespace=shop --json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			r, err := c.Recommendations(cmd.Context(), url.Values{"filter": filter})
+			if err != nil {
+				return err
+			}
+			if json || a.output == asJSON {
+				return a.printJSON(r)
+			}
+			t := &table{columns: append(left("CLUSTER", "NAMESPACE", "WORKLOAD"), right("CORES", "P99", "BETTER", "MEMORY", "MAX", "BETTER", "SAVES/month", "POD-MINUTES")...)}
+			for _, row := range r.Rows {
+				t.add(row.Cluster, row.Namespace, row.Workload, number(row.CPU.Requested), number(row.CPU.P99), number(row.CPU.Recommend),
+					humanBytes(row.Memory.Requested), humanBytes(row.Memory.Max), humanBytes(row.Memory.Recommend), moneys(row.Saving), fmt.Sprint(row.Minutes))
+			}
+			if err := t.write(a.out); err != nil {
+				return err
+			}
+			for _, note := range r.Notes {
+				a.printf("Note: %s\n", note)
+			}
+			return nil
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVarP(&filter, "filter", "f", nil, "keep only key=value[,value]; * stands for anything; may be repeated, all must hold")
+	flags.BoolVar(&json, "json", false, "the same as -o json")
+	a.outputFlag(command, asTable, asJSON)
+	return command
+}

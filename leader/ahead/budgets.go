@@ -1,0 +1,319 @@
+package ahead
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// BudgetState is how a budget stands in the present period.
+type BudgetState struct {
+	Budget   string    `json:"budget"`
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Zone     string    `json:"zone"`
+	Amount   string    `json:"amount"`
+	Currency string    `json:"currency"`
+	Actual   string    `json:"actual"`   // spent so far
+	Forecast string    `json:"forecast"` // P50 of the period's end
+	P10      *string   `json:"p10"`      // null, as p90, where no interval is known
+	P90      *string   `json:"p90"`
+	// ActualShare and ForecastShare are of the amount, 1 is all of it.
+	ActualShare   float64                `json:"actualShare"`
+	ForecastShare float64                `json:"forecastShare"`
+	Other         []string               `json:"otherCurrencies,omitempty"` // in which there is cost that does not count
+	Alerts        []registry.BudgetAlert `json:"alerts"`                    // of this period
+}
+
+// BudgetStates are those of all budgets.
+type BudgetStates struct {
+	Items []BudgetState `json:"items"`
+}
+
+// AlertBooks note what was told of budgets: *registry.Registry.
+type AlertBooks interface {
+	NoteAlert(ctx context.Context, a registry.BudgetAlert) (bool, error)
+	AnswerAlert(ctx context.Context, a registry.BudgetAlert) error
+	BudgetAlerts(ctx context.Context, since time.Time) ([]registry.BudgetAlert, error)
+}
+
+// Budgeter holds cost against budgets and tells when thresholds are passed.
+type Budgeter struct {
+	desk   *Desk
+	books  AlertBooks
+	client *http.Client
+	clock  clock.Clock
+	log    *slog.Logger
+	share  *prometheus.GaugeVec
+	passed *prometheus.CounterVec
+}
+
+// NewBudgeter makes a budgeter.
+func NewBudgeter(desk *Desk, books AlertBooks, client *http.Client, clk clock.Clock, log *slog.Logger, registerer prometheus.Registerer) (*Budgeter, error) {
+	b := &Budgeter{desk: desk, books: books, client: client, clock: clk, log: log,
+		share:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "accumulus_budget_share_ratio", Help: "Part of a budget that is spent (on=actual), or will be by the period's end (on=forecast, P50)."}, []string{"budget", "on"}),
+		passed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_budget_alerts_total", Help: "Thresholds of budgets that were passed, and what came of telling it."}, []string{"result"})}
+	for _, collector := range []prometheus.Collector{b.share, b.passed} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("register metrics of budgets: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// States are how all budgets stand. Errors: ErrNothing, and those of the engine.
+func (b *Budgeter) States(ctx context.Context) (BudgetStates, error) {
+	states, _, err := b.states(ctx)
+	return states, err
+}
+
+func (b *Budgeter) states(ctx context.Context) (BudgetStates, []fleet.Budget, error) {
+	states := BudgetStates{Items: []BudgetState{}}
+	f, err := b.desk.books.Fleet(ctx, b.clock.Now())
+	if err != nil {
+		return states, nil, fmt.Errorf("read fleet: %w", err)
+	}
+	budgets := f.Budgets()
+	for _, budget := range budgets {
+		state, err := b.state(ctx, budget)
+		if err != nil {
+			return states, nil, fmt.Errorf("budget %s: %w", budget.Name, err)
+		}
+		states.Items = append(states.Items, state)
+	}
+	return states, budgets, nil
+}
+
+func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState, error) {
+	q := Question{Until: "month", Zone: budget.Zone}
+	for key, value := range map[usage.Key]string{usage.Customer: budget.Customer, usage.Project: budget.Project, usage.Cluster: budget.Cluster, usage.Namespace: budget.Namespace} {
+		if value != "" {
+			q.Filter = append(q.Filter, usage.Condition{Key: key, Values: []string{value}})
+		}
+	}
+	forecasts, err := b.desk.Forecast(ctx, q)
+	if err != nil {
+		return BudgetState{}, err
+	}
+	state := BudgetState{Budget: budget.Name, Zone: q.Zone, Amount: string(budget.Amount), Currency: budget.Currency, Actual: "0", Forecast: "0", Alerts: []registry.BudgetAlert{}}
+	if state.From, state.To, state.Zone, err = b.desk.month(ctx, q, forecasts); err != nil {
+		return state, err
+	}
+	for _, row := range forecasts.Rows {
+		for _, cost := range row.Costs {
+			if cost.Currency != budget.Currency {
+				state.Other = append(state.Other, cost.Currency)
+				continue
+			}
+			state.Actual, state.Forecast, state.P10, state.P90 = cost.SoFar, cost.P50, cost.P10, cost.P90
+		}
+	}
+	amount, ok := new(big.Rat).SetString(state.Amount)
+	if !ok || amount.Sign() <= 0 {
+		return state, fmt.Errorf("amount %q is no amount above 0", state.Amount)
+	}
+	state.ActualShare, state.ForecastShare = shareOf(state.Actual, amount), shareOf(state.Forecast, amount)
+	alerts, err := b.books.BudgetAlerts(ctx, state.From)
+	for _, a := range alerts {
+		if a.Budget == budget.Name && a.Period.Equal(state.From) {
+			state.Alerts = append(state.Alerts, a)
+		}
+	}
+	return state, err
+}
+
+// month is the month that a forecast is of, also where it has no rows.
+func (d *Desk) month(ctx context.Context, q Question, f Forecasts) (from, to time.Time, zone string, err error) {
+	snapshot, err := d.books.Fleet(ctx, f.Settled)
+	if err != nil {
+		return from, to, zone, fmt.Errorf("read fleet: %w", err)
+	}
+	periods, err := q.periods(snapshot, f.Settled)
+	if err != nil {
+		return from, to, zone, err
+	}
+	p := periods[""]
+	return p.From, p.To, p.zone, nil
+}
+
+func shareOf(spent string, amount *big.Rat) float64 {
+	value, ok := new(big.Rat).SetString(spent)
+	if !ok {
+		return 0
+	}
+	share, _ := value.Quo(value, amount).Float64()
+	return share
+}
+
+// reached says whether a cost has reached a percentage of the amount, exactly.
+func reached(spent, amount string, percent int) bool {
+	cost, okCost := new(big.Rat).SetString(spent)
+	all, okAll := new(big.Rat).SetString(amount)
+	return okCost && okAll && cost.Cmp(all.Mul(all, big.NewRat(int64(percent), 100))) >= 0
+}
+
+// alertBody is what a webhook is told.
+type alertBody struct {
+	Type    string      `json:"type"`
+	ID      string      `json:"id"` // the same of each attempt
+	Percent int         `json:"percent"`
+	On      string      `json:"of"`
+	At      time.Time   `json:"at"`
+	Budget  BudgetState `json:"budget"`
+}
+
+// Tick looks which thresholds are passed, notes each once a period, and tells the
+// webhooks what is pending.
+func (b *Budgeter) Tick(ctx context.Context) error {
+	states, budgets, err := b.states(ctx)
+	if errors.Is(err, ErrNothing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.share.Reset()
+	hooks := make(map[string]*fleet.Webhook, len(budgets))
+	for i, budget := range budgets {
+		state := states.Items[i]
+		hooks[budget.Name] = budget.Webhook
+		b.share.WithLabelValues(budget.Name, fleet.OnActual).Set(state.ActualShare)
+		b.share.WithLabelValues(budget.Name, fleet.OnForecast).Set(state.ForecastShare)
+		for _, threshold := range budget.Thresholds {
+			if err := b.note(ctx, budget, state, threshold); err != nil {
+				return err
+			}
+		}
+	}
+	return b.tell(ctx, hooks)
+}
+
+func (b *Budgeter) note(ctx context.Context, budget fleet.Budget, state BudgetState, threshold fleet.Threshold) error {
+	on, spent := threshold.OnOrDefault(), state.Actual
+	if on == fleet.OnForecast {
+		spent = state.Forecast
+	}
+	if !reached(spent, state.Amount, threshold.Percent) {
+		return nil
+	}
+	alert := registry.BudgetAlert{Budget: budget.Name, Period: state.From, Percent: threshold.Percent, On: on, State: registry.AlertNoted, At: b.clock.Now().UTC()}
+	if budget.Webhook != nil {
+		alert.State = registry.EventPending
+	}
+	state.Alerts = []registry.BudgetAlert{}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %s %d %s", alert.Budget, alert.Period.UTC().Format(time.RFC3339), alert.Percent, on))
+	body, err := json.Marshal(alertBody{Type: "accumulus.budget.threshold", ID: hex.EncodeToString(sum[:]), Percent: alert.Percent, On: on, At: alert.At, Budget: state})
+	if err != nil {
+		return err
+	}
+	alert.Body = string(body)
+	fresh, err := b.books.NoteAlert(ctx, alert)
+	if err == nil && fresh {
+		b.passed.WithLabelValues("passed").Inc()
+		b.log.Warn("budget passed a threshold", "budget", budget.Name, "percent", threshold.Percent, "on", on, "spent", spent, "amount", state.Amount, "currency", state.Currency)
+	}
+	return err
+}
+
+// longestWait is between two attempts to tell a webhook.
+const longestWait = 6 * time.Hour
+
+// tell tells the webhooks what is pending and due. One that refuses is not told again.
+func (b *Budgeter) tell(ctx context.Context, hooks map[string]*fleet.Webhook) error {
+	now := b.clock.Now()
+	alerts, err := b.books.BudgetAlerts(ctx, now)
+	if err != nil {
+		return err
+	}
+	for _, a := range alerts {
+		hook := hooks[a.Budget]
+		if a.State != registry.EventPending || a.Next.After(now) || hook == nil {
+			continue
+		}
+		a.Attempts++
+		refusal, err := b.post(ctx, *hook, []byte(a.Body))
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			a.Error, a.Next = err.Error(), now.Add(min(longestWait, time.Minute<<min(a.Attempts, 20)))
+			b.passed.WithLabelValues("failed").Inc()
+		case refusal != "":
+			a.State, a.Error = registry.EventRefused, refusal
+			b.passed.WithLabelValues("refused").Inc()
+		default:
+			a.State, a.Error = registry.EventSent, ""
+			b.passed.WithLabelValues("sent").Inc()
+		}
+		if err := b.books.AnswerAlert(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SignatureHeader has "sha256=" and the body's HMAC-SHA256 in hex.
+const SignatureHeader = "X-Accumulus-Signature"
+
+// post sends one body; refusal is the answer of a 4xx.
+func (b *Budgeter) post(ctx context.Context, hook fleet.Webhook, body []byte) (refusal string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
+	if err != nil {
+		return "", errors.New("the webhook's URL cannot be asked")
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if hook.SecretFile != "" {
+		secret, err := os.ReadFile(hook.SecretFile)
+		if err != nil {
+			return "", fmt.Errorf("read secret of the webhook: %w", err)
+		}
+		mac := hmac.New(sha256.New, bytes.TrimSpace(secret))
+		_, _ = mac.Write(body) // a hash returns no error
+		request.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	}
+	if hook.TokenFile != "" {
+		token, err := os.ReadFile(hook.TokenFile)
+		if err != nil {
+			return "", fmt.Errorf("read token of the webhook: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	answer, err := b.client.Do(request)
+	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // the URL may hold what is secret
+		}
+		return "", err
+	}
+	defer func() { _ = answer.Body.Close() }() // it was only read
+	said, _ := io.ReadAll(io.LimitReader(answer.Body, 300))
+	switch status := answer.StatusCode; {
+	case status < 300:
+		return "", nil
+	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
+		return strings.ToValidUTF8(answer.Status+": "+strings.TrimSpace(string(said)), "�"), nil
+	}
+	return "", fmt.Errorf("the webhook answered %s", answer.Status)
+}

@@ -1,0 +1,71 @@
+package ahead
+
+import (
+	"context"
+	"math/big"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+var now = time.Date(2026, 11, 23, 12, 20, 0, 0, time.UTC)
+
+// usedBy is what customers use in each hour: core-µs. A CPU hour costs 0.10 EUR, and
+// ahead the price that ahead says.
+type usedBy struct {
+	since   time.Time
+	cores   map[string]float64 // by customer
+	outage  schema.Window
+	ahead   *big.Rat
+	objects []fleet.Object
+
+	requested float64 // cores
+}
+
+func (u *usedBy) Settled(context.Context) (time.Time, error) { return now, nil }
+
+func (u *usedBy) Fleet(_ context.Context, at time.Time) (*fleet.Fleet, error) {
+	return fleet.New(at, u.objects), nil
+}
+
+func (u *usedBy) Charges(_ context.Context, request query.ChargeRequest) ([]query.Charges, error) {
+	return u.charges(request, big.NewRat(1, 10)), nil
+}
+
+func (u *usedBy) ChargesAhead(_ context.Context, request query.ChargeRequest, _ schema.Window) ([]query.Charges, []string, error) {
+	return u.charges(request, u.ahead), []string{"spot is assumed"}, nil
+}
+
+func (u *usedBy) charges(request query.ChargeRequest, price *big.Rat) []query.Charges {
+	steps := []schema.Window{request.Window}
+	if request.Step > 0 {
+		steps = request.Window.Split(request.Step)
+	}
+	var all []query.Charges
+	for _, step := range steps {
+		for customer, cores := range u.cores {
+			if !usage.KeepsAll(request.Filter, usage.Customer, customer) {
+				continue
+			}
+			seconds := step.Length().Seconds() - u.outage.Overlap(step.From, step.To).Seconds() - max(0, min(u.since.Sub(step.From), step.Length())).Seconds()
+			if seconds <= 0 {
+				continue
+			}
+			row := query.Row{Key: map[string]string{}, From: step.From, To: step.To}
+			if len(request.Aggregate) > 0 {
+				row.Key["customer"] = customer
+			}
+			row.Sums[usage.CPU] = int64(cores * 1e6 * seconds)
+			row.Sums[usage.CPURequest] = int64(u.requested * 1e6 * seconds)
+			row.Sums[usage.EnergyActive] = int64(cores * 10_000 * seconds)
+			hours := big.NewRat(row.Sums[usage.CPU], 3_600_000_000)
+			all = append(all, query.Charges{Row: row, CarbonKnown: true, CarbonMicrograms: row.Sums[usage.EnergyActive],
+				Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: row.Sums[usage.CPU], List: &fleet.PriceList{Currency: "EUR"}, Cost: hours.Mul(hours, price)}, {Resource: processors.Energy}}})
+		}
+	}
+	return all
+}

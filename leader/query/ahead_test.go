@@ -1,0 +1,85 @@
+package query
+
+import (
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/processors/rating"
+	"github.com/cockroachdb/apd/v3"
+)
+
+// TestChargesAhead: at prices that do not change with time the past costs ahead what it
+// cost, and under a list that holds from the coming window on what that list says.
+func TestChargesAhead(t *testing.T) {
+	f := newFixture(t, edge()...)
+	pods := []podID{{cluster: "edge-a", node: "n1", namespace: "shop", pod: "web-1", workload: "web", box: "box-1"}}
+	f.receive("edge-a", 120)
+	f.fill(pods, 0, 120)
+	request := ChargeRequest{Window: schema.Window{From: at(0), To: at(120)}, Step: time.Hour, Aggregate: []Key{Namespace}}
+	total := func(charges []Charges) *big.Rat {
+		sum := new(big.Rat)
+		for _, c := range charges {
+			for _, line := range c.Lines {
+				if line.Cost != nil {
+					sum.Add(sum, line.Cost)
+				}
+			}
+		}
+		return sum
+	}
+	now, err := f.Charges(f.ctx, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, assumed, err := f.ChargesAhead(f.ctx, request, schema.Window{From: at(120), To: at(120 + 7*24*60)})
+	if err != nil || len(assumed) > 0 {
+		t.Fatal(assumed, err)
+	}
+	if a, b := total(now), total(ahead); a.Sign() <= 0 || a.Cmp(b) != 0 {
+		t.Errorf("cost %s, ahead %s", a.FloatString(9), b.FloatString(9))
+	}
+	if _, _, err := f.ChargesAhead(f.ctx, request, schema.Window{From: at(120), To: at(120)}); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("an empty window: %v", err)
+	}
+}
+
+// TestCostsAt: a quarter of the past stands for the coming quarter of the same hour of
+// the week, or of the day.
+func TestCostsAt(t *testing.T) {
+	table := tally{coming: schema.Window{From: at(120), To: at(120 + 14*24*60)}}
+	for past, want := range map[int]int{105: 105 + 7*24*60, 120 - 7*24*60: 120, 0: 7 * 24 * 60, -3 * 24 * 60: 4 * 24 * 60} {
+		if got := table.costsAt(at(past)); !got.Equal(at(want)) {
+			t.Errorf("%s costs as %s, want %s", at(past), got, at(want))
+		}
+	}
+	table.coming.To = at(120 + 24*60)
+	if got := table.costsAt(at(105 - 3*24*60)); !got.Equal(at(105 + 24*60)) {
+		t.Errorf("in a day ahead: %s", got)
+	}
+	table.coming.To = at(180)
+	if got := table.costsAt(at(60)); !got.Equal(at(120)) {
+		t.Errorf("in an hour ahead: %s", got)
+	}
+}
+
+// TestUnknownPricesAreAssumed: of the hours without a price the last known one counts,
+// and it is said.
+func TestUnknownPricesAreAssumed(t *testing.T) {
+	known := make(rating.Series)
+	for q := range 96 {
+		known[at(q*15)] = apd.New(int64(q), -2)
+	}
+	p := pricing{series: map[string]rating.Series{"spot": known}}
+	p.assume(schema.Window{From: at(12 * 60), To: at(72 * 60)})
+	for q := range 72 * 4 {
+		if got := known[at(q*15)]; got == nil || got.Cmp(apd.New(int64(q%96), -2)) != 0 {
+			t.Fatalf("quarter %d costs %v", q, got)
+		}
+	}
+	if len(p.assumed) != 1 || !strings.Contains(p.assumed[0], at(24*60).Format(time.RFC3339)) {
+		t.Errorf("%q", p.assumed)
+	}
+}

@@ -1,0 +1,98 @@
+package forecast
+
+import (
+	"errors"
+	"math"
+)
+
+// Evaluation is how forecasts of a series held against what came: each was made with
+// the hours before its origin alone.
+type Evaluation struct {
+	Series  string          `json:"series"`
+	Hours   int             `json:"hours"`   // ahead
+	Origins int             `json:"origins"` // at which a forecast was held against the truth
+	WAPE    float64         `json:"wape"`    // Σ|truth - P50| / Σ truth
+	RunRate float64         `json:"runRateWape"`
+	DayAgo  float64         `json:"dayNaiveWape"`
+	WeekAgo float64         `json:"weekNaiveWape"`
+	Covered float64         `json:"covered"` // share of the truths from P10 to P90
+	Bounded int             `json:"bounded"` // origins whose forecast had P10 and P90
+	Chosen  map[Model]int   `json:"chosen"`  // origins by the model that was taken
+	totals  evaluationTotal // of what the shares are
+}
+
+type evaluationTotal struct{ truth, wrong, rate, day, week, inside float64 }
+
+// ErrShort is a series that leaves nothing to be held against.
+var ErrShort = errors.New("too short: it needs at least a week and twice the time ahead, nine days at the least, by the hour")
+
+// Evaluate forecasts a series from at most most origins, in the part of it that
+// follows its first week and the time ahead once more, eight days at least, hours ahead.
+func Evaluate(name string, s Series, hours, most int) (Evaluation, error) {
+	e := Evaluation{Series: name, Hours: hours, Chosen: make(map[Model]int)}
+	first := week + max(day, hours)
+	room := len(s.Values) - first - hours
+	if room < 0 || hours < 1 || most < 1 {
+		return e, ErrShort
+	}
+	stride := max(1, (room+most-1)/most)
+	x := s.filled()
+	for at := first; at+hours <= len(x); at += stride {
+		before := Series{Values: s.Values[:at]}
+		if s.Unknown != nil {
+			before.Unknown = s.Unknown[:at]
+		}
+		f, err := Of(before, float64(hours))
+		if err != nil {
+			return e, err
+		}
+		truth := 0.0
+		for _, v := range x[at : at+hours] {
+			truth += v
+		}
+		e.count(f, x[:at], truth)
+	}
+	return e.finish(), nil
+}
+
+func (e *Evaluation) count(f Forecast, before []float64, truth float64) {
+	e.Origins++
+	e.Chosen[f.Model]++
+	t := &e.totals
+	off := func(m Model) float64 { return math.Abs(truth - ahead(m, before, float64(e.Hours))) }
+	t.truth += truth
+	t.wrong += math.Abs(truth - float64(f.P50))
+	t.rate, t.day, t.week = t.rate+off(RunRate), t.day+off(DayAgo), t.week+off(WeekAgo)
+	if f.Interval {
+		e.Bounded++
+		if truth >= float64(f.P10) && truth <= float64(f.P90) {
+			t.inside++
+		}
+	}
+}
+
+func (e Evaluation) finish() Evaluation {
+	if t := e.totals; t.truth > 0 {
+		e.WAPE, e.RunRate, e.DayAgo, e.WeekAgo = t.wrong/t.truth, t.rate/t.truth, t.day/t.truth, t.week/t.truth
+	}
+	if e.Bounded > 0 {
+		e.Covered = e.totals.inside / float64(e.Bounded)
+	}
+	return e
+}
+
+// Together is the evaluations as one, weighed by what was used.
+func Together(name string, all []Evaluation) Evaluation {
+	sum := Evaluation{Series: name, Chosen: make(map[Model]int)}
+	for _, e := range all {
+		sum.Hours = max(sum.Hours, e.Hours)
+		sum.Origins += e.Origins
+		sum.Bounded += e.Bounded
+		for m, n := range e.Chosen {
+			sum.Chosen[m] += n
+		}
+		t, o := &sum.totals, e.totals
+		t.truth, t.wrong, t.rate, t.day, t.week, t.inside = t.truth+o.truth, t.wrong+o.wrong, t.rate+o.rate, t.day+o.day, t.week+o.week, t.inside+o.inside
+	}
+	return sum.finish()
+}
