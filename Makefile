@@ -221,7 +221,7 @@ bench: toolchain ## Run the benchmarks (docs/benchmarks.md says how to read them
 .PHONY: experiments
 experiments: e2e-programs ## What metering costs: Jobs with and without it on a real node, followers of many sizes (root)
 	@ACCUMULUS_EXPERIMENTS=1 CGO_ENABLED=1 $(GO) test -run '^$$' -bench Scale -benchtime 3x -timeout 0 ./internal/bench
-	@ACCUMULUS_EXPERIMENTS=1 $(MAKE) --no-print-directory e2e E2EFLAGS='-test.run TestOverhead|TestCalibrate -test.v'
+	@ACCUMULUS_EXPERIMENTS=1 $(MAKE) --no-print-directory e2e E2EFLAGS='-test.run "TestOverhead|TestCalibrate" -test.v'
 
 .PHONY: bench-sync
 bench-sync: toolchain build/influxd-1.8.10 ## Copy with influxsync against InfluxDB's client; SYNCBENCHFLAGS='-rows 200000 -runs 1 -long 0' is a quick run

@@ -94,7 +94,7 @@ func bookkeeping(t *testing.T) (serve func(args ...string) string, late func()) 
 	}
 	metrics := prometheus.NewRegistry()
 	server, err := api.New(api.Config{Listen: "127.0.0.1:0", Tokens: api.Tokens{Operator: "operator-token-of-the-test", Viewer: "viewer-token-of-the-test"}},
-		api.Deps{Books: kept, Metrics: metrics, Clock: clk}, slog.New(slog.DiscardHandler), metrics)
+		api.Deps{Books: kept, Log: reg, Metrics: metrics, Clock: clk}, slog.New(slog.DiscardHandler), metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func decodeText(t testing.TB, d *decoder, text string, find func(string) (Pod, b
 func line(r reading.Reading) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s/%s %s @%s from %s:", r.Kind, r.Namespace, r.Pod, r.Container, r.Time.Format("15:04:05.000"), r.Epoch.Format("15:04:05"))
-	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "memory", "fs"} {
+	for q, name := range []string{"cpu", "rx", "tx", "read", "write", "processor", "memory", "fs"} {
 		if v, ok := r.Values.Get(reading.Quantity(q)); ok {
 			fmt.Fprintf(&b, " %s=%d", name, v)
 		}
