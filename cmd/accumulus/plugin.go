@@ -48,13 +48,7 @@ The leader is not found by the kubeconfig: name it with --server or ACCUMULUS_SE
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
-	})
-	root.SetIn(a.in)
-	root.SetOut(a.out)
-	root.SetErr(a.errOut)
-	a.serverFlags(root)
+	a.prepare(root)
 	for _, by := range []struct{ name, keys, short string }{
 		{"cluster", "cluster", "by cluster"},
 		{"namespace", "cluster,namespace", "by namespace"},

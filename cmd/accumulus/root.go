@@ -49,20 +49,21 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	a.prepare(root)
+	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newExplain(a), newVerify(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newToken(a), newAudit(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
+	parent(root)
+	return root
+}
+
+// prepare gives a root the program's streams and the flags that say how the leader is
+// reached, and lets a wrong flag name the command's help.
+func (a *app) prepare(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.errOut)
-	a.serverFlags(root)
-	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newExplain(a), newVerify(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newToken(a), newAudit(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
-	parent(root)
-	return root
-}
-
-// serverFlags are how the leader is reached.
-func (a *app) serverFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.server, "server", a.env("ACCUMULUS_SERVER", client.DefaultServer), "URL of the leader (ACCUMULUS_SERVER)")
 	flags.StringVar(&a.tokenFile, "token-file", a.env("ACCUMULUS_TOKEN_FILE", ""), "file with the bearer token (ACCUMULUS_TOKEN_FILE; default "+client.DefaultTokenFile+", else viewer.token beside it)")

@@ -39,11 +39,13 @@ var internals = map[string][]string{
 	"internal/plural":    {},
 	"internal/reread":    {},
 	"internal/review":    {"internal/clock"},
+	"internal/roots":     {},
 	"internal/settings":  {},
 	"internal/sheet":     {},
 	"internal/images":    {}, // a command of its own
 	"internal/simulator": {"follower/reading", "internal/clock"},
 	"internal/stress":    {"internal/clock"},
+	"internal/webhook":   {},
 	// Both APIs' questions and answers; processors for the currencies' decimals.
 	"internal/usage": {"internal/schema", "processors"},
 	// Test support, and the commands that it runs: test clusters and what is in them.

@@ -9,17 +9,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/internal/webhook"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -276,13 +274,7 @@ const SignatureHeader = "X-Accumulus-Signature"
 
 // post sends one body; refusal is the answer of a 4xx.
 func (b *Budgeter) post(ctx context.Context, hook fleet.Webhook, body []byte) (refusal string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
-	if err != nil {
-		return "", errors.New("the webhook's URL cannot be asked")
-	}
-	request.Header.Set("Content-Type", "application/json")
+	header := map[string]string{"Content-Type": "application/json"}
 	if hook.SecretFile != "" {
 		secret, err := os.ReadFile(hook.SecretFile)
 		if err != nil {
@@ -290,30 +282,7 @@ func (b *Budgeter) post(ctx context.Context, hook fleet.Webhook, body []byte) (r
 		}
 		mac := hmac.New(sha256.New, bytes.TrimSpace(secret))
 		_, _ = mac.Write(body) // a hash returns no error
-		request.Header.Set(SignatureHeader, "sha256="+hex.EncodeToString(mac.Sum(nil)))
+		header[SignatureHeader] = "sha256=" + hex.EncodeToString(mac.Sum(nil))
 	}
-	if hook.TokenFile != "" {
-		token, err := os.ReadFile(hook.TokenFile)
-		if err != nil {
-			return "", fmt.Errorf("read token of the webhook: %w", err)
-		}
-		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	answer, err := b.client.Do(request)
-	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // the URL may hold what is secret
-		}
-		return "", err
-	}
-	defer func() { _ = answer.Body.Close() }() // it was only read
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, 300))
-	switch status := answer.StatusCode; {
-	case status < 300:
-		return "", nil
-	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
-		return strings.ToValidUTF8(answer.Status+": "+strings.TrimSpace(string(said)), "�"), nil
-	}
-	return "", fmt.Errorf("the webhook answered %s", answer.Status)
+	return webhook.Post(ctx, b.client, webhook.Request{URL: hook.URL, TokenFile: hook.TokenFile, Header: header, Body: body, Said: 300})
 }

@@ -202,25 +202,24 @@ func (d Doc) status() int {
 }
 
 func (s *schemas) body(doc Doc) object {
+	return s.content(doc.Body, doc.BodyTypes, true)
+}
+
+// content is what a body may be: a type as JSON, and other media. asked says that it
+// is a request's.
+func (s *schemas) content(of any, others []string, asked bool) object {
 	content := object{}
-	if doc.Body != nil {
-		content["application/json"] = object{"schema": s.of(reflect.TypeOf(doc.Body), true)}
+	if of != nil {
+		content["application/json"] = object{"schema": s.of(reflect.TypeOf(of), asked)}
 	}
-	for _, media := range doc.BodyTypes {
+	for _, media := range others {
 		content[media] = object{"schema": mediaSchema(media)}
 	}
 	return content
 }
 
 func (s *schemas) answer(doc Doc) object {
-	content := object{}
-	if doc.Answer != nil {
-		content["application/json"] = object{"schema": s.of(reflect.TypeOf(doc.Answer), false)}
-	}
-	for _, media := range doc.AnswerTypes {
-		content[media] = object{"schema": mediaSchema(media)}
-	}
-	return object{"description": http.StatusText(doc.status()), "content": content}
+	return object{"description": http.StatusText(doc.status()), "content": s.content(doc.Answer, doc.AnswerTypes, false)}
 }
 
 // mediaSchema is what is said of a body that is no JSON of ours.

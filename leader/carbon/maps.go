@@ -2,8 +2,6 @@ package carbon
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/roots"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -72,9 +71,9 @@ func (c mapsClient) ask(ctx context.Context, g fleet.Grid, question string, valu
 		}
 		request.Header.Set("auth-token", strings.TrimSpace(string(token)))
 	}
-	client, err := c.of(g)
+	client, err := roots.Client(c.base, g.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("CA of grid %s: %w", g.Name, err)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -97,24 +96,6 @@ func (c mapsClient) ask(ctx context.Context, g fleet.Grid, question string, valu
 		return nil, fmt.Errorf("answer of %s: %w", address, err)
 	}
 	return list, nil
-}
-
-// of is the client for a grid: one with a CA file trusts that CA.
-func (c mapsClient) of(g fleet.Grid) (*http.Client, error) {
-	if g.CAFile == "" {
-		return c.base, nil
-	}
-	pem, err := os.ReadFile(g.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("CA of grid %s: %w", g.Name, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA of grid %s: %s holds no certificate", g.Name, g.CAFile)
-	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true,
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
-	return &http.Client{Transport: transport, CheckRedirect: c.base.CheckRedirect, Timeout: c.base.Timeout}, nil
 }
 
 // decodeMaps reads an answer: one value, or {"history": [values]}. Values that are

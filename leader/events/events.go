@@ -10,19 +10,16 @@
 package events
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +27,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/internal/webhook"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -84,7 +82,6 @@ const (
 	batch      = 100 // events in one request
 	attempts   = 8   // of a request, in one run
 	maxBackoff = 5 * time.Minute
-	timeout    = 30 * time.Second
 )
 
 // Sender plans and sends.
@@ -265,37 +262,8 @@ func (s *Sender) post(ctx context.Context, some []registry.Event) (refusal strin
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.config.URL, bytes.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set("Content-Type", media)
-	if s.config.TokenFile != "" {
-		token, err := os.ReadFile(s.config.TokenFile)
-		if err != nil {
-			return "", fmt.Errorf("read token of the webhook: %w", err)
-		}
-		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	answer, err := s.client.Do(request)
-	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // the URL may hold what is secret
-		}
-		return "", err
-	}
-	defer func() { _ = answer.Body.Close() }() // it was only read
-	said, err := io.ReadAll(io.LimitReader(answer.Body, 500))
-	switch status := answer.StatusCode; {
-	case status < 300:
-		return "", nil
-	case err == nil && status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
-		return strings.ToValidUTF8(fmt.Sprintf("%s: %s", answer.Status, strings.TrimSpace(string(said))), "�"), nil
-	}
-	return "", fmt.Errorf("the webhook answered %s", answer.Status)
+	return webhook.Post(ctx, s.client, webhook.Request{URL: s.config.URL, TokenFile: s.config.TokenFile,
+		Header: map[string]string{"Content-Type": media}, Body: body, Said: 500})
 }
 
 // cloudEvent is an event on the wire.

@@ -4,18 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/roots"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
@@ -119,13 +118,9 @@ func (r *mqttReader) connect(m fleet.Meter) (mqtt.Client, error) {
 		})
 	}
 	if m.CAFile != "" {
-		pem, err := os.ReadFile(m.CAFile)
+		pool, err := roots.Read(m.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("CA of broker: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA of broker: %s holds no certificate", m.CAFile)
 		}
 		options.SetTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool})
 	}

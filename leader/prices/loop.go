@@ -3,8 +3,6 @@ package prices
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/roots"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/cockroachdb/apd/v3"
@@ -187,9 +186,9 @@ func (l *Loop) ask(ctx context.Context, s fleet.PriceSeries) ([]registry.PriceSl
 		}
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
-	client, err := l.clientOf(s)
+	client, err := roots.Client(l.client, s.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the authority of %s: %w", s.Name, err)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -207,24 +206,6 @@ func (l *Loop) ask(ctx context.Context, s fleet.PriceSeries) ([]registry.PriceSl
 		return nil, fmt.Errorf("%s answers with more than %d MiB", s.URL, maxAnswer>>20)
 	}
 	return ParseAnswer(s, body)
-}
-
-// clientOf is the client that trusts the source's authority.
-func (l *Loop) clientOf(s fleet.PriceSeries) (*http.Client, error) {
-	if s.CAFile == "" {
-		return l.client, nil
-	}
-	pem, err := os.ReadFile(s.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the authority of %s: %w", s.Name, err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", s.CAFile)
-	}
-	own := *l.client
-	own.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
-	return &own, nil
 }
 
 // ParseAnswer reads the prices out of a source's JSON by the series' paths. Errors:

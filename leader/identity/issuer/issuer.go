@@ -11,20 +11,19 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/roots"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/coreos/go-oidc/v3/oidc"
 )
@@ -61,15 +60,11 @@ type Issuer struct {
 func New(config identity.OIDC, clk clock.Clock) (*Issuer, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if config.CAFile != "" {
-		pem, err := os.ReadFile(config.CAFile)
+		pool, err := roots.Read(config.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("CA of issuer %s: %w", config.Issuer, err)
 		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA of issuer %s: %s holds no certificate", config.Issuer, config.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	u, err := url.Parse(config.Issuer)
 	if err != nil {
