@@ -58,11 +58,13 @@ func monthOff(t *testing.T, lab *kubetest.Lab) {
 	s.adds(u)
 	s.notNegative()
 	// A Job that ends beside a busy pod gets what nobody else is known to have used,
-	// by estimate: on a node as quiet as this one that is more than a share of all.
-	if left := u.pods[schema.UnattributedNamespace]; left < -idling || left > idling {
+	// by estimate: on a node as quiet as this one that is more than a share of all,
+	// but for a kubelet that the machine's other work kept from answering.
+	slack := max(idling, u.whole/200)
+	if left := u.pods[schema.UnattributedNamespace]; left < -slack || left > slack {
 		t.Errorf("unattributed is %s core-s of %s", seconds(left), seconds(u.whole))
 	}
-	if truth, got := s.pods.of(uid), u.pods[uid]; got < truth-idling || got > truth+idling {
+	if truth, got := s.pods.of(uid), u.pods[uid]; got < truth-slack || got > truth+slack {
 		t.Errorf("the pod that worked: its control group counted %s core-s, metered %s", seconds(truth), seconds(got))
 	}
 	t.Logf("the Job measured %s core-s of itself, metered %s", seconds(job.own), seconds(u.pods[job.uid]))
