@@ -18,10 +18,8 @@ import (
 	"slices"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 )
-
-// ErrOverflow is a sum that does not fit 64 bits.
-var ErrOverflow = errors.New("a sum of days does not fit 64 bits")
 
 // ErrFormat is a text that is no pack, or one of another version.
 var ErrFormat = errors.New("these are no packed sums of a day")
@@ -122,7 +120,7 @@ func NewSums(group, columns []string) *Sums {
 }
 
 // Add adds a pack. Errors: ErrFormat, also where the pack lacks a tag or a column,
-// and ErrOverflow; then the sums are of no use.
+// and usage.ErrOverflow; then the sums are of no use.
 func (s *Sums) Add(packed []byte) error {
 	head, rest, err := split(packed)
 	if err != nil {
@@ -183,7 +181,7 @@ func addColumn(sums []int64, at []int32, base int64, width int, values []byte) e
 		value := int64(uint64(base) + binary.LittleEndian.Uint64(values[i*width:])&mask)
 		sum := sums[key] + value
 		if (sum^sums[key])&(sum^value) < 0 {
-			return ErrOverflow
+			return usage.ErrOverflow
 		}
 		sums[key] = sum
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -94,7 +95,7 @@ func TestExtremes(t *testing.T) {
 	if diff := cmp.Diff(map[string][]int64{"/1": {math.MinInt64}, "/2": {math.MaxInt64}}, summed(t, sums)); diff != "" {
 		t.Error(diff)
 	}
-	if err := sums.Add(packed); !errors.Is(err, ErrOverflow) {
+	if err := sums.Add(packed); !errors.Is(err, usage.ErrOverflow) {
 		t.Errorf("got %v, want ErrOverflow", err)
 	}
 	for name, s := range map[string]*Sums{"tag": NewSums([]string{"b"}, nil), "column": NewSums(nil, []string{"y"})} {
