@@ -73,6 +73,9 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 		if assets, err = e.read(ctx, r, cuts, e.source.Assets); err != nil {
 			return answer, err
 		}
+		if query.Scoped(ctx) {
+			answer.warnOnce("Idle is told, and shared, of clusters in which nobody but you has anything.")
+		}
 	}
 	if answer.Currency, err = currencyOf(r, charges, assets, &answer.Warnings); err != nil {
 		return answer, err

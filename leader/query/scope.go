@@ -20,6 +20,14 @@ func Covers(ctx context.Context, customer, cluster, namespace string) bool {
 	return !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool { return !s.Covers(customer, cluster, namespace) })
 }
 
+// MayHold says whether the context's scopes do not by their clusters and namespaces
+// alone stand against being told of a namespace.
+func MayHold(ctx context.Context, cluster, namespace string) bool {
+	return !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool {
+		return !s.KeepsCluster(cluster) || len(s.Namespaces) > 0 && !(Condition{Values: s.Namespaces}).Keeps(namespace)
+	})
+}
+
 type scopeKey struct{}
 
 // Within bounds everything that an engine is asked with this context. Nothing in

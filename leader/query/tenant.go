@@ -113,8 +113,9 @@ type Payer struct{ Cluster, Customer string }
 // Payers are who is billed where by the facts of a fleet, as far as the context's
 // scopes hold it, ordered. A scope of namespaces or labels without customers has
 // those whom a rule names that lies in it, and the cluster's own where no rule could
-// give a part of the cluster to another.
-func Payers(ctx context.Context, f *fleet.Fleet) []Payer {
+// give a part of the cluster to another. Inside a scope a cluster is named where it is
+// the caller's, where a rule of his names it, or where used says that he has something.
+func Payers(ctx context.Context, f *fleet.Fleet, used map[string]bool) []Payer {
 	var all []Payer
 	for _, c := range f.Clusters() {
 		fallback := fleet.Assignment{Cluster: c.Name}
@@ -122,7 +123,8 @@ func Payers(ctx context.Context, f *fleet.Fleet) []Payer {
 		shared := slices.ContainsFunc(rules, func(a fleet.Assignment) bool { return a.Customer != "" && a.Customer != c.Customer })
 		for _, rule := range append(rules, fallback) {
 			who := Payer{c.Name, cmp.Or(rule.Customer, c.Customer)}
-			if !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool { return !pays(s, who, rule, shared) }) {
+			known := used[c.Name] || rule.Customer != "" && rule.Cluster != "" || scopesOf(ctx).owns(c.Name, f)
+			if known && !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool { return !pays(s, who, rule, shared) }) {
 				all = append(all, who)
 			}
 		}

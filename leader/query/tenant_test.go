@@ -91,20 +91,24 @@ func TestPayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	used := map[string]bool{"common": true}
 	for name, test := range map[string]struct {
 		scope usage.Scope
 		want  []Payer
 	}{
-		"a customer":                        {usage.Scope{Customers: []string{"acme"}}, []Payer{{"canary-own", "acme"}, {"common", "acme"}, {"own", "acme"}}},
+		"a customer":                        {usage.Scope{Customers: []string{"acme"}}, []Payer{{"common", "acme"}, {"own", "acme"}}},
 		"a cluster":                         {usage.Scope{Clusters: []string{"common"}}, []Payer{{"common", ""}, {"common", "acme"}, {"common", "canary"}}},
 		"namespaces by a rule":              {usage.Scope{Clusters: []string{"common"}, Namespaces: []string{"acme-*"}}, []Payer{{"common", "acme"}}},
 		"a namespace that a rule may have":  {usage.Scope{Clusters: []string{"common"}, Namespaces: []string{"acme-shop"}}, nil},
 		"a namespace of who is alone there": {usage.Scope{Clusters: []string{"own"}, Namespaces: []string{"base"}}, []Payer{{"own", "acme"}}},
 		"nothing":                           {usage.Scope{}, nil},
 	} {
-		if diff := cmp.Diff(test.want, Payers(Within(t.Context(), test.scope), f)); diff != "" {
+		if diff := cmp.Diff(test.want, Payers(Within(t.Context(), test.scope), f, used)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+	if all := Payers(t.Context(), f, nil); len(all) != 6 { // acme and canary by rules, and their own
+		t.Errorf("without a scope: %v", all)
 	}
 }
 
