@@ -127,7 +127,7 @@ func (d *Desk) own(ctx context.Context, found []run) ([]run, error) {
 	}
 	var own []run
 	for _, one := range found {
-		whole, err := d.engine.Whole(ctx, one.life(), one.conditions())
+		whole, err := d.engine.Whole(ctx, one.life(), one.ofPod())
 		if err != nil {
 			return nil, fmt.Errorf("pod %s/%s: %w", one.namespace, one.name, err)
 		}
@@ -139,6 +139,11 @@ func (d *Desk) own(ctx context.Context, found []run) ([]run, error) {
 		}
 	}
 	return own, nil
+}
+
+// ofPod keeps what the run's pod used.
+func (r run) ofPod() []usage.Condition {
+	return []usage.Condition{{Key: usage.Cluster, Values: []string{r.cluster}}, {Key: usage.Namespace, Values: []string{r.namespace}}, {Key: usage.Pod, Values: []string{r.name}}}
 }
 
 // ErrNoRun is a name of which nothing has finished.
@@ -198,7 +203,7 @@ func (r *Report) add(ctx context.Context, d *Desk, one run) error {
 	if one.estimated {
 		cost.Quality = schema.Estimated
 	}
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: one.conditions()})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: one.ofPod()})
 	if err != nil {
 		return fmt.Errorf("cost of pod %s/%s: %w", one.namespace, one.name, err)
 	}
