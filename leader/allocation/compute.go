@@ -15,10 +15,12 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/query"
 )
 
-// Source has charges and what nodes would cost at full use: *query.Engine.
+// Source has charges, what nodes would cost at full use, and who mounted which volume:
+// *query.Engine.
 type Source interface {
 	Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
 	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	Mounts(ctx context.Context, w schema.Window, keep func(cluster string) bool) ([]query.Mount, error)
 }
 
 // Ledger says what is here and settled: *query.Engine.

@@ -231,7 +231,7 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
 	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true,
-	"Whole": true, "Metered": true}
+	"Whole": true, "Metered": true, "Mounts": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)
@@ -247,8 +247,9 @@ func TestEveryQuestionKnowsScopes(t *testing.T) {
 	_, bills := f.Bills(ctx, w, nil)
 	_, _, arrived := f.Arrived(ctx, "own", w)
 	_, settled := f.SettledOf(ctx, "own")
+	_, mounts := f.Mounts(ctx, w, func(string) bool { return true })
 	_, days := f.Heat(ctx, Request{Window: window(0, 60)}, true)
-	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days} {
+	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "mounts": mounts} {
 		if !errors.Is(err, ErrScope) {
 			t.Errorf("%s: %v", name, err)
 		}
