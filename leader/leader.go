@@ -266,16 +266,15 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	tokens := identity.NewTokens(l.registry, l.clock, l.log)
-	callers, limits, err := l.callers(tokens, metrics)
+	callers, err := l.callers(tokens, metrics)
 	if err != nil {
 		return err
 	}
-	l.config.API.Limits = limits
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Ahead: l.ahead, Budgets: l.budgets,
-		Callers: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
+		Callers: callers, Access: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
 	}, l.log, metrics)
 	return err
 }

@@ -81,7 +81,7 @@ func described() map[string]Doc {
 		"GET /api/v1/fleet/{kind}": objects, "GET /api/v1/fleet/{kind}/{name}": objects,
 		"POST /api/v1/fleet": {Query: []string{"dryRun", "reason", "correct"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: Applied{}},
 
-		"GET /api/v1/prices/ahead":                {Query: []string{"hours"}, Answer: prices.Ahead{}},
+		"GET /api/v1/prices/ahead":                {Query: []string{"hours", "customer"}, Answer: prices.Ahead{}},
 		"POST /api/v1/prices/series/{name}":       {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: prices.Pushed{}},
 		"POST /api/v1/prices/simulate":            {Query: []string{"period"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: prices.Simulation{}},
 		"GET /api/v1/prices/lists/{name}/history": of(PriceHistory{}),
