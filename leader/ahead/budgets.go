@@ -249,24 +249,35 @@ func (b *Budgeter) tell(ctx context.Context, hooks map[string]*fleet.Webhook) er
 		}
 		a.Attempts++
 		refusal, err := b.post(ctx, *hook, []byte(a.Body))
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err != nil:
-			a.Error, a.Next = err.Error(), now.Add(min(longestWait, time.Minute<<min(a.Attempts, 20)))
-			b.passed.WithLabelValues("failed").Inc()
-		case refusal != "":
-			a.State, a.Error = registry.EventRefused, refusal
-			b.passed.WithLabelValues("refused").Inc()
-		default:
-			a.State, a.Error = registry.EventSent, ""
-			b.passed.WithLabelValues("sent").Inc()
 		}
+		came := cameOf(refusal, err, a.Attempts, now)
+		a.State, a.Error, a.Next = came.state, came.said, came.next
+		b.passed.WithLabelValues(came.result).Inc()
 		if err := b.books.AnswerAlert(ctx, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// outcome is what came of telling a webhook.
+type outcome struct {
+	result, state, said string
+	next                time.Time // of another attempt
+}
+
+// cameOf is the outcome of an attempt: what was not answered is told again, later and
+// later; what was refused is not.
+func cameOf(refusal string, err error, attempts int, now time.Time) outcome {
+	switch {
+	case err != nil:
+		return outcome{"failed", registry.EventPending, err.Error(), now.Add(min(longestWait, time.Minute<<min(attempts, 20)))}
+	case refusal != "":
+		return outcome{"refused", registry.EventRefused, refusal, now}
+	}
+	return outcome{"sent", registry.EventSent, "", now}
 }
 
 // SignatureHeader has "sha256=" and the body's HMAC-SHA256 in hex.
