@@ -282,4 +282,3 @@ func TestAnnounceConfig(t *testing.T) {
 		t.Error(err)
 	}
 }
-

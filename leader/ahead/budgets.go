@@ -36,10 +36,13 @@ type BudgetState struct {
 	P10      *string   `json:"p10"`      // null, as p90, where no interval is known
 	P90      *string   `json:"p90"`
 	// ActualShare and ForecastShare are of the amount, 1 is all of it.
-	ActualShare   float64                `json:"actualShare"`
-	ForecastShare float64                `json:"forecastShare"`
-	Other         []string               `json:"otherCurrencies,omitempty"` // in which there is cost that does not count
-	Alerts        []registry.BudgetAlert `json:"alerts"`                    // of this period
+	ActualShare   float64 `json:"actualShare"`
+	ForecastShare float64 `json:"forecastShare"`
+	// SpentBy is when all of it is spent: p10 is early, p90 late. One that is null is not
+	// in this period, or not known.
+	SpentBy Moments                `json:"spentBy"`
+	Other   []string               `json:"otherCurrencies,omitempty"` // in which there is cost that does not count
+	Alerts  []registry.BudgetAlert `json:"alerts"`                    // of this period
 }
 
 // BudgetStates are those of all budgets.
@@ -108,6 +111,11 @@ func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState,
 			q.Filter = append(q.Filter, usage.Condition{Key: key, Values: []string{value}})
 		}
 	}
+	amount, ok := new(big.Rat).SetString(string(budget.Amount))
+	if !ok || amount.Sign() <= 0 {
+		return BudgetState{}, fmt.Errorf("amount %q is no amount above 0", budget.Amount)
+	}
+	q.Amount = &Amount{amount, budget.Currency}
 	forecasts, err := b.desk.Forecast(ctx, q)
 	if err != nil {
 		return BudgetState{}, err
@@ -123,11 +131,10 @@ func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState,
 				continue
 			}
 			state.Actual, state.Forecast, state.P10, state.P90 = cost.SoFar, cost.P50, cost.P10, cost.P90
+			if cost.SpentBy != nil {
+				state.SpentBy = *cost.SpentBy
+			}
 		}
-	}
-	amount, ok := new(big.Rat).SetString(state.Amount)
-	if !ok || amount.Sign() <= 0 {
-		return state, fmt.Errorf("amount %q is no amount above 0", state.Amount)
 	}
 	state.ActualShare, state.ForecastShare = shareOf(state.Actual, amount), shareOf(state.Forecast, amount)
 	alerts, err := b.books.BudgetAlerts(ctx, state.From)

@@ -174,7 +174,7 @@ func (r run) named(name string) bool {
 // characters that Kubernetes adds, or an index before them.
 func (r run) isJobPod(job string) bool {
 	rest, ok := strings.CutPrefix(r.name, job+"-")
-	if !ok {
+	if !ok || r.workload == "CronJob/"+job { // those of a CronJob have numbers, too
 		return false
 	}
 	if at := strings.LastIndex(rest, "-"); at >= 0 {
@@ -246,15 +246,7 @@ func (s RunSums) plus(o RunSums) RunSums {
 	s.CPUCoreSeconds, s.MemoryByteSeconds = s.CPUCoreSeconds.Plus(o.CPUCoreSeconds), s.MemoryByteSeconds.Plus(o.MemoryByteSeconds)
 	s.CPURequestCoreSeconds, s.MemoryRequestByteSeconds = s.CPURequestCoreSeconds.Plus(o.CPURequestCoreSeconds), s.MemoryRequestByteSeconds.Plus(o.MemoryRequestByteSeconds)
 	s.EnergyJoules, s.CO2eGrams = s.EnergyJoules.Plus(o.EnergyJoules), s.CO2eGrams.Plus(o.CO2eGrams)
-	sum := make(map[string]*big.Rat)
-	for _, costs := range []map[string]*big.Rat{s.costs, o.costs} {
-		for currency, cost := range costs {
-			if sum[currency] == nil {
-				sum[currency] = new(big.Rat)
-			}
-			sum[currency].Add(sum[currency], cost)
-		}
-	}
+	sum := plusCosts(s.costs, o.costs)
 	s.costs, s.Cost = sum, moneyOf(sum)
 	return s.efficient()
 }
