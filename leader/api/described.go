@@ -88,6 +88,7 @@ func described() map[string]Doc {
 
 		"GET /api/v1/rates":           {Query: ahead.RatesParameters, Keys: true, Answer: ahead.Rates{}},
 		"GET /api/v1/forecast":        {Query: ahead.ForecastParameters, Keys: true, Answer: ahead.Forecasts{}},
+		"GET /api/v1/forecast/job":    {Query: []string{"name", "namespace", "cluster", "completions"}, Answer: ahead.JobForecast{}},
 		"GET /api/v1/budgets":         of(ahead.BudgetStates{}),
 		"GET /api/v1/recommendations": {Query: ahead.RecommendParameters, Keys: true, Answer: ahead.Recommendations{}},
 		"POST /api/v1/estimate":       {Query: []string{"cluster", "duration"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: ahead.Estimate{}},

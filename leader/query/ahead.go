@@ -28,7 +28,7 @@ func (e *Engine) ChargesAhead(ctx context.Context, request ChargeRequest, coming
 		return nil, nil, fmt.Errorf("charges ahead: the time from %s to %s is empty", coming.From.Format(time.RFC3339), coming.To.Format(time.RFC3339))
 	}
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.read(ctx, &tally{moved: request.Moved, coming: coming, figures: request.Figures}, question, request.Window, nil, nil)
+	table, err := e.read(ctx, &tally{moved: request.Moved, coming: coming, as: request.Hardware, figures: request.Figures}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}

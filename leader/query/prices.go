@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -81,7 +82,7 @@ func (s slice) timed() bool {
 func (i identity) facts() rating.Facts {
 	owner, _ := i.fleet.Cluster(i.cluster)
 	node, _ := i.fleet.Node(i.cluster, i.node)
-	return rating.Facts{Hardware: node.Hardware, Provider: owner.Provider, Region: owner.Region}
+	return rating.Facts{Hardware: cmp.Or(i.as, node.Hardware), Provider: owner.Provider, Region: owner.Region}
 }
 
 // find is the prices of a list for a customer in the quarter that holds at, for what
