@@ -90,6 +90,10 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 		put("cells of cluster "+cluster[:3], cells, err)
 		pods, err := f.PodCells(ctx, cluster, nil, schema.Window{From: at(0), To: at(60)}, 0)
 		put("pods of "+cluster[:3], pods, err)
+		pods, err = f.NodePods(ctx, cluster, "n1", schema.Window{From: at(0), To: at(60)}, 0)
+		put("pods of a node of "+cluster[:3], pods, err)
+		pods, err = f.NodeWorkloads(ctx, cluster, "*", schema.Window{From: at(0), To: at(60)}, 0)
+		put("workloads of nodes of "+cluster[:3], pods, err)
 	}
 	sectors, err := f.Sectors(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
 	put("sectors", sectors, err)
@@ -218,7 +222,7 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded says of each question that an engine answers whether its answer is
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
-	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": false, "ChargesAhead": false}
+	"Cells": true, "PodCells": true, "NodePods": true, "NodeWorkloads": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": false, "ChargesAhead": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)
