@@ -88,7 +88,7 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 	if err != nil {
 		return Correction{}, 0, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
 	}
-	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period })
+	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period || l.Kind == KindRefund })
 	billed, seen, err := b.billed(ctx, customer, period)
 	if err != nil {
 		return Correction{}, 0, err

@@ -45,7 +45,8 @@ type Rated struct {
 	// Fingerprint is that of all that the lines come from.
 	Fingerprint string `json:"fingerprint"`
 
-	days []registry.BookDay // without their cells
+	days  []registry.BookDay // without their cells
+	tally *tally
 }
 
 // Complete says whether nothing is missing of any cluster.
@@ -161,7 +162,7 @@ func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error
 	if err != nil {
 		return Rated{}, fmt.Errorf("rate period %s of %s: %w", c.Period, c.Customer, err)
 	}
-	rated.days = days
+	rated.days, rated.tally = days, t
 	_, _ = fmt.Fprintf(sum, "%s %s", rated.Currency, rated.Total) // exchange rates too
 	rated.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	return rated, nil
