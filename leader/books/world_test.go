@@ -163,7 +163,9 @@ func (w *world) NodeWorkloads(ctx context.Context, cluster, node string, window 
 	pods, err := w.NodePods(ctx, cluster, node, window, step)
 	var sums []query.PodCell
 	for _, pod := range pods {
-		i := slices.IndexFunc(sums, func(c query.PodCell) bool { return c.Workload == pod.Workload && c.From.Equal(pod.From) && c.Project == pod.Project })
+		i := slices.IndexFunc(sums, func(c query.PodCell) bool {
+			return c.Workload == pod.Workload && c.From.Equal(pod.From) && c.Project == pod.Project
+		})
 		if i < 0 {
 			one := pod
 			one.Pod, one.Quantities = "", maps.Clone(pod.Quantities)

@@ -75,6 +75,7 @@ type Issue struct {
 	Corrections []int64        // that are billed by it
 	Days        []BookDay      // that it rests on: customer, cluster, start and revision
 	Refunded    []BookRefunded // what it gives back of nodes that failed; Statement is filled
+	Approved    int64          // the refund that was asked for, of a credit note; 0 is none
 	Did         BookAction
 }
 
@@ -107,6 +108,11 @@ func (r *Registry) IssueBook(ctx context.Context, issue Issue) error {
 		}
 		if err := refund(ctx, tx, s.Number, issue.Refunded); err != nil {
 			return err
+		}
+		if issue.Approved != 0 {
+			if err := r.decideRefund(ctx, tx, BookRefund{ID: issue.Approved, Decision: RefundApproved, DecidedBy: issue.Did.By, CreditNote: s.Number}); err != nil {
+				return err
+			}
 		}
 		return r.bookAction(ctx, tx, issue.Did)
 	})
