@@ -52,6 +52,14 @@ func (s *steady) PodCells(ctx context.Context, cluster string, _ []string, w sch
 	return []query.PodCell{{Pod: "web-1", Cell: cells[0]}}, err
 }
 
+func (s *steady) HeatCells(context.Context, string, schema.Window, time.Duration) ([]query.Cell, error) {
+	return nil, nil
+}
+
+func (s *steady) Assets(context.Context, query.ChargeRequest) ([]query.Charges, error) {
+	return nil, nil
+}
+
 func (s *steady) NodePods(context.Context, string, string, schema.Window, time.Duration) ([]query.PodCell, error) {
 	return nil, nil
 }

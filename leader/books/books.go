@@ -20,6 +20,8 @@ type Engine interface {
 	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
 	PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]query.PodCell, error)
+	HeatCells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
+	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
 	NodePods(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]query.PodCell, error)
 	NodeWorkloads(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]query.PodCell, error)
 }

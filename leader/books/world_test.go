@@ -13,6 +13,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -35,6 +36,7 @@ type world struct {
 	missing    map[string]bool     // cluster/day's start
 	podsSince  time.Time
 	lives      map[string]schema.Window // of pods, by NAMESPACE/POD; others live always
+	heat       int64                    // 1: there is useful heat
 	silent     time.Time                // from when on the pods with a life have no readings
 	reads      int
 }
@@ -130,6 +132,33 @@ func (w *world) PodCells(ctx context.Context, cluster string, _ []string, window
 		pods = append(pods, query.PodCell{Pod: cell.Namespace + "-0", Cell: one}, query.PodCell{Pod: cell.Namespace + "-1", Cell: other})
 	}
 	return pods, err
+}
+
+// HeatCells credit half of the energy as useful heat.
+func (w *world) HeatCells(ctx context.Context, cluster string, window schema.Window, step time.Duration) ([]query.Cell, error) {
+	cells, err := w.Cells(ctx, cluster, window, step)
+	for i, cell := range cells {
+		heat := w.heat * cell.Quantities[processors.Energy] / 2
+		cells[i] = query.Cell{From: cell.From, To: cell.To, Customer: cell.Customer, Project: cell.Project, User: cell.User, Namespace: cell.Namespace, Region: cell.Region,
+			Quantities: processors.Quantities{processors.UsefulHeat: heat}}
+	}
+	return cells, err
+}
+
+// Assets are one node of 8 cores and 16 GiB in each cluster.
+func (w *world) Assets(_ context.Context, request query.ChargeRequest) ([]query.Charges, error) {
+	step := request.Step
+	if step == 0 {
+		step = request.Window.Length()
+	}
+	var all []query.Charges
+	for from := request.Window.From; from.Before(request.Window.To); from = from.Add(step) {
+		seconds := int64(step / time.Second)
+		one := query.Charges{Row: query.Row{Key: map[string]string{"cluster": request.Filter[0].Values[0], "node": "n1"}, From: from}}
+		one.Row.Sums[usage.AllocatableCPU], one.Row.Sums[usage.AllocatableMemory] = 8_000_000*seconds, 16<<20*seconds
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // NodePods are the pods of the node n1 of a cluster: all of them, until the rows per

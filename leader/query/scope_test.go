@@ -222,7 +222,7 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded says of each question that an engine answers whether its answer is
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
-	"Cells": true, "PodCells": true, "NodePods": true, "NodeWorkloads": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": false, "ChargesAhead": false}
+	"Cells": true, "PodCells": true, "NodePods": true, "NodeWorkloads": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": false, "ChargesAhead": false, "HeatCells": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)
@@ -238,10 +238,11 @@ func TestEveryQuestionKnowsScopes(t *testing.T) {
 	_, bills := f.Bills(ctx, w, nil)
 	_, _, arrived := f.Arrived(ctx, "own", w)
 	_, settled := f.SettledOf(ctx, "own")
+	_, heat := f.HeatCells(ctx, "own", w, 0)
 	_, assets := f.Assets(ctx, ChargeRequest{Window: w})
 	_, _, ahead := f.ChargesAhead(ctx, ChargeRequest{Window: w}, w)
 	_, days := f.Heat(ctx, Request{Window: window(0, 60)}, true)
-	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "assets": assets, "ahead": ahead} {
+	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "assets": assets, "heat of boxes": heat, "ahead": ahead} {
 		if !errors.Is(err, ErrScope) {
 			t.Errorf("%s: %v", name, err)
 		}
