@@ -166,9 +166,22 @@ func (a *app) showLines(lines []books.Line) error {
 		if l.Statement > 0 {
 			reason = strings.TrimSuffix(fmt.Sprintf("of statement %d: %s", l.Statement, reason), ": ")
 		}
-		t.add(orDash(l.ID), l.Kind, rate, strings.TrimSpace(l.PricingQuantity+" "+l.Unit), l.UnitPrice, money(l.Cost, l.Currency), reason)
+		cost := money(l.Cost, l.Currency)
+		if l.PriceCurrency != "" {
+			cost = money(l.PriceCost, l.PriceCurrency) + " = " + cost
+		}
+		t.add(orDash(l.ID), l.Kind, rate, strings.TrimSpace(l.PricingQuantity+" "+l.Unit), l.UnitPrice, cost, reason)
 	}
-	return t.write(a.out)
+	if err := t.write(a.out); err != nil {
+		return err
+	}
+	for i, used := range books.Exchanges(lines) {
+		if i == 0 {
+			a.printf("\n")
+		}
+		a.printf("Converted: %s\n", used)
+	}
+	return nil
 }
 
 func orDash(s string) string {

@@ -177,7 +177,7 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 	}
 	d := Draft{Rated: Rated{Currency: of.Currency}}
 	for _, one := range given.Lines {
-		line := lineOf(zone, one, one.Currency)
+		line := lineOf(zone, one)
 		line.Kind, line.Period, line.Statement = KindRefund, b.now().In(zone.Zone).Format(monthForm), of.Number
 		line.Reason, line.By, line.Approver = given.Reason, given.By, given.Approver
 		d.Lines = append(d.Lines, line)

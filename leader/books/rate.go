@@ -181,7 +181,6 @@ func (b *Books) charge(ctx context.Context, c Calendar, t *tally) (Rated, error)
 func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, planOf func(version string) (*rating.Plan, error)) (Rated, error) {
 	rated := Rated{Lines: []Line{}, Total: "0", Clusters: []ClusterFigures{}}
 	var lines []rating.Line
-	var currencies []string
 	unpriced := t.unlisted
 	for _, version := range sortedKeys(t.versions) {
 		plan, err := planOf(version)
@@ -192,9 +191,7 @@ func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, pla
 		if err != nil {
 			return rated, err
 		}
-		for _, line := range result.Lines {
-			lines, currencies = append(lines, line), append(currencies, line.Currency)
-		}
+		lines = append(lines, result.Lines...)
 		if err := usage.AddNamed(&unpriced, result.Unpriced); err != nil {
 			return rated, err
 		}
@@ -203,8 +200,8 @@ func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, pla
 	if err != nil {
 		return rated, err
 	}
-	for i, line := range lines {
-		rated.Lines = append(rated.Lines, lineOf(c, line, currencies[i]))
+	for _, line := range lines {
+		rated.Lines = append(rated.Lines, lineOf(c, line))
 	}
 	sorted(rated.Lines)
 	if len(lines) > 0 {

@@ -202,8 +202,8 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 			if err != nil {
 				return err
 			}
-			for k, line := range lines {
-				made := lineOf(of, line, credit.Lines[k].Currency)
+			for _, line := range lines {
+				made := lineOf(of, line)
 				made.Kind, made.Period, made.Statement = KindRefund, c.Period, statement
 				made.Reason, made.By = losses[i].reason(), cmp.Or(losses[i].By, credit.By)
 				d.Lines = append(d.Lines, made)
