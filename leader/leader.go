@@ -65,6 +65,7 @@ type Config struct {
 	API            api.Config    // its Tokens are made in Dir
 	Tick           time.Duration // 15 s
 	MeterInterval  time.Duration // 10 s
+	FailedAfter    time.Duration // how long a node must not be ready to have failed; 0 = 5 minutes
 	Access         AccessConfig
 	Installer      InstallerConfig
 	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
@@ -84,7 +85,7 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval, "failed-after": c.FailedAfter} {
 		if d != 0 && d < time.Second {
 			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
 		}

@@ -153,6 +153,9 @@ func (p *pricing) plan(key planKey, list fleet.PriceList, version string) (*rati
 	for _, rule := range plan.NotInShowback() {
 		p.rules["price list "+list.Name+": "+rule] = true
 	}
+	if len(list.Share) > 0 {
+		p.rules["price list "+list.Name+": share: idle nodes and namespaces that serve all others are shared in bills"] = true
+	}
 	p.plans[key] = plan
 	return plan, nil
 }
