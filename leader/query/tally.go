@@ -22,7 +22,7 @@ type tally struct {
 	parts    []slice
 	need     need
 	rowsByID map[string]*tallyRow
-	work     work
+	work     dueWork
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
