@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,11 +48,9 @@ type tallyRow struct {
 
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
-	list   fleet.PriceList
-	before processors.PriceList // discounts
-	prices processors.PriceList
-	sums   Sums
-	named  processors.Quantities
+	at    *resolved
+	sums  Sums
+	named processors.Quantities
 }
 
 // aliveKey is a cluster in a step.
@@ -403,9 +402,10 @@ func overlaps(windows []schema.Window, w schema.Window) bool {
 // row finds or makes the row of a key and a step.
 func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 	var id strings.Builder
-	fmt.Fprintf(&id, "%d", b.From.Unix())
+	id.WriteString(strconv.FormatInt(b.From.Unix(), 10))
 	for _, k := range t.request.Aggregate {
-		fmt.Fprintf(&id, "\x00%s", who.value(k))
+		id.WriteByte(0)
+		id.WriteString(who.value(k))
 	}
 	row, ok := t.rowsByID[id.String()]
 	if ok {
@@ -427,7 +427,7 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
 	slot, ok := slots[at.id]
 	if !ok {
-		slot = &priced{list: at.list, before: at.before, prices: at.prices}
+		slot = &priced{at: at}
 		slots[at.id] = slot
 	}
 	if err := slot.sums.Add(sums); err != nil {
@@ -440,38 +440,6 @@ func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Q
 // are his, and of those in which he has something in the answer.
 func (t *tally) tells(cluster string) bool {
 	return t.seen[cluster] || t.scopes.owns(cluster, fleetsOf(t.parts)...)
-}
-
-// provisional are the parts of the window that may still change, by cluster.
-func (t *tally) provisional() []ClusterWindow {
-	all := []ClusterWindow{}
-	for cluster, windows := range t.open {
-		for _, w := range windows {
-			if t.tells(cluster) && w.Overlap(t.window.From, t.window.To) > 0 {
-				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b ClusterWindow) int {
-		if a.Cluster != b.Cluster {
-			return strings.Compare(a.Cluster, b.Cluster)
-		}
-		return a.From.Compare(b.From)
-	})
-	return merge(all)
-}
-
-// merge joins neighbours of one cluster.
-func merge(windows []ClusterWindow) []ClusterWindow {
-	merged := windows[:0]
-	for _, w := range windows {
-		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
-			merged[last].To = schema.Later(merged[last].To, w.To)
-			continue
-		}
-		merged = append(merged, w)
-	}
-	return merged
 }
 
 // rows are the finished rows, ordered by time and key.
