@@ -16,6 +16,10 @@ const (
 	MetersDB  = "meters"  // centre: meter readings
 )
 
+// AnnotationPrefix begins the name of a pod's annotation among its labels: no name of
+// a label has a colon.
+const AnnotationPrefix = "annotation:"
+
 // Type is the type of a field. Quantities are Integer: integer sums do not
 // depend on the order of the rows.
 type Type uint8

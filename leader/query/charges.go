@@ -23,8 +23,10 @@ type ChargeRequest struct {
 	Filter    []Condition
 	// Moved is for ChargesAhead alone: the window itself is moved to the start of the
 	// coming one, as a run is that starts then.
-	Moved   bool
-	Figures bool // with Charges.CarbonMicrograms and HeatMillijoules
+	Moved bool
+	// Hardware prices what was used as if it had been used on that hardware type.
+	Hardware string
+	Figures  bool // with Charges.CarbonMicrograms and HeatMillijoules
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -54,7 +56,7 @@ type Charge struct {
 // rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
 func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.read(ctx, &tally{figures: request.Figures}, question, request.Window, nil, nil)
+	table, err := e.read(ctx, &tally{figures: request.Figures, as: request.Hardware}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, err
 	}

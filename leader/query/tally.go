@@ -32,6 +32,7 @@ type tally struct {
 	bills    *bills        // where the lines of billing periods are wanted
 	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
+	as       string        // the hardware type whose prices hold; "" is that of the node
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
 	figures  bool          // carbon and heat are read beside the energy
 	assets   bool          // nodes are counted as if all that is allocatable were requested and used
@@ -68,11 +69,6 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 // are given.
 func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills, assets bool) (*tally, error) {
 	return e.read(ctx, &tally{assets: assets}, request, w, lists, bill)
-}
-
-// tallyIn is tallyWith at the prices of a window to come, where there is one.
-func (e *Engine) tallyIn(ctx context.Context, request Request, w, coming schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
-	return e.read(ctx, &tally{coming: coming}, request, w, lists, bill)
 }
 
 // read reads everything that a question needs into t.
@@ -385,6 +381,7 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
 		return t.bills.add(t.pricing, list, who, at, sums, named)
 	}
+	who.as = t.as
 	prices, err := t.pricing.find(list, who, t.costsAt(at))
 	switch {
 	case err != nil:
