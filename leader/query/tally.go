@@ -33,6 +33,7 @@ type tally struct {
 	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
 	as       string        // the hardware type whose prices hold; "" is that of the node
+	settled  time.Time     // end of the newest minute of the cluster that is being read
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
 	figures  bool          // carbon and heat are read beside the energy
 	assets   bool          // nodes are counted as if all that is allocatable were requested and used
@@ -122,11 +123,15 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 	if len(t.scopes) == 0 { // what no pod carries is nobody's
 		clusters = append(clusters, schema.BoxCluster)
 	}
+	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !usage.KeepsAll(request.Filter, Cluster, name) })
+	next, stop := t.daysAhead(ctx, clusters)
+	defer stop()
 	for _, cluster := range clusters {
-		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
-			continue
+		known, err := next()
+		if err != nil {
+			return nil, err
 		}
-		if err := t.cluster(ctx, cluster, parts); err != nil {
+		if err := t.cluster(ctx, cluster, parts, known); err != nil {
 			return nil, fmt.Errorf("usage of %s: %w", cluster, err)
 		}
 	}
@@ -168,13 +173,14 @@ func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, er
 }
 
 // cluster adds what one cluster used.
-func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) error {
+func (t *tally) cluster(ctx context.Context, cluster string, parts []slice, known days) error {
 	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
 		end, err := t.engine.settledMinute(ctx, cluster)
 		if err != nil {
 			return err
 		}
+		t.settled = end
 		if end.Before(t.window.To) && !end.IsZero() {
 			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
 		}
@@ -182,10 +188,6 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 	t.open[cluster] = open
 	var err error
 	if t.metering, err = t.engine.registry.MeteringNamespaces(ctx, cluster); err != nil {
-		return err
-	}
-	known, err := t.days(ctx, cluster)
-	if err != nil {
 		return err
 	}
 	coarse := !t.need.podRows && t.request.Step%schema.Quarter == 0
