@@ -75,7 +75,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval, FailedAfter: o.failedAfter,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
-		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Audits: centre.AuditConfig{Schedule: o.auditSchedule},
+		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule},
 		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile, AccessFile: o.accessFile}
 	var wrong []error
 	if o.data != "" {

@@ -81,13 +81,14 @@ func described() map[string]Doc {
 		"GET /api/v1/fleet/{kind}": objects, "GET /api/v1/fleet/{kind}/{name}": objects,
 		"POST /api/v1/fleet": {Query: []string{"dryRun", "reason", "correct"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: Applied{}},
 
-		"GET /api/v1/prices/ahead":                {Query: []string{"hours"}, Answer: prices.Ahead{}},
+		"GET /api/v1/prices/ahead":                {Query: []string{"hours", "customer"}, Answer: prices.Ahead{}},
 		"POST /api/v1/prices/series/{name}":       {BodyTypes: []string{mediaJSON, mediaCSV}, Answer: prices.Pushed{}},
 		"POST /api/v1/prices/simulate":            {Query: []string{"period"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: prices.Simulation{}},
 		"GET /api/v1/prices/lists/{name}/history": of(PriceHistory{}),
 
 		"GET /api/v1/rates":           {Query: ahead.RatesParameters, Keys: true, Answer: ahead.Rates{}},
 		"GET /api/v1/forecast":        {Query: ahead.ForecastParameters, Keys: true, Answer: ahead.Forecasts{}},
+		"GET /api/v1/forecast/job":    {Query: []string{"name", "namespace", "cluster", "completions"}, Answer: ahead.JobForecast{}},
 		"GET /api/v1/budgets":         of(ahead.BudgetStates{}),
 		"GET /api/v1/recommendations": {Query: ahead.RecommendParameters, Keys: true, Answer: ahead.Recommendations{}},
 		"POST /api/v1/estimate":       {Query: []string{"cluster", "duration"}, BodyTypes: []string{mediaYAML, mediaJSON}, Answer: ahead.Estimate{}},

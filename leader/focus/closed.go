@@ -24,7 +24,7 @@ type Ledger interface {
 // Closed is the Source of what is final, where it is: of a customer whose month is
 // closed the lines of its statement, a row for each namespace's share of a line;
 // of the others what Open says. Credit notes are rows of the month in which they
-// were issued.
+// were issued. Inside a scope that does not hold all of the customer it is what Open says.
 type Closed struct {
 	Ledger  Ledger
 	Open    Source // of customers whose month is not closed
@@ -51,6 +51,9 @@ func (s Closed) closedPeriods(ctx context.Context, request Request) (map[string]
 func (s Closed) State(ctx context.Context, request Request) (State, error) {
 	if _, _, err := request.Check(); err != nil {
 		return State{}, err
+	}
+	if !query.Covers(ctx, request.Customer, "", "") {
+		return s.Open.State(ctx, request)
 	}
 	closed, err := s.closedPeriods(ctx, request)
 	if err != nil {
@@ -88,6 +91,9 @@ func updated(p books.Period) time.Time {
 
 // Rows are the closed lines by customer, then the open rows of the others.
 func (s Closed) Rows(ctx context.Context, request Request, yield func(*Row) error) ([]LeftOut, error) {
+	if !query.Covers(ctx, request.Customer, "", "") {
+		return s.Open.Rows(ctx, request, yield) // closed lines are of all that a customer has
+	}
 	closed, err := s.closedPeriods(ctx, request)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/cockroachdb/apd/v3"
 	"github.com/google/go-cmp/cmp"
 )
@@ -106,6 +108,31 @@ func TestClosedMonth(t *testing.T) {
 	}
 	if open["acme"] || len(open) == 0 {
 		t.Errorf("open accounts %v", open)
+	}
+}
+
+// TestClosedLinesInAScope: closed lines are of all that a customer has, so who may see
+// a part of it is told what is open, which is cut to his scope.
+func TestClosedLinesInAScope(t *testing.T) {
+	w := newWorld(t)
+	source := Closed{Ledger: ledger{}, Open: w.source(), Parties: w.source().Parties}
+	closed := func(scope usage.Scope) (rows int) {
+		t.Helper()
+		if _, err := source.Rows(query.Within(t.Context(), scope), Request{Period: "2026-11", Customer: "acme"}, func(r *Row) error {
+			if r.InvoiceID.Valid {
+				rows++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	if got := closed(usage.Scope{Customers: []string{"acme"}, Namespaces: []string{"shop"}}); got != 0 {
+		t.Errorf("%d closed rows for who sees one namespace", got)
+	}
+	if got := closed(usage.Scope{Customers: []string{"acme"}}); got == 0 { // the control
+		t.Error("no closed rows for who sees the customer")
 	}
 }
 
