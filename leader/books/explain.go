@@ -33,6 +33,9 @@ type Explanation struct {
 	Statement IssuedStatement     `json:"statement"`
 	// Corrected are the links that a correction corrects.
 	Corrected []registry.BookLine `json:"corrected,omitempty"`
+	// Billed are the lines that a correction is the difference to: what was billed, and
+	// earlier corrections of it. Its days are those that it was computed from.
+	Billed []Line `json:"billed,omitempty"`
 
 	From      time.Time         `json:"from"` // of the period in which it was used
 	To        time.Time         `json:"to"`
@@ -153,8 +156,11 @@ func (b *Books) explanation(ctx context.Context, customer string, number int64) 
 		return e, err
 	}
 	e.From, e.To, e.Zone = c.From, c.To, c.Zone.String()
-	if e.Line.Kind == KindCorrection || e.Line.Kind == KindRefund {
+	switch e.Line.Kind {
+	case KindRefund:
 		return e, nil
+	case KindCorrection:
+		return e, b.explainCorrection(ctx, c, link.Statement, &e)
 	}
 	if e.Currency, e.Exchanges, err = b.exchange(ctx, c); err != nil {
 		return e, err
@@ -195,6 +201,14 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 		}
 		e.Days = append(e.Days, one)
 	}
+	if err := b.explainLists(ctx, versions, e); err != nil {
+		return err
+	}
+	return b.explainFacts(ctx, c.Window, clusters, e)
+}
+
+// explainLists adds versions of price lists.
+func (b *Books) explainLists(ctx context.Context, versions map[string]bool, e *Explanation) error {
 	for _, version := range sortedKeys(versions) {
 		_, list, err := b.kept(ctx, version)
 		if err != nil {
@@ -202,7 +216,7 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 		}
 		e.Lists = append(e.Lists, ExplainedList{Version: version, Name: list.Name, Spec: json.RawMessage(list.Spec), By: list.By, Recorded: list.At})
 	}
-	return b.explainFacts(ctx, c.Window, clusters, e)
+	return nil
 }
 
 // explainedDay is a day with the quantities that count for a line.
