@@ -48,6 +48,8 @@ type Explanation struct {
 	// NoPods are the days, as CLUSTER DATE, of which the rows per pod do not come to the
 	// sums any more: they were deleted, or revised since the close.
 	NoPods []string `json:"daysWithoutPods,omitempty"`
+	// Meters are the readings of the boxes' meters, of a line of energy.
+	Meters []ExplainedBox `json:"meterReadings,omitempty"`
 	// Objects are the nodes, boxes, hardware and meters of the clusters, as they were
 	// in the period.
 	Objects []fleet.Object `json:"objects,omitempty"`
@@ -191,7 +193,10 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 			versions[version] = true
 		}
 		clusters[d.Cluster] = true
-		if e.Line.Kind == KindUsage {
+		if err := b.explainMeters(ctx, d, e); err != nil {
+			return err
+		}
+		if e.Line.ofPods() {
 			if one.Pods, err = b.pods(ctx, c, d, e.Line); err != nil {
 				return err
 			}
@@ -230,7 +235,7 @@ func explainedDay(c Calendar, d registry.BookDay, line Line) (ExplainedDay, erro
 	if err := json.Unmarshal([]byte(d.Gaps), &one.Gaps); err != nil {
 		return one, fmt.Errorf("gaps of %s: %w", d.Cluster, err)
 	}
-	one.Sums.Held = s.Held
+	one.Sums.Held, one.Sums.Shared = s.Held, s.Shared
 	for _, g := range s.Groups {
 		for resource := range g.Quantities {
 			if line.Kind != KindMinimum && string(resource) != line.Resource {
@@ -280,15 +285,29 @@ func (b *Books) pods(ctx context.Context, c Calendar, d registry.BookDay, line L
 	return uses, nil
 }
 
+// ofPods says whether pods used what the line is of.
+func (l Line) ofPods() bool {
+	switch processors.Resource(l.Resource) {
+	case processors.UsefulHeat, processors.CPUIdle, processors.MemoryIdle:
+		return false
+	}
+	return l.Kind == KindUsage
+}
+
 // unexplained is the first namespace whose pods do not come to its sum, and by how
-// much they are less; 0 where there is none.
+// much they are less; 0 where there is none. What a namespace carries of others, and
+// a namespace of which others carry something, have no pods to compare with.
 func (d ExplainedDay) unexplained(resource string) (string, int64) {
 	sums := make(map[string]int64)
 	for _, g := range d.Sums.Groups {
-		sums[g.Namespace] += g.Quantities[processors.Resource(resource)]
+		if g.Origin == "" && !slices.Contains(d.Sums.Shared, g.Namespace) {
+			sums[g.Namespace] += g.Quantities[processors.Resource(resource)]
+		}
 	}
 	for _, pod := range d.Pods {
-		sums[pod.Namespace] -= pod.Quantity
+		if !slices.Contains(d.Sums.Shared, pod.Namespace) {
+			sums[pod.Namespace] -= pod.Quantity
+		}
 	}
 	for _, namespace := range sortedKeys(sums) {
 		if rest := sums[namespace]; rest != 0 {

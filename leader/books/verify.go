@@ -72,8 +72,11 @@ func VerifyExplanation(file []byte, key ed25519.PublicKey) (Explanation, []Findi
 		return e, append(findings, e.verifyCorrection()), nil
 	}
 	findings = append(findings, e.verifyLists(), e.verifyRating())
-	if e.Line.Kind == KindUsage {
+	if e.Line.ofPods() {
 		findings = append(findings, e.verifyPods())
+	}
+	if len(e.Meters) > 0 {
+		findings = append(findings, e.verifyMeters())
 	}
 	return e, findings, nil
 }
