@@ -190,7 +190,7 @@ func (s Closed) line(statement books.Statement, line books.Line, days *daily, yi
 				row.InvoiceDetailID = Some(line.ID + "." + strconv.Itoa(i+1))
 			}
 			days.energy(row, line, p)
-			if err := yield(row); err != nil {
+			if err := signed(row, yield); err != nil {
 				return err
 			}
 		}
@@ -287,6 +287,9 @@ func (s Closed) charge(r *Row, line books.Line, share books.Share, p product) er
 	}
 	r.SkuID, r.SkuMeter, r.SkuPriceID = Some(line.Resource), Some(p.meter), Some(strings.Join([]string{line.Version, line.Rate, line.Slot, strconv.Itoa(line.Tier), line.Currency}, "/"))
 	r.SkuPriceDetails = KeyValue{"x_PriceList": line.List, "x_Resource": line.Resource}
+	if line.Tier > 0 {
+		r.SkuPriceDetails["x_Tier"] = strconv.Itoa(line.Tier)
+	}
 	r.PricingCategory = Some("Standard")
 	if len(line.Parts) > 0 {
 		r.PricingCategory = Some("Dynamic")

@@ -220,7 +220,7 @@ func (s Showback) group(a accounts, period schema.Window, c query.Charges, out *
 				return err
 			}
 		}
-		if err := yield(row); err != nil {
+		if err := signed(row, yield); err != nil {
 			return err
 		}
 	}
@@ -256,7 +256,7 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 		SubAccountID: Some(cluster), SubAccountName: Some(cluster), SubAccountType: Some("Cluster"),
 		SkuID: Some(string(line.Resource)), SkuMeter: Some(product.meter), SkuPriceID: Some(priceID(line)),
 		SkuPriceDetails: KeyValue{"x_PriceList": line.List.Name, "x_Resource": string(line.Resource)},
-		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)),
+		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)), TariffSlot: SomeOr(line.Slot),
 		DataCoverage: fromRat(new(big.Rat).SetFloat64(c.Row.Coverage), 6)}
 	r.Price(listed, price, quantity, product.unit, customer != "")
 	if customer == "" {

@@ -46,6 +46,7 @@ type tallyRow struct {
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
 	list   fleet.PriceList
+	tariff string               // slot of its time of use
 	before processors.PriceList // discounts
 	prices processors.PriceList
 	sums   Sums
@@ -438,7 +439,7 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
 	slot, ok := slots[at.id]
 	if !ok {
-		slot = &priced{list: at.list, before: at.before, prices: at.prices}
+		slot = &priced{list: at.list, tariff: at.tariff, before: at.before, prices: at.prices}
 		slots[at.id] = slot
 	}
 	if err := slot.sums.Add(sums); err != nil {
