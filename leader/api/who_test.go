@@ -74,6 +74,11 @@ var tenantRoutes = map[string]bool{"GET /api/v1": true, "GET /api/v1/me": true, 
 var others = map[string]Role{"GET /": Nobody, "GET /healthz": Nobody, "GET /livez": Nobody, "GET /readyz": Nobody, "GET /docs/api": Nobody, "GET /openapi.json": Nobody,
 	"POST /api/v1/fleet": Billing, "POST /api/v1/prices/series/{name}": Billing, "POST /api/v1/prices/simulate": Billing, "GET /api/v1/tokens": Operator, "GET /api/v1/audit": Billing}
 
+// namedOnly are the routes that four eyes stand on: the token of a file, which
+// several may have, is nobody's.
+var namedOnly = map[string]bool{"POST /api/v1/books/{customer}/refunds": true, "POST /api/v1/books/{customer}/refunds/{id}/approve": true,
+	"POST /api/v1/books/{customer}/refunds/{id}/decline": true}
+
 var meterRoutes = map[string]bool{"GET /api/v1/meters": true, "POST /api/v1/meters/{id}/readings": true, "GET /api/v1/me": true}
 
 // TestRolesOfTheTable holds each route's role against what its method says, so
@@ -140,7 +145,7 @@ func TestEveryRouteByEveryRole(t *testing.T) {
 				body = strings.NewReplacer(`"by":"dora2"`, `"by":"bill"`, `"by":"dora"`, `"by":"bill"`, `"by":"carl"`, `"by":"bill"`).Replace(body)
 			}
 			answer := call(s, route.Method, pathOf(route), as.token, body)
-			allowed := may(route, as.role)
+			allowed := may(route, as.role) && !(namedOnly[route.Method+" "+route.Path] && as.token == operatorToken)
 			switch {
 			case allowed && answer.StatusCode >= 400:
 				t.Errorf("%s %s as %s: %d %s", route.Method, route.Path, as.role, answer.StatusCode, text(t, answer))

@@ -28,23 +28,15 @@ func (e *Engine) ChargesAhead(ctx context.Context, request ChargeRequest, coming
 		return nil, nil, fmt.Errorf("charges ahead: the time from %s to %s is empty", coming.From.Format(time.RFC3339), coming.To.Format(time.RFC3339))
 	}
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.tallyAhead(ctx, question, request, coming)
+	table, err := e.read(ctx, &tally{moved: request.Moved, coming: coming, as: request.Hardware, figures: request.Figures}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := e.chargesOf(ctx, table, request)
+	all, err := chargesOf(table, request)
 	if err != nil {
 		return nil, nil, err
 	}
 	return all, table.pricing.assumptions(), nil
-}
-
-// tallyAhead is tallyIn of a request.
-func (e *Engine) tallyAhead(ctx context.Context, question Request, request ChargeRequest, coming schema.Window) (*tally, error) {
-	if !request.Moved {
-		return e.tallyIn(ctx, question, request.Window, coming, nil, nil)
-	}
-	return e.tallyMoved(ctx, question, request.Window, coming)
 }
 
 // costsAt is the moment whose prices hold for what was used at a moment.

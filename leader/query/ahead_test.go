@@ -2,11 +2,14 @@ package query
 
 import (
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 	"github.com/cockroachdb/apd/v3"
 )
@@ -43,6 +46,52 @@ func TestChargesAhead(t *testing.T) {
 	}
 	if _, _, err := f.ChargesAhead(f.ctx, request, schema.Window{From: at(120), To: at(120)}); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("an empty window: %v", err)
+	}
+}
+
+// TestChargesAsOnOtherHardware: what was used on one hardware type costs on another what
+// the rates for that one say, now and ahead; what has no such rate costs the same.
+func TestChargesAsOnOtherHardware(t *testing.T) {
+	objects := append(edge(), fleet.NewObject("big", fleet.Hardware{Cores: 64, MaxWatts: 400, Source: "test"}))
+	for i, o := range objects {
+		if list, ok := o.Spec.(fleet.PriceList); ok && o.Name() == "prices-a" {
+			list.Rates = append(slices.Clone(list.Rates), fleet.Rate{Resource: "cpu_used", Price: "0.062", Match: &fleet.PriceMatch{Hardware: "big"}})
+			objects[i].Spec = list
+		}
+	}
+	f := newFixture(t, objects...)
+	f.receive("edge-a", 120)
+	f.fill([]podID{{cluster: "edge-a", node: "n1", namespace: "shop", pod: "web-1", workload: "web", box: "box-1"}}, 0, 120)
+	request := ChargeRequest{Window: schema.Window{From: at(0), To: at(120)}, Filter: []Condition{{Key: Namespace, Values: []string{"shop"}}}}
+	costs := func(hardware string, ahead bool) map[processors.Resource]*big.Rat {
+		t.Helper()
+		request.Hardware = hardware
+		all, err := f.Charges(f.ctx, request)
+		if ahead {
+			all, _, err = f.ChargesAhead(f.ctx, request, schema.Window{From: at(120), To: at(240)})
+		}
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		of := make(map[processors.Resource]*big.Rat)
+		for _, line := range all[0].Lines {
+			if line.Cost != nil {
+				of[line.Resource] = line.Cost
+			}
+		}
+		return of
+	}
+	for _, ahead := range []bool{false, true} {
+		own, same, other := costs("", ahead), costs("small", ahead), costs("big", ahead)
+		for resource, cost := range own {
+			want := new(big.Rat).Set(cost)
+			if resource == processors.CPUUsed {
+				want.Mul(want, big.NewRat(2, 1))
+			}
+			if same[resource].Cmp(cost) != 0 || other[resource].Cmp(want) != 0 {
+				t.Errorf("%s, ahead %v: own %s, as small %s, as big %s", resource, ahead, cost, same[resource], other[resource])
+			}
+		}
 	}
 }
 

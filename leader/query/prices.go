@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -82,7 +83,7 @@ func (s slice) timed() bool {
 func (i identity) facts() rating.Facts {
 	owner, _ := i.fleet.Cluster(i.cluster)
 	node, _ := i.fleet.Node(i.cluster, i.node)
-	return rating.Facts{Hardware: node.Hardware, Provider: owner.Provider, Region: owner.Region}
+	return rating.Facts{Hardware: cmp.Or(i.as, node.Hardware), Provider: owner.Provider, Region: owner.Region}
 }
 
 // find is the prices of a list for a customer in the quarter that holds at, for what
@@ -156,6 +157,9 @@ func (p *pricing) plan(key planKey, list fleet.PriceList, version string) (*rati
 	}
 	for _, rule := range plan.NotInShowback() {
 		p.rules["price list "+list.Name+": "+rule] = true
+	}
+	if len(list.Share) > 0 {
+		p.rules["price list "+list.Name+": share: idle nodes and namespaces that serve all others are shared in bills"] = true
 	}
 	p.plans[key] = plan
 	return plan, nil

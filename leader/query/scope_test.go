@@ -102,6 +102,10 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 		put("cells of cluster "+cluster[:3], cells, err)
 		pods, err := f.PodCells(ctx, cluster, nil, schema.Window{From: at(0), To: at(60)}, 0)
 		put("pods of "+cluster[:3], pods, err)
+		pods, err = f.NodePods(ctx, cluster, "n1", schema.Window{From: at(0), To: at(60)}, 0)
+		put("pods of a node of "+cluster[:3], pods, err)
+		pods, err = f.NodeWorkloads(ctx, cluster, "*", schema.Window{From: at(0), To: at(60)}, 0)
+		put("workloads of nodes of "+cluster[:3], pods, err)
 	}
 	sectors, err := f.Sectors(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
 	put("sectors", sectors, err)
@@ -231,7 +235,7 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
 	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true,
-	"Whole": true, "Metered": true, "Mounts": false}
+	"Whole": true, "Metered": true, "Mounts": false, "NodePods": true, "NodeWorkloads": true, "HeatCells": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)
@@ -248,8 +252,9 @@ func TestEveryQuestionKnowsScopes(t *testing.T) {
 	_, _, arrived := f.Arrived(ctx, "own", w)
 	_, settled := f.SettledOf(ctx, "own")
 	_, mounts := f.Mounts(ctx, w, func(string) bool { return true })
+	_, heat := f.HeatCells(ctx, "own", w, 0)
 	_, days := f.Heat(ctx, Request{Window: window(0, 60)}, true)
-	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "mounts": mounts} {
+	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "mounts": mounts, "heat of boxes": heat} {
 		if !errors.Is(err, ErrScope) {
 			t.Errorf("%s: %v", name, err)
 		}
