@@ -65,6 +65,7 @@ type Config struct {
 	API            api.Config    // its Tokens are made in Dir
 	Tick           time.Duration // 15 s
 	MeterInterval  time.Duration // 10 s
+	FailedAfter    time.Duration // how long a node must not be ready to have failed; 0 = 5 minutes
 	Access         AccessConfig
 	Installer      InstallerConfig
 	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
@@ -84,7 +85,7 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval, "failed-after": c.FailedAfter} {
 		if d != 0 && d < time.Second {
 			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
 		}
@@ -268,16 +269,15 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	tokens := identity.NewTokens(l.registry, l.clock, l.log)
-	callers, limits, err := l.callers(tokens, metrics)
+	callers, err := l.callers(tokens, metrics)
 	if err != nil {
 		return err
 	}
-	l.config.API.Limits = limits
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Ahead: l.ahead, Budgets: l.budgets,
-		Callers: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
+		Callers: callers, Access: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
 	}, l.log, metrics)
 	return err
 }

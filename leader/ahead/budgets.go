@@ -19,6 +19,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/internal/webhook"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -81,7 +82,8 @@ func NewBudgeter(desk *Desk, books AlertBooks, client *http.Client, clk clock.Cl
 	return b, nil
 }
 
-// States are how all budgets stand. Errors: ErrNothing, and those of the engine.
+// States are how all budgets stand, or inside a scope those of which all lies in it.
+// What a webhook answered is not told there. Errors: ErrNothing, and those of the engine.
 func (b *Budgeter) States(ctx context.Context) (BudgetStates, error) {
 	states, _, err := b.states(ctx)
 	return states, err
@@ -95,6 +97,9 @@ func (b *Budgeter) states(ctx context.Context) (BudgetStates, []fleet.Budget, er
 	}
 	budgets := f.Budgets()
 	for _, budget := range budgets {
+		if !query.Covers(ctx, budget.Customer, budget.Cluster, budget.Namespace) {
+			continue
+		}
 		state, err := b.state(ctx, budget)
 		if err != nil {
 			return states, nil, fmt.Errorf("budget %s: %w", budget.Name, err)
@@ -140,6 +145,9 @@ func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState,
 	alerts, err := b.books.BudgetAlerts(ctx, state.From)
 	for _, a := range alerts {
 		if a.Budget == budget.Name && a.Period.Equal(state.From) {
+			if query.Scoped(ctx) {
+				a.Error = ""
+			}
 			state.Alerts = append(state.Alerts, a)
 		}
 	}

@@ -20,6 +20,8 @@ import (
 type Engine interface {
 	Settled(ctx context.Context) (time.Time, error)
 	Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	Metered(ctx context.Context, w schema.Window, step time.Duration) ([]time.Time, error)
+	Whole(ctx context.Context, w schema.Window, filter []usage.Condition) (bool, error)
 	ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error)
 }
 

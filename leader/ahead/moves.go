@@ -220,7 +220,10 @@ func (d *Desk) hourMoves(ctx context.Context, own []query.Charges, end time.Time
 	}
 	looked := 0
 	for _, key := range slices.Sorted(maps.Keys(of)) {
-		runs := of[key]
+		runs, err := d.ownExecuted(ctx, of[key])
+		if err != nil {
+			return nil, nil, err
+		}
 		if len(runs) < leastRuns || len(runs) > mostDaily*runDays {
 			continue
 		}
@@ -237,6 +240,24 @@ func (d *Desk) hourMoves(ctx context.Context, own []query.Charges, end time.Time
 		}
 	}
 	return moves, notes, nil
+}
+
+// ownExecuted are the runs that the caller may be told of, as reports have it.
+func (d *Desk) ownExecuted(ctx context.Context, runs []executed) ([]executed, error) {
+	if !query.Scoped(ctx) || len(runs) > mostDaily*runDays {
+		return runs, nil
+	}
+	var own []executed
+	for _, one := range runs {
+		whole, err := d.engine.Whole(ctx, one.life(), one.conditions())
+		if err != nil {
+			return nil, fmt.Errorf("run %s/%s: %w", one.namespace, one.name, err)
+		}
+		if whole {
+			own = append(own, one)
+		}
+	}
+	return own, nil
 }
 
 // hourMove rates the median run of a CronJob in each hour of the coming day.

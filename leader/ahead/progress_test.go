@@ -34,6 +34,14 @@ func (p podsAlive) ChargesAhead(_ context.Context, request query.ChargeRequest, 
 	return p.charges(request, big.NewRat(2, 10)), nil, nil
 }
 
+func (p podsAlive) Metered(context.Context, schema.Window, time.Duration) ([]time.Time, error) {
+	return nil, nil // a Job is no series of hours
+}
+
+func (p podsAlive) Whole(context.Context, schema.Window, []usage.Condition) (bool, error) {
+	return true, nil // nobody's tenant asks
+}
+
 func (p podsAlive) charges(request query.ChargeRequest, price *big.Rat) (all []query.Charges) {
 	for name, life := range p {
 		alive := life.Overlap(request.Window.From, request.Window.To)

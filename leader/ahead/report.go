@@ -101,11 +101,14 @@ func (d *Desk) Report(ctx context.Context, q ReportQuestion) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	if found, err = d.own(ctx, found); err != nil {
+		return Report{}, err
+	}
 	switch {
 	case len(found) == 0:
 		return Report{}, ErrNoRun
 	case len(found) > mostReported:
-		return Report{}, usage.Wrong("window", q.Window, fmt.Sprintf("%d runs ended in it; a report has at most %d: ask for a shorter time", len(found), mostReported))
+		return Report{}, usage.Wrong("window", q.Window, fmt.Sprintf("more than %d runs ended in it, which is what a report has at most: ask for a shorter time", mostReported))
 	}
 	return d.reportOf(ctx, q.Name+q.Group, found)
 }
@@ -121,13 +124,41 @@ func (d *Desk) reportOf(ctx context.Context, name string, found []run) (Report, 
 	return r.finish(), nil
 }
 
+// own are the runs that the caller may be told, one more than are reported at most:
+// those of which all is in his scope. A run whose minutes are not kept any more cannot
+// be shown to be his, and is not told to tenants.
+func (d *Desk) own(ctx context.Context, found []run) ([]run, error) {
+	if !query.Scoped(ctx) {
+		return found, nil
+	}
+	var own []run
+	for _, one := range found {
+		whole, err := d.engine.Whole(ctx, one.life(), one.ofPod())
+		if err != nil {
+			return nil, fmt.Errorf("pod %s/%s: %w", one.namespace, one.name, err)
+		}
+		if whole {
+			own = append(own, one)
+		}
+		if len(own) > mostReported {
+			break
+		}
+	}
+	return own, nil
+}
+
+// ofPod keeps what the run's pod used.
+func (r run) ofPod() []usage.Condition {
+	return []usage.Condition{{Key: usage.Cluster, Values: []string{r.cluster}}, {Key: usage.Namespace, Values: []string{r.namespace}}, {Key: usage.Pod, Values: []string{r.name}}}
+}
+
 // ErrNoRun is a name of which nothing has finished.
 var ErrNoRun = fmt.Errorf("no run of that name ended in that time")
 
 // keeper says which runs a question is of.
 func (d *Desk) keeper(ctx context.Context, q ReportQuestion, w schema.Window) (func(run) bool, error) {
 	place := func(r run) bool {
-		return (q.Namespace == "" || r.namespace == q.Namespace) && (q.Cluster == "" || r.cluster == q.Cluster)
+		return (q.Namespace == "" || r.namespace == q.Namespace) && (q.Cluster == "" || r.cluster == q.Cluster) && query.MayHold(ctx, r.cluster, r.namespace)
 	}
 	if q.Name != "" {
 		return func(r run) bool { return place(r) && r.named(q.Name) }, nil
@@ -194,8 +225,7 @@ func (r *Report) add(ctx context.Context, d *Desk, one run) error {
 	if one.estimated {
 		cost.Quality = schema.Estimated
 	}
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: []usage.Condition{
-		{Key: usage.Cluster, Values: []string{one.cluster}}, {Key: usage.Namespace, Values: []string{one.namespace}}, {Key: usage.Pod, Values: []string{one.name}}}})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: one.ofPod()})
 	if err != nil {
 		return fmt.Errorf("cost of pod %s/%s: %w", one.namespace, one.name, err)
 	}

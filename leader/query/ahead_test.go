@@ -121,14 +121,14 @@ func TestUnknownPricesAreAssumed(t *testing.T) {
 	for q := range 96 {
 		known[at(q*15)] = apd.New(int64(q), -2)
 	}
-	p := pricing{series: map[string]rating.Series{"spot": known}}
+	p := pricing{series: map[string]rating.Series{"spot": known}, assumed: make(map[string]string)}
 	p.assume(schema.Window{From: at(12 * 60), To: at(72 * 60)})
 	for q := range 72 * 4 {
 		if got := known[at(q*15)]; got == nil || got.Cmp(apd.New(int64(q%96), -2)) != 0 {
 			t.Fatalf("quarter %d costs %v", q, got)
 		}
 	}
-	if len(p.assumed) != 1 || !strings.Contains(p.assumed[0], at(24*60).Format(time.RFC3339)) {
+	if len(p.assumed) != 1 || !strings.Contains(p.assumed["spot"], at(24*60).Format(time.RFC3339)) {
 		t.Errorf("%q", p.assumed)
 	}
 }

@@ -235,6 +235,9 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 				return err
 			}
 		}
+		if err := forgetDays(ctx, tx, cluster); err != nil {
+			return err
+		}
 		for _, table := range []string{"due", "fingerprint"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE processor IN (?, ?) AND scope = ?",
 				ProcessorUsage, ProcessorCost, cluster); err != nil {

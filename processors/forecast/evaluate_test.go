@@ -91,7 +91,7 @@ func TestForecastsAgainstNaive(t *testing.T) {
 // alone, as they are: it holds far less.
 func TestAWeekAheadOfAWalkHolds(t *testing.T) {
 	held, alone, of := 0, 0, 0
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		s := walk(1000 + seed)
 		for at := 3 * week; at+week <= len(s.Values); at += 75 {
 			before := Series{Values: s.Values[max(0, at-mostHistory):at]}
