@@ -9,6 +9,7 @@ package push
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -50,6 +51,10 @@ func mark(table schema.Table) string { return "push/" + table.Name }
 
 func (p *Pusher) table(ctx context.Context, cluster string, table schema.Table, follower *influxsync.Server) (int, error) {
 	total := 0
+	gone, err := p.gone(ctx, cluster, table)
+	if err != nil {
+		return 0, err
+	}
 	for {
 		at, err := p.registry.Mark(ctx, cluster, mark(table))
 		if err != nil {
@@ -57,7 +62,7 @@ func (p *Pusher) table(ctx context.Context, cluster string, table schema.Table, 
 		}
 		synced, err := influxsync.Sync(ctx, influxsync.SyncRequest{
 			Source: p.centre.Database(table.DB), Sink: follower.Database(schema.ResultsDB),
-			Table: table, Cluster: cluster, Mark: at, Limit: entriesAtOnce, Shared: true,
+			Table: table, Cluster: cluster, Mark: at, Limit: entriesAtOnce, Shared: true, Gone: gone,
 		})
 		if err != nil {
 			return total, err
@@ -74,4 +79,24 @@ func (p *Pusher) table(ctx context.Context, cluster string, table schema.Table, 
 			return total, nil
 		}
 	}
+}
+
+// gone says of which windows the rows have been archived and deleted: a follower that
+// was away for so long does not get them any more.
+func (p *Pusher) gone(ctx context.Context, cluster string, table schema.Table) (func(schema.Window) bool, error) {
+	if table.DB != schema.MinuteDB {
+		return nil, nil
+	}
+	days, err := p.registry.ArchivedGone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const day = 24 * time.Hour
+	begin := make(map[time.Time]bool)
+	for _, d := range days {
+		if d.Cluster == cluster {
+			begin[d.Day] = true
+		}
+	}
+	return func(w schema.Window) bool { return begin[w.From.UTC().Truncate(day)] }, nil
 }
