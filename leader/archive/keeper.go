@@ -56,6 +56,9 @@ type Keeper struct {
 	metrics *metrics
 
 	mu sync.Mutex // one day is written, deleted or brought back at a time
+	// deleting is held from the moment at which a day is found to have nothing due
+	// until its rows are gone: who computes something of it looks before or after.
+	deleting sync.Mutex
 
 	pass    sync.Mutex        // of Pass, with what follows
 	failed  map[string]string // last error by cluster

@@ -43,6 +43,8 @@ var ErrNotArchived = errors.New("the day is not archived as it is")
 // delete deletes the minute rows of a day. Before the first one, it is known durably
 // that they are to be read from the archive, so that a crash loses none.
 func (k *Keeper) delete(ctx context.Context, d registry.ArchivedDay) error {
+	k.deleting.Lock()
+	defer k.deleting.Unlock()
 	switch err := k.deletable(ctx, d); {
 	case errors.Is(err, ErrNotArchived): // it waits for its next revision
 		return nil
@@ -100,7 +102,12 @@ const restoreBatch = 5_000
 // archive alone, before something is computed of them. A window of which a newer
 // revision has come meanwhile is not touched.
 func (k *Keeper) Restore(ctx context.Context, cluster string, day time.Time) error {
+	if k.clock.Now().Add(-registry.FoldAfter).Before(day.Add(dayLength)) {
+		return nil // none so new is archived
+	}
+	k.deleting.Lock()
 	d, found, err := k.known(ctx, cluster, day)
+	k.deleting.Unlock()
 	if err != nil || !found || !d.Gone {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // Day is an archived day, for reading. It holds no file open.
@@ -57,7 +58,13 @@ func open(root, cluster string, day time.Time, name string, key ed25519.PublicKe
 
 // Rows calls fn with each row of a table, in the order of the file; memory is one
 // row group. It is ErrAbsent where the day has no such table.
-func (d *Day) Rows(table string, fn func(influxsync.Point) error) (err error) {
+func (d *Day) Rows(table string, fn func(influxsync.Point) error) error {
+	return d.RowsIn(table, schema.Window{}, fn)
+}
+
+// RowsIn is Rows of those whose time is in the window; row groups that have none are
+// not read. The zero window is all.
+func (d *Day) RowsIn(table string, w schema.Window, fn func(influxsync.Point) error) (err error) {
 	one, ok := d.Manifest.Table(table)
 	if !ok {
 		return fmt.Errorf("table %s of %s on %s: %w", table, d.Manifest.Cluster, d.Manifest.Day, ErrAbsent)
@@ -82,12 +89,12 @@ func (d *Day) Rows(table string, fn func(influxsync.Point) error) (err error) {
 	if info.Size() != one.Bytes {
 		return fmt.Errorf("%w: it has %d bytes, and should have %d", ErrDamaged, info.Size(), one.Bytes)
 	}
-	return readTable(file, info.Size(), fn)
+	return readTable(file, info.Size(), w, fn)
 }
 
 // readTable reads the rows of a file. The library panics at some bytes that are no
 // Parquet: they are ErrDamaged, as those are that it refuses.
-func readTable(file io.ReaderAt, size int64, fn func(influxsync.Point) error) (err error) {
+func readTable(file io.ReaderAt, size int64, w schema.Window, fn func(influxsync.Point) error) (err error) {
 	inside := false
 	defer func() {
 		if inside {
@@ -101,7 +108,7 @@ func readTable(file io.ReaderAt, size int64, fn func(influxsync.Point) error) (e
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return reader.each(func(p influxsync.Point) error {
+	return reader.each(w, func(p influxsync.Point) error {
 		inside = true
 		err := fn(p)
 		inside = false

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -263,14 +264,40 @@ func newTableReader(from io.ReaderAt, size int64) (*tableReader, error) {
 	return r, nil
 }
 
-// each calls fn with every row, in the order of the file.
-func (r *tableReader) each(fn func(influxsync.Point) error) error {
-	for _, group := range r.file.RowGroups() {
-		if err := r.group(group, fn); err != nil {
+// each calls fn with every row whose time is in the window, in the order of the file;
+// the zero window is all.
+func (r *tableReader) each(w schema.Window, fn func(influxsync.Point) error) error {
+	all := w == schema.Window{}
+	for i, group := range r.file.RowGroups() {
+		if !all && !r.touches(i, w) {
+			continue
+		}
+		err := r.group(group, func(p influxsync.Point) error {
+			if !all && !w.Contains(p.Time) {
+				return nil
+			}
+			return fn(p)
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// touches says whether a row group may have rows in the window, by the least and the
+// greatest time that the file says it has.
+func (r *tableReader) touches(group int, w schema.Window) bool {
+	groups := r.file.Metadata().RowGroups
+	if group >= len(groups) || len(groups[group].Columns) == 0 {
+		return true
+	}
+	said := groups[group].Columns[0].MetaData.Statistics
+	if len(said.MinValue) != 8 || len(said.MaxValue) != 8 {
+		return true
+	}
+	least, greatest := int64(binary.LittleEndian.Uint64(said.MinValue)), int64(binary.LittleEndian.Uint64(said.MaxValue))
+	return least < w.To.UnixNano() && greatest >= w.From.UnixNano()
 }
 
 func (r *tableReader) group(group parquet.RowGroup, fn func(influxsync.Point) error) (err error) {

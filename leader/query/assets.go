@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
@@ -36,7 +35,7 @@ func (e *Engine) Assets(ctx context.Context, request ChargeRequest) ([]Charges, 
 }
 
 // assetSources is the table of nodes alone.
-func assetSources(cluster string, db *influxsync.Database, node schema.Table) []source {
+func assetSources(cluster string, db Reader, node schema.Table) []source {
 	if cluster == schema.BoxCluster {
 		return nil
 	}
