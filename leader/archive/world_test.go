@@ -3,7 +3,7 @@ package archive
 import (
 	"context"
 	"crypto/ed25519"
-	"fmt"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -220,7 +220,11 @@ func (w *world) usage(request query.Request) string {
 	}
 	text := ""
 	for _, row := range answer.Rows {
-		text += fmt.Sprintf("%+v\n", row)
+		line, err := json.Marshal(row)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		text += string(line) + "\n"
 	}
 	return text
 }
