@@ -307,7 +307,7 @@ func (k *Keeper) record(ctx context.Context, d *Day) error {
 		return err
 	}
 	name := filepath.Join(d.dir, newestName)
-	if _, hash, err := readManifest(name, k.Key()); err != nil || hash != d.Hash {
+	if _, hash, _, err := readManifest(name, k.Key()); err != nil || hash != d.Hash {
 		text, err := readBounded(filepath.Join(d.dir, manifestName(m.Revision)))
 		if err == nil {
 			err = replaceBytes(name, text)
@@ -337,6 +337,15 @@ func (k *Keeper) publish(dir string, m Manifest) (hash string, err error) {
 // List are the archived days of a cluster, or of all for "", that begin in the window.
 func (k *Keeper) List(ctx context.Context, cluster string, w schema.Window) ([]registry.ArchivedDay, error) {
 	return k.source.Registry.Archived(ctx, cluster, w)
+}
+
+// Show is the newest revision of an archived day. Errors: those of OpenSigned.
+func (k *Keeper) Show(cluster string, day time.Time) (Day, error) {
+	d, err := OpenSigned(k.config.Dir, cluster, day, k.Key())
+	if err != nil {
+		return Day{}, err
+	}
+	return *d, nil
 }
 
 // Sealed are the manifests' hashes of a cluster's days that the window touches, by

@@ -139,18 +139,17 @@ var (
 const maxManifest = 1 << 20
 
 // readManifest reads a manifest and checks its signature; key nil takes the one in
-// the file.
-func readManifest(path string, key ed25519.PublicKey) (Manifest, string, error) {
-	var m Manifest
+// the file. It returns the key, too.
+func readManifest(path string, key ed25519.PublicKey) (Manifest, string, ed25519.PublicKey, error) {
 	body, err := readBounded(path)
 	if err != nil {
-		return m, "", err
+		return Manifest{}, "", nil, err
 	}
-	m, hash, err := parseManifest(body, key)
+	m, hash, key, err := parseManifest(body, key)
 	if err != nil {
-		return m, "", fmt.Errorf("%s: %w", filepath.Base(path), err)
+		return m, "", nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
-	return m, hash, nil
+	return m, hash, key, nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -169,38 +168,38 @@ func readBounded(path string) ([]byte, error) {
 }
 
 // parseManifest reads the bytes of a manifest's file.
-func parseManifest(body []byte, key ed25519.PublicKey) (m Manifest, hash string, err error) {
+func parseManifest(body []byte, key ed25519.PublicKey) (m Manifest, hash string, by ed25519.PublicKey, err error) {
 	var signed signedManifest
 	if err := json.Unmarshal(body, &signed); err != nil {
-		return m, "", fmt.Errorf("%w: %w", ErrDamaged, err)
+		return m, "", nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	var text bytes.Buffer
 	if err := json.Compact(&text, signed.Manifest); err != nil {
-		return m, "", fmt.Errorf("%w: %w", ErrDamaged, err)
+		return m, "", nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	own, err := base64.StdEncoding.DecodeString(signed.PublicKey)
 	if err != nil || len(own) != ed25519.PublicKeySize {
-		return m, "", fmt.Errorf("%w: its public key is no key", ErrDamaged)
+		return m, "", nil, fmt.Errorf("%w: its public key is no key", ErrDamaged)
 	}
 	if key == nil {
 		key = own
 	}
 	signature, err := base64.StdEncoding.DecodeString(signed.Signature)
 	if err != nil || !ed25519.Verify(key, manifestMessage(text.Bytes()), signature) {
-		return m, "", ErrSignature
+		return m, "", nil, ErrSignature
 	}
 	if err := json.Unmarshal(text.Bytes(), &m); err != nil {
-		return m, "", fmt.Errorf("%w: %w", ErrDamaged, err)
+		return m, "", nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if m.Format != manifestFormat {
-		return m, "", fmt.Errorf("its form is %q, and this program reads %s", m.Format, manifestFormat)
+		return m, "", nil, fmt.Errorf("its form is %q, and this program reads %s", m.Format, manifestFormat)
 	}
 	for _, t := range m.Tables {
 		if t.File != filepath.Base(t.File) || t.File == "" || t.File[0] == '.' {
-			return m, "", fmt.Errorf("%w: %q is no name of a file beside it", ErrDamaged, t.File)
+			return m, "", nil, fmt.Errorf("%w: %q is no name of a file beside it", ErrDamaged, t.File)
 		}
 	}
-	return m, hashOf(text.Bytes()), nil
+	return m, hashOf(text.Bytes()), key, nil
 }
 
 func digestText(d influxsync.Digest) string { return fmt.Sprintf("%016x", uint64(d)) }

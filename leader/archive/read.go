@@ -16,7 +16,8 @@ import (
 // Day is an archived day, for reading. It holds no file open.
 type Day struct {
 	Manifest Manifest
-	Hash     string // of the manifest, by which the next one knows it
+	Hash     string            // of the manifest, by which the next one knows it
+	Key      ed25519.PublicKey // that signed it
 	dir      string
 }
 
@@ -47,7 +48,7 @@ func open(root, cluster string, day time.Time, name string, key ed25519.PublicKe
 	}
 	date := day.UTC().Format(time.DateOnly)
 	d := &Day{dir: dir}
-	if d.Manifest, d.Hash, err = readManifest(filepath.Join(dir, name), key); err != nil {
+	if d.Manifest, d.Hash, d.Key, err = readManifest(filepath.Join(dir, name), key); err != nil {
 		return nil, fmt.Errorf("archive of %s on %s: %w", cluster, date, err)
 	}
 	if d.Manifest.Cluster != cluster || d.Manifest.Day != date {
@@ -114,4 +115,33 @@ func readTable(file io.ReaderAt, size int64, w schema.Window, fn func(influxsync
 		inside = false
 		return err
 	})
+}
+
+// Newest are the newest revisions of the days of a scope, by cluster and day.
+func Newest(root string, scope Scope, key ed25519.PublicKey) ([]*Day, error) {
+	clusters, err := Clusters(root)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Day
+	for _, cluster := range clusters {
+		if scope.Cluster != "" && cluster != scope.Cluster {
+			continue
+		}
+		days, err := Days(root, cluster)
+		if err != nil {
+			return nil, err
+		}
+		for _, day := range days {
+			if !scope.Day.IsZero() && !day.Equal(scope.Day) {
+				continue
+			}
+			d, err := OpenSigned(root, cluster, day, key)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, d)
+		}
+	}
+	return list, nil
 }

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -128,6 +129,7 @@ type Checked struct {
 	Files     int   `json:"files"`
 	Rows      int64 `json:"rows"`
 	Bytes     int64 `json:"bytes"`
+	Revised   int   `json:"revised"` // days of which more has come since; the leader alone knows
 }
 
 // Scope says what of an archive is verified: a cluster, and of that a day. Zero
@@ -233,4 +235,71 @@ func newestStands(root, cluster string, day time.Time, revisions []int64, key ed
 			revisions[len(revisions)-1], ErrDamaged)
 	}
 	return err
+}
+
+// Verify is VerifyDir by the leader's key, and compares the archive with what the
+// registry recorded and with the ledger. Days that were revised since are counted.
+func (k *Keeper) Verify(ctx context.Context, scope Scope) (Checked, error) {
+	seen, err := VerifyDir(ctx, k.config.Dir, scope, k.Key())
+	if err != nil {
+		return seen, err
+	}
+	w := schema.Window{From: time.Unix(0, 0), To: k.clock.Now()}
+	if !scope.Day.IsZero() {
+		w = schema.Window{From: scope.Day, To: scope.Day.Add(dayLength)}
+	}
+	days, err := k.source.Registry.Archived(ctx, scope.Cluster, w)
+	if err != nil {
+		return seen, err
+	}
+	if len(days) == 0 {
+		return seen, fmt.Errorf("%s on %s: %w", cmp.Or(scope.Cluster, "all clusters"), w, ErrAbsent)
+	}
+	for _, d := range days {
+		one, err := OpenSigned(k.config.Dir, d.Cluster, d.Day, k.Key())
+		if err != nil {
+			return seen, err
+		}
+		if one.Hash != d.Manifest {
+			return seen, fmt.Errorf("%s of %s on %s is not the one that was recorded, revision %d: %w", newestName, d.Cluster, one.Manifest.Day, d.Revision, ErrDamaged)
+		}
+		c, err := k.source.look(ctx, d.Cluster, d.Day)
+		if err != nil {
+			return seen, err
+		}
+		if c.state != d.State {
+			seen.Revised++
+			continue
+		}
+		if err := c.compare(ctx, one); err != nil {
+			return seen, err
+		}
+	}
+	return seen, nil
+}
+
+// compare compares the archived windows with the ledger.
+func (c *content) compare(ctx context.Context, one *Day) error {
+	if c.cluster == schema.BoxCluster {
+		return nil
+	}
+	for _, table := range schema.Pulled {
+		ledger, err := c.ledger(ctx, table)
+		if err != nil {
+			return err
+		}
+		archived, err := one.windows(table.Name)
+		if err != nil {
+			return err
+		}
+		wrong := len(ledger) != len(archived)
+		for from, held := range ledger {
+			in := archived[from]
+			wrong = wrong || in == nil || in.journal != (tally{held.rows, influxsync.Digest(held.digest)})
+		}
+		if wrong {
+			return fmt.Errorf("windows of %s of %s on %s are not those of the ledger: %w", table.Name, c.cluster, one.Manifest.Day, ErrDamaged)
+		}
+	}
+	return nil
 }
