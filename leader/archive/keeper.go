@@ -348,17 +348,6 @@ func (k *Keeper) Show(cluster string, day time.Time) (Day, error) {
 	return *d, nil
 }
 
-// Sealed are the manifests' hashes of a cluster's days that the window touches, by
-// day, YYYY-MM-DD; a day that is not archived has none.
-func (k *Keeper) Sealed(ctx context.Context, cluster string, w schema.Window) (map[string]string, error) {
-	days, err := k.source.Registry.Archived(ctx, cluster, schema.Window{From: w.From.UTC().Truncate(dayLength), To: w.To})
-	sealed := make(map[string]string, len(days))
-	for _, d := range days {
-		sealed[d.Day.Format(time.DateOnly)] = d.Manifest
-	}
-	return sealed, err
-}
-
 // oldestFirst sorts days.
 func oldestFirst(days []registry.ArchivedDay) {
 	slices.SortFunc(days, func(a, b registry.ArchivedDay) int { return a.Day.Compare(b.Day) })

@@ -42,8 +42,8 @@ type Explanation struct {
 
 	Lists []ExplainedList `json:"priceLists,omitempty"`
 	Days  []ExplainedDay  `json:"days,omitempty"`
-	// NoPods are the days, as CLUSTER DATE, of which the rows per pod do not come to the
-	// sums any more: they were deleted, or revised since the close.
+	// NoPods are the days, as CLUSTER DATE, of which the rows per pod, in the store or in
+	// the archive, do not come to the sums any more: they were revised since the close.
 	NoPods []string `json:"daysWithoutPods,omitempty"`
 	// Objects are the nodes, boxes, hardware and meters of the clusters, as they were
 	// in the period.
@@ -73,6 +73,15 @@ type ExplainedDay struct {
 	Gaps        []string  `json:"gaps,omitempty"`
 	Sums        sheet     `json:"sums"`
 	Pods        []PodUse  `json:"pods,omitempty"`
+	// Archive are the archived UTC days that it touches, which have its minute rows.
+	Archive []ExplainedArchive `json:"archive,omitempty"`
+}
+
+// ExplainedArchive is an archived day: `accumulus archive show` has the manifest.
+type ExplainedArchive struct {
+	Day      string `json:"day"`
+	Revision int64  `json:"revision"`
+	Manifest string `json:"manifest"` // its hash
 }
 
 // PodUse is what a pod used of the line's resource in a day.
@@ -185,6 +194,9 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 			versions[version] = true
 		}
 		clusters[d.Cluster] = true
+		if one.Archive, err = b.archivedDays(ctx, d); err != nil {
+			return err
+		}
 		if e.Line.Kind == KindUsage {
 			if one.Pods, err = b.pods(ctx, c, d, e.Line); err != nil {
 				return err
@@ -203,6 +215,16 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 		e.Lists = append(e.Lists, ExplainedList{Version: version, Name: list.Name, Spec: json.RawMessage(list.Spec), By: list.By, Recorded: list.At})
 	}
 	return b.explainFacts(ctx, c.Window, clusters, e)
+}
+
+// archivedDays are the archived days that a day in the customer's zone touches.
+func (b *Books) archivedDays(ctx context.Context, d registry.BookDay) ([]ExplainedArchive, error) {
+	archived, err := b.registry.Archived(ctx, d.Cluster, schema.Window{From: d.Window.From.UTC().Truncate(24 * time.Hour), To: d.Window.To})
+	var list []ExplainedArchive
+	for _, day := range archived {
+		list = append(list, ExplainedArchive{day.Day.Format(time.DateOnly), day.Revision, day.Manifest})
+	}
+	return list, err
 }
 
 // explainedDay is a day with the quantities that count for a line.
