@@ -296,7 +296,12 @@ func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
 	for _, w := range windows {
 		wanted[spanOf(w)] = nil
 	}
-	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{}, 0, func(e Entry) error {
+	base, err := ReadBase(ctx, s.Source, s.Cluster, s.Table.Name)
+	if err != nil {
+		return err
+	}
+	s.last.Hash = base.Previous
+	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{From: base.At}, 0, func(e Entry) error {
 		if err := e.follows(s.last.Hash); err != nil {
 			return err
 		}
@@ -350,11 +355,15 @@ func (s *syncer) follow(ctx context.Context, store string) ([]Entry, error) {
 	}
 	s.result.NewEra = !goesOn
 	s.result.Mark = Mark{Store: store}
-	entries, err := s.read(ctx, time.Time{}, s.Limit+1)
+	base, err := ReadBase(ctx, s.Source, s.Cluster, s.Table.Name)
 	if err != nil {
 		return nil, err
 	}
-	return s.limited(entries), VerifyChain(entries, "")
+	entries, err := s.read(ctx, base.After(), s.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	return s.limited(entries), VerifyChain(entries, base.Previous)
 }
 
 // goesOn says whether the mark is of this store and of this era, and the store

@@ -3,12 +3,14 @@
 //
 // It guarantees what a pull guarantees, since it is the same sync, and that
 // only rows of that cluster leave the centre: the tables carry sale prices
-// alone, and a box only under its random id.
+// alone, and a box only under its random id. Beside them it tells the follower how
+// far its own tables were pulled, so that it may delete what is old.
 package push
 
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -26,15 +28,18 @@ var Tables = []schema.Table{schema.EnergyMinute, schema.CostQuarter}
 type Pusher struct {
 	registry *registry.Registry
 	centre   *influxsync.Server
+
+	mu           sync.Mutex
+	acknowledged map[told]influxsync.Mark // by this process
 }
 
 // New makes a pusher out of the centre's databases.
 func New(reg *registry.Registry, centre *influxsync.Server) *Pusher {
-	return &Pusher{registry: reg, centre: centre}
+	return &Pusher{registry: reg, centre: centre, acknowledged: make(map[told]influxsync.Mark)}
 }
 
-// Push follows the leader's journals of the cluster to their ends. It returns
-// how many rows were written.
+// Push follows the leader's journals of the cluster to their ends, and tells the
+// follower what of its own the centre has. It returns how many rows were written.
 func (p *Pusher) Push(ctx context.Context, cluster string, follower *influxsync.Server) (int, error) {
 	var failures []error
 	total := 0
@@ -43,7 +48,7 @@ func (p *Pusher) Push(ctx context.Context, cluster string, follower *influxsync.
 		total += rows
 		failures = append(failures, err)
 	}
-	return total, errors.Join(failures...)
+	return total, errors.Join(append(failures, p.acknowledge(ctx, cluster, follower))...)
 }
 
 // mark is the name under which the registry keeps how far a table was pushed.
