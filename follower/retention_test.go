@@ -1,7 +1,10 @@
 package follower
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,26 +14,62 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
-// old is a follower that was away for three days: its counters' growth is spread over
-// them, so that all their minutes are there.
+// aged makes, once, the directory of a follower that was away for three days: its
+// counters' growth is spread over them, so that all their minutes are there.
+var aged struct {
+	sync.Once
+	dir string
+	now time.Time
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if aged.dir != "" {
+		_ = os.RemoveAll(aged.dir) // a test's own
+	}
+	os.Exit(code)
+}
+
+// old is a follower on a copy of that directory.
 func old(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
-	dir, clk := t.TempDir(), clock.NewManual(epoch.Add(time.Hour))
-	r := start(t, dir, clk, nil)
-	r.tickTo(epoch.Add(time.Hour + 5*time.Minute))
-	r.stop()
-	clk.Set(epoch.Add(time.Hour + 3*day))
-	r = start(t, dir, clk, func(c *Config, _ *Input) {
+	aged.Do(func() {
+		var err error
+		if aged.dir, err = os.MkdirTemp("", "aged-"); err != nil {
+			t.Fatal(err)
+		}
+		clk := clock.NewManual(epoch.Add(time.Hour))
+		r := start(t, aged.dir, clk, nil)
+		r.tickTo(epoch.Add(time.Hour + 5*time.Minute))
+		r.stop()
+		clk.Set(epoch.Add(time.Hour + 3*day))
+		r = start(t, aged.dir, clk, nil)
+		r.retention.looked = clk.Now().Add(day) // nothing goes yet
+		r.tickTo(clk.Now().Add(4 * time.Minute))
+		if mark := r.meter.Status().Mark; clk.Now().Sub(mark) > 10*time.Minute {
+			t.Fatalf("settled until %s, now is %s", mark, clk.Now())
+		}
+		r.stop()
+		aged.now = clk.Now()
+	})
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(aged.dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"leader.token", "viewer.token"} { // CopyFS makes them readable for all
+		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clk := clock.NewManual(aged.now)
+	r := start(t, dir, clk, func(c *Config, _ *Input) {
 		c.KeepMinutes = 2 * day
 		if change != nil {
 			change(c)
 		}
 	})
 	r.retention.looked = clk.Now().Add(day) // the test looks
-	r.tickTo(clk.Now().Add(4 * time.Minute))
-	if mark := r.meter.Status().Mark; clk.Now().Sub(mark) > 10*time.Minute {
-		t.Fatalf("settled until %s, now is %s", mark, clk.Now())
-	}
+	r.tickTo(clk.Now().Add(time.Minute))
 	return r
 }
 
