@@ -17,7 +17,7 @@ import (
 
 // ErrRows are rows of the centre that are not those that the journal names: they are
 // not archived, and so not deleted, until they are.
-var ErrRows = errors.New("the centre's rows are not those of the journal: `accumulus cluster audit NAME` says how they differ, and --repair copies them again")
+var ErrRows = errors.New("the centre's rows are not those of the journal: `accumulus sync audit --cluster NAME` says how they differ, and --repair copies them again")
 
 // readAtOnce is the part of a day whose series are read together.
 const readAtOnce = time.Hour
