@@ -48,6 +48,13 @@ type Config struct {
 	// minute of the first reading. It counts at the first start only.
 	From time.Time
 
+	// KeepMinutes is how long minute rows stay; they go only when a leader has pulled
+	// them, where there is one. 0 is DefaultKeepMinutes.
+	KeepMinutes time.Duration
+	// DiskBudget bounds, in bytes, what the embedded store takes: beyond it minutes go
+	// before their time, those that were not pulled last, and on record. 0 is no bound.
+	DiskBudget int64
+
 	InfluxURL       string // external InfluxDB 1.x; "" = embedded in Dir
 	InfluxTokenFile string // its bearer token; read again when it changes
 
@@ -120,6 +127,12 @@ func (c Config) Validate() error {
 	}
 	if c.Interval > 0 && (c.Interval < time.Second || c.Interval > schema.Minute) {
 		wrong("scrape-interval: %s is not between 1s and 1m", c.Interval)
+	}
+	if c.KeepMinutes != 0 && c.KeepMinutes < leastMinutes {
+		wrong("keep-minutes: %s is less than %s", c.KeepMinutes, leastMinutes)
+	}
+	if c.DiskBudget < 0 {
+		wrong("disk-budget: %d is negative", c.DiskBudget)
 	}
 	if c.SeedPublicKey != "" {
 		if _, err := tagger.ParsePublicKey(c.SeedPublicKey); err != nil {

@@ -1,6 +1,7 @@
 package follower
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -63,6 +64,7 @@ type Follower struct {
 	meter         *meter.Meter
 	volumes       *volumes.Writer
 	fence         *fence
+	retention     retention
 
 	mu     sync.Mutex
 	tokens *tokens // nil before Run
@@ -93,6 +95,7 @@ func New(config Config, deps Deps) (*Follower, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	config.KeepMinutes = cmp.Or(config.KeepMinutes, DefaultKeepMinutes)
 	f := &Follower{config: config, clock: deps.Clock, log: deps.Log, reg: deps.Registry, opened: make(chan struct{}),
 		viewers: semaphore.NewWeighted(viewerQueries), packers: newPackers()}
 	switch {

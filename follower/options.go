@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/follower/kubelet"
 	"github.com/accumulus-metering/accumulus/follower/watch"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Options are a follower's settings as a person gives them: flags, which
@@ -28,6 +29,9 @@ type Options struct {
 	Seed, SeedPublicKey string
 
 	ScrapeInterval, SettleDeadline, FactsDeadline time.Duration
+
+	KeepMinutes time.Duration
+	DiskBudget  string // a quantity such as 8Gi; "" = none
 
 	InfluxURL, InfluxTokenFile string
 
@@ -50,7 +54,7 @@ const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/"
 func NewOptions(node string) *Options {
 	return &Options{Data: "./accumulus-data", Source: SourceHost, Node: node, Labels: watch.DefaultLabels, JobGroups: watch.DefaultJobGroups,
 		ScrapeInterval: DefaultInterval, SettleDeadline: DefaultSettleDeadline, FactsDeadline: DefaultFactsDeadline,
-		Listen: DefaultListen}
+		KeepMinutes: DefaultKeepMinutes, Listen: DefaultListen}
 }
 
 // BindFlags adds the flags, with the present values as defaults.
@@ -77,6 +81,8 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.ScrapeInterval, "scrape-interval", o.ScrapeInterval, "time between two reads of the source")
 	flags.DurationVar(&o.SettleDeadline, "settle-deadline", o.SettleDeadline, "after its end, a minute settles with what is there")
 	flags.DurationVar(&o.FactsDeadline, "facts-deadline", o.FactsDeadline, "after its end, missing facts of a row settle as unknown")
+	flags.DurationVar(&o.KeepMinutes, "keep-minutes", o.KeepMinutes, "how long minute rows stay; they go only when the leader has pulled them, where there is one; readings stay for 48h")
+	flags.StringVar(&o.DiskBudget, "disk-budget", o.DiskBudget, "what the embedded store may take of the disk, such as 8Gi: beyond it minutes go before their time, those that were not pulled last and on record (default: no bound)")
 	flags.StringVar(&o.InfluxURL, "influxdb-url", o.InfluxURL, "an external InfluxDB 1.x in place of the embedded one")
 	flags.StringVar(&o.InfluxTokenFile, "influxdb-token-file", o.InfluxTokenFile, "file of its bearer token")
 	flags.StringVar(&o.Listen, "listen", o.Listen, "host:port of health, status and the leader's queries")
@@ -132,6 +138,14 @@ func (o *Options) Complete() (Config, error) {
 			errs = append(errs, fmt.Errorf("influxdb-token-file: %w", err))
 		}
 		c.InfluxTokenFile = o.InfluxTokenFile
+	}
+	c.KeepMinutes = o.KeepMinutes
+	if o.DiskBudget != "" {
+		budget, err := resource.ParseQuantity(o.DiskBudget)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("disk-budget: %q is no quantity such as 8Gi: %w", o.DiskBudget, err))
+		}
+		c.DiskBudget = budget.Value()
 	}
 	if err := errors.Join(append(errs, c.Validate())...); err != nil {
 		return Config{}, err

@@ -27,6 +27,9 @@ type metrics struct {
 	length prometheus.Histogram
 	errors *prometheus.CounterVec
 	trust  prometheus.Gauge
+
+	deleted prometheus.Counter
+	disk    prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -41,8 +44,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help: "Failed steps of a slot, by step (read, store, time)."}, []string{"step"}),
 		trust: prometheus.NewGauge(prometheus.GaugeOpts{Name: "accumulus_follower_clock_trusted",
 			Help: "1 while windows may settle by this clock, else 0."}),
+		deleted: prometheus.NewCounter(prometheus.CounterOpts{Name: "accumulus_follower_deleted_table_days_total",
+			Help: "Days of tables of minutes that were deleted for their age, or for the disk budget."}),
+		disk: prometheus.NewGauge(prometheus.GaugeOpts{Name: "accumulus_follower_store_bytes",
+			Help: "What the embedded store took of the disk when that was last looked at; 0 without a disk budget."}),
 	}
-	for _, c := range []prometheus.Collector{m.ticks, m.missed, m.length, m.errors, m.trust} {
+	for _, c := range []prometheus.Collector{m.ticks, m.missed, m.length, m.errors, m.trust, m.deleted, m.disk} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register follower metrics: %w", err)
 		}
@@ -85,6 +92,9 @@ func (f *Follower) tick(ctx context.Context, slot time.Time) {
 	f.askTime(ctx)
 	f.read(ctx)
 	err := f.settle(ctx)
+	if err == nil && f.trusts() {
+		err = f.retain(ctx)
+	}
 	limitMemory(f.config.MemoryTarget)
 	if ctx.Err() != nil {
 		return
@@ -215,6 +225,13 @@ func (f *Follower) trusted(now time.Time) bool {
 		f.met.trust.Set(0)
 	}
 	return why == ""
+}
+
+// trusts says whether the last slot's windows could settle.
+func (f *Follower) trusts() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state.distrust == ""
 }
 
 // unwatched says whether the watch has not listed the cluster yet: pods that

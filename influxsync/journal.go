@@ -66,8 +66,13 @@ func OpenJournal(ctx context.Context, db *Database, cluster string, table schema
 }
 
 func (j *Journal) load(ctx context.Context) error {
+	base, err := ReadBase(ctx, j.db, j.cluster, j.table)
+	if err != nil {
+		return err
+	}
 	fresh := Journal{latest: make(map[span]latest), reasons: make(map[string]string)}
-	err := eachEntry(ctx, j.db, j.cluster, j.table, schema.Window{}, 0, func(e Entry) error {
+	fresh.head.Hash = base.Previous
+	err = eachEntry(ctx, j.db, j.cluster, j.table, schema.Window{From: base.At}, 0, func(e Entry) error {
 		if err := e.follows(fresh.head.Hash); err != nil {
 			return err
 		}
@@ -196,10 +201,16 @@ func (j *Journal) Latest(w schema.Window) (Entry, bool) {
 	e := Entry{Cluster: j.cluster, Table: j.table, Window: spanOf(w).window(), Revision: l.revision, Rows: l.rows,
 		Digest: l.digest, Coverage: l.coverage, Reason: l.reason, Hash: hex.EncodeToString(l.hash[:]),
 		Time: time.Unix(0, l.time).UTC()}
-	if !l.first {
-		e.Previous = hex.EncodeToString(l.previous[:])
-	}
+	e.Previous = l.before()
 	return e, true
+}
+
+// before is the hash of the entry before.
+func (l latest) before() string {
+	if l.first {
+		return ""
+	}
+	return hex.EncodeToString(l.previous[:])
 }
 
 // Head is the newest entry of the journal.

@@ -49,6 +49,9 @@ type SyncRequest struct {
 	// They take about 5 MB in all, and 0.5 MB more for each beyond 16.
 	Parallel int
 	Verify   Verify
+	// Gone says of a window that the source has its rows no more, though its journal
+	// names it: it is passed over, and nothing is told of it. nil is none.
+	Gone func(w schema.Window) bool
 	// Pause waits between two attempts of a write; nil is by the system's clock.
 	Pause func(context.Context, time.Duration) error
 }
@@ -213,12 +216,18 @@ func (s *syncer) run(ctx context.Context) error {
 	if err := s.raiseReach(ctx, store, s.last); err != nil {
 		return err
 	}
-	if err := s.copyAll(ctx, newest(entries)); err != nil {
+	there := entries
+	if s.Gone != nil {
+		there = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return s.Gone(e.Window) })
+	}
+	if err := s.copyAll(ctx, newest(there)); err != nil {
 		return err
 	}
 	// A window may have been confirmed by a newer entry than was to be followed.
-	if err := s.raiseReach(ctx, store, s.result.Windows[len(s.result.Windows)-1].Entry); err != nil {
-		return err
+	if n := len(s.result.Windows); n > 0 {
+		if err := s.raiseReach(ctx, store, s.result.Windows[n-1].Entry); err != nil {
+			return err
+		}
 	}
 	s.result.Mark = Mark{Store: store, Time: s.last.Time, Hash: s.last.Hash, Era: s.reach.era}
 	return nil
@@ -287,7 +296,12 @@ func (s *syncer) copyNamed(ctx context.Context, windows []schema.Window) error {
 	for _, w := range windows {
 		wanted[spanOf(w)] = nil
 	}
-	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{}, 0, func(e Entry) error {
+	base, err := ReadBase(ctx, s.Source, s.Cluster, s.Table.Name)
+	if err != nil {
+		return err
+	}
+	s.last.Hash = base.Previous
+	err = eachEntry(ctx, s.Source, s.Cluster, s.Table.Name, schema.Window{From: base.At}, 0, func(e Entry) error {
 		if err := e.follows(s.last.Hash); err != nil {
 			return err
 		}
@@ -341,11 +355,15 @@ func (s *syncer) follow(ctx context.Context, store string) ([]Entry, error) {
 	}
 	s.result.NewEra = !goesOn
 	s.result.Mark = Mark{Store: store}
-	entries, err := s.read(ctx, time.Time{}, s.Limit+1)
+	base, err := ReadBase(ctx, s.Source, s.Cluster, s.Table.Name)
 	if err != nil {
 		return nil, err
 	}
-	return s.limited(entries), VerifyChain(entries, "")
+	entries, err := s.read(ctx, base.After(), s.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	return s.limited(entries), VerifyChain(entries, base.Previous)
 }
 
 // goesOn says whether the mark is of this store and of this era, and the store

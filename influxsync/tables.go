@@ -105,6 +105,61 @@ func (d *Database) Clear(ctx context.Context, table string, where []Condition) e
 	return nil
 }
 
+// clearAtOnce bounds the values that one statement names.
+const clearAtOnce = 200
+
+// ClearAny removes the rows of a table whose tag has one of the values, with their
+// series.
+func (d *Database) ClearAny(ctx context.Context, table, tag string, values []string) error {
+	for part := range slices.Chunk(values, clearAtOnce) {
+		b := &builder{}
+		b.text("DROP SERIES FROM ")
+		b.ident(table)
+		separator := " WHERE "
+		for _, value := range part {
+			b.text(separator)
+			separator = " OR "
+			b.ident(tag)
+			b.text(" = ")
+			b.literal(value)
+		}
+		if b.err != nil {
+			return fmt.Errorf("clear table %s: %w", table, b.err)
+		}
+		if err := d.server.execute(ctx, d.name, b.String()); err != nil {
+			return fmt.Errorf("clear table %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// Delete removes the rows of a table in the window that meet all conditions. A table
+// that does not exist is none. The engine looks at each of their series; the space is
+// free when it has next merged the files.
+func (d *Database) Delete(ctx context.Context, table string, where []Condition, w schema.Window) error {
+	if w.From.IsZero() || w.To.IsZero() {
+		return fmt.Errorf("delete from table %s: a window with two ends is needed", table)
+	}
+	b := &builder{}
+	b.text("DELETE FROM ")
+	b.ident(table)
+	b.text(" WHERE ")
+	for _, c := range where {
+		b.ident(c.Tag) // this statement knows no ::tag
+		b.text(" = ")
+		b.literal(c.Value)
+		b.text(" AND ")
+	}
+	b.text("time >= " + strconv.FormatInt(nanoseconds(w.From), 10) + " AND time < " + strconv.FormatInt(nanoseconds(w.To), 10))
+	if b.err != nil {
+		return fmt.Errorf("delete from table %s: %w", table, b.err)
+	}
+	if err := d.server.execute(ctx, d.name, b.String()); err != nil {
+		return fmt.Errorf("delete from table %s in %s: %w", table, w, err)
+	}
+	return nil
+}
+
 // AddDownsample makes a continuous query, for tables of others: the settled
 // series of this project come from explicit statements instead. Each field is
 // named, so that names, types and tags stay: integers are summed, floats

@@ -33,6 +33,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/ahead"
 	"github.com/accumulus-metering/accumulus/leader/allocation"
 	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/archive"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/carbon"
@@ -73,6 +74,7 @@ type Config struct {
 	Events         events.Config        // a webhook that is told of usage
 	Announce       ahead.AnnounceConfig // a webhook that is told of runs that ended
 	Audits         AuditConfig
+	Archive        archive.Config // its Dir is archive in Dir where it is ""
 
 	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
 	AccessFile  string         // who is known beside the tokens, and how much each may take; "" is none
@@ -92,7 +94,7 @@ func (c Config) Validate() error {
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
-	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Announce.Validate(), c.Audits.Validate())...)
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Announce.Validate(), c.Audits.Validate(), c.Archive.Validate())...)
 }
 
 // databases of the centre.
@@ -121,6 +123,7 @@ type Leader struct {
 	query     *query.Engine
 	auditor   *audit.Auditor
 	books     *books.Books
+	archive   *archive.Keeper
 	events    *events.Sender // nil without a webhook
 	ahead     *ahead.Desk
 	budgets   *ahead.Budgeter
@@ -210,7 +213,7 @@ func (l *Leader) build(metrics Gathering) error {
 	if err != nil {
 		return err
 	}
-	l.worker, err = work.New(work.Config{Budget: l.config.Tick}, l.registry, work.Stores{Minute: minute, Quarter: quarter}, readings, l.clock, l.log, metrics)
+	l.worker, err = work.New(work.Config{Budget: l.config.Tick, Archive: archived{l}}, l.registry, work.Stores{Minute: minute, Quarter: quarter}, readings, l.clock, l.log, metrics)
 	if err != nil {
 		return err
 	}
@@ -235,7 +238,7 @@ func (l *Leader) build(metrics Gathering) error {
 	if err != nil {
 		return err
 	}
-	l.query = query.New(query.Config{}, query.Stores{Minute: minute, Quarter: quarter}, l.registry, l.clock)
+	l.query = query.New(query.Config{}, query.Stores{Minute: archive.NewMinutes(l.archiveDir(), l.registry, minute), Quarter: quarter}, l.registry, l.clock)
 	if err := metrics.Register(newBoxMetrics(l.query, l.registry, l.clock, l.log)); err != nil {
 		return err
 	}
@@ -258,6 +261,9 @@ func (l *Leader) build(metrics Gathering) error {
 	if err := l.openSeeds(metrics); err != nil {
 		return err
 	}
+	if err := l.buildArchive(metrics); err != nil {
+		return err
+	}
 	if err := l.buildBooks(metrics); err != nil {
 		return err
 	}
@@ -276,7 +282,7 @@ func (l *Leader) build(metrics Gathering) error {
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
-		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Ahead: l.ahead, Budgets: l.budgets,
+		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Archive: l.archive, Ahead: l.ahead, Budgets: l.budgets,
 		Callers: callers, Access: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
 	}, l.log, metrics)
 	return err

@@ -17,7 +17,8 @@ var errNotRunning = errors.New("the leader is not running")
 const foldEvery = time.Hour
 
 // StartLoops starts the manager, the meters, the deleting of heat readings, the
-// grids' intensities, the keeping of the ledger and of the seeds, and the books' days.
+// grids' intensities, the keeping of the ledger and of the seeds, the books' days and
+// the archive.
 // Running already is no error.
 func (l *Leader) StartLoops(ctx context.Context) error {
 	l.mu.Lock()
@@ -48,6 +49,7 @@ func (l *Leader) StartLoops(ctx context.Context) error {
 		group.Go(func() error { return l.models.Run(ctx) })
 		group.Go(func() error { return l.seeder.Run(ctx) })
 		group.Go(func() error { return l.books.Run(ctx) })
+		group.Go(func() error { return l.archive.Run(ctx) })
 		if err := group.Wait(); err != nil {
 			l.log.Error("loops ended", "err", err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/settings"
 	centre "github.com/accumulus-metering/accumulus/leader"
 	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/archive"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,6 +40,7 @@ type leaderOptions struct {
 	accessFile                    string
 	tokens                        api.TokenFiles
 	initialFile, followerValues   string
+	archive                       archive.Config
 }
 
 func (o *leaderOptions) bind(flags *pflag.FlagSet) {
@@ -60,6 +62,8 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
 	flags.StringVar(&o.exportDir, "export-dir", "", "where the export goes (default: exports in the leader's directory)")
 	o.exports.bind(flags)
+	flags.StringVar(&o.archive.Dir, "archive-dir", "", "where settled days are archived (default: archive in the leader's directory)")
+	flags.DurationVar(&o.archive.Keep, "keep-minutes", archive.DefaultKeep, "how long minute rows stay in the central store after their UTC day; they go only when they are archived; at least 72h, below 0 is for ever")
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
 	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
@@ -75,7 +79,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval, FailedAfter: o.failedAfter,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
-		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule},
+		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule}, Archive: o.archive,
 		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile, AccessFile: o.accessFile}
 	var wrong []error
 	if o.data != "" {

@@ -50,7 +50,7 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 		SilenceUsage:  true,
 	}
 	a.prepare(root)
-	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newExplain(a), newVerify(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newToken(a), newAudit(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
+	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newExplain(a), newVerify(a), newArchive(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newToken(a), newAudit(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
 	parent(root)
 	return root
 }

@@ -211,26 +211,31 @@ func (o object) run(cluster, node, workloadKind, workload, quality, reason strin
 		schema.WorkloadKind: workloadKind, schema.Workload: workload}, fields, o.end)
 }
 
-// run is the run of an ended pod: the exact integer sums over its minutes.
+// run is the run of an ended pod: the exact integer sums over its minutes, those that
+// were deleted included.
 func (w *Writer) run(ctx context.Context, o object) (influxsync.Point, error) {
 	query := influxsync.Query{Select: append([]string{schema.Coverage}, summed...), Aggregate: "sum",
 		From: schema.PodMinute.Name, Window: o.life(), Where: []influxsync.Condition{
 			{Tag: schema.Cluster, Value: w.config.Cluster}, {Tag: schema.Namespace, Value: o.namespace},
 			{Tag: schema.Pod, Value: o.name}, {Tag: schema.PodUID, Value: o.uid}}}
 	sums := make(map[string]int64)
-	err := w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
+	rows, from, err := w.carried(ctx, o, sums)
+	if err != nil {
+		return influxsync.Point{}, err
+	}
+	query.Window.From = from
+	err = w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
 		for _, f := range p.Fields {
-			sums[f.Name] = f.Value.Int()
+			sums[f.Name] += f.Value.Int()
 		}
 		return nil
 	})
 	if err != nil {
 		return influxsync.Point{}, fmt.Errorf("sum of pod %s/%s: %w", o.namespace, o.name, err)
 	}
-	rows := int64(0)
 	query.Select, query.Aggregate = []string{schema.Uptime}, "count"
 	err = w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
-		rows = p.Int(schema.Uptime)
+		rows += p.Int(schema.Uptime)
 		return nil
 	})
 	if err != nil {

@@ -107,6 +107,9 @@ func (v *Writer) Restore(ctx context.Context) error {
 	return nil
 }
 
+// Journal is that of the table; nil before Restore.
+func (v *Writer) Journal() *influxsync.Journal { return v.journal }
+
 // Latest is the newest journal entry of a minute, if it has one.
 func (v *Writer) Latest(minute schema.Window) (influxsync.Entry, bool) {
 	if v.journal == nil {

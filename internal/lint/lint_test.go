@@ -33,6 +33,7 @@ var layers = map[string][]string{
 // internals say what each package of internal/ may import: they are the ground.
 var internals = map[string][]string{
 	"internal/clock":     {},
+	"internal/ordered":   {},
 	"internal/decimal":   {},
 	"internal/schema":    {},
 	"internal/lint":      {},

@@ -335,6 +335,11 @@ var (
 			{Name: "origin", Type: String, Optional: true}, {Name: "note", Type: String, Optional: true}}}
 )
 
+// PulledTable is where a leader tells its follower how far it has copied its journals:
+// in the results, one row for each table (tag table) at time 0, with the mark's time (at,
+// Unix ns) and the store that it is of.
+const PulledTable = "pulled"
+
 // PodRest is the container of what a pod's cgroup counted and no container of
 // it did: the sandbox, the runtime's start, and skew. It is signed.
 const PodRest = "__pod__"

@@ -50,7 +50,7 @@ var examples = map[string]string{
 }
 
 func pathOf(route Route) string {
-	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "{customer}", "acme", "{period}", "2026-10", "{number}", "1", "/metrics/allocation", "/metrics/allocation", "/allocation/compute", "/allocation/compute?window=7d", "/allocation", "/allocation?window=7d", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
+	return strings.NewReplacer("{kind}", "cluster", "{name}", "edge-a", "{id}", "1", "{source}", "tank", "{customer}", "acme", "{period}", "2026-10", "{number}", "1", "{cluster}", "edge-a", "{day}", "2026-11-27", "/metrics/allocation", "/metrics/allocation", "/allocation/compute", "/allocation/compute?window=7d", "/allocation", "/allocation?window=7d", "/prices/simulate", "/prices/simulate?period=2026-10", "/models/measure", "/models/measure?node=a.n1&from=2026-11-23T10:00:00Z&to=2026-11-23T10:05:00Z").Replace(route.Path)
 }
 
 func TestGetOfAChangingEndpointSaysSo(t *testing.T) {

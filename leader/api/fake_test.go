@@ -287,7 +287,7 @@ func newLimited(t *testing.T, demo bool, limits identity.Limits) (*Server, *lead
 	l := &leader{clock: clock.NewManual(now)}
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Listen: "127.0.0.1:0", Demo: demo, Version: "test", Limits: limits, Tokens: Tokens{Operator: operatorToken, Viewer: viewerToken, Meters: metersToken}},
-		Deps{Answers: l, Allocations: fakeAllocations{}, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Ahead: fakeAhead{l}, Budgets: fakeAhead{l}, Exporter: l, Events: l, Books: fakeBooks{l}, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: l.clock},
+		Deps{Answers: l, Allocations: fakeAllocations{}, Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l, Links: l, Meters: fakeMeters{l}, Models: fakeModels{l}, Health: l, Kept: l, Replayer: l, Auditor: l, Seeds: l, Credentials: l, Contexts: l, Installations: l, Upgrades: l, Heat: l, Intensities: l, Prices: fakePrices{l}, Ahead: fakeAhead{l}, Budgets: fakeAhead{l}, Exporter: l, Events: l, Books: fakeBooks{l}, Archive: fakeArchive{}, Callers: callers, Tokens: fakeTokens{l}, Log: &l.log, Metrics: registry, Clock: l.clock},
 		slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)

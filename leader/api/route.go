@@ -108,7 +108,7 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/export", Viewer | Tenant, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h, labels=app,team for opencost-csv", s.export},
 		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
 		{post, heatReadings, Operator, "Take readings of a heat source, JSON or CSV: time, supply, return, flow, store; also with the source's own token", s.pushHeat},
-	}, s.bookRoutes()...)
+	}, append(s.bookRoutes(), s.archiveRoutes()...)...)
 }
 
 // guard lets in who has the role, bounds the body and what a tenant may see,

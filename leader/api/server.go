@@ -127,6 +127,7 @@ type Deps struct {
 	Links    Links
 	Meters   Meters
 	Health   Health
+	Archive  Archive
 	Kept     Kept
 	Replayer Replayer
 	Auditor  Auditor

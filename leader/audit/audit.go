@@ -93,7 +93,15 @@ func (a *Auditor) table(ctx context.Context, request Request, table schema.Table
 	if err != nil {
 		return seen, err
 	}
+	gone, err := a.gone(ctx, request.Cluster, table, window)
+	if err != nil {
+		return seen, err
+	}
 	for _, part := range window.Split(day) {
+		if gone[part.From.Truncate(day)] {
+			seen.Archived++
+			continue
+		}
 		err := a.parts.Gate.Alone(ctx, request.Cluster, func(ctx context.Context) error {
 			return a.day(ctx, request, table, part, &seen)
 		})
@@ -102,6 +110,20 @@ func (a *Auditor) table(ctx context.Context, request Request, table schema.Table
 		}
 	}
 	return seen, nil
+}
+
+// gone are the days whose rows of a table are in the archive alone: they were
+// compared with the ledger when they were archived.
+func (a *Auditor) gone(ctx context.Context, cluster string, table schema.Table, w schema.Window) (map[time.Time]bool, error) {
+	if table.DB != schema.MinuteDB {
+		return nil, nil
+	}
+	days, err := a.parts.Registry.Archived(ctx, cluster, schema.Window{From: w.From.Truncate(day), To: w.To})
+	gone := make(map[time.Time]bool)
+	for _, d := range days {
+		gone[d.Day] = d.Gone
+	}
+	return gone, err
 }
 
 // there is the part of the window in which there can be anything: each day costs

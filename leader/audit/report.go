@@ -58,6 +58,9 @@ type Table struct {
 	Rows     int64     `json:"rows"`    // by the ledger
 	OK       int       `json:"ok"`      // windows about which nothing is wrong
 	Findings []Finding `json:"findings"`
+	// Archived counts the days whose rows are in the archive alone: `accumulus archive
+	// verify` looks at them.
+	Archived int `json:"archivedDays,omitempty"`
 	// Source says why it was not compared with the follower's journal; "" where
 	// it was.
 	Source string `json:"source,omitempty"`

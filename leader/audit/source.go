@@ -24,8 +24,8 @@ type journal struct {
 	broken  error                              // influxsync.ErrChain
 }
 
-// readJournal reads the follower's journal of the part's table from its
-// beginning, verifies its chain, and keeps what is of the part.
+// readJournal reads the follower's journal of the part's table from where it
+// begins, verifies its chain, and keeps what is of the part.
 func (p *part) readJournal(ctx context.Context) (*journal, error) {
 	db := p.follower.Database(p.table.DB)
 	j := &journal{behind: make(map[schema.Window]influxsync.Entry), ahead: make(map[schema.Window]influxsync.Entry)}
@@ -38,7 +38,11 @@ func (p *part) readJournal(ctx context.Context) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	previous, after := "", time.Time{}
+	base, err := influxsync.ReadBase(ctx, db, p.cluster, p.table.Name)
+	if err != nil {
+		return nil, err
+	}
+	previous, after := base.Previous, base.After()
 	for {
 		entries, err := influxsync.ReadJournal(ctx, db, p.cluster, p.table.Name, after, entriesAtOnce)
 		if err != nil {

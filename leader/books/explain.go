@@ -45,8 +45,8 @@ type Explanation struct {
 
 	Lists []ExplainedList `json:"priceLists,omitempty"`
 	Days  []ExplainedDay  `json:"days,omitempty"`
-	// NoPods are the days, as CLUSTER DATE, of which the rows per pod do not come to the
-	// sums any more: they were deleted, or revised since the close.
+	// NoPods are the days, as CLUSTER DATE, of which the rows per pod, in the store or in
+	// the archive, do not come to the sums any more: they were revised since the close.
 	NoPods []string `json:"daysWithoutPods,omitempty"`
 	// Meters are the readings of the boxes' meters, of a line of energy.
 	Meters []ExplainedBox `json:"meterReadings,omitempty"`
@@ -78,6 +78,15 @@ type ExplainedDay struct {
 	Gaps        []string  `json:"gaps,omitempty"`
 	Sums        sheet     `json:"sums"`
 	Pods        []PodUse  `json:"pods,omitempty"`
+	// Archive are the archived UTC days that it touches, which have its minute rows.
+	Archive []ExplainedArchive `json:"archive,omitempty"`
+}
+
+// ExplainedArchive is an archived day: `accumulus archive show` has the manifest.
+type ExplainedArchive struct {
+	Day      string `json:"day"`
+	Revision int64  `json:"revision"`
+	Manifest string `json:"manifest"` // its hash
 }
 
 // PodUse is what a pod used of the line's resource in a day.
@@ -193,6 +202,9 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 			versions[version] = true
 		}
 		clusters[d.Cluster] = true
+		if one.Archive, err = b.archivedDays(ctx, d); err != nil {
+			return err
+		}
 		if err := b.explainMeters(ctx, d, e); err != nil {
 			return err
 		}
@@ -222,6 +234,16 @@ func (b *Books) explainLists(ctx context.Context, versions map[string]bool, e *E
 		e.Lists = append(e.Lists, ExplainedList{Version: version, Name: list.Name, Spec: json.RawMessage(list.Spec), By: list.By, Recorded: list.At})
 	}
 	return nil
+}
+
+// archivedDays are the archived days that a day in the customer's zone touches.
+func (b *Books) archivedDays(ctx context.Context, d registry.BookDay) ([]ExplainedArchive, error) {
+	archived, err := b.registry.Archived(ctx, d.Cluster, schema.Window{From: d.Window.From.UTC().Truncate(24 * time.Hour), To: d.Window.To})
+	var list []ExplainedArchive
+	for _, day := range archived {
+		list = append(list, ExplainedArchive{day.Day.Format(time.DateOnly), day.Revision, day.Manifest})
+	}
+	return list, err
 }
 
 // explainedDay is a day with the quantities that count for a line.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"math/big"
 
+	"github.com/accumulus-metering/accumulus/internal/ordered"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 )
@@ -11,29 +12,10 @@ import (
 // decimalBytes hold 38 digits.
 const decimalBytes = 16
 
-// ordered is a group whose columns stand in the order that they were given in.
-type ordered struct {
-	parquet.Group
-	names []string
-}
-
-// Fields are the columns in their order.
-func (o ordered) Fields() []parquet.Field {
-	byName := make(map[string]parquet.Field, len(o.Group))
-	for _, field := range o.Group.Fields() {
-		byName[field.Name()] = field
-	}
-	fields := make([]parquet.Field, len(o.names))
-	for i, name := range o.names {
-		fields[i] = byName[name]
-	}
-	return fields
-}
-
 // schemaOf is STRING for text and JSON, TIMESTAMP in UTC for moments, DECIMAL for
 // numbers; columns that may be null are optional.
 func schemaOf(name string, all []column) *parquet.Schema {
-	root := ordered{Group: make(parquet.Group, len(all))}
+	root := ordered.New(len(all))
 	for _, c := range all {
 		node := parquet.String()
 		switch c.Type {
@@ -45,8 +27,7 @@ func schemaOf(name string, all []column) *parquet.Schema {
 		if !c.NotNull {
 			node = parquet.Optional(node)
 		}
-		root.Group[c.Name] = node
-		root.names = append(root.names, c.Name)
+		root.Add(c.Name, node)
 	}
 	return parquet.NewSchema(name, root)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
@@ -52,7 +51,7 @@ func (e *Engine) aloneIn(ctx context.Context, w schema.Window, scopes bounds) ([
 }
 
 // assetSources is the table of nodes alone.
-func assetSources(cluster string, db *influxsync.Database, node schema.Table) []source {
+func assetSources(cluster string, db Reader, node schema.Table) []source {
 	if cluster == schema.BoxCluster {
 		return nil
 	}

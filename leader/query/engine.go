@@ -34,9 +34,15 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Reader answers the statements of the engine: *influxsync.Database, or one that has
+// older rows from elsewhere.
+type Reader interface {
+	Query(ctx context.Context, q influxsync.Query, each func(influxsync.Point) error) error
+}
+
 // Stores are the centre's databases.
 type Stores struct {
-	Minute, Quarter *influxsync.Database
+	Minute, Quarter Reader
 }
 
 // Engine answers questions. It is safe for concurrent use.

@@ -245,7 +245,7 @@ func (t *tally) bucketAt(at time.Time) schema.Window {
 
 // source is a table with the quantities to take from it.
 type source struct {
-	db    *influxsync.Database
+	db    Reader
 	table schema.Table
 	take  []usage.Quantity
 	lacks []string // tags that it does not have

@@ -90,7 +90,7 @@ func (e *Engine) Metered(ctx context.Context, w schema.Window, step time.Duratio
 }
 
 // present notes in which steps of w a part of it has rows of nodes.
-func (e *Engine) present(ctx context.Context, db *influxsync.Database, table schema.Table, clusters []string, part, w schema.Window, step time.Duration, found map[int64]bool) error {
+func (e *Engine) present(ctx context.Context, db Reader, table schema.Table, clusters []string, part, w schema.Window, step time.Duration, found map[int64]bool) error {
 	for _, cluster := range clusters {
 		q := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "sum", From: table.Name, Window: part, Every: step,
 			Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}

@@ -226,7 +226,8 @@ func clusterStates(ctx context.Context, q queryer, cluster string) ([]ClusterSta
 
 // Forget removes marks, ledger, states, refused rows, objects and due work of a
 // cluster, so that it can be pulled from its beginning, and the fingerprints of
-// what was computed from its rows. The fleet's objects and the audit stay.
+// what was computed from its rows. The fleet's objects, the audit and what was
+// archived stay; no day's rows are read from the archive any more.
 func (r *Registry) Forget(ctx context.Context, cluster string) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		for _, table := range []string{"mark", "ledger", "ledger_day", "era", "node_number", "cluster_state",
@@ -236,6 +237,9 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 			}
 		}
 		if err := forgetDays(ctx, tx, cluster); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE archive_day SET gone = 0, deleted_at = 0, checked_at = 0 WHERE cluster = ?", cluster); err != nil {
 			return err
 		}
 		for _, table := range []string{"due", "fingerprint"} {

@@ -44,6 +44,16 @@ type Config struct {
 	// of one does not keep the others from their work, and does one entry at
 	// least. 0 is no bound.
 	Budget time.Duration
+	// Archive brings back the minute rows of a day before something is computed of
+	// them; nil where none are ever deleted.
+	Archive Archive
+}
+
+// Archive has the minute rows of days that the store has no more.
+type Archive interface {
+	// Restore brings those of a cluster's UTC day back; it does nothing where they are
+	// in the store.
+	Restore(ctx context.Context, cluster string, day time.Time) error
 }
 
 // Stores are the centre's databases.
@@ -144,6 +154,9 @@ func (w *Worker) urgentFirst(list []registry.Due) {
 }
 
 func (w *Worker) run(ctx context.Context, due registry.Due) error {
+	if err := w.bringBack(ctx, due); err != nil {
+		return err
+	}
 	switch due.Processor {
 	case registry.ProcessorPower:
 		return w.power(ctx, due)

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/plural"
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/archive"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/spf13/cobra"
+)
+
+// errArchive is an archive of which something is not what was signed.
+var errArchive = errors.New("the archive does not hold")
+
+// archiveOptions are what the commands of the archive take.
+type archiveOptions struct {
+	cluster, day, dir, key string
+	json                   bool
+}
+
+func newArchive(a *app) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "archive",
+		Short: "The settled days as Parquet files: list, show, verify",
+		Long: `The leader archives each settled UTC day of a cluster as Parquet files with a signed
+manifest, and deletes minute rows only when they are archived. These commands ask the
+leader; with --dir they read an archive, or a copy of one, without it.
+docs/archive.md shows the layout, and how other programs read it.`,
+		Example: `  accumulus archive list --cluster edge-a
+  accumulus archive show --cluster edge-a --day 2026-11-27
+  accumulus archive verify
+  accumulus archive verify --dir /backup/archive --public-key "$(accumulus seed key)"`,
+	}
+	command.AddCommand(newArchiveList(a), newArchiveShow(a), newArchiveVerify(a))
+	parent(command)
+	return command
+}
+
+func (o *archiveOptions) bind(command *cobra.Command) *cobra.Command {
+	flags := command.Flags()
+	flags.StringVar(&o.cluster, "cluster", "", "only this cluster")
+	flags.StringVar(&o.day, "day", "", "only this UTC day, such as 2026-11-27")
+	flags.StringVar(&o.dir, "dir", "", "read this archive, without the leader")
+	flags.StringVar(&o.key, "public-key", "", "with --dir: the leader's public key, as accumulus seed key prints it (default: the one in each manifest)")
+	flags.BoolVar(&o.json, "json", false, "print JSON")
+	command.Args = cobra.NoArgs
+	return command
+}
+
+func (o *archiveOptions) scope() (archive.Scope, error) {
+	scope := archive.Scope{Cluster: o.cluster}
+	if o.day == "" {
+		return scope, nil
+	}
+	var err error
+	scope.Day, err = archive.ParseDay(o.day)
+	return scope, err
+}
+
+func newArchiveList(a *app) *cobra.Command {
+	var o archiveOptions
+	return o.bind(&cobra.Command{Use: "list", Short: "Days that are archived",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			days, err := a.archivedDays(cmd.Context(), o)
+			if err != nil || o.json {
+				return a.jsonOr(err, api.ArchiveList{Items: days})
+			}
+			t := &table{columns: append(left("CLUSTER", "DAY", "MANIFEST", "MINUTES"), right("REVISION", "ROWS", "SIZE")...)}
+			for _, d := range days {
+				minutes := "in the store"
+				if d.Gone {
+					minutes = "archive only"
+				}
+				if o.dir != "" {
+					minutes = "-"
+				}
+				t.add(d.Cluster, d.Day.Format(time.DateOnly), d.Manifest[:min(12, len(d.Manifest))], minutes, strconv.FormatInt(d.Revision, 10),
+					strconv.FormatInt(d.Rows, 10), humanBytes(float64(d.Bytes)))
+			}
+			return t.write(a.out)
+		}})
+}
+
+func (a *app) archivedDays(ctx context.Context, o archiveOptions) ([]registry.ArchivedDay, error) {
+	scope, err := o.scope()
+	if err != nil {
+		return nil, err
+	}
+	if o.dir == "" {
+		c, err := a.client()
+		if err != nil {
+			return nil, err
+		}
+		return c.Archived(ctx, scope)
+	}
+	key, err := publicKey(o.key)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := archive.Newest(o.dir, scope, key)
+	days := []registry.ArchivedDay{}
+	for _, d := range newest {
+		begins, _ := d.Manifest.Begins() // Newest looked
+		days = append(days, registry.ArchivedDay{Cluster: d.Manifest.Cluster, Day: begins, Revision: d.Manifest.Revision, Sequence: d.Manifest.Sequence,
+			State: d.Manifest.State, Manifest: d.Hash, Rows: d.Manifest.Rows(), Bytes: d.Manifest.Bytes(), Archived: d.Manifest.Made})
+	}
+	return days, err
+}
+
+func newArchiveShow(a *app) *cobra.Command {
+	var o archiveOptions
+	command := o.bind(&cobra.Command{Use: "show", Short: "The files of a day, with rows, digests and hashes",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := a.archivedDay(cmd.Context(), o)
+			if err != nil || o.json {
+				return a.jsonOr(err, d)
+			}
+			m := d.Manifest
+			a.printf("%s on %s: revision %d, archived %s\nManifest %s (%d of the cluster), signed by %s\n\n", m.Cluster, m.Day, m.Revision,
+				m.Made.Format(time.RFC3339), d.Hash, m.Sequence, d.PublicKey)
+			t := &table{columns: append(left("TABLE", "FILE", "DIGEST", "SHA-256"), right("ROWS", "SIZE")...)}
+			for _, one := range m.Tables {
+				t.add(one.Name, one.File, one.Digest, one.SHA256[:min(16, len(one.SHA256))], strconv.FormatInt(one.Rows, 10), humanBytes(float64(one.Bytes)))
+			}
+			return t.write(a.out)
+		}})
+	for _, name := range []string{"cluster", "day"} {
+		_ = command.MarkFlagRequired(name) // the flag was just added
+	}
+	return command
+}
+
+func (a *app) archivedDay(ctx context.Context, o archiveOptions) (api.ArchivedDay, error) {
+	scope, err := o.scope()
+	if err != nil {
+		return api.ArchivedDay{}, err
+	}
+	if o.dir == "" {
+		c, err := a.client()
+		if err != nil {
+			return api.ArchivedDay{}, err
+		}
+		return c.ArchivedDay(ctx, scope.Cluster, scope.Day)
+	}
+	key, err := publicKey(o.key)
+	if err != nil {
+		return api.ArchivedDay{}, err
+	}
+	d, err := archive.OpenSigned(o.dir, scope.Cluster, scope.Day, key)
+	if err != nil {
+		return api.ArchivedDay{}, err
+	}
+	return api.ArchivedDay{Manifest: d.Manifest, Hash: d.Hash, PublicKey: base64.StdEncoding.EncodeToString(d.Key)}, nil
+}
+
+func newArchiveVerify(a *app) *cobra.Command {
+	var o archiveOptions
+	return o.bind(&cobra.Command{Use: "verify", Short: "Recompute hashes, chain, signatures, rows and digests",
+		Long: `Recomputes the archive: of each cluster the chain of manifests and their signatures,
+then of the days that are named (default: all) the SHA-256 of each file, and the rows
+and digests of each table and window. The leader compares these with its ledger, too.
+It says the first thing that is wrong, and ends with code 1.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			seen, err := a.verifyArchive(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = a.printJSON(seen)
+			} else {
+				a.printf("%s, %s, %s with %d rows, %s\n", plural.Of(seen.Clusters, "cluster", "clusters"), plural.Of(seen.Manifests, "manifest", "manifests"),
+					plural.Of(seen.Files, "file", "files"), seen.Rows, humanBytes(float64(seen.Bytes)))
+				if seen.Revised > 0 {
+					a.printf("%s been revised since, and will be archived again when settled\n", plural.Of(seen.Revised, "day has", "days have"))
+				}
+			}
+			if err == nil && !seen.Holds {
+				err = fmt.Errorf("%w: %s", errArchive, seen.Wrong)
+			}
+			return err
+		}})
+}
+
+func (a *app) verifyArchive(ctx context.Context, o archiveOptions) (api.ArchiveVerified, error) {
+	scope, err := o.scope()
+	if err != nil {
+		return api.ArchiveVerified{}, err
+	}
+	if o.dir == "" {
+		c, err := a.patientClient()
+		if err != nil {
+			return api.ArchiveVerified{}, err
+		}
+		return c.VerifyArchive(ctx, scope)
+	}
+	key, err := publicKey(o.key)
+	if err != nil {
+		return api.ArchiveVerified{}, err
+	}
+	seen, err := archive.VerifyDir(ctx, o.dir, scope, key)
+	if ctx.Err() != nil {
+		return api.ArchiveVerified{}, ctx.Err()
+	}
+	answer := api.ArchiveVerified{Checked: seen, Holds: err == nil}
+	if err != nil {
+		answer.Wrong = err.Error()
+	}
+	return answer, nil
+}

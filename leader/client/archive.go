@@ -1,0 +1,43 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/leader/api"
+	"github.com/accumulus-metering/accumulus/leader/archive"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+func archiveQuery(scope archive.Scope) url.Values {
+	values := url.Values{}
+	if scope.Cluster != "" {
+		values.Set("cluster", scope.Cluster)
+	}
+	if !scope.Day.IsZero() {
+		values.Set("day", scope.Day.Format(time.DateOnly))
+	}
+	return values
+}
+
+// Archived are the days in the leader's archive.
+func (c *Client) Archived(ctx context.Context, scope archive.Scope) ([]registry.ArchivedDay, error) {
+	var answer api.ArchiveList
+	err := c.get(ctx, "/api/v1/archive", archiveQuery(scope), &answer)
+	return answer.Items, err
+}
+
+// ArchivedDay is the newest manifest of a day.
+func (c *Client) ArchivedDay(ctx context.Context, cluster string, day time.Time) (api.ArchivedDay, error) {
+	var answer api.ArchivedDay
+	err := c.get(ctx, "/api/v1/archive/"+url.PathEscape(cluster)+"/"+day.Format(time.DateOnly), nil, &answer)
+	return answer, err
+}
+
+// VerifyArchive lets the leader recompute its archive.
+func (c *Client) VerifyArchive(ctx context.Context, scope archive.Scope) (api.ArchiveVerified, error) {
+	var answer api.ArchiveVerified
+	err := c.get(ctx, "/api/v1/archive/verify", archiveQuery(scope), &answer)
+	return answer, err
+}

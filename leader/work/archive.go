@@ -1,0 +1,58 @@
+package work
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// bringBack has the minute rows that an entry is computed of put back into the store,
+// where they are in the archive alone: without them it would come to zeros.
+func (w *Worker) bringBack(ctx context.Context, due registry.Due) error {
+	if w.config.Archive == nil || due.Processor == registry.ProcessorCost { // rated from quarters
+		return nil
+	}
+	clusters := []string{due.Scope}
+	if due.Processor != registry.ProcessorUsage {
+		var err error
+		if clusters, err = w.clustersIn(ctx, due); err != nil {
+			return err
+		}
+	}
+	for _, cluster := range clusters {
+		if err := w.config.Archive.Restore(ctx, cluster, due.Quarter.UTC().Truncate(24*time.Hour)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clustersIn are those whose rows the power of a box is computed of: of the box, and of
+// those that a meter counts together with it.
+func (w *Worker) clustersIn(ctx context.Context, due registry.Due) ([]string, error) {
+	if cluster, _, loose := registry.LooseNode(due.Scope); loose {
+		return []string{cluster, schema.BoxCluster}, nil
+	}
+	parts, err := w.validities(ctx, quarterOf(due))
+	if err != nil {
+		return nil, err
+	}
+	boxes := []string{due.Scope}
+	for _, part := range parts {
+		boxes = append(boxes, part.fleet.MeteredWith(due.Scope)...)
+	}
+	slices.Sort(boxes)
+	clusters := []string{schema.BoxCluster}
+	for _, box := range slices.Compact(boxes) {
+		of, err := w.registry.ClustersOfBox(ctx, box)
+		if err != nil {
+			return nil, err
+		}
+		clusters = append(clusters, of...)
+	}
+	slices.Sort(clusters)
+	return slices.Compact(clusters), nil
+}
