@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -346,10 +347,15 @@ func least(starts []Start, of func(Start) *float64) *Start {
 		if v == nil {
 			return nil
 		}
-		if best != nil && *v != *of(*best) {
-			differ = true
+		if best == nil {
+			best = &starts[i]
+			continue
 		}
-		if best == nil || *v < *of(*best) {
+		// Less than a billionth is how floats were added.
+		if math.Abs(*v-*of(*best)) <= 1e-9*math.Abs(*of(*best)) {
+			continue
+		}
+		if differ = true; *v < *of(*best) {
 			best = &starts[i]
 		}
 	}

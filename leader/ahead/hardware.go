@@ -151,6 +151,9 @@ func (d *Desk) elsewhere(ctx context.Context, e Estimate, all []executed, cluste
 		return e, err
 	}
 	for i, f := range e.Hardware {
+		if i > 0 && f.Hardware != one.hardware {
+			continue // each type is two dozen readings
+		}
 		shape := base
 		if f.Hardware != "" && f.Hardware != one.hardware && one.hardware != "" {
 			shape = base.on(f.Hardware, one.hardware, power)
@@ -297,32 +300,56 @@ func (d *Desk) byRequests(ctx context.Context, e Estimate, j job, cluster string
 }
 
 // startsByRequests says what the requests cost in each hour of the coming day: what ran
-// on that hardware over the last hours, as long as the job takes and a day at most, by
-// the requested core-second.
+// on each hardware type over the last hour, by the requested core-second, at the prices
+// of each coming hour. One reading by hour tells of all types.
 func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64, duration time.Duration, cluster string, end time.Time) (Estimate, error) {
 	intensity, err := d.intensities(ctx, cluster, end)
 	if err != nil {
 		return e, err
 	}
-	window := schema.Window{From: end.Add(-max(time.Hour, min(duration.Truncate(schema.Minute), 24*time.Hour))), To: end}
-	for i, f := range e.Hardware {
-		s := shape{window: window, filter: append(inCluster(cluster), usage.Condition{Key: usage.Hardware, Values: []string{f.Hardware}}), power: 1, length: duration}
-		all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: window, Filter: s.filter})
+	request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true}
+	first := end.Truncate(time.Hour).Add(time.Hour)
+	each := make(map[string][]float64) // of a requested core-second, by hardware and hour
+	for hour := range 24 {
+		at := first.Add(time.Duration(hour) * time.Hour)
+		all, assumed, err := d.engine.ChargesAhead(ctx, request, schema.Window{From: at, To: at.Add(time.Hour)})
 		if err != nil {
-			return e, fmt.Errorf("cost on %s: %w", f.Hardware, err)
+			return e, fmt.Errorf("cost at %s: %w", at.Format(time.RFC3339), err)
 		}
-		requested := 0.0
+		e.Notes = append(e.Notes, slices.DeleteFunc(assumed, func(note string) bool { return slices.Contains(e.Notes, note) })...)
 		for _, c := range all {
-			requested += usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
-		}
-		if requested <= 0 {
-			continue
-		}
-		s.scale = wanted / requested
-		s.joules = *f.Joules.P50 / s.scale
-		if err := d.starts(ctx, &e, i, s, intensity, end); err != nil {
-			return e, err
+			name, requested := c.Row.Key[string(usage.Hardware)], usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
+			if cost, currency := onlyCost(c, 0, ""); currency != "" && requested > 0 {
+				each[name] = append(each[name], cost/requested)
+			}
 		}
 	}
+	for i := range e.Hardware {
+		f := &e.Hardware[i]
+		for hour := range 24 {
+			start := Start{At: first.Add(time.Duration(hour) * time.Hour)}
+			if prices := each[f.Hardware]; len(prices) == 24 {
+				cost := wanted * over(prices, hour, duration)
+				start.Cost = &cost
+			}
+			if grams, ok := emitted(intensity, start.At, duration, *f.Joules.P50); ok {
+				start.Grams = &grams
+			}
+			f.starts = append(f.starts, start)
+		}
+		f.Cheapest = least(f.starts, func(s Start) *float64 { return s.Cost })
+		f.Greenest = least(f.starts, func(s Start) *float64 { return s.Grams })
+	}
 	return e.best(), nil
+}
+
+// over is the mean of the hours' figures that a time from an hour on touches, each by how
+// much of it; after the last the first follows.
+func over(hours []float64, from int, length time.Duration) float64 {
+	sum := 0.0
+	for at := time.Duration(0); at < length; at += time.Hour {
+		part := min(time.Hour, length-at)
+		sum += hours[(from+int(at/time.Hour))%len(hours)] * part.Hours()
+	}
+	return sum / length.Hours()
 }

@@ -234,10 +234,30 @@ func TestEstimateByRequests(t *testing.T) {
 	}
 }
 
+func TestOverIsTheMeanOfTheHoursTouched(t *testing.T) {
+	hours := make([]float64, 24)
+	hours[23], hours[0] = 4, 8
+	for _, x := range []struct {
+		from   int
+		length time.Duration
+		want   float64
+	}{{23, time.Hour, 4}, {23, 2 * time.Hour, 6}, {23, 90 * time.Minute, 8.0 / 1.5}, {3, 48 * time.Hour, 0.5}} {
+		if got := over(hours, x.from, x.length); math.Abs(got-x.want) > 1e-12 {
+			t.Errorf("from %d for %s: %g, want %g", x.from, x.length, got, x.want)
+		}
+	}
+}
+
 func TestLeastStart(t *testing.T) {
 	starts := make([]Start, 3)
 	for i, v := range []float64{3, 1, 2} {
 		starts[i] = Start{At: now.Add(time.Duration(i) * time.Hour), Cost: &v}
+	}
+	for i, v := range []float64{0.3, 0.1 + 0.2, 0.3} { // of the same, added in another order
+		starts[i].Grams = &v
+	}
+	if got := least(starts, func(s Start) *float64 { return s.Grams }); got != nil {
+		t.Errorf("greenest of the same %v", got)
 	}
 	if got := least(starts, func(s Start) *float64 { return s.Cost }); got == nil || !got.At.Equal(starts[1].At) {
 		t.Errorf("cheapest %v", got)
