@@ -174,10 +174,12 @@ func TestExplainCorrections(t *testing.T) {
 			t.Errorf("line %d: %s", number, last.Detail)
 		}
 		for name, change := range map[string]func(e *Explanation){
-			"a sum":     func(e *Explanation) { e.Days[19].Sums.Groups[0].Quantities["cpu_used"] += 3_600_000_000 },
-			"billed":    func(e *Explanation) { e.Billed[0].Quantity++ },
-			"less":      func(e *Explanation) { e.Billed = e.Billed[1:] },
-			"the price": func(e *Explanation) { e.Lists[0].Spec = bytes.Replace(e.Lists[0].Spec, []byte("0.03"), []byte("0.04"), 1) },
+			"a sum":  func(e *Explanation) { e.Days[19].Sums.Groups[0].Quantities["cpu_used"] += 3_600_000_000 },
+			"billed": func(e *Explanation) { e.Billed[0].Quantity++ },
+			"less":   func(e *Explanation) { e.Billed = e.Billed[1:] },
+			"the price": func(e *Explanation) {
+				e.Lists[0].Spec = bytes.Replace(e.Lists[0].Spec, []byte("0.03"), []byte("0.04"), 1)
+			},
 		} {
 			_, findings, err := VerifyExplanation(rewritten(t, file, change, key, true), key.BookKey())
 			if err != nil {

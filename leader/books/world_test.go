@@ -37,8 +37,8 @@ type world struct {
 	podsSince  time.Time
 	lives      map[string]schema.Window // of pods, by NAMESPACE/POD; others live always
 	boxes      []query.BoxRow
-	heat       int64                    // 1: there is useful heat
-	silent     time.Time                // from when on the pods with a life have no readings
+	heat       int64     // 1: there is useful heat
+	silent     time.Time // from when on the pods with a life have no readings
 	reads      int
 }
 
