@@ -17,6 +17,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/client"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 )
 
@@ -27,6 +28,13 @@ type kubeletOptions struct {
 	stretch   time.Duration
 	patience  time.Duration // for the leader to have the last minute
 	namespace string
+}
+
+func (o *kubeletOptions) bindAll(flags *pflag.FlagSet) {
+	o.bind(flags, "of kubelet: context of your kubeconfig")
+	flags.StringSliceVar(&o.nodes, "node", nil, "of kubelet: only these nodes (default: all)")
+	flags.DurationVar(&o.stretch, "for", 10*time.Minute, "of kubelet: how long, in whole minutes")
+	flags.DurationVar(&o.patience, "patience", 15*time.Minute, "of kubelet: how long to wait for the leader to meter the last minute")
 }
 
 // edge is how far from a stretch's edges its kubelets are read once more, so that

@@ -93,10 +93,7 @@ window's length. A longer window has a smaller one. It ends with code 1 beyond t
 			if source == "kubelet" {
 				kubelets.namespace = namespace
 				made, err := a.compareKubelet(cmd.Context(), kubelets, cluster)
-				if err != nil {
-					return err
-				}
-				return a.tellComparison(made, asked)
+				return a.tellComparison(made, err, asked)
 			}
 			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, interval, func(from, to time.Time) (map[string]*big.Rat, error) {
 				if source == "prometheus" {
@@ -104,10 +101,7 @@ window's length. A longer window has a smaller one. It ends with code 1 beyond t
 				}
 				return readMeter(source)
 			})
-			if err != nil {
-				return err
-			}
-			return a.tellComparison(made, asked)
+			return a.tellComparison(made, err, asked)
 		},
 	}
 	flags := command.Flags()
@@ -118,21 +112,18 @@ window's length. A longer window has a smaller one. It ends with code 1 beyond t
 	flags.StringVar(&namespace, "namespace", "", "the namespace")
 	flags.StringVarP(&window, "window", "w", "yesterday", "time to compare")
 	flags.DurationVar(&interval, "interval", 30*time.Second, "how often one's own meter reads")
-	kubelets.bind(flags, "of kubelet: context of your kubeconfig")
-	flags.StringSliceVar(&kubelets.nodes, "node", nil, "of kubelet: only these nodes (default: all)")
-	flags.DurationVar(&kubelets.stretch, "for", 10*time.Minute, "of kubelet: how long, in whole minutes")
-	flags.DurationVar(&kubelets.patience, "patience", 15*time.Minute, "of kubelet: how long to wait for the leader to meter the last minute")
+	kubelets.bindAll(flags)
 	flags.BoolVar(&asked, "json", false, "print JSON")
-	for _, name := range []string{"source", "cluster", "namespace"} {
-		_ = command.MarkFlagRequired(name) // the flag was just added
-	}
+	required(command, "source", "cluster", "namespace")
 	return command
 }
 
 // tellComparison prints a comparison. Its error is errDiffers where something is
-// beyond its bound.
-func (a *app) tellComparison(made comparison, inJSON bool) error {
-	var err error
+// beyond its bound, and the comparison's own where there is one.
+func (a *app) tellComparison(made comparison, err error, inJSON bool) error {
+	if err != nil {
+		return err
+	}
 	if inJSON {
 		err = a.printJSON(made)
 	} else {

@@ -311,3 +311,22 @@ func TestFailuresNeedEvidenceAndAnApprover(t *testing.T) {
 		t.Errorf("no failure: %v", err)
 	}
 }
+
+// TestFailureThatIsNotSummed: a draft names a failure whose pods are not known yet, and
+// is another one when they are.
+func TestFailureThatIsNotSummed(t *testing.T) {
+	w := newWorld(t, december, small("UTC")...)
+	w.lives, w.silent = make(map[string]schema.Window), died
+	w.down(died, 20*time.Minute)
+	w.pod("shop", "shop-1", died.Add(-time.Hour), time.Time{}, "")
+	w.arrived(died.Add(5 * time.Minute))
+	d, err := w.Draft(t.Context(), "acme", "2026-11", "dora")
+	if err != nil || len(d.Failures) != 1 || len(d.Failures[0].Notes) != 1 || len(d.Failures[0].Pods) != 0 {
+		t.Fatalf("failures %+v %v", d.Failures, err)
+	}
+	w.arrived(december)
+	now, err := w.Look(t.Context(), "acme", "2026-11")
+	if err != nil || !now.Outdated {
+		t.Errorf("outdated %t %v", now.Outdated, err)
+	}
+}

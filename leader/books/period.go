@@ -145,7 +145,7 @@ func (b *Books) compute(ctx context.Context, c Calendar) (Draft, error) {
 	if err := b.lookForFailures(ctx, clusters, schema.Window{From: c.From, To: b.now()}); err != nil {
 		return Draft{}, err
 	}
-	if err := b.addRefunds(ctx, c, &d); err != nil {
+	if err := b.addRefunds(ctx, c, clusters, &d); err != nil {
 		return Draft{}, err
 	}
 	return d, b.addCorrections(ctx, c, &d)

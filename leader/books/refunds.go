@@ -57,11 +57,21 @@ type lostBy struct {
 
 // addRefunds adds lines that give back what pods used that died with their nodes: in
 // the draft's own period, and in closed ones, as far as no statement has given it
-// back.
-func (b *Books) addRefunds(ctx context.Context, c Calendar, d *Draft) error {
+// back. Failures of the period in those clusters whose pods are not known yet are
+// named.
+func (b *Books) addRefunds(ctx context.Context, c Calendar, clusters []string, d *Draft) error {
 	stored, err := b.registry.BookFailures(ctx, "")
 	if err != nil {
 		return err
+	}
+	for _, f := range stored {
+		if f.Fingerprint != "" || !f.Dismissed.IsZero() || f.At.Before(c.From) || !f.At.Before(c.To) || !slices.Contains(clusters, f.Cluster) {
+			continue
+		}
+		unknown := refundedFailure(f, c.Period)
+		unknown.Notes = []string{"which pods died with it is not known yet: the cluster's data do not reach far enough beyond it"}
+		d.Failures = append(d.Failures, unknown)
+		d.Fingerprint += fmt.Sprintf("-%d?", f.ID)
 	}
 	byPeriod, err := lostIn(c.Customer, stored)
 	if err != nil {
@@ -126,8 +136,7 @@ func lostIn(customer string, failures []registry.BookFailure) (map[string][]lost
 				}
 				of := found[id]
 				if of == nil {
-					of = &lostBy{RefundedFailure: RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: part.Period},
-						statement: id.statement}
+					of = &lostBy{RefundedFailure: refundedFailure(f, part.Period), statement: id.statement}
 					found[id] = of
 					order = append(order, id)
 				}
@@ -157,6 +166,10 @@ func lostIn(customer string, failures []registry.BookFailure) (map[string][]lost
 		})
 	}
 	return byPeriod, nil
+}
+
+func refundedFailure(f registry.BookFailure, period string) RefundedFailure {
+	return RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: period, Pods: []DeadPod{}}
 }
 
 // refundPeriod adds the lines of one period's losses that no statement has given

@@ -103,3 +103,34 @@ func TestHeatCells(t *testing.T) {
 		t.Errorf("credited %d, want about %d of 1000003", credited, want)
 	}
 }
+
+// TestNodeCells: the pods of a node come to its workloads, and these to the cells of
+// the cluster whose one node it is; another node has none of it.
+func TestNodeCells(t *testing.T) {
+	f := canaryFixture(t)
+	w := schema.Window{From: at(0), To: at(60)}
+	sum := func(cells []PodCell, err error) int64 {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		total := int64(0)
+		for _, cell := range cells {
+			total += cell.Quantities[processors.CPUUsed]
+		}
+		return total
+	}
+	pods, err := f.NodePods(f.ctx, "common", "n2", w, schema.Quarter)
+	workloads, err2 := f.NodeWorkloads(f.ctx, "common", "n2", w, schema.Quarter)
+	whole, err3 := f.PodCells(f.ctx, "common", nil, w, 0)
+	if got, want, all := sum(pods, err), sum(workloads, err2), sum(whole, err3); got != want || got != all || got == 0 {
+		t.Errorf("pods %d, workloads %d, cluster %d", got, want, all)
+	}
+	pod, workload := pods[len(pods)-1], workloads[len(workloads)-1]
+	if pod.Pod != canaryPods[2].pod && pod.Pod != canaryPods[1].pod || pod.Workload == "" || workload.Pod != "" || workload.Workload == "" {
+		t.Errorf("names %+v, %+v", pod, workload)
+	}
+	if other := sum(f.NodePods(f.ctx, "common", "n1", w, 0)); other != 0 {
+		t.Errorf("another node has %d", other)
+	}
+}
