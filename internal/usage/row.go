@@ -160,6 +160,18 @@ type covered struct {
 	seconds int64
 }
 
+// Bare is the row with its key, its times, its sums and how good they are, without
+// the figures of them.
+func (t *Tally) Bare() (Row, error) {
+	s := t.Sums
+	energy, err := s.Energy()
+	if err != nil {
+		return Row{}, err
+	}
+	return Row{Key: t.Key, From: t.Window.From, To: t.Window.To, Coverage: t.CoverageShare(), Provisional: t.Open, Sums: s,
+		Quality: QualityOf(s[EnergyMeasured], s[EnergyIntegrated], energy)}, nil
+}
+
 // Row turns stored units into those of the answer. It has no cost yet.
 func (t *Tally) Row() (Row, error) {
 	s := t.Sums
@@ -167,6 +179,7 @@ func (t *Tally) Row() (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
+	bare, err := t.Bare()
 	var files *Exact
 	if _, by := t.Key[string(Container)]; by {
 		f := ByteSeconds(s[Filesystem])
@@ -183,8 +196,8 @@ func (t *Tally) Row() (Row, error) {
 		EnergyJoules: Joules(energy), EnergyActiveJoules: Joules(s[EnergyActive]), EnergyIdleJoules: Joules(s[EnergyIdle]),
 		EnergyOverheadJoules: Joules(s[EnergyOverhead]), EnergyModelledJoules: Joules(s[EnergyModelled]),
 		EnergyMeasuredJoules: Joules(s[EnergyMeasured]), EnergyUncertaintyJoules: Joules(s[EnergyUncertainty]),
-		Coverage: t.CoverageShare(), Interpolated: Whole(s[Interpolated]),
-		Quality: QualityOf(s[EnergyMeasured], s[EnergyIntegrated], energy), Provisional: t.Open, Sums: s}, nil
+		Coverage: bare.Coverage, Interpolated: Whole(s[Interpolated]),
+		Quality: bare.Quality, Provisional: bare.Provisional, Sums: s}, err
 }
 
 // CoverageShare is the pods' covered part of their time alive, times the cluster's

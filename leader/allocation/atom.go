@@ -27,7 +27,8 @@ func newAtom(c query.Charges, currency string) *atom {
 	}
 	a.idle = a.key[usage.Namespace] == schema.IdleNamespace
 	a.mounted = c.Row.Sums[usage.VolumeMounted] > 0
-	energy := a.values.energy().Sign() != 0
+	energy := a.values.has(energyActive) || a.values.has(energyIdle) || a.values.has(energyOverhead)
+	energy = energy && a.values.energy().Sign() != 0
 	a.noCarbon, a.noHeat = energy && !c.CarbonKnown, energy && !c.HeatKnown
 	a.uptime = float64(c.Row.Sums[usage.Uptime])
 	a.covered, a.coverage = c.Row.Coverage*a.uptime, c.Row.Coverage
@@ -91,6 +92,9 @@ func findIdle(atoms []*atom, assets []query.Charges, currency string, byNode boo
 			continue
 		}
 		rest = append(rest, a)
+		if len(assets) == 0 {
+			continue
+		}
 		s := a.scope(true)
 		if used[s] == nil {
 			used[s] = new(values)

@@ -188,7 +188,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 				b.ratio(pvCost, a.values.get(costPV), new(big.Rat).Quo(a.values.get(pvByteHours), big.NewRat(gib, 1)),
 					[]string{a.key[usage.Cluster], a.key[usage.Namespace], a.key[usage.Claim], currency})
 			}
-			if id := [3]string{a.key[usage.Cluster], a.key[usage.Node], currency}; a.values[costGPU] != nil {
+			if id := [3]string{a.key[usage.Cluster], a.key[usage.Node], currency}; a.values.has(costGPU) {
 				if gpus[id] == nil {
 					gpus[id] = new(values)
 				}
@@ -216,7 +216,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 			value, _ := new(big.Rat).Quo(a.values.get(q), hours).Float64()
 			b.samples = append(b.samples, sample{desc, value, labels})
 		}
-		if a.values[gpuHours] != nil && count[podOf(a)] == 1 {
+		if a.values.has(gpuHours) && count[podOf(a)] == 1 {
 			b.ratio(boxGPU, a.values.get(gpuHours), hours, labels)
 		}
 	}

@@ -52,7 +52,7 @@ func splitPod(a *atom, on []*atom) {
 			continue // from before it was counted of pods
 		}
 		for _, c := range on {
-			c.values[q] = nil
+			c.values.clear(q)
 		}
 	}
 	for q := range quantities {

@@ -66,7 +66,7 @@ func move(from *atom, on []*atom, weights []*big.Rat, q quantity, into ...quanti
 			a.values.add(to, part)
 		}
 	}
-	from.values[q] = nil
+	from.values.clear(q)
 	return true
 }
 

@@ -47,40 +47,81 @@ const (
 // costs are those that add up to the total.
 var costs = []quantity{costCPU, costRAM, costGPU, costNetwork, costPV, costEnergy, costOther, costShared}
 
-// values are exact; nil is 0.
-type values [quantities]*big.Rat
+// values are exact: what is counted in whole stored units, and the rest.
+type values struct {
+	whole [quantities]int64
+	rest  [quantities]*big.Rat // nil is 0; not changed once it stands here
+}
+
+// stored is how many of a quantity one stored unit is, as a fraction.
+func (q quantity) stored() (numerator, denominator int64) {
+	switch q {
+	case cpuMax, cpuRequested, cpuUsed:
+		return 1, microsecondsPerHour
+	case ramMax, ramRequested, ramUsed, pvByteHours:
+		return 1024, 3600 // KiB·s
+	case gpuHours:
+		return 1, millisecondsPerHour
+	case energyActive, energyIdle, energyOverhead, energyMeasured, energyIntegrated, heat:
+		return 1, millijoulesPerKWh
+	case co2e:
+		return 1, microgramsPerKg
+	}
+	return 1, 1
+}
 
 func (v *values) get(q quantity) *big.Rat {
-	if v[q] == nil {
-		return new(big.Rat)
+	sum := new(big.Rat)
+	if v.whole[q] != 0 {
+		sum.Mul(sum.SetFrac64(q.stored()), new(big.Rat).SetInt64(v.whole[q]))
 	}
-	return v[q]
+	if v.rest[q] != nil {
+		sum.Add(sum, v.rest[q])
+	}
+	return sum
 }
+
+// has says whether anything was added.
+func (v *values) has(q quantity) bool { return v.whole[q] != 0 || v.rest[q] != nil }
+
+func (v *values) clear(q quantity) { v.whole[q], v.rest[q] = 0, nil }
 
 func (v *values) add(q quantity, more *big.Rat) {
-	if more == nil || more.Sign() == 0 {
-		return
+	switch {
+	case more == nil || more.Sign() == 0:
+	case v.rest[q] == nil:
+		v.rest[q] = more
+	default:
+		v.rest[q] = new(big.Rat).Add(v.rest[q], more)
 	}
-	v[q] = new(big.Rat).Add(v.get(q), more)
 }
 
-func (v *values) addInt(q quantity, n, per int64) {
-	if n != 0 {
-		v.add(q, big.NewRat(n, per))
+// addInt adds stored units.
+func (v *values) addInt(q quantity, n int64) {
+	sum, err := usage.Add(v.whole[q], n)
+	if err == nil {
+		v.whole[q] = sum
+		return
 	}
+	more := &values{}
+	more.whole[q] = n
+	v.add(q, more.get(q))
 }
 
 func (v *values) plus(o *values) {
-	for q := range o {
-		v.add(quantity(q), o[q])
+	for q := range quantities {
+		if o.whole[q] != 0 {
+			v.addInt(q, o.whole[q])
+		}
+		v.add(q, o.rest[q])
 	}
 }
 
 func (v *values) sum(of ...quantity) *big.Rat {
 	total := new(big.Rat)
 	for _, q := range of {
-		if v[q] != nil {
-			total.Add(total, v[q])
+		if v.has(q) {
+			total.Add(total, v.get(q))
 		}
 	}
 	return total
@@ -106,24 +147,25 @@ func byteHours(kib int64) *big.Rat {
 func valuesOf(c query.Charges, currency string) *values {
 	v := new(values)
 	s := c.Row.Sums
-	v.addInt(cpuMax, max(s[usage.CPUMax], s[usage.CPU], s[usage.CPURequest]), microsecondsPerHour)
-	v.addInt(cpuRequested, s[usage.CPURequest], microsecondsPerHour)
-	v.addInt(cpuUsed, s[usage.CPU], microsecondsPerHour)
-	v.add(ramMax, byteHours(max(s[usage.MemoryMax], s[usage.Memory], s[usage.MemoryRequest])))
-	v.add(ramRequested, byteHours(s[usage.MemoryRequest]))
-	v.add(ramUsed, byteHours(s[usage.Memory]))
-	v.add(pvByteHours, byteHours(s[usage.VolumeClaimed]))
-	v.addInt(received, s[usage.NetworkReceive], 1)
-	v.addInt(transmitted, s[usage.NetworkTransmit], 1)
-	for q, of := range map[quantity]usage.Quantity{energyActive: usage.EnergyActive, energyIdle: usage.EnergyIdle, energyOverhead: usage.EnergyOverhead,
-		energyMeasured: usage.EnergyMeasured, energyIntegrated: usage.EnergyIntegrated} {
-		v.addInt(q, s[of], millijoulesPerKWh)
-	}
-	v.addInt(co2e, c.CarbonMicrograms, microgramsPerKg)
-	v.addInt(heat, c.HeatMillijoules, millijoulesPerKWh)
+	v.addInt(cpuMax, max(s[usage.CPUMax], s[usage.CPU], s[usage.CPURequest]))
+	v.addInt(cpuRequested, s[usage.CPURequest])
+	v.addInt(cpuUsed, s[usage.CPU])
+	v.addInt(ramMax, max(s[usage.MemoryMax], s[usage.Memory], s[usage.MemoryRequest]))
+	v.addInt(ramRequested, s[usage.MemoryRequest])
+	v.addInt(ramUsed, s[usage.Memory])
+	v.addInt(pvByteHours, s[usage.VolumeClaimed])
+	v.addInt(received, s[usage.NetworkReceive])
+	v.addInt(transmitted, s[usage.NetworkTransmit])
+	v.addInt(energyActive, s[usage.EnergyActive])
+	v.addInt(energyIdle, s[usage.EnergyIdle])
+	v.addInt(energyOverhead, s[usage.EnergyOverhead])
+	v.addInt(energyMeasured, s[usage.EnergyMeasured])
+	v.addInt(energyIntegrated, s[usage.EnergyIntegrated])
+	v.addInt(co2e, c.CarbonMicrograms)
+	v.addInt(heat, c.HeatMillijoules)
 	for _, line := range c.Lines {
 		if isGPU(line.Resource) {
-			v.addInt(gpuHours, line.Quantity, millisecondsPerHour)
+			v.addInt(gpuHours, line.Quantity)
 		}
 		if line.List != nil && line.List.Currency == currency {
 			v.add(costOf(line.Resource), line.Cost)

@@ -1,8 +1,11 @@
 package query
 
 import (
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
@@ -55,4 +58,36 @@ type BoxAnswer struct {
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
 	Boxes []BoxRow  `json:"boxes"`
+}
+
+// provisional are the parts of the window that may still change, by cluster.
+func (t *tally) provisional() []ClusterWindow {
+	all := []ClusterWindow{}
+	for cluster, windows := range t.open {
+		for _, w := range windows {
+			if t.tells(cluster) && w.Overlap(t.window.From, t.window.To) > 0 {
+				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b ClusterWindow) int {
+		if a.Cluster != b.Cluster {
+			return strings.Compare(a.Cluster, b.Cluster)
+		}
+		return a.From.Compare(b.From)
+	})
+	return merge(all)
+}
+
+// merge joins neighbours of one cluster.
+func merge(windows []ClusterWindow) []ClusterWindow {
+	merged := windows[:0]
+	for _, w := range windows {
+		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
+			merged[last].To = schema.Later(merged[last].To, w.To)
+			continue
+		}
+		merged = append(merged, w)
+	}
+	return merged
 }

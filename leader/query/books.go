@@ -38,19 +38,19 @@ func (e *Engine) openQuarters(ctx context.Context, cluster string, w schema.Wind
 	return work.open(cluster), nil
 }
 
-// work is what is due in a window.
-type work struct {
+// dueWork is what is due in a window.
+type dueWork struct {
 	due   []registry.Due
 	boxes map[string]map[string]bool // in which a node of a cluster stood during the window, by cluster
 }
 
 // workIn reads what is due in a window: once for all clusters.
-func (e *Engine) workIn(ctx context.Context, w schema.Window) (work, error) {
+func (e *Engine) workIn(ctx context.Context, w schema.Window) (dueWork, error) {
 	nodes, err := e.registry.History(ctx, fleet.KindNode, w)
 	if err != nil {
-		return work{}, fmt.Errorf("read history of nodes: %w", err)
+		return dueWork{}, fmt.Errorf("read history of nodes: %w", err)
 	}
-	in := work{boxes: make(map[string]map[string]bool)}
+	in := dueWork{boxes: make(map[string]map[string]bool)}
 	for _, o := range nodes {
 		node, ok := o.Spec.(fleet.Node)
 		if !ok {
@@ -63,12 +63,12 @@ func (e *Engine) workIn(ctx context.Context, w schema.Window) (work, error) {
 	}
 	counts, err := e.registry.DueCount(ctx)
 	if err != nil {
-		return work{}, err
+		return dueWork{}, err
 	}
 	for processor := range counts {
 		due, err := e.registry.Due(ctx, processor, 0)
 		if err != nil {
-			return work{}, err
+			return dueWork{}, err
 		}
 		for _, d := range due {
 			if w.Overlap(d.Quarter, d.Quarter.Add(schema.Quarter)) > 0 {
@@ -80,7 +80,7 @@ func (e *Engine) workIn(ctx context.Context, w schema.Window) (work, error) {
 }
 
 // open are the quarters of which some work of a cluster is due.
-func (w work) open(cluster string) []schema.Window {
+func (w dueWork) open(cluster string) []schema.Window {
 	found := make(map[time.Time]bool)
 	for _, d := range w.due {
 		if d.Scope == cluster || w.boxes[cluster][d.Scope] || cluster == schema.BoxCluster && d.Processor != registry.ProcessorCost {

@@ -31,6 +31,7 @@ type ChargeRequest struct {
 
 // Charges is what one key used in one step, and what that costs.
 type Charges struct {
+	// Row has its key, its times, its sums and how good they are; no figures of them.
 	Row   Row
 	Lines []Charge // by price list and resource, then what has no price
 	// CarbonMicrograms is location-based CO2e where CarbonKnown says that it is of
@@ -100,7 +101,7 @@ func (c *Charges) figures() error {
 
 // charges are a row's charges.
 func (row *tallyRow) charges() (Charges, error) {
-	finished, err := row.finish()
+	bare, err := row.Bare()
 	if err != nil {
 		return Charges{}, err
 	}
@@ -112,7 +113,7 @@ func (row *tallyRow) charges() (Charges, error) {
 	if err != nil {
 		return Charges{}, err
 	}
-	made := Charges{Row: finished}
+	made := Charges{Row: bare}
 	for _, id := range slices.Sorted(maps.Keys(row.prices)) {
 		slot := row.prices[id]
 		lines, err := slot.rate()
@@ -121,15 +122,16 @@ func (row *tallyRow) charges() (Charges, error) {
 		}
 		for _, line := range lines {
 			if all[line.resource] -= line.quantity; line.quantity != 0 {
-				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.list, Slot: slot.tariff, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.at.list, Slot: slot.at.tariff, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
 			}
 		}
 	}
+	maps.DeleteFunc(all, func(r processors.Resource, rest int64) bool { return r.Derived() || rest == 0 && excluded[r] == 0 })
 	for _, resource := range all.Resources() {
-		if left := excluded[resource]; left != 0 && !resource.Derived() {
+		if left := excluded[resource]; left != 0 {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
 		}
-		if rest := all[resource] - excluded[resource]; rest != 0 && !resource.Derived() {
+		if rest := all[resource] - excluded[resource]; rest != 0 {
 			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
 		}
 	}

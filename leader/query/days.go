@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
@@ -30,6 +31,37 @@ func (t *tally) days(ctx context.Context, cluster string) (days, error) {
 		known[d.Day.Unix()] = d
 	}
 	return known, err
+}
+
+// daysAhead reads the days of clusters, in their order: those of the next one while
+// one is added up. stop must be called, and waits.
+func (t *tally) daysAhead(ctx context.Context, clusters []string) (next func() (days, error), stop func()) {
+	type read struct {
+		known days
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	all := make(chan read)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for _, cluster := range clusters {
+			known, err := t.days(ctx, cluster)
+			select {
+			case all <- read{known, err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	next = func() (days, error) {
+		select {
+		case r := <-all:
+			return r.known, r.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return next, func() { cancel(); group.Wait() }
 }
 
 // cut takes the days that are known out of runs of whole quarters: a day inside a run

@@ -16,11 +16,7 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 	if cluster == schema.BoxCluster {
 		return nil
 	}
-	end, err := t.engine.settledMinute(ctx, cluster)
-	if err != nil {
-		return err
-	}
-	w := schema.Window{From: part.From, To: schema.Earlier(part.To, end)}
+	w := schema.Window{From: part.From, To: schema.Earlier(part.To, t.settled)}
 	if !w.From.Before(w.To) {
 		return nil
 	}

@@ -48,6 +48,7 @@ type resolved struct {
 	list   fleet.PriceList
 	before processors.PriceList // discounts
 	prices processors.PriceList
+	units  map[processors.Resource]unitPrice // that were asked for
 }
 
 // newPricing reads the series that the lists of the slices use.

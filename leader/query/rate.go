@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"slices"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/processors"
@@ -46,21 +47,47 @@ func (p *priced) rate() ([]ratedLine, error) {
 		return nil, err
 	}
 	var lines []ratedLine
-	for _, resource := range quantities.Resources() {
-		price, ok := p.prices.PriceOf(resource)
-		if !ok {
-			continue
+	for resource, quantity := range quantities {
+		unit, err := p.at.unit(resource)
+		if err != nil {
+			return nil, err
 		}
-		text := price.Text('f')
-		value, ok := new(big.Rat).SetString(text)
-		if !ok {
-			return nil, fmt.Errorf("price %q of %s is not a decimal", text, resource)
+		if unit.price != nil {
+			cost := new(big.Rat).Mul(unit.price, new(big.Rat).SetInt64(quantity))
+			lines = append(lines, ratedLine{resource, p.at.prices.Currency, unit.before, unit.text, quantity, cost})
 		}
-		cost := new(big.Rat).Mul(value, big.NewRat(quantities[resource], resource.Base()))
-		before, _ := p.before.PriceOf(resource)
-		lines = append(lines, ratedLine{resource, p.prices.Currency, before.Text('f'), text, quantities[resource], cost})
 	}
+	slices.SortFunc(lines, func(a, b ratedLine) int { return processors.CompareResources(a.resource, b.resource) })
 	return lines, nil
+}
+
+// unitPrice is the price of one stored unit of a resource; nil of one without a
+// price. The texts are per Resource.Unit: after and before discounts.
+type unitPrice struct {
+	price        *big.Rat
+	text, before string
+}
+
+// unit is the price of a resource, worked out once.
+func (r *resolved) unit(resource processors.Resource) (unitPrice, error) {
+	if unit, known := r.units[resource]; known {
+		return unit, nil
+	}
+	var unit unitPrice
+	if price, ok := r.prices.PriceOf(resource); ok {
+		before, _ := r.before.PriceOf(resource)
+		unit.text, unit.before = price.Text('f'), before.Text('f')
+		value, ok := new(big.Rat).SetString(unit.text)
+		if !ok {
+			return unit, fmt.Errorf("price %q of %s is not a decimal", unit.text, resource)
+		}
+		unit.price = value.Quo(value, new(big.Rat).SetInt64(resource.Base()))
+	}
+	if r.units == nil {
+		r.units = make(map[processors.Resource]unitPrice)
+	}
+	r.units[resource] = unit
+	return unit, nil
 }
 
 // together is the lines with those of one resource, currency and price as one, in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ type tally struct {
 	parts    []slice
 	need     need
 	rowsByID map[string]*tallyRow
-	work     work
+	work     dueWork
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
@@ -32,6 +33,7 @@ type tally struct {
 	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
 	as       string        // the hardware type whose prices hold; "" is that of the node
+	settled  time.Time     // end of the newest minute of the cluster that is being read
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
 	figures  bool          // carbon and heat are read beside the energy
 	assets   bool          // nodes are counted as if all that is allocatable were requested and used
@@ -48,12 +50,9 @@ type tallyRow struct {
 
 // priced are quantities under one price list and who is billed for them.
 type priced struct {
-	list   fleet.PriceList
-	tariff string               // slot of its time of use
-	before processors.PriceList // discounts
-	prices processors.PriceList
-	sums   Sums
-	named  processors.Quantities
+	at    *resolved
+	sums  Sums
+	named processors.Quantities
 }
 
 // aliveKey is a cluster in a step.
@@ -124,11 +123,15 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 	if len(t.scopes) == 0 { // what no pod carries is nobody's
 		clusters = append(clusters, schema.BoxCluster)
 	}
+	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !usage.KeepsAll(request.Filter, Cluster, name) })
+	next, stop := t.daysAhead(ctx, clusters)
+	defer stop()
 	for _, cluster := range clusters {
-		if !usage.KeepsAll(request.Filter, Cluster, cluster) {
-			continue
+		known, err := next()
+		if err != nil {
+			return nil, err
 		}
-		if err := t.cluster(ctx, cluster, parts); err != nil {
+		if err := t.cluster(ctx, cluster, parts, known); err != nil {
 			return nil, fmt.Errorf("usage of %s: %w", cluster, err)
 		}
 	}
@@ -170,13 +173,14 @@ func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, er
 }
 
 // cluster adds what one cluster used.
-func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) error {
+func (t *tally) cluster(ctx context.Context, cluster string, parts []slice, known days) error {
 	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
 		end, err := t.engine.settledMinute(ctx, cluster)
 		if err != nil {
 			return err
 		}
+		t.settled = end
 		if end.Before(t.window.To) && !end.IsZero() {
 			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
 		}
@@ -184,10 +188,6 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 	t.open[cluster] = open
 	var err error
 	if t.metering, err = t.engine.registry.MeteringNamespaces(ctx, cluster); err != nil {
-		return err
-	}
-	known, err := t.days(ctx, cluster)
-	if err != nil {
 		return err
 	}
 	coarse := !t.need.podRows && t.request.Step%schema.Quarter == 0
@@ -401,9 +401,10 @@ func overlaps(windows []schema.Window, w schema.Window) bool {
 // row finds or makes the row of a key and a step.
 func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 	var id strings.Builder
-	fmt.Fprintf(&id, "%d", b.From.Unix())
+	id.WriteString(strconv.FormatInt(b.From.Unix(), 10))
 	for _, k := range t.request.Aggregate {
-		fmt.Fprintf(&id, "\x00%s", who.value(k))
+		id.WriteByte(0)
+		id.WriteString(who.value(k))
 	}
 	row, ok := t.rowsByID[id.String()]
 	if ok {
@@ -425,7 +426,7 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
 	slot, ok := slots[at.id]
 	if !ok {
-		slot = &priced{list: at.list, tariff: at.tariff, before: at.before, prices: at.prices}
+		slot = &priced{at: at}
 		slots[at.id] = slot
 	}
 	if err := slot.sums.Add(sums); err != nil {
@@ -438,38 +439,6 @@ func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Q
 // are his, and of those in which he has something in the answer.
 func (t *tally) tells(cluster string) bool {
 	return t.seen[cluster] || t.scopes.owns(cluster, fleetsOf(t.parts)...)
-}
-
-// provisional are the parts of the window that may still change, by cluster.
-func (t *tally) provisional() []ClusterWindow {
-	all := []ClusterWindow{}
-	for cluster, windows := range t.open {
-		for _, w := range windows {
-			if t.tells(cluster) && w.Overlap(t.window.From, t.window.To) > 0 {
-				all = append(all, ClusterWindow{Cluster: cluster, From: schema.Later(w.From, t.window.From), To: schema.Earlier(w.To, t.window.To)})
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b ClusterWindow) int {
-		if a.Cluster != b.Cluster {
-			return strings.Compare(a.Cluster, b.Cluster)
-		}
-		return a.From.Compare(b.From)
-	})
-	return merge(all)
-}
-
-// merge joins neighbours of one cluster.
-func merge(windows []ClusterWindow) []ClusterWindow {
-	merged := windows[:0]
-	for _, w := range windows {
-		if last := len(merged) - 1; last >= 0 && merged[last].Cluster == w.Cluster && !w.From.After(merged[last].To) {
-			merged[last].To = schema.Later(merged[last].To, w.To)
-			continue
-		}
-		merged = append(merged, w)
-	}
-	return merged
 }
 
 // rows are the finished rows, ordered by time and key.
