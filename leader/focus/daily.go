@@ -165,33 +165,12 @@ func (d *daily) energy(r *Row, line books.Line, p part) {
 // which names most of where it was used.
 func (d *daily) charges(line books.Line, use books.Use) bool {
 	fits := func(l books.Line) bool {
-		return !use.Excluded && l.Version == use.Version && l.Slot == use.Slot.Tariff && l.Resource == line.Resource && holds(l.Match, use.Facts)
+		return !use.Excluded && l.Version == use.Version && l.Slot == use.Slot.Tariff && l.Resource == line.Resource && l.Match.Holds(use.Facts)
 	}
 	if !fits(line) {
 		return false
 	}
-	return !slices.ContainsFunc(d.lines, func(o books.Line) bool { return fits(o) && named(o.Match) > named(line.Match) })
-}
-
-func fields(m rating.Match) [3]string { return [3]string{m.Hardware, m.Provider, m.Region} }
-
-func holds(m rating.Match, facts rating.Facts) bool {
-	at := fields(facts)
-	for i, want := range fields(m) {
-		if want != "" && want != at[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func named(m rating.Match) (n int) {
-	for _, field := range fields(m) {
-		if field != "" {
-			n++
-		}
-	}
-	return n
+	return !slices.ContainsFunc(d.lines, func(o books.Line) bool { return fits(o) && o.Match.Named() > line.Match.Named() })
 }
 
 // priceIn is the price of a line in a slot: that of its part, where it has a dynamic

@@ -108,7 +108,7 @@ func (p *Plan) place(r *rate) {
 	}
 	list := append(p.rates[r.resource], r)
 	slices.SortStableFunc(list, func(a, b *rate) int {
-		return cmp.Or(cmp.Compare(b.match.named(), a.match.named()), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(b.match.Named(), a.match.Named()), cmp.Compare(a.id, b.id))
 	})
 	p.rates[r.resource] = list
 	if r.dynamic != nil && !slices.Contains(p.dynamic, r.dynamic.Series) {
@@ -139,7 +139,7 @@ func (p *Plan) Timed() bool { return p.tariff != nil || len(p.dynamic) > 0 }
 func (p *Plan) rate(r processors.Resource, facts Facts) *rate {
 	for _, wanted := range r.PricedAs() {
 		for _, one := range p.rates[wanted] {
-			if one.match.holds(facts) {
+			if one.match.Holds(facts) {
 				return one
 			}
 		}
@@ -147,8 +147,8 @@ func (p *Plan) rate(r processors.Resource, facts Facts) *rate {
 	return nil
 }
 
-// named is how many fields the match names.
-func (m Match) named() int {
+// Named is how many fields the match names.
+func (m Match) Named() int {
 	n := 0
 	for _, field := range m.fields() {
 		n += min(len(field), 1)
@@ -158,7 +158,8 @@ func (m Match) named() int {
 
 func (m Match) fields() [3]string { return [3]string{m.Hardware, m.Provider, m.Region} }
 
-func (m Match) holds(facts Facts) bool {
+// Holds says whether what was used there is what the match is for.
+func (m Match) Holds(facts Facts) bool {
 	at := facts.fields()
 	for i, field := range m.fields() {
 		if field != "" && field != at[i] {
@@ -212,7 +213,7 @@ func (p *Plan) ties() []error {
 		for i, a := range rates {
 			for _, b := range rates[:i] {
 				common, meet := a.match.both(b.match)
-				if !meet || a.match.named() != b.match.named() {
+				if !meet || a.match.Named() != b.match.Named() {
 					continue
 				}
 				if a.match == b.match {
