@@ -2,6 +2,7 @@ package leader
 
 import (
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -9,6 +10,6 @@ import (
 func (l *Leader) buildBooks(metrics prometheus.Registerer) error {
 	_, issuer := l.config.Exports.Parties.Names()
 	var err error
-	l.books, err = books.New(books.Config{Issuer: issuer, FailedAfter: l.config.FailedAfter}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
+	l.books, err = books.New(books.Config{Issuer: issuer, FailedAfter: l.config.FailedAfter, Readings: meters.NewStore(l.store)}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
 	return err
 }

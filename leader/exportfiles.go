@@ -41,7 +41,7 @@ func (l *Leader) sink() (focus.Sink, error) {
 // SendExport makes a month's files and puts them where scheduled exports go.
 func (l *Leader) SendExport(ctx context.Context, period string) (_ focus.Manifest, err error) {
 	config := l.config.Exports
-	request := api.ExportRequest{Request: focus.Request{Period: period, Step: config.Step}, Format: config.Format, Version: config.Version, Compression: config.Compression}
+	request := api.ExportRequest{Request: focus.Request{Period: period, Step: config.Step, Labels: config.Labels}, Format: config.Format, Version: config.Version, Compression: config.Compression}
 	prepared, err := l.PrepareExport(ctx, request)
 	if err != nil {
 		return focus.Manifest{}, fmt.Errorf("export %s: %w", period, err)

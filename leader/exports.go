@@ -26,6 +26,7 @@ type ExportConfig struct {
 	Version     focus.Version
 	Compression focus.Compression
 	Step        time.Duration // of a charge period: an hour or a day; 0 is a day
+	Labels      []string      // of pods, columns of OpenCost's CSV
 	Bucket      bucket.Config // where files go in place of Dir; without a URL there is none
 	Parties     focus.Parties // names in the files, also of those that are asked for
 }
@@ -59,6 +60,9 @@ func (c ExportConfig) Validate() error {
 	}
 	if _, err := focus.ParseCompression(string(c.Compression)); err != nil {
 		return fmt.Errorf("export: %w", err)
+	}
+	if len(c.Labels) > 0 && c.Format != api.FormatOpenCost {
+		return fmt.Errorf("export labels: they are columns of the format %s", api.FormatOpenCost)
 	}
 	if c.Step != 0 && c.Step != time.Hour && c.Step != 24*time.Hour {
 		return fmt.Errorf("export: a charge period of %s: use 1h or 24h", c.Step)

@@ -337,7 +337,8 @@ func (c *centre) testTheirOwn(t *testing.T) {
 		{customer, "/api/v1/reports/run?name=nightly", 200, `"pod": "web-1"`, "canary"},
 		{part, "/api/v1/reports/run?name=nightly", 200, `"pod": "web-1"`, "db-0"},
 		{part, "/api/v1/reports/run?name=db-0", 404, "no run", ""},
-		{customer, "/api/v1/prices/ahead?hours=2", 200, `"price": "0.6006006`, "0.4004004"}, // 1.5 times what the operator pays
+		{customer, "/api/v1/prices/ahead?hours=2", 200, `"price": "0.6006006`, "0.4004004"},                                  // 1.5 times what the operator pays
+		{customer, "/api/v1/export?period=2026-11&format=focus&compression=none", 200, "2026-11-30T00:00:00Z", "2026-10-31"}, // closed lines by day
 		{customer, "/api/v1/books", 200, `"state": "closed"`, "canary"},
 		{part, "/api/v1/books", 200, `"items": []`, "acme"},
 		{customer, "/api/v1/books/acme/2026-11/statement", 200, `"id": "acme-0001"`, "canary"},

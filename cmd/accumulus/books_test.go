@@ -52,6 +52,10 @@ func (s *steady) PodCells(ctx context.Context, cluster string, _ []string, w sch
 	return []query.PodCell{{Pod: "web-1", Cell: cells[0]}}, err
 }
 
+func (s *steady) Boxes(context.Context, string) (query.BoxAnswer, error) {
+	return query.BoxAnswer{}, nil
+}
+
 func (s *steady) HeatCells(context.Context, string, schema.Window, time.Duration) ([]query.Cell, error) {
 	return nil, nil
 }

@@ -32,7 +32,11 @@ week and twice the time ahead.`,
 			}
 			t := &table{columns: append(left("SERIES"), right("HOURS AHEAD", "ORIGINS", "WAPE %", "RUN-RATE %", "DAY-NAIVE %", "WEEK-NAIVE %", "HELD %", "OF")...)}
 			for _, e := range all {
-				t.add(e.Series, fmt.Sprint(e.Hours), fmt.Sprint(e.Origins), fixed(100*e.WAPE, 2), fixed(100*e.RunRate, 2), fixed(100*e.DayAgo, 2), fixed(100*e.WeekAgo, 2), fixed(100*e.Covered, 0), fmt.Sprint(e.Bounded))
+				hours := fmt.Sprint(e.Hours)
+				if e.Hours == forecast.ToMonthEnd {
+					hours = "month's end"
+				}
+				t.add(e.Series, hours, fmt.Sprint(e.Origins), fixed(100*e.WAPE, 2), fixed(100*e.RunRate, 2), fixed(100*e.DayAgo, 2), fixed(100*e.WeekAgo, 2), fixed(100*e.Covered, 0), fmt.Sprint(e.Bounded))
 			}
 			return t.write(a.out)
 		},

@@ -20,6 +20,7 @@ import (
 // filesOptions are the flags of exports that are files.
 type filesOptions struct {
 	out, version, compression, customer, step string
+	labels                                    []string
 }
 
 func (o *filesOptions) bind(flags *pflag.FlagSet) {
@@ -27,6 +28,7 @@ func (o *filesOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.version, "focus-version", string(focus.V14), "version of FOCUS: 1.4 or 1.2")
 	flags.StringVar(&o.compression, "compression", string(focus.Gzip), "data files of FOCUS: gzip (CSV), none (CSV) or parquet")
 	flags.StringVar(&o.customer, "customer", "", "only this customer's charges, of focus and opencost-csv")
+	flags.StringSliceVar(&o.labels, "labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each")
 	flags.StringVar(&o.step, "charge-period", "1d", "length of a charge period of FOCUS, in UTC: 1d or 1h")
 }
 
@@ -44,7 +46,7 @@ func (o *filesOptions) check(flags *pflag.FlagSet, ofFiles bool, file string) er
 	if o.out != "" && file != "" {
 		return errors.New("use --file or --out, not both")
 	}
-	for _, name := range []string{"focus-version", "compression", "customer", "charge-period"} {
+	for _, name := range []string{"focus-version", "compression", "customer", "charge-period", "labels"} {
 		if flags.Changed(name) {
 			return fmt.Errorf("--%s goes with --format focus or opencost-csv", name)
 		}
@@ -66,6 +68,9 @@ func (a *app) exportFiles(cmd *cobra.Command, c *client.Client, o filesOptions, 
 		"compression": {o.compression}, "step": {o.step}}
 	if o.customer != "" {
 		values.Set("customer", o.customer)
+	}
+	if len(o.labels) > 0 {
+		values.Set("labels", strings.Join(o.labels, ","))
 	}
 	archive, err := c.ExportFiles(cmd.Context(), values)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -34,16 +35,19 @@ type comparison struct {
 	Namespace  string     `json:"namespace"`
 	From       time.Time  `json:"from"`
 	To         time.Time  `json:"to"`
-	Tolerance  string     `json:"tolerancePercent"`
+	Tolerance  string     `json:"tolerancePercent,omitempty"` // of all quantities; of kubelets each has its own bound
 	Origin     string     `json:"toleranceOrigin"`
 	Quantities []compared `json:"quantities"`
+	Skipped    []string   `json:"skipped,omitempty"` // what was not compared, and why
 }
 
 type compared struct {
+	Pod      string `json:"pod,omitempty"` // "" is all that are compared
 	Quantity string `json:"quantity"`
 	Own      string `json:"own"`
 	Metered  string `json:"metered"`
 	Percent  string `json:"differencePercent"` // of the own one; "" where that is 0
+	Bound    string `json:"bound,omitempty"`   // of the difference, of its own
 	Within   bool   `json:"withinTolerance"`
 }
 
@@ -60,11 +64,18 @@ func newVerifyUsage(a *app) *cobra.Command {
 	var source, prometheus, cluster, namespace, window, selector string
 	var interval time.Duration
 	var asked bool
+	var kubelets kubeletOptions
 	command := &cobra.Command{
-		Use:   "usage --source {prometheus|FILE} --cluster NAME --namespace NAME --window WINDOW",
+		Use:   "usage --source {kubelet|prometheus|FILE} --cluster NAME --namespace NAME {--window WINDOW | --context NAME --for TIME}",
 		Short: "Compare a meter of one's own with what is metered",
 		Long: `Compares a meter of one's own with what is metered of a namespace in a window, which
 is what bills are made of, and prints the difference of each quantity.
+
+kubelet reads the counters of the nodes' kubelets now, through the API server of a
+context of your kubeconfig (nodes/proxy), at the start and at the end of --for, waits
+until the leader has metered that stretch, and compares pod by pod. Each pod has a bound of
+its own: what it uses, at the rate near that edge, between a reading and the edge and in an
+interval of the follower.
 
 prometheus asks a Prometheus (--prometheus URL) for the increase of
 container_cpu_usage_seconds_total. FILE is CSV with the columns quantity and value;
@@ -74,10 +85,19 @@ networkTransmitBytes, as in the API.
 Two meters that read the same counter differ by what happens between a reading and the
 window's edge. The tolerance is that: at both edges an interval of each meter, by the
 window's length. A longer window has a smaller one. It ends with code 1 beyond that.`,
-		Example: `  accumulus verify usage --source prometheus --prometheus http://127.0.0.1:9090 --cluster ams-03 --namespace shop --window yesterday
+		Example: `  accumulus verify usage --source kubelet --context ams-03 --cluster ams-03 --namespace shop --for 15m
+  accumulus verify usage --source prometheus --prometheus http://127.0.0.1:9090 --cluster ams-03 --namespace shop --window yesterday
   accumulus verify usage --source own.csv --cluster ams-03 --namespace shop --window 2026-11-01T00:00:00Z,2026-11-02T00:00:00Z`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if source == "kubelet" {
+				kubelets.namespace = namespace
+				made, err := a.compareKubelet(cmd.Context(), kubelets, cluster)
+				if err != nil {
+					return err
+				}
+				return a.tellComparison(made, asked)
+			}
 			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, interval, func(from, to time.Time) (map[string]*big.Rat, error) {
 				if source == "prometheus" {
 					return askPrometheus(cmd.Context(), prometheus, namespace, selector, from, to)
@@ -87,30 +107,41 @@ window's length. A longer window has a smaller one. It ends with code 1 beyond t
 			if err != nil {
 				return err
 			}
-			if asked {
-				err = a.printJSON(made)
-			} else {
-				err = a.showComparison(made)
-			}
-			if err == nil && slices.ContainsFunc(made.Quantities, func(c compared) bool { return !c.Within }) {
-				err = errDiffers
-			}
-			return err
+			return a.tellComparison(made, asked)
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&source, "source", "", "prometheus, or a CSV file with the columns quantity and value")
+	flags.StringVar(&source, "source", "", "kubelet, prometheus, or a CSV file with the columns quantity and value")
 	flags.StringVar(&prometheus, "prometheus", "http://127.0.0.1:9090", "URL of the Prometheus")
 	flags.StringVar(&selector, "selector", `container!="",container!="POD"`, "what else the series of Prometheus are selected by")
 	flags.StringVar(&cluster, "cluster", "", "the cluster")
 	flags.StringVar(&namespace, "namespace", "", "the namespace")
 	flags.StringVarP(&window, "window", "w", "yesterday", "time to compare")
 	flags.DurationVar(&interval, "interval", 30*time.Second, "how often one's own meter reads")
+	kubelets.bind(flags, "of kubelet: context of your kubeconfig")
+	flags.StringSliceVar(&kubelets.nodes, "node", nil, "of kubelet: only these nodes (default: all)")
+	flags.DurationVar(&kubelets.stretch, "for", 10*time.Minute, "of kubelet: how long, in whole minutes")
+	flags.DurationVar(&kubelets.patience, "patience", 15*time.Minute, "of kubelet: how long to wait for the leader to meter the last minute")
 	flags.BoolVar(&asked, "json", false, "print JSON")
 	for _, name := range []string{"source", "cluster", "namespace"} {
 		_ = command.MarkFlagRequired(name) // the flag was just added
 	}
 	return command
+}
+
+// tellComparison prints a comparison. Its error is errDiffers where something is
+// beyond its bound.
+func (a *app) tellComparison(made comparison, inJSON bool) error {
+	var err error
+	if inJSON {
+		err = a.printJSON(made)
+	} else {
+		err = a.showComparison(made)
+	}
+	if err == nil && slices.ContainsFunc(made.Quantities, func(c compared) bool { return !c.Within }) {
+		err = errDiffers
+	}
+	return err
 }
 
 // compareUsage asks the leader, and the own meter for the very same window.
@@ -244,16 +275,31 @@ func askPrometheus(ctx context.Context, server, namespace, selector string, from
 func (a *app) showComparison(made comparison) error {
 	a.printf("Namespace %s of cluster %s, %s to %s\n\n", made.Namespace, made.Cluster, humanTime(made.From), humanTime(made.To))
 	t := &table{columns: append(left("QUANTITY"), right("OWN", "METERED", "DIFFERENCE %")...)}
+	bounded := slices.ContainsFunc(made.Quantities, func(c compared) bool { return c.Bound != "" })
+	if bounded {
+		t.columns = append(append(left("POD"), t.columns...), right("BOUND")...)
+	}
 	t.columns = append(t.columns, left("WITHIN")...)
 	for _, c := range made.Quantities {
 		within := "yes"
 		if !c.Within {
 			within = "NO"
 		}
-		t.add(c.Quantity, c.Own, c.Metered, c.Percent, within)
+		if !bounded {
+			t.add(c.Quantity, c.Own, c.Metered, c.Percent, within)
+			continue
+		}
+		t.add(cmp.Or(c.Pod, "all"), c.Quantity, c.Own, c.Metered, c.Percent, c.Bound, within)
 	}
 	if err := t.write(a.out); err != nil {
 		return err
+	}
+	for _, skipped := range made.Skipped {
+		a.printf("Not compared: %s\n", skipped)
+	}
+	if bounded {
+		a.printf("\nBound: %s.\n", made.Origin)
+		return nil
 	}
 	a.printf("\nTolerance %s %%: %s.\n", made.Tolerance, made.Origin)
 	return nil

@@ -14,11 +14,13 @@ import (
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
-// Recommendations are requests that fit what workloads used, with what that saves.
+// Recommendations are requests that fit what workloads used, and hardware and hours that
+// cost less, with what that saves.
 type Recommendations struct {
 	From  time.Time        `json:"from"`
 	To    time.Time        `json:"to"`
-	Rows  []Recommendation `json:"rows"` // the largest saving first
+	Rows  []Recommendation `json:"rows"`  // of requests, the largest saving first
+	Moves []Move           `json:"moves"` // to other hardware or hours, likewise
 	Notes []string         `json:"notes"`
 }
 
@@ -32,7 +34,8 @@ type Recommendation struct {
 	CPU       Advice `json:"cpuCores"`
 	Memory    Advice `json:"memoryBytes"`
 	// Saving is by a month of 730 hours like the window, at the prices of the window;
-	// negative where more should be requested. None where requests have no price.
+	// negative where more should be requested. None where neither requests nor the
+	// larger of used and requested have a price.
 	Saving []usage.Money `json:"savingPerMonth"`
 	saving float64
 }
@@ -55,7 +58,7 @@ const (
 
 // Recommend recommends requests for workloads by their last settled day: of CPU P99 of
 // the pods' minutes and 15 %, at least P95 and 15 %; of memory the maximum and 15 %, as
-// a pod that has less is killed. Errors: ErrNothing, and those of the engine.
+// a pod that has less is killed; and hardware and hours that cost less. Errors: ErrNothing, and those of the engine.
 func (d *Desk) Recommend(ctx context.Context, q Question) (Recommendations, error) {
 	end, err := d.settled(ctx)
 	if err != nil {
@@ -85,7 +88,9 @@ func (d *Desk) Recommend(ctx context.Context, q Question) (Recommendations, erro
 		}
 		return usage.CompareKeys(a.row(), b.row(), sampleKeys[:3])
 	})
-	return r, nil
+	moves, notes, err := d.moves(ctx, q, end)
+	r.Moves, r.Notes = append([]Move{}, moves...), append(r.Notes, notes...)
+	return r, err
 }
 
 func (r Recommendation) row() usage.Row {
@@ -100,7 +105,10 @@ type sample struct {
 	cpu, memory               []float64 // cores and bytes of each pod-minute
 	seconds                   float64   // alive
 	cpuRequest, memoryRequest float64   // core-seconds and byte-seconds
-	cpuPrice, memoryPrice     map[string]*big.Rat
+	// cpuRequests and memoryRequests are those of each pod-minute, as cpu and memory are.
+	cpuRequests, memoryRequests []float64
+	// of the requests and, where that is billed, of the larger of used and requested
+	cpuPrice, memoryPrice, cpuMaxPrice, memoryMaxPrice map[string]*big.Rat
 }
 
 // sample reads an hour by the minute and pod.
@@ -118,11 +126,14 @@ func (d *Desk) sample(ctx context.Context, q Question, w schema.Window, into map
 		id := keyOf(c.Row, sampleKeys[:3])
 		one := into[id]
 		if one == nil {
-			one = &sample{key: c.Row.Key, cpuPrice: make(map[string]*big.Rat), memoryPrice: make(map[string]*big.Rat)}
+			one = &sample{key: c.Row.Key, cpuPrice: make(map[string]*big.Rat), memoryPrice: make(map[string]*big.Rat),
+				cpuMaxPrice: make(map[string]*big.Rat), memoryMaxPrice: make(map[string]*big.Rat)}
 			into[id] = one
 		}
 		one.cpu = append(one.cpu, usage.CoreSeconds(s[usage.CPU]).Float()/seconds)
 		one.memory = append(one.memory, usage.ByteSeconds(s[usage.Memory]).Float()/seconds)
+		one.cpuRequests = append(one.cpuRequests, usage.CoreSeconds(s[usage.CPURequest]).Float()/seconds)
+		one.memoryRequests = append(one.memoryRequests, usage.ByteSeconds(s[usage.MemoryRequest]).Float()/seconds)
 		one.seconds += seconds
 		one.cpuRequest += usage.CoreSeconds(s[usage.CPURequest]).Float()
 		one.memoryRequest += usage.ByteSeconds(s[usage.MemoryRequest]).Float()
@@ -133,9 +144,11 @@ func (d *Desk) sample(ctx context.Context, q Question, w schema.Window, into map
 	return nil
 }
 
-// price adds the cost of requests, where they alone have a price.
+// price adds the cost of requests, and of what is billed as the larger of used and
+// requested.
 func (s *sample) price(line query.Charge) {
-	of := map[processors.Resource]map[string]*big.Rat{processors.CPURequested: s.cpuPrice, processors.MemoryRequested: s.memoryPrice}[line.Resource]
+	of := map[processors.Resource]map[string]*big.Rat{processors.CPURequested: s.cpuPrice, processors.MemoryRequested: s.memoryPrice,
+		processors.CPUMax: s.cpuMaxPrice, processors.MemoryMax: s.memoryMaxPrice}[line.Resource]
 	if of == nil || line.List == nil {
 		return
 	}
@@ -156,13 +169,11 @@ func (s *sample) advise() (Recommendation, bool) {
 	r.Memory.Recommend = math.Ceil(headRoom*r.Memory.Max/(1<<20)) * (1 << 20)
 	saved := make(map[string]*big.Rat)
 	for _, one := range []struct {
-		advice Advice
-		costs  map[string]*big.Rat
-	}{{r.CPU, s.cpuPrice}, {r.Memory, s.memoryPrice}} {
-		if one.advice.Requested <= 0 {
-			continue
-		}
-		share := new(big.Rat).SetFloat64(1 - one.advice.Recommend/one.advice.Requested)
+		share float64 // of the cost that is left
+		costs map[string]*big.Rat
+	}{{left(r.CPU), s.cpuPrice}, {left(r.Memory), s.memoryPrice},
+		{leftOfMax(s.cpu, s.cpuRequests, r.CPU.Recommend), s.cpuMaxPrice}, {leftOfMax(s.memory, s.memoryRequests, r.Memory.Recommend), s.memoryMaxPrice}} {
+		share := new(big.Rat).SetFloat64(1 - one.share)
 		for currency, cost := range one.costs {
 			if saved[currency] == nil {
 				saved[currency] = new(big.Rat)
@@ -177,6 +188,27 @@ func (s *sample) advise() (Recommendation, bool) {
 	}
 	r.Saving = moneyOf(saved)
 	return r, true
+}
+
+// left is the part of the cost of requests that is left; all where nothing is requested.
+func left(a Advice) float64 {
+	if a.Requested <= 0 {
+		return 1
+	}
+	return a.Recommend / a.Requested
+}
+
+// leftOfMax is the part that is left of the larger of used and requested, by the
+// pod-minute, where all request what is recommended.
+func leftOfMax(used, requested []float64, recommended float64) float64 {
+	before, after := 0.0, 0.0
+	for i := range used {
+		before, after = before+max(used[i], requested[i]), after+max(used[i], recommended)
+	}
+	if before <= 0 {
+		return 1
+	}
+	return after / before
 }
 
 func adviceOf(used []float64, requested float64) Advice {

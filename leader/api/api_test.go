@@ -164,6 +164,8 @@ func TestProblems(t *testing.T) {
 		{"GET", "/api/v1/export?format=pdf", "", 400, "csv"},
 		{"GET", "/api/v1/export?requireComplete=1", "", 400, "true or false"},
 		{"GET", "/api/v1/export?period=2026-11&compression=gzip", "", 400, "format=focus"},
+		{"GET", "/api/v1/export?period=2026-11&format=focus&labels=app", "", 400, "opencost-csv"},
+		{"GET", "/api/v1/export?period=2026-11&format=opencost-csv&labels=app,", "", 400, "with commas"},
 		{"GET", "/api/v1/export?period=lastweek&format=focus", "", 400, "2026-11"},
 		{"GET", "/api/v1/export?period=2026-11&format=focus&focusVersion=1.3", "", 400, "1.4 or 1.2"},
 		{"GET", "/api/v1/export?period=2026-11&format=focus&compression=zip", "", 400, "parquet"},

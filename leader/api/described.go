@@ -120,7 +120,7 @@ func described() map[string]Doc {
 		"GET /api/v1/usage":  {Query: question, Keys: true, Answer: query.Answer{}},
 		"GET /api/v1/energy": figures(query.EnergyAnswer{}), "GET /api/v1/heat": figures(query.HeatAnswer{}, "days"), "GET /api/v1/carbon": figures(query.CarbonAnswer{}, "days"),
 		"GET /api/v1/boxes":         {Query: []string{"window"}, Answer: query.BoxAnswer{}},
-		"GET /api/v1/export":        {Query: []string{"period", "format", "requireComplete", "focusVersion", "compression", "customer", "step"}, Answer: query.Export{}, AnswerTypes: []string{mediaCSV, FilesType}},
+		"GET /api/v1/export":        {Query: []string{"period", "format", "requireComplete", "focusVersion", "compression", "customer", "step", "labels"}, Answer: query.Export{}, AnswerTypes: []string{mediaCSV, FilesType}},
 		"GET /api/v1/events":        of(EventsAnswer{}),
 		"POST /api/v1/events/retry": of(Retried{}),
 

@@ -50,6 +50,12 @@ func (s *Server) exportFiles(w http.ResponseWriter, r *http.Request, values url.
 	if request.Compression, err = focus.ParseCompression(values.Get("compression")); err != nil {
 		return &query.InputError{Parameter: "compression", Value: values.Get("compression"), Hint: "use gzip, none or parquet"}
 	}
+	if request.Labels, err = focus.ParseLabels(values.Get("labels")); err != nil {
+		return err
+	}
+	if request.Labels != nil && request.Format != FormatOpenCost {
+		return &query.InputError{Parameter: "labels", Value: values.Get("labels"), Hint: "it goes with format=opencost-csv"}
+	}
 	if request.Customer, err = ownCustomer(r, request.Customer); err != nil {
 		return err
 	}

@@ -171,7 +171,7 @@ func (s *Server) boxes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
-	values, err := parameters(r, "period", "format", "requireComplete", "focusVersion", "compression", "customer", "step")
+	values, err := parameters(r, "period", "format", "requireComplete", "focusVersion", "compression", "customer", "step", "labels")
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) error {
 	if format != "" && format != "csv" && format != "json" {
 		return &query.InputError{Parameter: "format", Value: format, Hint: "use csv, json, focus or opencost-csv"}
 	}
-	for _, name := range []string{"focusVersion", "compression", "customer", "step"} {
+	for _, name := range []string{"focusVersion", "compression", "customer", "step", "labels"} {
 		if values.Has(name) {
 			return &query.InputError{Parameter: name, Value: values.Get(name), Hint: "it goes with format=focus or format=opencost-csv"}
 		}

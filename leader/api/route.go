@@ -85,7 +85,7 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/forecast", Viewer | Tenant, "What will have been used and spent by a moment ahead, as P10, P50 and P90, and when an amount will be spent; until=month|7d|TIME, zone, amount=500 EUR, aggregate, filter", s.forecast},
 		{get, "/api/v1/forecast/job", Viewer, "When a Job that runs will be done, by how many of its pods have succeeded and how long they took, and what it will have cost; name, namespace, cluster, completions", s.forecastJob},
 		{get, "/api/v1/budgets", Viewer | Tenant, "What is spent of each budget in the present month, what is expected by its end, and which thresholds were told", s.budgetStates},
-		{get, "/api/v1/recommendations", Viewer | Tenant, "Requests of CPU and memory that fit what workloads used over the last settled day, with what that saves; filter", s.recommendations},
+		{get, "/api/v1/recommendations", Viewer | Tenant, "Requests of CPU and memory that fit what workloads used over the last settled day, hardware types and hours that cost less, with what that saves; filter", s.recommendations},
 		{post, "/api/v1/estimate", Operator, "What a run of the Job, CronJob or Pod in the body (YAML or JSON) will take and cost, by hardware and starting hour; nothing is stored; cluster, duration=2h where no earlier run is known", s.estimate},
 		{get, "/api/v1/reports/run", Viewer | Tenant, "What finished runs used and cost; name of a pod, Job or CronJob, or group=LABEL=VALUE; namespace, cluster, window=7d, format=json|text|html", s.runReport},
 		{get, "/api/v1/prices/lists/{name}/history", Viewer, "Who changed a price list, when and why", s.priceHistory},
@@ -105,7 +105,7 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/boxes", Viewer, "Energy of each box against its meters; window", s.boxes},
 		{get, "/api/v1/events", Viewer, "What a webhook was told of usage: counts by state, and the oldest events that are pending or were refused", s.usageEvents},
 		{post, "/api/v1/events/retry", Operator, "Send the refused events again, with their ids", s.retryEvents},
-		{get, "/api/v1/export", Viewer | Tenant, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h", s.export},
+		{get, "/api/v1/export", Viewer | Tenant, "Cost by customer, cluster, namespace and resource; with the completeness of the period; period=2026-11, format=csv|json, requireComplete=true; format=focus|opencost-csv is a tar of files, with focusVersion=1.4|1.2, compression=gzip|none|parquet, customer, step=1d|1h, labels=app,team for opencost-csv", s.export},
 		{post, "/api/v1/carbon/intensities", Operator, "Import the CO2e of a kWh by zone and time; its body is CSV: zone, from, grams_per_kwh, and to, estimated, source", s.importIntensities},
 		{post, heatReadings, Operator, "Take readings of a heat source, JSON or CSV: time, supply, return, flow, store; also with the source's own token", s.pushHeat},
 	}, s.bookRoutes()...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ type Engine interface {
 	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
 	PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]query.PodCell, error)
+	Boxes(ctx context.Context, window string) (query.BoxAnswer, error)
 	HeatCells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
 	NodePods(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]query.PodCell, error)
@@ -42,6 +44,14 @@ type Config struct {
 	// failed; 0 = 5 minutes, after which Kubernetes evicts its pods
 	// (default-unreachable-toleration-seconds).
 	FailedAfter time.Duration
+	// Readings are those of the electricity meters, for explanations of energy; nil
+	// explains it without them.
+	Readings Readings
+}
+
+// Readings are kept readings of electricity meters: *meters.Store.
+type Readings interface {
+	Load(ctx context.Context, box string, from, to time.Time) ([]meters.Reading, error)
 }
 
 func (c Config) withDefaults() Config {

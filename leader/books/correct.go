@@ -51,7 +51,7 @@ func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) 
 	if reason == "" {
 		return Correction{}, &Error{Kind: ErrInput, Text: "the correction has no reason", Hint: "Say why: the customer reads it (--reason TEXT)."}
 	}
-	made, seen, err := b.rerate(ctx, customer, period)
+	made, of, err := b.rerate(ctx, customer, period)
 	if err != nil || len(made.Lines) == 0 {
 		return made, err
 	}
@@ -66,36 +66,44 @@ func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) 
 	if err != nil {
 		return made, err
 	}
-	return made, b.registry.AddBookCorrection(ctx, registry.BookCorrection{Customer: customer, Period: period, Text: text}, seen,
+	packed, err := of.pack()
+	if err != nil {
+		return made, err
+	}
+	return made, b.registry.AddBookCorrection(ctx, registry.BookCorrection{Customer: customer, Period: period, Text: text, Basis: packed}, of.seen,
 		registry.BookAction{By: by, Action: "correct", Customer: customer, Period: period, Detail: fmt.Sprintf("%s %s: %s", made.Total, made.Currency, reason)})
 }
 
-// rerate is the correction, and how many the period has already.
-func (b *Books) rerate(ctx context.Context, customer, period string) (Correction, int, error) {
+// rerate is the correction, and what it comes of.
+func (b *Books) rerate(ctx context.Context, customer, period string) (Correction, basis, error) {
 	c, err := b.calendar(ctx, customer, period)
 	if err != nil {
-		return Correction{}, 0, err
+		return Correction{}, basis{}, err
 	}
 	_, one, err := b.stored(ctx, c)
 	if err != nil {
-		return Correction{}, 0, err
+		return Correction{}, basis{}, err
 	}
 	if one.State != StateClosed {
-		return Correction{}, 0, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s is %s: only a closed one has corrections", period, customer, one.State),
+		return Correction{}, basis{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s is %s: only a closed one has corrections", period, customer, one.State),
 			Hint: fmt.Sprintf("Draft it again instead: accumulus books draft --customer %s --period %s", customer, period)}
 	}
 	now, err := b.compute(ctx, c)
 	if err != nil {
-		return Correction{}, 0, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
+		return Correction{}, basis{}, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
 	}
 	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period || l.Kind == KindRefund })
 	billed, seen, err := b.billed(ctx, customer, period)
 	if err != nil {
-		return Correction{}, 0, err
+		return Correction{}, basis{}, err
+	}
+	of := basis{Billed: billed, seen: seen, days: now.cells}
+	if of.Currency, of.Exchanges, err = b.exchange(ctx, c); err != nil {
+		return Correction{}, of, err
 	}
 	made := Correction{Customer: customer, Period: period, Statement: one.Statement, Currency: one.Currency, Waiting: now.Waiting}
 	if made.Lines, err = differences(rated, billed, one); err != nil {
-		return made, 0, err
+		return made, of, err
 	}
 	if made.Before, err = total(billed); err == nil {
 		made.After, err = total(rated)
@@ -104,10 +112,10 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 		made.Total, err = minus(made.After, made.Before)
 	}
 	if err != nil {
-		return made, 0, err
+		return made, of, err
 	}
 	made.Changed, err = b.changed(ctx, c)
-	return made, seen, err
+	return made, of, err
 }
 
 // billed are the lines of a closed period, with the corrections that were applied,

@@ -33,6 +33,9 @@ type Explanation struct {
 	Statement IssuedStatement     `json:"statement"`
 	// Corrected are the links that a correction corrects.
 	Corrected []registry.BookLine `json:"corrected,omitempty"`
+	// Billed are the lines that a correction is the difference to: what was billed, and
+	// earlier corrections of it. Its days are those that it was computed from.
+	Billed []Line `json:"billed,omitempty"`
 
 	From      time.Time         `json:"from"` // of the period in which it was used
 	To        time.Time         `json:"to"`
@@ -45,6 +48,8 @@ type Explanation struct {
 	// NoPods are the days, as CLUSTER DATE, of which the rows per pod do not come to the
 	// sums any more: they were deleted, or revised since the close.
 	NoPods []string `json:"daysWithoutPods,omitempty"`
+	// Meters are the readings of the boxes' meters, of a line of energy.
+	Meters []ExplainedBox `json:"meterReadings,omitempty"`
 	// Objects are the nodes, boxes, hardware and meters of the clusters, as they were
 	// in the period.
 	Objects []fleet.Object `json:"objects,omitempty"`
@@ -153,8 +158,11 @@ func (b *Books) explanation(ctx context.Context, customer string, number int64) 
 		return e, err
 	}
 	e.From, e.To, e.Zone = c.From, c.To, c.Zone.String()
-	if e.Line.Kind == KindCorrection || e.Line.Kind == KindRefund {
+	switch e.Line.Kind {
+	case KindRefund:
 		return e, nil
+	case KindCorrection:
+		return e, b.explainCorrection(ctx, c, link.Statement, &e)
 	}
 	if e.Currency, e.Exchanges, err = b.exchange(ctx, c); err != nil {
 		return e, err
@@ -185,7 +193,10 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 			versions[version] = true
 		}
 		clusters[d.Cluster] = true
-		if e.Line.Kind == KindUsage {
+		if err := b.explainMeters(ctx, d, e); err != nil {
+			return err
+		}
+		if e.Line.ofPods() {
 			if one.Pods, err = b.pods(ctx, c, d, e.Line); err != nil {
 				return err
 			}
@@ -195,6 +206,14 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 		}
 		e.Days = append(e.Days, one)
 	}
+	if err := b.explainLists(ctx, versions, e); err != nil {
+		return err
+	}
+	return b.explainFacts(ctx, c.Window, clusters, e)
+}
+
+// explainLists adds versions of price lists.
+func (b *Books) explainLists(ctx context.Context, versions map[string]bool, e *Explanation) error {
 	for _, version := range sortedKeys(versions) {
 		_, list, err := b.kept(ctx, version)
 		if err != nil {
@@ -202,7 +221,7 @@ func (b *Books) explainDays(ctx context.Context, c Calendar, e *Explanation) err
 		}
 		e.Lists = append(e.Lists, ExplainedList{Version: version, Name: list.Name, Spec: json.RawMessage(list.Spec), By: list.By, Recorded: list.At})
 	}
-	return b.explainFacts(ctx, c.Window, clusters, e)
+	return nil
 }
 
 // explainedDay is a day with the quantities that count for a line.
@@ -216,7 +235,7 @@ func explainedDay(c Calendar, d registry.BookDay, line Line) (ExplainedDay, erro
 	if err := json.Unmarshal([]byte(d.Gaps), &one.Gaps); err != nil {
 		return one, fmt.Errorf("gaps of %s: %w", d.Cluster, err)
 	}
-	one.Sums.Held = s.Held
+	one.Sums.Held, one.Sums.Shared = s.Held, s.Shared
 	for _, g := range s.Groups {
 		for resource := range g.Quantities {
 			if line.Kind != KindMinimum && string(resource) != line.Resource {
@@ -266,15 +285,29 @@ func (b *Books) pods(ctx context.Context, c Calendar, d registry.BookDay, line L
 	return uses, nil
 }
 
+// ofPods says whether pods used what the line is of.
+func (l Line) ofPods() bool {
+	switch processors.Resource(l.Resource) {
+	case processors.UsefulHeat, processors.CPUIdle, processors.MemoryIdle:
+		return false
+	}
+	return l.Kind == KindUsage
+}
+
 // unexplained is the first namespace whose pods do not come to its sum, and by how
-// much they are less; 0 where there is none.
+// much they are less; 0 where there is none. What a namespace carries of others, and
+// a namespace of which others carry something, have no pods to compare with.
 func (d ExplainedDay) unexplained(resource string) (string, int64) {
 	sums := make(map[string]int64)
 	for _, g := range d.Sums.Groups {
-		sums[g.Namespace] += g.Quantities[processors.Resource(resource)]
+		if g.Origin == "" && !slices.Contains(d.Sums.Shared, g.Namespace) {
+			sums[g.Namespace] += g.Quantities[processors.Resource(resource)]
+		}
 	}
 	for _, pod := range d.Pods {
-		sums[pod.Namespace] -= pod.Quantity
+		if !slices.Contains(d.Sums.Shared, pod.Namespace) {
+			sums[pod.Namespace] -= pod.Quantity
+		}
 	}
 	for _, namespace := range sortedKeys(sums) {
 		if rest := sums[namespace]; rest != 0 {

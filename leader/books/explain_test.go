@@ -128,3 +128,68 @@ func FuzzVerifyExplanation(f *testing.F) {
 		}
 	})
 }
+
+// TestExplainCorrections: a correction is computed anew from its file alone, also the
+// second one of a line and after later revisions; and each change of the file is found.
+func TestExplainCorrections(t *testing.T) {
+	w := newWorld(t, december, small("Europe/Amsterdam")...)
+	ctx := t.Context()
+	w.close("acme", "2026-11")
+	at := time.Date(2026, 11, 20, 10, 7, 0, 0, time.UTC)
+	for i, cpu := range []int64{7_200_000_000, 3_600_000_000} {
+		w.later("edge-a", "shop", at.Add(time.Duration(i)*time.Hour), cpu)
+		if _, err := w.Apply(ctx, "acme", "2026-11", "dora", "rows that came late"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.later("edge-a", "shop", at.Add(5*time.Hour), 99_000_000_000) // after both: the days are others now
+	w.clock.Set(time.Date(2027, 1, 3, 0, 0, 0, 0, time.UTC))
+	w.close("acme", "2026-12")
+	key := signer{w.private}
+	var corrections []int64
+	for _, link := range w.chain("acme").Lines {
+		if strings.Contains(link.Text, `"kind":"correction"`) {
+			corrections = append(corrections, link.Seq)
+		}
+	}
+	if len(corrections) != 2 {
+		t.Fatalf("corrections %v", corrections)
+	}
+	for _, number := range corrections {
+		file, err := w.Explain(ctx, "acme", number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, findings, err := VerifyExplanation(file, key.BookKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := findings[len(findings)-1]
+		for _, f := range findings {
+			if !f.Holds {
+				t.Errorf("line %d: %s: %s", number, f.What, f.Detail)
+			}
+		}
+		if !strings.Contains(last.Detail, "30 days of clusters, less") {
+			t.Errorf("line %d: %s", number, last.Detail)
+		}
+		for name, change := range map[string]func(e *Explanation){
+			"a sum":     func(e *Explanation) { e.Days[19].Sums.Groups[0].Quantities["cpu_used"] += 3_600_000_000 },
+			"billed":    func(e *Explanation) { e.Billed[0].Quantity++ },
+			"less":      func(e *Explanation) { e.Billed = e.Billed[1:] },
+			"the price": func(e *Explanation) { e.Lists[0].Spec = bytes.Replace(e.Lists[0].Spec, []byte("0.03"), []byte("0.04"), 1) },
+		} {
+			_, findings, err := VerifyExplanation(rewritten(t, file, change, key, true), key.BookKey())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrong := false
+			for _, f := range findings {
+				wrong = wrong || !f.Holds
+			}
+			if !wrong {
+				t.Errorf("line %d: %s was changed, and nothing is found: %+v", number, name, findings)
+			}
+		}
+	}
+}

@@ -46,6 +46,7 @@ type Rated struct {
 	Fingerprint string `json:"fingerprint"`
 
 	days  []registry.BookDay // without their cells
+	cells []registry.BookDay // with them
 	tally *tally
 }
 
@@ -141,7 +142,7 @@ func (t *tally) add(d registry.BookDay) error {
 func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error) {
 	t := newTally()
 	sum := sha256.New()
-	var days []registry.BookDay
+	var days, cells []registry.BookDay
 	own := c.days()
 	err := b.registry.BookDays(ctx, c.Customer, c.Window, sealed, func(d registry.BookDay) error {
 		if !slices.Contains(own, d.Window) {
@@ -151,6 +152,7 @@ func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error
 			return err
 		}
 		_, _ = fmt.Fprintf(sum, "%s %d %s %d %d\n", d.Cluster, d.Window.From.Unix(), d.Fingerprint, d.Expected, d.Received) // a hash returns no error
+		cells = append(cells, d)
 		d.Cells = nil
 		days = append(days, d)
 		return ctx.Err()
@@ -162,7 +164,7 @@ func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error
 	if err != nil {
 		return Rated{}, fmt.Errorf("rate period %s of %s: %w", c.Period, c.Customer, err)
 	}
-	rated.days, rated.tally = days, t
+	rated.days, rated.cells, rated.tally = days, cells, t
 	_, _ = fmt.Fprintf(sum, "%s %s", rated.Currency, rated.Total) // exchange rates too
 	rated.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	return rated, nil

@@ -250,7 +250,8 @@ func (s *sharing) distribute(rule fleet.Sharing, pool query.Cell, idle bool) err
 	}
 	for _, figure := range []func(c *query.Cell) *int64{
 		func(c *query.Cell) *int64 { return &c.EnergyMeasured }, func(c *query.Cell) *int64 { return &c.EnergyIntegrated },
-		func(c *query.Cell) *int64 { return &c.CarbonMicrograms }, func(c *query.Cell) *int64 { return &c.CarbonOf }} {
+		func(c *query.Cell) *int64 { return &c.CarbonMicrograms }, func(c *query.Cell) *int64 { return &c.CarbonOf },
+		func(c *query.Cell) *int64 { return &c.EnergyActive }, func(c *query.Cell) *int64 { return &c.EnergyIdle }, func(c *query.Cell) *int64 { return &c.Heat }} {
 		left, err := split(*figure(&pool), func(c *query.Cell, part int64) { *figure(c) += part })
 		if err != nil {
 			return err

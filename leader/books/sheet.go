@@ -40,6 +40,10 @@ type Figures struct {
 	Integrated int64 `json:"integratedMillijoules"` // of the energy, by meters' watts
 	Carbon     int64 `json:"carbonMicrograms"`      // location-based CO2e
 	CarbonOf   int64 `json:"carbonOfMillijoules"`   // of how much energy it is
+	// Of the energy; 0 of all of them in days that were summed before there were any.
+	Active int64 `json:"activeMillijoules,omitempty"`
+	Idle   int64 `json:"idleMillijoules,omitempty"`
+	Heat   int64 `json:"heatMillijoules,omitempty"` // that it became; 0 where that is not known
 }
 
 func (f *Figures) add(o Figures) error {
@@ -47,7 +51,8 @@ func (f *Figures) add(o Figures) error {
 		to   *int64
 		more int64
 	}{{&f.Uptime, o.Uptime}, {&f.Covered, o.Covered}, {&f.Energy, o.Energy}, {&f.Measured, o.Measured}, {&f.Integrated, o.Integrated},
-		{&f.Carbon, o.Carbon}, {&f.CarbonOf, o.CarbonOf}} {
+		{&f.Carbon, o.Carbon}, {&f.CarbonOf, o.CarbonOf},
+		{&f.Active, o.Active}, {&f.Idle, o.Idle}, {&f.Heat, o.Heat}} {
 		sum, err := usage.Add(*pair.to, pair.more)
 		if err != nil {
 			return err
@@ -100,7 +105,8 @@ func (s *sheet) count(at place, c query.Cell) error {
 		g.Quantities[resource] = sum
 	}
 	return g.Figures.add(Figures{Uptime: c.Uptime, Covered: c.Covered, Energy: c.Quantities[processors.Energy], Measured: c.EnergyMeasured,
-		Integrated: c.EnergyIntegrated, Carbon: c.CarbonMicrograms, CarbonOf: c.CarbonOf})
+		Integrated: c.EnergyIntegrated, Carbon: c.CarbonMicrograms, CarbonOf: c.CarbonOf,
+		Active: c.EnergyActive, Idle: c.EnergyIdle, Heat: c.Heat})
 }
 
 // hold notes that a version held in a window.

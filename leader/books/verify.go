@@ -62,12 +62,21 @@ func VerifyExplanation(file []byte, key ed25519.PublicKey) (Explanation, []Findi
 	}
 	findings := []Finding{{"signature of the file", valid, detail}}
 	findings = append(findings, e.verifyChain(key)...)
-	if e.Line.Kind == KindCorrection || e.Line.Kind == KindRefund {
-		return e, append(findings, Finding{"rating", true, "not recomputed: the line is a " + e.Line.Kind + ", with the reason " + strconv.Quote(e.Line.Reason)}), nil
+	switch e.Line.Kind {
+	case KindRefund:
+		return e, append(findings, Finding{"rating", true, "not recomputed: the line is a refund, with the reason " + strconv.Quote(e.Line.Reason)}), nil
+	case KindCorrection:
+		if len(e.Days) > 0 {
+			findings = append(findings, e.verifyLists())
+		}
+		return e, append(findings, e.verifyCorrection()), nil
 	}
 	findings = append(findings, e.verifyLists(), e.verifyRating())
-	if e.Line.Kind == KindUsage {
+	if e.Line.ofPods() {
 		findings = append(findings, e.verifyPods())
+	}
+	if len(e.Meters) > 0 {
+		findings = append(findings, e.verifyMeters())
 	}
 	return e, findings, nil
 }
@@ -124,27 +133,11 @@ func (e Explanation) verifyLists() Finding {
 // verifyRating rates the days again.
 func (e Explanation) verifyRating() Finding {
 	const what = "rating of the days' sums"
-	zone, err := time.LoadLocation(e.Zone)
+	lines, err := e.rate()
 	if err != nil {
 		return Finding{what, false, err.Error()}
 	}
-	c := Calendar{Customer: e.Line.Customer, Period: e.Line.ChargePeriod, Window: schema.Window{From: e.From, To: e.To}, Zone: zone}
-	t := newTally()
-	for _, d := range e.Days {
-		packed, err := d.Sums.pack()
-		if err != nil {
-			return Finding{what, false, err.Error()}
-		}
-		day := registry.BookDay{Customer: c.Customer, Cluster: d.Cluster, Window: schema.Window{From: d.From, To: d.To}, Complete: d.Complete, Gaps: "[]", Cells: packed}
-		if err := t.add(day); err != nil {
-			return Finding{what, false, err.Error()}
-		}
-	}
-	rated, err := charge(c, t, e.Currency, e.Exchanges, e.plan)
-	if err != nil {
-		return Finding{what, false, err.Error()}
-	}
-	for _, line := range rated.Lines {
+	for _, line := range lines {
 		if line.identity() != e.Line.identity() {
 			continue
 		}
@@ -156,6 +149,28 @@ func (e Explanation) verifyRating() Finding {
 		return Finding{what, same, detail}
 	}
 	return Finding{what, false, "the days come to no such line"}
+}
+
+// rate makes the lines of the days.
+func (e Explanation) rate() ([]Line, error) {
+	zone, err := time.LoadLocation(e.Zone)
+	if err != nil {
+		return nil, err
+	}
+	c := Calendar{Customer: e.Line.Customer, Period: e.Line.ChargePeriod, Window: schema.Window{From: e.From, To: e.To}, Zone: zone}
+	t := newTally()
+	for _, d := range e.Days {
+		packed, err := d.Sums.pack()
+		if err != nil {
+			return nil, err
+		}
+		day := registry.BookDay{Customer: c.Customer, Cluster: d.Cluster, Window: schema.Window{From: d.From, To: d.To}, Complete: d.Complete, Gaps: "[]", Cells: packed}
+		if err := t.add(day); err != nil {
+			return nil, err
+		}
+	}
+	rated, err := charge(c, t, e.Currency, e.Exchanges, e.plan)
+	return rated.Lines, err
 }
 
 func (e Explanation) plan(version string) (*rating.Plan, error) {

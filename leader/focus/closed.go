@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 type Ledger interface {
 	List(ctx context.Context, customer, period string) ([]books.Period, error)
 	Issued(ctx context.Context, customer string) ([]books.Statement, error)
+	Used(ctx context.Context, customer, period string) ([]books.Use, error)
 }
 
 // Closed is the Source of what is final, where it is: of a customer whose month is
@@ -108,13 +110,8 @@ func (s Closed) Rows(ctx context.Context, request Request, yield func(*Row) erro
 			return nil, err
 		}
 		for _, statement := range issued {
-			for _, line := range statement.Lines {
-				if line.Period != request.Period {
-					continue
-				}
-				if err := s.line(statement, line, yield); err != nil {
-					return nil, fmt.Errorf("line %s: %w", line.ID, err)
-				}
+			if err := s.statement(ctx, request, statement, yield); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -127,6 +124,31 @@ func (s Closed) Rows(ctx context.Context, request Request, yield func(*Row) erro
 		}
 		return yield(r)
 	})
+}
+
+// statement yields the rows of a statement's lines that are billed in the month.
+func (s Closed) statement(ctx context.Context, request Request, statement books.Statement, yield func(*Row) error) error {
+	lines := slices.DeleteFunc(slices.Clone(statement.Lines), func(l books.Line) bool { return l.Period != request.Period })
+	if len(lines) == 0 {
+		return nil
+	}
+	var uses []books.Use
+	if statement.Kind == books.StatementKind {
+		var err error
+		if uses, err = s.Ledger.Used(ctx, statement.Customer, statement.Period); err != nil {
+			return err
+		}
+	}
+	days, err := newDaily(statement, uses)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		if err := s.line(statement, line, days, yield); err != nil {
+			return fmt.Errorf("line %s: %w", line.ID, err)
+		}
+	}
+	return nil
 }
 
 // customers are those with something in the books, by name.
@@ -144,23 +166,33 @@ func (s Closed) customers(ctx context.Context, request Request) ([]string, error
 	return names, nil
 }
 
-// line yields the rows of a line: one for each share, or one.
-func (s Closed) line(statement books.Statement, line books.Line, yield func(*Row) error) error {
+// line yields the rows of a line: one for each share and day, of a fee and its likes
+// one.
+func (s Closed) line(statement books.Statement, line books.Line, days *daily, yield func(*Row) error) error {
 	shares := line.Shares
 	if len(shares) == 0 {
 		shares = []books.Share{{Quantity: line.Quantity, ListCost: line.ListCost, Cost: line.Cost}}
 	}
 	for i, share := range shares {
-		row, err := s.row(statement, line, share)
-		if err != nil {
-			return err
+		whole := part{schema.Window{From: line.ChargeFrom, To: line.ChargeTo}, share}
+		parts := []part{whole}
+		if cut := days.of(line, share); cut != nil {
+			parts = cut
 		}
-		row.InvoiceDetailID = Some(line.ID)
-		if len(line.Shares) > 0 {
-			row.InvoiceDetailID = Some(line.ID + "." + strconv.Itoa(i+1))
-		}
-		if err := yield(row); err != nil {
-			return err
+		for _, p := range parts {
+			row, err := s.row(statement, line, p.share)
+			if err != nil {
+				return err
+			}
+			row.ChargePeriodStart, row.ChargePeriodEnd = p.From, p.To
+			row.InvoiceDetailID = Some(line.ID)
+			if len(line.Shares) > 0 {
+				row.InvoiceDetailID = Some(line.ID + "." + strconv.Itoa(i+1))
+			}
+			days.energy(row, line, p)
+			if err := signed(row, yield); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -264,6 +296,9 @@ func (s Closed) charge(r *Row, line books.Line, share books.Share, p product) er
 	}
 	r.SkuID, r.SkuMeter, r.SkuPriceID = Some(line.Resource), Some(p.meter), Some(strings.Join([]string{line.Version, line.Rate, line.Slot, strconv.Itoa(line.Tier), line.Currency}, "/"))
 	r.SkuPriceDetails = KeyValue{"x_PriceList": line.List, "x_Resource": line.Resource}
+	if line.Tier > 0 {
+		r.SkuPriceDetails["x_Tier"] = strconv.Itoa(line.Tier)
+	}
 	r.PricingCategory = Some("Standard")
 	if len(line.Parts) > 0 {
 		r.PricingCategory = Some("Dynamic")

@@ -51,6 +51,9 @@ func (ledger) Issued(context.Context, string) ([]books.Statement, error) {
 		{Customer: "acme", Kind: books.CreditNoteKind, ID: "acme-0003", Number: 3, Period: "2026-11", Refers: 2, From: closedMonth.From, To: closedMonth.To, Zone: "Europe/Amsterdam", Total: "-1.00", Lines: []books.Line{refund}}}, nil
 }
 
+// Used is nothing: no days of that ledger are kept.
+func (ledger) Used(context.Context, string, string) ([]books.Use, error) { return nil, nil }
+
 // TestClosedMonth: what is closed is rows of its lines' shares, which hold every rule
 // of rows and come to the statements; the others are open; a re-run is the same.
 func TestClosedMonth(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func (w *world) Charges(_ context.Context, request query.ChargeRequest) ([]query
 			var sums usage.Sums
 			sums[usage.EnergyActive], sums[usage.EnergyIdle], sums[usage.CPU], sums[usage.Uptime] = 7_200_000, 3_600_000, 7_000_000_000, b.Length().Milliseconds()
 			energy, _ := sums.Energy()
-			row := query.Row{Key: map[string]string{"customer": customer, "cluster": "ams-03", "namespace": "shop", "project": "web", "workload": "Deployment/web", "pod": "web-1", "container": "app"},
+			row := query.Row{Key: map[string]string{"customer": customer, "cluster": "ams-03", "namespace": "shop", "project": "web", "workload": "Deployment/web", "pod": "web-1", "container": "app", "label:app": "web"},
 				From: b.From, To: b.To, Coverage: 0.75, Quality: "measured", Sums: sums}
 			all = append(all, query.Charges{Row: row, CarbonKnown: true, CarbonMicrograms: 1_000_000, HeatKnown: true, HeatMillijoules: 1_800_000,
 				Lines: []query.Charge{line(processors.CPUUsed, 7_000_000_000, w.price), line(processors.Energy, energy, "0.25"),
@@ -454,6 +455,18 @@ func TestOpenCost(t *testing.T) {
 	if !strings.HasPrefix(text, want) || strings.Count(text, "\n") != 31 {
 		t.Errorf("got %.400s\nwant %s", text, want)
 	}
+	labelled, err := PrepareOpenCost(t.Context(), w, Request{Period: "2026-11", Customer: "acme", Labels: []string{"app", "team"}}, Options{Scratch: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = labelled.Close() }()
+	if err := labelled.Send(t.Context(), Dir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	text = read(t, dir)["opencost/customer=acme/2026-11.csv"]
+	if !strings.Contains(text, "TotalCost,Label_app,Label_team\n") || !strings.Contains(text, "0.061027778,web,\n") {
+		t.Errorf("with labels: %.300s", text)
+	}
 	var archive bytes.Buffer
 	packed := NewTar(&archive)
 	if err := errors.Join(p.Send(t.Context(), packed), packed.Close()); err != nil {
@@ -475,4 +488,47 @@ func FuzzUnpack(f *testing.F) {
 			_ = p.Close()
 		}
 	})
+}
+
+// TestPricesBelowZero: a price of a market may be below 0, and a unit price of FOCUS not:
+// the usage stands at 0 with its quantity and energy, and a credit with what it comes to.
+// The rows hold every rule, and come to what the engine says.
+func TestPricesBelowZero(t *testing.T) {
+	w := newWorld(t)
+	w.price = "-0.0310"
+	for _, version := range []Version{V14, V12} {
+		files := w.exported(t, Request{Period: "2026-11", Customer: "acme"}, Options{Version: version, Compression: None})
+		sum, credits, usages := new(big.Rat), 0, 0
+		for name, text := range files {
+			if !strings.HasSuffix(name, "part-0000.csv") || strings.Contains(name, "billing_periods") {
+				continue
+			}
+			for _, row := range records(t, text) {
+				cost, _ := new(big.Rat).SetString(row["BilledCost"])
+				if row["SkuId"] == "cpu_used" {
+					sum.Add(sum, cost)
+				}
+				switch {
+				case row["ChargeCategory"] == "Credit":
+					credits++
+					if cost.Sign() >= 0 || row["ListUnitPrice"] != "" || row["ConsumedQuantity"] != "" || row["ListCost"] != row["BilledCost"] {
+						t.Fatalf("credit %v", row)
+					}
+				case row["SkuId"] == "cpu_used":
+					usages++
+					if row["ListUnitPrice"] != "0.0" || row["PricingQuantity"] != "1.944444444" || !strings.Contains(row["SkuPriceDetails"], `"x_UnitPrice":"-0.031"`) {
+						t.Fatalf("usage %v", row)
+					}
+				}
+			}
+		}
+		want := new(big.Rat).Mul(big.NewRat(-31, 1000), new(big.Rat).SetFrac64(1944444444*int64(usages), 1e9))
+		if usages == 0 || credits != usages || sum.Cmp(want) != 0 {
+			t.Errorf("%s: %d usages, %d credits, %s, want %s", version, usages, credits, sum.FloatString(12), want.FloatString(12))
+		}
+	}
+	row := &Row{ChargeCategory: categoryUsage, ListUnitPrice: apd.New(-1, 0)} // the control: such a row is refused
+	if price := rowRules[slices.IndexFunc(rowRules, func(r rowRule) bool { return r.id == "ListUnitPrice-C-008-M" })]; price.broken(row) == "" {
+		t.Error("a unit price below 0 breaks no rule")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,10 +95,14 @@ type openCost struct {
 }
 
 func (o *openCost) month(ctx context.Context, engine Engine, request Request, w schema.Window) error {
-	if err := o.csv.Write(OpenCostHeader); err != nil {
+	header, keys := slices.Clone(OpenCostHeader), slices.Clone(openCostKeys)
+	for _, label := range request.Labels {
+		header, keys = append(header, "Label_"+label), append(keys, usage.Label(label))
+	}
+	if err := o.csv.Write(header); err != nil {
 		return err
 	}
-	question := query.ChargeRequest{Aggregate: openCostKeys, Step: 24 * time.Hour}
+	question := query.ChargeRequest{Aggregate: keys, Step: 24 * time.Hour}
 	if request.Customer != "" {
 		question.Filter = []query.Condition{{Key: query.Customer, Values: []string{request.Customer}}}
 	}
@@ -109,7 +114,7 @@ func (o *openCost) month(ctx context.Context, engine Engine, request Request, w 
 			return fmt.Errorf("charges of %s: %w", question.Window, err)
 		}
 		for _, c := range charges {
-			if err := o.row(c); err != nil {
+			if err := o.row(c, request.Labels); err != nil {
 				return err
 			}
 		}
@@ -119,7 +124,7 @@ func (o *openCost) month(ctx context.Context, engine Engine, request Request, w 
 }
 
 // row writes one container's day.
-func (o *openCost) row(c query.Charges) error {
+func (o *openCost) row(c query.Charges, labels []string) error {
 	costs := make(map[string]*big.Rat)
 	for _, name := range []string{"cpu", "ram", "network", "pv", "gpu", "total"} {
 		costs[name] = new(big.Rat)
@@ -142,7 +147,11 @@ func (o *openCost) row(c query.Charges) error {
 	}
 	o.total.Add(o.total, costs["total"])
 	o.rows++
-	return o.csv.Write(append(o.figures(c), decimals(costs, "cpu", "ram", "network", "pv", "gpu", "total")...))
+	cells := append(o.figures(c), decimals(costs, "cpu", "ram", "network", "pv", "gpu", "total")...)
+	for _, label := range labels {
+		cells = append(cells, c.Row.Key[string(usage.Label(label))])
+	}
+	return o.csv.Write(cells)
 }
 
 // figures are the columns before the costs. Averages are over the time that the

@@ -220,7 +220,7 @@ func (s Showback) group(a accounts, period schema.Window, c query.Charges, out *
 				return err
 			}
 		}
-		if err := yield(row); err != nil {
+		if err := signed(row, yield); err != nil {
 			return err
 		}
 	}
@@ -256,7 +256,7 @@ func (s Showback) row(a accounts, period schema.Window, c query.Charges, line qu
 		SubAccountID: Some(cluster), SubAccountName: Some(cluster), SubAccountType: Some("Cluster"),
 		SkuID: Some(string(line.Resource)), SkuMeter: Some(product.meter), SkuPriceID: Some(priceID(line)),
 		SkuPriceDetails: KeyValue{"x_PriceList": line.List.Name, "x_Resource": string(line.Resource)},
-		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)),
+		ClusterID:       Some(cluster), Namespace: SomeOr(namespace), MeasurementKind: SomeOr(kinds[c.Row.Quality]), PriceListVersion: Some(listVersion(line.List)), TariffSlot: SomeOr(line.Slot),
 		DataCoverage: fromRat(new(big.Rat).SetFloat64(c.Row.Coverage), 6)}
 	r.Price(listed, price, quantity, product.unit, customer != "")
 	if customer == "" {
@@ -317,21 +317,29 @@ func energy(r *Row, c query.Charges) error {
 	if err != nil {
 		return err
 	}
-	kWh := func(millijoules int64) *apd.Decimal { return fromRat(big.NewRat(millijoules, 3_600_000_000), 12) }
-	r.EnergyKilowattHours = kWh(total)
-	r.EnergyActiveKilowattHours, r.EnergyIdleKilowattHours = kWh(c.Row.Sums[usage.EnergyActive]), kWh(c.Row.Sums[usage.EnergyIdle])
+	r.EnergyKilowattHours = kilowattHours(total)
+	r.EnergyActiveKilowattHours, r.EnergyIdleKilowattHours = kilowattHours(c.Row.Sums[usage.EnergyActive]), kilowattHours(c.Row.Sums[usage.EnergyIdle])
 	if r.SkuID.Value == string(processors.Energy) {
 		r.EnergyCost = r.ListCost
 	}
 	if c.HeatKnown {
-		r.HeatKilowattHours = kWh(c.HeatMillijoules)
+		r.HeatKilowattHours = kilowattHours(c.HeatMillijoules)
 	}
 	if c.CarbonKnown {
-		r.Co2eKilograms = fromRat(big.NewRat(c.CarbonMicrograms, 1_000_000_000), 12)
-		grams := big.NewRat(c.CarbonMicrograms, 1_000_000)
-		r.GridCarbonIntensity = fromRat(grams.Quo(grams, big.NewRat(total, 3_600_000_000)), 6)
+		r.emitted(c.CarbonMicrograms, total)
 	}
 	return nil
+}
+
+func kilowattHours(millijoules int64) *apd.Decimal {
+	return fromRat(big.NewRat(millijoules, 3_600_000_000), 12)
+}
+
+// emitted fills the CO2e of all of a row's energy, in µg of mJ.
+func (r *Row) emitted(micrograms, millijoules int64) {
+	r.Co2eKilograms = fromRat(big.NewRat(micrograms, 1_000_000_000), 12)
+	grams := big.NewRat(micrograms, 1_000_000)
+	r.GridCarbonIntensity = fromRat(grams.Quo(grams, big.NewRat(millijoules, 3_600_000_000)), 6)
 }
 
 // leftOut adds up what is in no row.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
 )
 
@@ -16,6 +18,8 @@ type Request struct {
 	Period   string        // a month, 2026-11: of each customer in its own time zone
 	Customer string        // "" is all
 	Step     time.Duration // of a charge period in UTC: an hour or a day; 0 is a day
+	// Labels are names of pods' labels, of OpenCost's CSV: it has a column for each.
+	Labels []string
 	// RequireComplete makes it an error if something of the period is missing or has
 	// not settled.
 	RequireComplete bool
@@ -34,6 +38,25 @@ func (r *Request) Check() (year int, month time.Month, err error) {
 		return 0, 0, &query.InputError{Parameter: "step", Value: r.Step.String(), Hint: "a charge period is 1h or 1d"}
 	}
 	return start.Year(), start.Month(), nil
+}
+
+// maxLabels bounds the labels of one file.
+const maxLabels = 20
+
+// ParseLabels reads names of labels with commas between them; "" is none. Errors:
+// *query.InputError.
+func ParseLabels(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	names := strings.Split(text, ",")
+	for _, name := range names {
+		if name == "" || len(name) > 512 || !usage.IsText(name) || len(names) > maxLabels {
+			return nil, &query.InputError{Parameter: "labels", Value: text, Hint: fmt.Sprintf("name labels such as app,team with commas between them, %d at most", maxLabels)}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // BillingPeriod is a month in a time zone, as two moments.

@@ -25,6 +25,8 @@ type Cell struct {
 	Uptime, Covered            int64 // ms of pods' time alive, and of that with readings
 	EnergyMeasured             int64 // mJ of the energy that closed meter intervals cover
 	EnergyIntegrated           int64 // mJ of that which rests on meters' watts
+	EnergyActive, EnergyIdle   int64 // mJ of the energy; the rest is overhead
+	Heat                       int64 // mJ of the energy that became heat; 0 where that was not computed
 	CarbonMicrograms, CarbonOf int64 // location-based CO2e, and of how much energy (mJ) it is
 }
 
@@ -56,7 +58,7 @@ func (e *Engine) Cells(ctx context.Context, cluster string, w schema.Window, ste
 			return nil, fmt.Errorf("cells of %s: %w", cluster, err)
 		}
 		of := carbon[rowID(row.Window.From, row.Key, cellKeys)]
-		cell.CarbonMicrograms, cell.CarbonOf = of[usage.CarbonLocation], of[usage.CarbonLocationEnergy]
+		cell.CarbonMicrograms, cell.CarbonOf, cell.Heat = of[usage.CarbonLocation], of[usage.CarbonLocationEnergy], of[usage.Heat]
 		cells = append(cells, cell)
 	}
 	slices.SortFunc(cells, func(a, b Cell) int {
@@ -86,7 +88,8 @@ func (row *tallyRow) cell() (Cell, error) {
 	s := row.Sums
 	return Cell{From: row.Window.From.UTC(), To: row.Window.To.UTC(), Customer: value(Customer), Project: value(Project), User: value(User),
 		Namespace: value(Namespace), Hardware: value(Hardware), Provider: value(Provider), Region: value(Region), Quantities: quantities,
-		Uptime: s[usage.Uptime], Covered: 1000 * s[usage.Coverage], EnergyMeasured: s[usage.EnergyMeasured], EnergyIntegrated: s[usage.EnergyIntegrated]}, nil
+		Uptime: s[usage.Uptime], Covered: 1000 * s[usage.Coverage], EnergyMeasured: s[usage.EnergyMeasured], EnergyIntegrated: s[usage.EnergyIntegrated],
+		EnergyActive: s[usage.EnergyActive], EnergyIdle: s[usage.EnergyIdle]}, nil
 }
 
 // ErrExpired are rows per pod that have been deleted, where only they can say whose

@@ -49,6 +49,7 @@ type Charge struct {
 	// Resource.Unit, in the slot of time and at the place.
 	ListPrice, Price fleet.Decimal
 	Cost             *big.Rat // of List.Currency
+	Slot             string   // of the list's time of use; "" where it has none
 	Excluded         bool     // by the price list: it has no price for that
 }
 
@@ -121,7 +122,7 @@ func (row *tallyRow) charges() (Charges, error) {
 		}
 		for _, line := range lines {
 			if all[line.resource] -= line.quantity; line.quantity != 0 {
-				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.at.list, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
+				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.at.list, Slot: slot.at.tariff, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
 			}
 		}
 	}

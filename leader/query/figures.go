@@ -145,7 +145,7 @@ func (t *tally) figureSources(cluster string, whole bool) []source {
 	take := map[usage.Subject][]usage.Quantity{
 		usage.AboutEnergy: append(slices.Clone(usage.OfEnergy), usage.Heat),
 		usage.AboutHeat:   append(slices.Clone(usage.OfEnergy), usage.Heat),
-		usage.AboutCarbon: slices.Concat(usage.OfEnergy, usage.OfCarbon),
+		usage.AboutCarbon: slices.Concat(usage.OfEnergy, usage.OfCarbon, []usage.Quantity{usage.Heat}), // heat for cells
 	}[t.request.About]
 	sources := []source{{db, energy, take, []string{schema.Container}, nil}}
 	switch {

@@ -44,6 +44,7 @@ type resolvedKey struct {
 // resolved are the prices in one slot at one place. Equal ones have one id.
 type resolved struct {
 	id     string
+	tariff string // slot of the list's time of use
 	list   fleet.PriceList
 	before processors.PriceList // discounts
 	prices processors.PriceList
@@ -115,11 +116,15 @@ func (p *pricing) find(list fleet.PriceList, who identity, at time.Time) (*resol
 		p.rules[missing.Error()] = true
 	}
 	var id strings.Builder
-	fmt.Fprintf(&id, "%s\x00%s", list.Name, list.Currency)
+	tariff := ""
+	if list.TimeOfUse != nil {
+		tariff = in.slot.Tariff
+	}
+	fmt.Fprintf(&id, "%s\x00%s\x00%s", list.Name, list.Currency, tariff)
 	for i := range prices.Sale.Prices {
 		fmt.Fprintf(&id, "\x00%s=%s<%s", prices.Sale.Prices[i].Resource, prices.Sale.Prices[i].Price.Text('f'), prices.List.Prices[i].Price.Text('f'))
 	}
-	p.resolved[in] = &resolved{id: id.String(), list: list, before: prices.List, prices: prices.Sale}
+	p.resolved[in] = &resolved{id: id.String(), tariff: tariff, list: list, before: prices.List, prices: prices.Sale}
 	return p.resolved[in], nil
 }
 

@@ -98,6 +98,18 @@ func TestShowbackAgreesWithCharges(t *testing.T) {
 			}
 		}
 	}
+	slotted := make(map[string]bool) // what was used in each slot of time stands apart
+	charges, err := f.Charges(t.Context(), ChargeRequest{Window: schema.Window{From: at(7), To: at(52)}, Aggregate: []Key{Customer}})
+	for _, c := range charges {
+		for _, line := range c.Lines {
+			if line.Resource == processors.MemoryUsed && line.List != nil && line.List.Name == "prices-a" {
+				slotted[line.Slot] = true
+			}
+		}
+	}
+	if err != nil || len(slotted) != 2 || !slotted["peak"] {
+		t.Errorf("slots %v, %v", slotted, err)
+	}
 	export, err := f.Export(t.Context(), ExportRequest{Period: window(7, 52)})
 	if err != nil {
 		t.Fatal(err)

@@ -192,8 +192,16 @@ func (r *Registry) AddBookCorrection(ctx context.Context, c BookCorrection, seen
 		if there != seen {
 			return ErrStale
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO book_correction (customer, period, text, at) VALUES (?, ?, ?, ?)",
-			c.Customer, c.Period, c.Text, nanos(r.clock.Now())); err != nil {
+		added, err := tx.ExecContext(ctx, "INSERT INTO book_correction (customer, period, text, at) VALUES (?, ?, ?, ?)",
+			c.Customer, c.Period, c.Text, nanos(r.clock.Now()))
+		if err != nil {
+			return err
+		}
+		id, err := added.LastInsertId()
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO book_basis (correction, body) VALUES (?, ?)", id, c.Basis); err != nil {
 			return err
 		}
 		return r.bookAction(ctx, tx, did)
@@ -202,6 +210,19 @@ func (r *Registry) AddBookCorrection(ctx context.Context, c BookCorrection, seen
 		return fmt.Errorf("correct period %s of %s: %w", c.Period, c.Customer, err)
 	}
 	return nil
+}
+
+// BookBasis is what a correction was computed from. Error: ErrNotFound.
+func (r *Registry) BookBasis(ctx context.Context, correction int64) ([]byte, error) {
+	var body []byte
+	err := r.reader.QueryRowContext(ctx, "SELECT body FROM book_basis WHERE correction = ?", correction).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what correction %d was computed from: %w", correction, err)
+	}
+	return body, nil
 }
 
 // BookCorrections are a customer's corrections in the order in which they were

@@ -70,6 +70,7 @@ type BookCorrection struct {
 	Text             string
 	At               time.Time
 	Statement        int64
+	Basis            []byte // what it was computed from; written with it, read by BookBasis
 }
 
 // BookAction says who did what.

@@ -166,7 +166,7 @@ func (t trial) accuracy(m Model) (wape, mase float64) {
 
 // coverage checks at each origin the interval that would have been told there: with
 // the model chosen by, and the quantiles of, the origins whose truth was known then.
-func (t trial) coverage() (share float64, checked int) {
+func (t trial) coverage(ladders func(Model) *ladder) (share float64, checked int) {
 	inside, known := 0, 0
 	for _, o := range t.origins {
 		for t.origins[known].at+t.hours <= o.at {
@@ -179,6 +179,7 @@ func (t trial) coverage() (share float64, checked int) {
 			continue
 		}
 		low, high := quantiles(errs, t.independent(known))
+		low, high = ladders(m).wider(low, high, said, float64(t.hours), o.at)
 		checked++
 		if o.truth >= math.Max(0, said+low) && o.truth <= math.Max(0, said+high) {
 			inside++

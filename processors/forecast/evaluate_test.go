@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the table of docs/forecasts.md")
 
 const docs = "../../docs/forecasts.md"
 
-// demo is the demo's nodes' CPU by the hour, for three weeks.
+// demo is the demo's nodes' CPU by the hour, for nine weeks.
 func demo(t *testing.T) []Named {
 	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 	s, err := simulator.New(simulator.DemoSince(start))
@@ -27,7 +27,7 @@ func demo(t *testing.T) []Named {
 	for _, cluster := range s.Fleet().Clusters {
 		for _, node := range cluster.Nodes {
 			one := Named{Name: cluster.Name + "/" + node.Name}
-			for hour := range 21 * day {
+			for hour := range exampleHours {
 				from := start.Add(time.Duration(hour) * time.Hour)
 				one.Values = append(one.Values, s.NodeCoreMicroseconds(cluster.Name, node.Name, from, from.Add(time.Hour)))
 			}
@@ -40,23 +40,25 @@ func demo(t *testing.T) []Named {
 // TestForecastsAgainstNaive holds forecasts against the best of the baselines and their
 // quantiles against what they claim; docs/forecasts.md has the figures.
 func TestForecastsAgainstNaive(t *testing.T) {
-	bounds := map[string]struct{ worse, least float64 }{ // WAPE over that of the best baseline; coverage
-		"walks with jumps, 1 day ahead": {0.8, 0.70}, "walks with jumps, 1 week ahead": {1.05, 0.5},
-		"offices, 1 day ahead": {1.1, 0.7}, "offices, 1 week ahead": {1.01, 0.65},
-		"offices that grow, 1 day ahead": {1.25, 0.65}, "offices that grow, 1 week ahead": {1.01, 0.7},
-		"the demo's nodes, 1 day ahead": {1.1, 0.7},
+	// WAPE over that of the best baseline, and coverage; of what nobody named 1.1 and 0.7.
+	bounds := map[string]struct{ worse, least float64 }{
+		"walks with jumps, 1 hour ahead": {0.5, 0.7}, "walks with jumps, 1 day ahead": {0.8, 0.7}, "walks with jumps, 1 week ahead": {1.05, 0.72},
+		"offices, to the month's end": {4, 0.7}, // its first days have no week before them
 	}
 	var table strings.Builder
 	table.WriteString("| series | WAPE | run-rate | day-naive | week-naive | P10–P90 held |\n|---|---|---|---|---|---|\n")
-	for _, x := range append(Examples(), Example{"the demo's nodes, 1 day ahead", day, demo(t)}) {
+	for _, x := range append(Examples(), Ahead("the demo's nodes", demo(t))...) {
 		e, err := x.Evaluate()
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %v", e.Series, e.Chosen)
 		fmt.Fprintf(&table, "| %s | %.2f %% | %.2f %% | %.2f %% | %.2f %% | %.0f %% of %d |\n", e.Series, 100*e.WAPE, 100*e.RunRate, 100*e.DayAgo, 100*e.WeekAgo, 100*e.Covered, e.Bounded)
-		bound := bounds[x.Name]
-		if best := min(e.RunRate, e.DayAgo, e.WeekAgo); e.WAPE > bound.worse*best {
+		bound, ok := bounds[x.Name]
+		if !ok {
+			bound.worse, bound.least = 1.1, 0.7
+		}
+		if best := min(e.RunRate, e.DayAgo, e.WeekAgo); e.WAPE > bound.worse*best+1e-4 {
 			t.Errorf("%s: WAPE %.4f, the best baseline's is %.4f", x.Name, e.WAPE, best)
 		}
 		if e.Covered < bound.least {
@@ -81,6 +83,42 @@ func TestForecastsAgainstNaive(t *testing.T) {
 	}
 	if err := os.WriteFile(docs, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAWeekAheadOfAWalkHolds: on other walks than those of the examples P10 to P90 hold
+// what they claim of a week ahead, nearly. The control takes the few errors of a week
+// alone, as they are: it holds far less.
+func TestAWeekAheadOfAWalkHolds(t *testing.T) {
+	held, alone, of := 0, 0, 0
+	for seed := range uint64(15) {
+		s := walk(1000 + seed)
+		for at := 3 * week; at+week <= len(s.Values); at += 75 {
+			before := Series{Values: s.Values[max(0, at-mostHistory):at]}
+			f, err := Of(before, week)
+			if err != nil || !f.Interval {
+				t.Fatal(f, err)
+			}
+			truth := 0.0
+			for _, v := range s.Values[at : at+week] {
+				truth += float64(v)
+			}
+			x := before.filled()
+			trial := backTest(x, nil, week)
+			low, high := quantiles(trial.errorsOf(f.Model, len(trial.origins)), trial.independent(len(trial.origins)))
+			scale := max(1, week/float64(trial.hours))
+			if of++; truth >= float64(f.P10) && truth <= float64(f.P90) {
+				held++
+			}
+			if point := ahead(f.Model, x, week); truth >= point+scale*low && truth <= point+scale*high {
+				alone++
+			}
+		}
+	}
+	told, control := float64(held)/float64(of), float64(alone)/float64(of)
+	t.Logf("held %.0f %% of %d; the control %.0f %%", 100*told, of, 100*control)
+	if told < 0.7 || told > 0.9 || control > told-0.1 {
+		t.Errorf("held %.2f, the control %.2f", told, control)
 	}
 }
 

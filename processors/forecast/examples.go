@@ -9,23 +9,41 @@ import (
 // Example is a kind of series that forecasts are held against, made by a seed.
 type Example struct {
 	Name   string
-	Hours  int // ahead
+	Hours  int // ahead, or ToMonthEnd
 	Series []Named
 }
 
-// exampleHours is how long the series of the examples are: six weeks.
-const exampleHours = 6 * week
+// exampleHours is how long the series of the examples are: nine weeks, two months' ends.
+const exampleHours = 9 * week
+
+// Horizons are the times ahead of the examples.
+var Horizons = []struct {
+	Name  string
+	Hours int
+}{{"1 hour ahead", 1}, {"1 day ahead", day}, {"1 week ahead", week}, {"to the month's end", ToMonthEnd}}
+
+// Ahead are examples of some series, over all times ahead.
+func Ahead(name string, series []Named) []Example {
+	var all []Example
+	for _, h := range Horizons {
+		all = append(all, Example{name + ", " + h.Name, h.Hours, series})
+	}
+	return all
+}
 
 // Examples are the series of docs/forecasts.md: walks with jumps, in which no hour of
 // the day is like another day's, and the load of an office with and without growth.
 func Examples() []Example {
 	office := func(seed uint64) Series { return working(seed, 0) }
 	growing := func(seed uint64) Series { return working(seed, 0.1) }
-	return []Example{
-		{"walks with jumps, 1 day ahead", day, twelve(walk)}, {"walks with jumps, 1 week ahead", week, twelve(walk)},
-		{"offices, 1 day ahead", day, twelve(office)}, {"offices, 1 week ahead", week, twelve(office)},
-		{"offices that grow, 1 day ahead", day, twelve(growing)}, {"offices that grow, 1 week ahead", week, twelve(growing)},
+	var all []Example
+	for _, kind := range []struct {
+		name string
+		made func(uint64) Series
+	}{{"walks with jumps", walk}, {"offices", office}, {"offices that grow", growing}} {
+		all = append(all, Ahead(kind.name, twelve(kind.made))...)
 	}
+	return all
 }
 
 // Evaluate is the example's evaluation, of 24 origins in each of its series.

@@ -78,14 +78,16 @@ func Of(s Series, hours float64) (Forecast, error) {
 		return f, nil
 	}
 	f.WAPE, f.MASE = t.accuracy(model)
-	f.Covered, f.Checked = t.coverage()
+	ladders := t.laddersOf(x, s.Unknown)
+	f.Covered, f.Checked = t.coverage(ladders)
 	scale := hours / float64(t.hours)
 	if scale > 1 {
 		f.Growth = t.growth(model, x)
 		scale = math.Pow(scale, f.Growth)
 	}
 	low, high := quantiles(errs, t.independent(len(t.origins)))
-	f.P10, f.P90 = whole(point+scale*low), whole(point+scale*high)
+	low, high = ladders(model).wider(scale*low, scale*high, point, hours, len(x))
+	f.P10, f.P90 = whole(point+low), whole(point+high)
 	f.Interval = len(errs) >= leastErrors
 	return f, nil
 }

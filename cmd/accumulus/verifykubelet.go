@@ -1,0 +1,356 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/client"
+	"k8s.io/client-go/rest"
+)
+
+// kubeletOptions say which kubelets are read, and for how long.
+type kubeletOptions struct {
+	userContext
+	nodes     []string
+	stretch   time.Duration
+	patience  time.Duration // for the leader to have the last minute
+	namespace string
+}
+
+// edge is how far from a stretch's edges its kubelets are read once more, so that
+// it is known how much happens there.
+const edge = 30 * time.Second
+
+// counter is a pod's counter as its kubelet tells it: when it was counted, and how
+// much since the pod began.
+type counter struct {
+	at    time.Time
+	value *big.Rat // core-seconds, or bytes
+}
+
+// podCounters are a pod's counters by quantity.
+type podCounters map[string]counter
+
+// kubeletReading is one reading of all nodes: counters by pod.
+type kubeletReading map[string]podCounters
+
+// summary is the part of a kubelet's /stats/summary that is compared.
+type summary struct {
+	Pods []struct {
+		PodRef struct{ Name, Namespace string }
+		CPU    *struct {
+			Time                 time.Time
+			UsageCoreNanoSeconds *uint64
+		}
+		Network *struct {
+			Time       time.Time
+			Interfaces []struct{ RxBytes, TxBytes *uint64 }
+		}
+	}
+}
+
+// maxSummary bounds a kubelet's answer.
+const maxSummary = 64 << 20
+
+// decodeSummary is the counters of a namespace's pods in a kubelet's answer.
+func decodeSummary(text []byte, namespace string) (kubeletReading, error) {
+	var body summary
+	if err := json.Unmarshal(text, &body); err != nil {
+		return nil, fmt.Errorf("it is no summary of a kubelet: %w", err)
+	}
+	found := make(kubeletReading)
+	for _, pod := range body.Pods {
+		if pod.PodRef.Namespace != namespace {
+			continue
+		}
+		counters := make(podCounters)
+		put := func(name string, at time.Time, value *uint64, base int64) {
+			if value != nil && !at.IsZero() {
+				counters[name] = counter{at.UTC(), new(big.Rat).SetFrac(new(big.Int).SetUint64(*value), big.NewInt(base))}
+			}
+		}
+		if pod.CPU != nil {
+			put("cpuCoreSeconds", pod.CPU.Time, pod.CPU.UsageCoreNanoSeconds, int64(time.Second))
+		}
+		if pod.Network != nil {
+			var received, sent *uint64
+			for _, one := range pod.Network.Interfaces {
+				received, sent = plusCount(received, one.RxBytes), plusCount(sent, one.TxBytes)
+			}
+			put("networkReceiveBytes", pod.Network.Time, received, 1)
+			put("networkTransmitBytes", pod.Network.Time, sent, 1)
+		}
+		found[pod.PodRef.Name] = counters
+	}
+	return found, nil
+}
+
+// plusCount adds counts of which each may be unknown.
+func plusCount(a, b *uint64) *uint64 {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	sum := *a + *b
+	return &sum
+}
+
+// apiServer reads kubelets through a cluster's API server.
+type apiServer struct {
+	base   string
+	client *http.Client
+}
+
+func newAPIServer(config *rest.Config) (*apiServer, error) {
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	transport.Timeout = time.Minute
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	return &apiServer{strings.TrimSuffix(base.String(), "/"), transport}, nil
+}
+
+func (s *apiServer) get(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the API server: %w", err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxSummary))
+	if err != nil {
+		return nil, fmt.Errorf("ask the API server for %s: %w", path, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		hint := ""
+		if answer.StatusCode == http.StatusForbidden {
+			hint = "; reading kubelets takes the verb get on nodes/proxy (and list on nodes without --node)"
+		}
+		return nil, fmt.Errorf("ask the API server for %s: %s%s", path, answer.Status, hint)
+	}
+	return text, nil
+}
+
+// nodes are the names of the cluster's nodes.
+func (s *apiServer) nodes(ctx context.Context) ([]string, error) {
+	text, err := s.get(ctx, "/api/v1/nodes")
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Items []struct{ Metadata struct{ Name string } }
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("read the list of nodes: %w", err)
+	}
+	var names []string
+	for _, node := range list.Items {
+		names = append(names, node.Metadata.Name)
+	}
+	return names, nil
+}
+
+// read asks each node's kubelet.
+func (s *apiServer) read(ctx context.Context, nodes []string, namespace string) (kubeletReading, error) {
+	all := make(kubeletReading)
+	for _, node := range nodes {
+		text, err := s.get(ctx, "/api/v1/nodes/"+url.PathEscape(node)+"/proxy/stats/summary")
+		if err != nil {
+			return nil, err
+		}
+		found, err := decodeSummary(text, namespace)
+		if err != nil {
+			return nil, fmt.Errorf("kubelet of %s: %w", node, err)
+		}
+		for pod, counters := range found {
+			all[pod] = counters
+		}
+	}
+	return all, nil
+}
+
+// compareKubelet reads the kubelets at both edges of a stretch of whole minutes, and
+// asks the leader what it metered of the pods in just these.
+func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster string) (comparison, error) {
+	if o.stretch < 3*time.Minute || o.stretch%time.Minute != 0 {
+		return comparison{}, fmt.Errorf("--for %s: take whole minutes, at least 3", o.stretch)
+	}
+	config, err := o.config()
+	if err != nil {
+		return comparison{}, err
+	}
+	server, err := newAPIServer(config)
+	if err != nil {
+		return comparison{}, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return comparison{}, err
+	}
+	if len(o.nodes) == 0 {
+		if o.nodes, err = server.nodes(ctx); err != nil {
+			return comparison{}, err
+		}
+	}
+	from := a.clock.Now().Truncate(time.Minute).Add(time.Minute)
+	to := from.Add(o.stretch)
+	_, _ = fmt.Fprintf(a.errOut, "Reading the kubelets of %s from %s to %s\n", strings.Join(o.nodes, ", "), humanTime(from), humanTime(to)) // nowhere is left to tell
+	var readings []kubeletReading
+	for _, at := range []time.Time{from, from.Add(edge), to.Add(-edge), to} {
+		if err := clock.At(ctx, a.clock, at); err != nil {
+			return comparison{}, err
+		}
+		reading, err := server.read(ctx, o.nodes, o.namespace)
+		if err != nil {
+			return comparison{}, err
+		}
+		readings = append(readings, reading)
+	}
+	metered, err := a.meteredPods(ctx, c, cluster, o, schema.Window{From: from, To: to})
+	if err != nil {
+		return comparison{}, err
+	}
+	made := compareCounters(schema.Window{From: from, To: to}, readings, metered)
+	made.Cluster, made.Namespace = cluster, o.namespace
+	if len(made.Quantities) == 0 {
+		return made, fmt.Errorf("no pod of namespace %s was there from %s to %s on these nodes: name its nodes with --node, or leave that out", o.namespace, humanTime(from), humanTime(to))
+	}
+	return made, nil
+}
+
+// errNotSettled is a leader that has not metered the stretch yet.
+var errNotSettled = errors.New("the leader has not metered the whole stretch")
+
+// meteredPods waits until the leader has metered a window, and is what it metered by
+// pod and quantity.
+func (a *app) meteredPods(ctx context.Context, c *client.Client, cluster string, o kubeletOptions, w schema.Window) (map[string]map[string]*big.Rat, error) {
+	values := url.Values{"window": {w.From.Format(time.RFC3339) + "," + w.To.Format(time.RFC3339)}, "aggregate": {"pod"}, "filter": {"cluster=" + cluster, "namespace=" + o.namespace}}
+	for until := a.clock.Now().Add(o.patience); ; {
+		answer, err := c.Usage(ctx, values)
+		if err != nil {
+			return nil, err
+		}
+		if !answer.Settled.Before(w.To) {
+			metered := make(map[string]map[string]*big.Rat)
+			for _, row := range answer.Rows {
+				of := make(map[string]*big.Rat)
+				for name, quantity := range meterable {
+					of[name], _ = new(big.Rat).SetString(quantity(row).String())
+				}
+				metered[row.Key["pod"]] = of
+			}
+			return metered, nil
+		}
+		if !a.clock.Now().Before(until) {
+			return nil, fmt.Errorf("%w: it has all until %s (--patience waits longer)", errNotSettled, humanTime(answer.Settled))
+		}
+		if err := a.clock.Sleep(ctx, ownInterval); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// compareCounters compares what counters grew by with what was metered, pod by pod,
+// and all of them together. A pod is compared where it was there at both edges and
+// its counter did not fall. The bound of each is what its counter grows in the time
+// between a reading and the edge, and in an interval of the follower, at the rate near
+// that edge or over the stretch, whichever is higher.
+func compareCounters(w schema.Window, readings []kubeletReading, metered map[string]map[string]*big.Rat) comparison {
+	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod uses between the kubelet's reading and the edge, and in the follower's interval of %s, at both edges of %s", ownInterval, w.Length())}
+	type sum struct{ own, metered, bound *big.Rat }
+	sums := make(map[string]*sum)
+	first, last := readings[0], readings[len(readings)-1]
+	for _, pod := range sortedPods(last) {
+		for _, name := range []string{"cpuCoreSeconds", "networkReceiveBytes", "networkTransmitBytes"} {
+			begin, was := first[pod][name]
+			end, is := last[pod][name]
+			told := metered[pod][name]
+			switch {
+			case !is:
+				continue
+			case !was || end.value.Cmp(begin.value) < 0 || !end.at.After(begin.at):
+				made.Skipped = append(made.Skipped, fmt.Sprintf("%s of pod %s: it began meanwhile, or its counter was set back", name, pod))
+				continue
+			case told == nil:
+				told = new(big.Rat)
+			}
+			own := new(big.Rat).Sub(end.value, begin.value)
+			bound := edgeBound(w.From, begin, readings[1][pod][name], own, w)
+			bound.Add(bound, edgeBound(w.To, readings[len(readings)-2][pod][name], end, own, w))
+			made.Quantities = append(made.Quantities, within(pod, name, own, told, bound))
+			if sums[name] == nil {
+				sums[name] = &sum{new(big.Rat), new(big.Rat), new(big.Rat)}
+			}
+			s := sums[name]
+			s.own.Add(s.own, own)
+			s.metered.Add(s.metered, told)
+			s.bound.Add(s.bound, bound)
+		}
+	}
+	for _, pod := range sortedPods(first) {
+		if _, there := last[pod]; !there {
+			made.Skipped = append(made.Skipped, fmt.Sprintf("pod %s: it ended meanwhile", pod))
+		}
+	}
+	for _, name := range []string{"cpuCoreSeconds", "networkReceiveBytes", "networkTransmitBytes"} {
+		if s := sums[name]; s != nil {
+			made.Quantities = append(made.Quantities, within("", name, s.own, s.metered, s.bound))
+		}
+	}
+	return made
+}
+
+// edgeBound is what may lie on the other side of an edge: two readings are near it.
+func edgeBound(at time.Time, one, other counter, grown *big.Rat, w schema.Window) *big.Rat {
+	rate := new(big.Rat).Quo(grown, big.NewRat(int64(w.Length()), 1))
+	near := one
+	if at.Equal(w.To) {
+		near = other
+	}
+	if one.value != nil && other.value != nil && other.at.After(one.at) {
+		local := new(big.Rat).Sub(other.value, one.value)
+		if local.Quo(local, big.NewRat(int64(other.at.Sub(one.at)), 1)); local.Cmp(rate) > 0 {
+			rate = local
+		}
+	}
+	gap := max(near.at.Sub(at), at.Sub(near.at)) + ownInterval
+	return rate.Mul(rate, big.NewRat(int64(gap), 1))
+}
+
+// within compares one quantity with its bound.
+func within(pod, name string, own, metered, bound *big.Rat) compared {
+	difference := new(big.Rat).Sub(metered, own)
+	one := compared{Pod: pod, Quantity: name, Own: own.FloatString(3), Metered: metered.FloatString(3), Bound: bound.FloatString(3)}
+	if own.Sign() != 0 {
+		one.Percent = percentOf(new(big.Rat).Quo(difference, own))
+	}
+	one.Within = difference.Abs(difference).Cmp(bound) <= 0
+	return one
+}
+
+func sortedPods(reading kubeletReading) []string {
+	var names []string
+	for name := range reading {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	return names
+}
