@@ -197,7 +197,7 @@ e2e-up: e2e-programs ## Leave two Kubernetes clusters running, each with a real 
 .PHONY: e2e
 e2e: e2e-programs ## Run the tests on real nodes, in the lab that is up or in one of its own (root)
 	@cd internal/e2e/kube && $(CURDIR)/$(E2E)/bin/cluster run -images $(CURDIR)/$(E2E)/images -- \
-		$(CURDIR)/$(E2E)/bin/kube.test -test.timeout $(if $(ACCUMULUS_EXPERIMENTS),0,45m) -test.parallel 3 $(E2EFLAGS)
+		$(CURDIR)/$(E2E)/bin/kube.test -test.timeout $(if $(ACCUMULUS_EXPERIMENTS),0,45m) -test.parallel 2 $(E2EFLAGS)
 
 .PHONY: e2e-down
 e2e-down: ## End the clusters of e2e-up

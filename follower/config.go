@@ -27,6 +27,8 @@ type Config struct {
 	API     watch.ClientConfig
 	Kubelet kubelet.Config
 	Labels  []string // globs of the pods' labels that are kept; nil = watch.DefaultLabels
+	// Annotations are globs of the pods' annotations that are kept; nil = none.
+	Annotations []string
 
 	SharedRoot bool // nodes with one boot id read their host's root group, which is counted once
 

@@ -23,7 +23,7 @@ type Options struct {
 	Kubeconfig, APIServer, CAFile, TokenFile string
 	KubeletCAFile, KubeletTokenFile          string
 	KubeletInsecure                          bool
-	Labels, JobGroups                        []string
+	Labels, Annotations, JobGroups           []string
 	Namespace, PseudonymKeyFile              string
 
 	Seed, SeedPublicKey string
@@ -72,6 +72,7 @@ func (o *Options) BindFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure, "do not verify the kubelets' certificates")
 	flags.BoolVar(&o.SharedRoot, "shared-root", o.SharedRoot, "kubelet source: nodes with one boot id are containers without a cgroup namespace of their own, which all count their host's root group: it is counted once")
 	flags.StringSliceVar(&o.Labels, "labels", o.Labels, "globs of the pods' labels that are kept")
+	flags.StringSliceVar(&o.Annotations, "annotations", o.Annotations, "globs of the pods' annotations that are kept, such as example.com/cost-centre; the label of one is called annotation:NAME")
 	flags.StringSliceVar(&o.JobGroups, "job-group-labels", o.JobGroups, "labels of Jobs and their pods whose value stands for the workload; the first that is there counts")
 	flags.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the metering itself: it is marked, so that a bill can leave it out")
 	flags.StringVar(&o.PseudonymKeyFile, "pseudonym-key-file", o.PseudonymKeyFile, "file of a secret key: names of namespaces, pods, workloads, containers, claims and values of labels are replaced by pseudonyms, which this cluster alone can resolve")
@@ -100,7 +101,7 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // Complete derives what was not given and lists all that is wrong.
 func (o *Options) Complete() (Config, error) {
-	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
+	c := Config{Cluster: o.Cluster, Source: o.Source, Node: o.Node, Labels: o.Labels, Annotations: o.Annotations, SeedDir: o.Seed, SeedPublicKey: o.SeedPublicKey,
 		SharedRoot: o.SharedRoot, JobGroups: o.JobGroups, Namespace: o.Namespace, PseudonymKey: o.PseudonymKeyFile,
 		API:      watch.ClientConfig{URL: o.APIServer, CAFile: o.CAFile, TokenFile: o.TokenFile, Kubeconfig: o.Kubeconfig},
 		Interval: o.ScrapeInterval, SettleDeadline: o.SettleDeadline, FactsDeadline: o.FactsDeadline,

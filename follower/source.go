@@ -63,7 +63,7 @@ func newInput(c Config, clk clock.Clock, log *slog.Logger, registry prometheus.R
 	if err != nil {
 		return Input{}, err
 	}
-	options := watch.Config{Labels: c.Labels, JobGroups: c.JobGroups, Namespace: c.Namespace}
+	options := watch.Config{Labels: c.Labels, Annotations: c.Annotations, JobGroups: c.JobGroups, Namespace: c.Namespace}
 	var names *pseudonym.Table
 	if c.PseudonymKey != "" {
 		names = pseudonym.New(pseudonym.Config{KeyFile: c.PseudonymKey, Path: filepath.Join(c.Dir, "names.db"), Own: c.Namespace})

@@ -40,6 +40,7 @@ type row struct {
 	cells   []cell // in the order of the answer's columns, without the time
 	texts   []byte // of the cells
 	content []byte // what is hashed beyond the series' key
+	times   timeTexts
 }
 
 // cell is one value of a row.
@@ -354,7 +355,7 @@ func (r *row) line(line []byte) ([]byte, error) {
 		return line, models.ErrTimeOutOfRange
 	}
 	line = append(line, ' ')
-	line = strconv.AppendInt(line, r.at, 10)
+	line = r.times.append(line, r.at)
 	return append(line, '\n'), nil
 }
 

@@ -9,6 +9,6 @@ import (
 func (l *Leader) buildBooks(metrics prometheus.Registerer) error {
 	_, issuer := l.config.Exports.Parties.Names()
 	var err error
-	l.books, err = books.New(books.Config{Issuer: issuer}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
+	l.books, err = books.New(books.Config{Issuer: issuer, FailedAfter: l.config.FailedAfter}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
 	return err
 }

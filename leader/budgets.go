@@ -14,11 +14,30 @@ import (
 // they have not answered.
 const budgetsSchedule = "12,27,42,57 * * * *"
 
+// announceSchedule is when runs that ended are looked for, and the webhook is told.
+const announceSchedule = "*/2 * * * *"
+
 func (l *Leader) buildAhead(metrics prometheus.Registerer) error {
 	l.ahead = ahead.NewDesk(l.query, l.registry, l.store.Database(schema.FactsDB), l.clock)
 	var err error
-	l.budgets, err = ahead.NewBudgeter(l.ahead, l.registry, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, l.clock, l.log, metrics)
+	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	if l.budgets, err = ahead.NewBudgeter(l.ahead, l.registry, client, l.clock, l.log, metrics); err != nil || l.config.Announce.URL == "" {
+		return err
+	}
+	l.announcer, err = ahead.NewAnnouncer(l.config.Announce, l.ahead, l.registry, client, l.clock, l.log, metrics)
 	return err
+}
+
+// runAnnouncer tells a webhook of runs that ended, until ctx ends.
+func (l *Leader) runAnnouncer(ctx context.Context) error {
+	if l.announcer == nil {
+		return nil
+	}
+	return l.onSchedule(ctx, announceSchedule, func(time.Time) {
+		if err := l.announcer.Tick(ctx); err != nil && ctx.Err() == nil {
+			l.log.Error("webhook not told of runs that ended", "err", err)
+		}
+	})
 }
 
 // runBudgets holds cost against budgets until ctx ends.

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/accumulus-metering/accumulus/internal/review"
@@ -14,29 +15,41 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// callers are who is known beside the token files, and the limits of all: the named
-// tokens, then the issuers and the cluster of the access file.
-func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer) (identity.Directory, identity.Limits, error) {
-	config, err := identity.ReadConfig(l.config.AccessFile)
-	if err != nil {
-		return nil, identity.Limits{}, err
-	}
-	all := identity.Directory{tokens}
-	for _, one := range config.OIDC {
-		source, err := issuer.New(one, l.clock)
-		if err != nil {
-			return nil, identity.Limits{}, err
+// callers are who is known beside the token files, as the access file is: the named
+// tokens, then its issuers and its cluster.
+func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer) (*identity.File, error) {
+	known := func(config identity.Config) (identity.Directory, error) {
+		all := identity.Directory{tokens}
+		for _, one := range config.OIDC {
+			source, err := issuer.New(one, l.clock)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, source)
 		}
-		all = append(all, source)
-	}
-	if config.Kubernetes != nil {
-		reviewer, err := l.newReviewer(*config.Kubernetes, metrics)
-		if err != nil {
-			return nil, identity.Limits{}, err
+		if config.Kubernetes != nil {
+			reviewer, err := l.newReviewer(*config.Kubernetes, replacing{metrics})
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, accounts.New(*config.Kubernetes, reviewer))
 		}
-		all = append(all, accounts.New(*config.Kubernetes, reviewer))
+		return all, nil
 	}
-	return all, config.Limits, nil
+	return identity.OpenFile(l.config.AccessFile, known, l.log, metrics)
+}
+
+// replacing registers in place of what an earlier reading of a file has registered.
+type replacing struct{ prometheus.Registerer }
+
+func (r replacing) Register(c prometheus.Collector) error {
+	err := r.Registerer.Register(c)
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(err, &there) {
+		r.Unregister(there.ExistingCollector)
+		err = r.Registerer.Register(c)
+	}
+	return err
 }
 
 // newReviewer asks the API server of the cluster that the leader runs in.

@@ -66,11 +66,13 @@ type Config struct {
 	API            api.Config    // its Tokens are made in Dir
 	Tick           time.Duration // 15 s
 	MeterInterval  time.Duration // 10 s
+	FailedAfter    time.Duration // how long a node must not be ready to have failed; 0 = 5 minutes
 	Access         AccessConfig
 	Installer      InstallerConfig
 	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
 	Exports        ExportConfig
-	Events         events.Config // a webhook that is told of usage
+	Events         events.Config        // a webhook that is told of usage
+	Announce       ahead.AnnounceConfig // a webhook that is told of runs that ended
 	Audits         AuditConfig
 	Archive        archive.Config // its Dir is archive in Dir where it is ""
 
@@ -85,14 +87,14 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		wrong = append(wrong, errors.New("data: name a directory"))
 	}
-	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval} {
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "meter-interval": c.MeterInterval, "failed-after": c.FailedAfter} {
 		if d != 0 && d < time.Second {
 			wrong = append(wrong, fmt.Errorf("%s: %s is shorter than a second", name, d))
 		}
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
-	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Audits.Validate(), c.Archive.Validate())...)
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Announce.Validate(), c.Audits.Validate(), c.Archive.Validate())...)
 }
 
 // databases of the centre.
@@ -125,6 +127,7 @@ type Leader struct {
 	events    *events.Sender // nil without a webhook
 	ahead     *ahead.Desk
 	budgets   *ahead.Budgeter
+	announcer *ahead.Announcer // nil without a webhook
 	installer *installer.Installer
 	findings  *prometheus.GaugeVec // of the last scheduled audit
 	api       *api.Server
@@ -272,16 +275,15 @@ func (l *Leader) build(metrics Gathering) error {
 		contexts = l
 	}
 	tokens := identity.NewTokens(l.registry, l.clock, l.log)
-	callers, limits, err := l.callers(tokens, metrics)
+	callers, err := l.callers(tokens, metrics)
 	if err != nil {
 		return err
 	}
-	l.config.API.Limits = limits
 	l.api, err = api.New(l.config.API, api.Deps{
 		Answers: l.query, Allocations: allocation.New(l.query, l.query), Overview: l, Loops: l, Clusters: l, Eraser: l, Objects: l.registry, Links: l.pool, Meters: l.meters, Models: l.models, Health: l, Metrics: metrics, Clock: l.clock,
 		Kept: l.registry, Replayer: quarantine.New(l.registry, l.store, puller, l.manager), Auditor: l.auditor, Seeds: l, Credentials: l, Contexts: contexts,
 		Installations: l.installer, Upgrades: l.installer, Heat: l.heat, Intensities: l.registry, Prices: prices.NewDesk(l.registry, l.query, l.clock), Exporter: l, Events: l.registry, Books: l.books, Archive: l.archive, Ahead: l.ahead, Budgets: l.budgets,
-		Callers: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
+		Callers: callers, Access: callers, Tokens: namedTokens{tokens, l.registry}, Log: l.registry,
 	}, l.log, metrics)
 	return err
 }
@@ -308,6 +310,7 @@ func (l *Leader) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return l.runExports(ctx) })
 	group.Go(func() error { return l.runEvents(ctx) })
 	group.Go(func() error { return l.runBudgets(ctx) })
+	group.Go(func() error { return l.runAnnouncer(ctx) })
 	group.Go(func() error { return l.runAudits(ctx) })
 	group.Go(func() error { return l.installer.Run(ctx) })
 	group.Go(func() error { return l.renewer.Run(ctx) }) // also while the loops are stopped: tokens go on ending

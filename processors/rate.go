@@ -28,6 +28,8 @@ const (
 	EphemeralUsed   Resource = "ephemeral_used"        // of nodes' disks, by pods
 	VolumeClaimed   Resource = "volume_claimed"        // VolumeClaimed.Of(class): of a storage class
 	VolumeUsed      Resource = "volume_used"           // VolumeUsed.Of(class): of a storage class
+	CPUIdle         Resource = "cpu_idle"              // of nodes, neither requested nor used, where it is shared
+	MemoryIdle      Resource = "memory_idle"           // of nodes, neither requested nor used, where it is shared
 	UsefulHeat      Resource = "heat_credit"           // useful heat: its cost is a credit, below 0
 )
 
@@ -35,12 +37,14 @@ const (
 // the order of lines.
 func Resources() []Resource {
 	return []Resource{CPUUsed, CPURequested, CPUMax, MemoryUsed, MemoryRequested, MemoryMax, NetworkReceive, NetworkTransmit, Energy, NodeHours,
-		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed, UsefulHeat}
+		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed, CPUIdle, MemoryIdle, UsefulHeat}
 }
 
 // Derived says that the resource is another way to count what other resources
 // count too: without a price, nothing is missing.
-func (r Resource) Derived() bool { return r == CPUMax || r == MemoryMax || r == UsefulHeat }
+func (r Resource) Derived() bool {
+	return r == CPUMax || r == MemoryMax || r == CPUIdle || r == MemoryIdle || r == UsefulHeat
+}
 
 // pricing is the unit that a resource is priced in, and how many base units,
 // in which it is stored, make one.
@@ -71,9 +75,9 @@ func (r Resource) pricing() (pricing, bool) {
 		return pricing{}, false
 	}
 	switch general {
-	case CPUUsed, CPURequested, CPUMax:
+	case CPUUsed, CPURequested, CPUMax, CPUIdle:
 		return pricing{"core-hour", microsecondsPerHour}, true // of core-µs
-	case MemoryUsed, MemoryRequested, MemoryMax:
+	case MemoryUsed, MemoryRequested, MemoryMax, MemoryIdle:
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
 	case EphemeralUsed, VolumeClaimed, VolumeUsed:
 		return pricing{"GiB-hour", kibPerGiB * 3600}, true // of KiB·s
@@ -191,7 +195,7 @@ func (l PriceList) check() error {
 // price is the price of a resource, if the list has one: its own, else that of
 // any class.
 func (l PriceList) price(r Resource) (*apd.Decimal, bool) {
-	for _, wanted := range []Resource{r, r.General()} {
+	for _, wanted := range r.PricedAs() {
 		for i := range l.Prices {
 			if l.Prices[i].Resource == wanted {
 				return &l.Prices[i].Price, true

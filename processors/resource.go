@@ -47,6 +47,20 @@ func (r Resource) General() Resource {
 	return general
 }
 
+// PricedAs are the names under which a price list may have the resource's price, the
+// one that counts first: its own, then that of all classes. Network without a class
+// is of the class schema.Unclassified.
+func (r Resource) PricedAs() []Resource {
+	general := r.General()
+	switch {
+	case general != r:
+		return []Resource{r, general}
+	case r == NetworkReceive || r == NetworkTransmit:
+		return []Resource{r.Of(schema.Unclassified), r}
+	}
+	return []Resource{r}
+}
+
 func (r Resource) parts() (general Resource, name string, named bool) {
 	before, after, named := strings.Cut(string(r), ":")
 	return Resource(before), after, named

@@ -83,7 +83,7 @@ func (a *app) showRates(rates ahead.Rates) error {
 
 func newForecast(a *app) *cobra.Command {
 	var k keysAsked
-	var until, zone string
+	var until, zone, amount string
 	command := &cobra.Command{
 		Use: "forecast", Short: "Show what will have been used and spent by the end of the month", Args: cobra.NoArgs,
 		Long: `Show what will have been used and spent by the end of the month, or another moment:
@@ -94,6 +94,8 @@ very series, with what was known each time. docs/forecasts.md says how.
 Keys: ` + keyList() + `, label:NAME.`,
 		Example: `  accumulus forecast
   accumulus forecast -a namespace -f customer=acme --until 7d
+  accumulus forecast -a customer --amount "500 EUR"
+  accumulus forecast job nightly-28912345
   accumulus forecast -a cluster --until 2026-12-24T00:00:00Z --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -102,8 +104,10 @@ Keys: ` + keyList() + `, label:NAME.`,
 			}
 			values := k.values()
 			values.Set("until", until)
-			if zone != "" {
-				values.Set("zone", zone)
+			for name, value := range map[string]string{"zone": zone, "amount": amount} {
+				if value != "" {
+					values.Set(name, value)
+				}
 			}
 			forecasts, err := c.Forecast(cmd.Context(), values)
 			if err != nil {
@@ -118,6 +122,8 @@ Keys: ` + keyList() + `, label:NAME.`,
 	k.flags(a, command, "customer")
 	command.Flags().StringVar(&until, "until", "month", "month, a length such as 7d, or an RFC 3339 time")
 	command.Flags().StringVar(&zone, "zone", "", "IANA time zone of the month; default the customer's, else UTC")
+	command.Flags().StringVar(&amount, "amount", "", "say also when this much will have been spent, such as \"500 EUR\"")
+	command.AddCommand(newForecastJob(a))
 	return command
 }
 
@@ -155,6 +161,13 @@ func (a *app) showForecasts(f ahead.Forecasts) error {
 		return err
 	}
 	a.printf("\nFrom %s on; so far until then\n", humanTime(f.Settled))
+	for _, row := range f.Rows {
+		for _, cost := range row.Costs {
+			if cost.SpentBy != nil {
+				a.printf("%sThe amount in %s is spent: %s\n", named(f.Aggregate, row.Key), cost.Currency, spentText(*cost.SpentBy))
+			}
+		}
+	}
 	for _, assumption := range f.Assumptions {
 		a.printf("Assumed: %s\n", assumption)
 	}

@@ -31,7 +31,7 @@ the next statement. docs/books.md shows the life of a period.`,
   accumulus books statement --customer acme --period 2026-11 -o html > acme.html`,
 	}
 	command.AddCommand(newBooksList(a), newBooksDraft(a), newBooksReview(a), newBooksApprove(a), newBooksClose(a), newBooksStatement(a), newBooksRerate(a),
-		newBooksRefund(a), newBooksVerify(a), newBooksLog(a))
+		newBooksRefund(a), newBooksApproveRefund(a), newBooksDeclineRefund(a), newBooksRefunds(a), newBooksFailures(a), newBooksVerify(a), newBooksLog(a))
 	parent(command)
 	return command
 }
@@ -132,6 +132,16 @@ func (a *app) showDraft(d books.Draft) error {
 			a.printf("Incomplete: %s, %d of %d node-windows are here\n", c.Cluster, c.Received, c.Expected)
 		}
 	}
+	for _, f := range d.Failures {
+		by := f.Source
+		if f.By != "" {
+			by = f.By
+		}
+		a.printf("Refunded: %s of node %s of %s, which failed at %s by the word of %s: %s\n", plural.Of(len(f.Pods), "pod", "pods"), f.Node, f.Cluster, humanTime(f.At), by, f.Evidence)
+		for _, note := range f.Notes {
+			a.printf("  Not given back: %s\n", note)
+		}
+	}
 	if len(d.Waiting) > 0 {
 		a.printf("Not settled: %s\n", strings.Join(d.Waiting, ", "))
 	}
@@ -156,9 +166,22 @@ func (a *app) showLines(lines []books.Line) error {
 		if l.Statement > 0 {
 			reason = strings.TrimSuffix(fmt.Sprintf("of statement %d: %s", l.Statement, reason), ": ")
 		}
-		t.add(orDash(l.ID), l.Kind, rate, strings.TrimSpace(l.PricingQuantity+" "+l.Unit), l.UnitPrice, money(l.Cost, l.Currency), reason)
+		cost := money(l.Cost, l.Currency)
+		if l.PriceCurrency != "" {
+			cost = money(l.PriceCost, l.PriceCurrency) + " = " + cost
+		}
+		t.add(orDash(l.ID), l.Kind, rate, strings.TrimSpace(l.PricingQuantity+" "+l.Unit), l.UnitPrice, cost, reason)
 	}
-	return t.write(a.out)
+	if err := t.write(a.out); err != nil {
+		return err
+	}
+	for i, used := range books.Exchanges(lines) {
+		if i == 0 {
+			a.printf("\n")
+		}
+		a.printf("Converted: %s\n", used)
+	}
+	return nil
 }
 
 func orDash(s string) string {
@@ -374,37 +397,6 @@ func (a *app) showCorrection(made books.Correction) error {
 		a.printf("Nothing was changed: --apply --reason TEXT makes it a correction.\n")
 	}
 	return nil
-}
-
-func newBooksRefund(a *app) *cobra.Command {
-	var o bookOptions
-	var request books.RefundRequest
-	command := &cobra.Command{Use: "refund --customer NAME --statement N --amount AMOUNT --reason TEXT --by NAME --approver NAME",
-		Short: "Give money back: issue a credit note", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			note, err := c.Refund(cmd.Context(), o.customer, request)
-			if err != nil || o.json {
-				return a.jsonOr(err, note)
-			}
-			a.printf("Credit note %s of statement %d: %s\n", note.ID, note.Refers, money(note.Total, note.Currency))
-			return nil
-		}}
-	flags := command.Flags()
-	flags.StringVar(&o.customer, "customer", "", "the customer")
-	flags.Int64Var(&request.Statement, "statement", 0, "number of the statement that it refers to")
-	flags.StringVar(&request.Amount, "amount", "", "how much, of the statement's currency")
-	flags.StringVar(&request.Reason, "reason", "", "why: the customer reads it")
-	flags.StringVar(&request.By, "by", "", "who asks for it")
-	flags.StringVar(&request.Approver, "approver", "", "who approves it: another person")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
-	for _, name := range []string{"customer", "statement", "amount", "reason", "by", "approver"} {
-		_ = command.MarkFlagRequired(name) // the flag was just added
-	}
-	return command
 }
 
 func newBooksVerify(a *app) *cobra.Command {

@@ -16,6 +16,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/leader/seed"
@@ -51,6 +52,22 @@ func (s *steady) PodCells(ctx context.Context, cluster string, _ []string, w sch
 	return []query.PodCell{{Pod: "web-1", Cell: cells[0]}}, err
 }
 
+func (s *steady) HeatCells(context.Context, string, schema.Window, time.Duration) ([]query.Cell, error) {
+	return nil, nil
+}
+
+func (s *steady) Assets(context.Context, query.ChargeRequest) ([]query.Charges, error) {
+	return nil, nil
+}
+
+func (s *steady) NodePods(context.Context, string, string, schema.Window, time.Duration) ([]query.PodCell, error) {
+	return nil, nil
+}
+
+func (s *steady) NodeWorkloads(context.Context, string, string, schema.Window, time.Duration) ([]query.PodCell, error) {
+	return nil, nil
+}
+
 func (s *steady) Arrived(_ context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error) {
 	n := int(w.Length() / time.Minute)
 	c := query.ClusterCompleteness{Cluster: cluster, Complete: true, Totals: query.Totals{Expected: n, Received: n}}
@@ -59,6 +76,17 @@ func (s *steady) Arrived(_ context.Context, cluster string, w schema.Window) (qu
 	}
 	c.Complete, c.Received = false, n-60
 	return c, []query.Gap{{Cluster: cluster, Tables: []string{"pod"}, Gap: registry.Gap{From: outage.From, To: outage.To, Windows: 60, Reason: registry.GapLinkDown}}}, nil
+}
+
+// persons are callers whose token begins with their name.
+type persons struct{}
+
+func (persons) Who(_ context.Context, token string) (identity.Principal, error) {
+	name, _, ok := strings.Cut(token, "-")
+	if !ok {
+		return identity.Anonymous, identity.ErrUnknown
+	}
+	return identity.Principal{Name: name, Role: identity.Billing, Via: identity.ViaToken}, nil
 }
 
 // bookkeeping serves books over a registry and that engine.
@@ -94,7 +122,7 @@ func bookkeeping(t *testing.T) (serve func(args ...string) string, late func()) 
 	}
 	metrics := prometheus.NewRegistry()
 	server, err := api.New(api.Config{Listen: "127.0.0.1:0", Tokens: api.Tokens{Operator: "operator-token-of-the-test", Viewer: "viewer-token-of-the-test"}},
-		api.Deps{Books: kept, Log: reg, Metrics: metrics, Clock: clk}, slog.New(slog.DiscardHandler), metrics)
+		api.Deps{Books: kept, Callers: persons{}, Log: reg, Metrics: metrics, Clock: clk}, slog.New(slog.DiscardHandler), metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +169,11 @@ func TestLifeOfAPeriodInTheDocs(t *testing.T) {
 	}
 	serve, late := bookkeeping(t)
 	t.Chdir(t.TempDir()) // for the files that commands write
+	for _, name := range []string{"dora", "anna"} {
+		if err := os.WriteFile(name+".token", []byte(name+"-has-a-token-of-her-own\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var out strings.Builder
 	inside, commands := false, 0
 	for line := range strings.Lines(string(text)) {
@@ -181,6 +214,25 @@ func TestLifeOfAPeriodInTheDocs(t *testing.T) {
 	for _, args := range []string{"statement --customer acme", "rerate --customer acme --period 2026-11 --apply", "draft --customer nobody --period 2026-11 --as x", "draft --customer acme --period november --as x", "list --json"} {
 		if printed := serve(append([]string{"books"}, words(args)...)...); !strings.Contains(printed, "Error") && !strings.Contains(printed, "acme") {
 			t.Errorf("books %s: %s", args, printed)
+		}
+	}
+}
+
+// TestFailuresOfNodes records a failure, and says what is wrong.
+func TestFailuresOfNodes(t *testing.T) {
+	serve, _ := bookkeeping(t)
+	for _, test := range []struct{ args, said string }{
+		{"failures", "EVIDENCE"},
+		{"failures --json", `"items": []`},
+		{"failures record --cluster edge-a --node n1 --at yesterday --reason x --as olga", "write it as 2026"},
+		{"failures record --cluster edge-a --node n1 --at 2026-11-20T14:00:00Z --reason x --as olga", "accumulus usage --aggregate node"},
+		{"failures record --cluster edge-a --node n1 --at 2026-11-20T14:00:00Z --reason x", "nobody is named"},
+		{"failures dismiss three --reason x --as olga", "by the number"},
+		{"failures dismiss 3 --reason x --as olga", "failure 3"},
+		{"refund --customer acme --statement 1 --amount 5 --reason x --approver anna", "token create"},
+	} {
+		if printed := serve(append([]string{"books"}, words(test.args)...)...); !strings.Contains(printed, test.said) {
+			t.Errorf("books %s: %s", test.args, printed)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func newBudgetStatus(a *app) *cobra.Command {
 }
 
 func (a *app) showBudgets(states ahead.BudgetStates) error {
-	t := &table{columns: append(left("BUDGET", "UNTIL"), append(right("AMOUNT", "SPENT", "OF IT", "EXPECTED", "OF IT"), left("TOLD")...)...)}
+	t := &table{columns: append(left("BUDGET", "UNTIL"), append(right("AMOUNT", "SPENT", "OF IT", "EXPECTED", "OF IT"), left("SPENT BY", "TOLD")...)...)}
 	for _, s := range states.Items {
 		var told []string
 		for _, alert := range s.Alerts {
@@ -128,7 +128,7 @@ func (a *app) showBudgets(states ahead.BudgetStates) error {
 			}
 			told = append(told, text)
 		}
-		t.add(s.Budget, humanTime(s.To), humanMoney(s.Amount, s.Currency), humanMoney(s.Actual, s.Currency), percent(s.ActualShare), humanMoney(s.Forecast, s.Currency), percent(s.ForecastShare), strings.Join(told, ", "))
+		t.add(s.Budget, humanTime(s.To), humanMoney(s.Amount, s.Currency), humanMoney(s.Actual, s.Currency), percent(s.ActualShare), humanMoney(s.Forecast, s.Currency), percent(s.ForecastShare), momentText(s.SpentBy.P50), strings.Join(told, ", "))
 	}
 	return t.write(a.out)
 }

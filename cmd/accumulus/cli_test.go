@@ -88,7 +88,7 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if l.usage != "" {
 		used = l.usage
 	}
-	answers := map[string]string{"/api/v1/energy": energyJSON, "/api/v1/heat": heatJSON, "/api/v1/carbon": carbonJSON, "/api/v1/usage": used, "/api/v1/rates": ratesJSON, "/api/v1/forecast": forecastJSON, "/api/v1/estimate": estimateJSON, "/api/v1/recommendations": recommendJSON, "/api/v1/budgets": budgetsJSON, "/api/v1/fleet/budget": budgetObjectsJSON, "/api/v1/reports/run": reportJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
+	answers := map[string]string{"/api/v1/energy": energyJSON, "/api/v1/heat": heatJSON, "/api/v1/carbon": carbonJSON, "/api/v1/usage": used, "/api/v1/rates": ratesJSON, "/api/v1/forecast": forecastJSON, "/api/v1/forecast/job": forecastJobJSON, "/api/v1/estimate": estimateJSON, "/api/v1/recommendations": recommendJSON, "/api/v1/budgets": budgetsJSON, "/api/v1/fleet/budget": budgetObjectsJSON, "/api/v1/reports/run": reportJSON, "/api/v1/boxes": boxesJSON, "/api/v1/status": statusJSON,
 		"/api/v1/clusters/edge-a/completeness": completenessJSON, "/api/v1/fleet/all": objectsJSON, "/api/v1/fleet": planJSON, "/api/v1/export": exportJSON,
 		"/api/v1/quarantine": quarantineJSON, "/api/v1/quarantine/replay": `{"accepted":2,"refused":{"type-conflict":1}}`, "/api/v1/quarantine/discard": `{"discarded":3}`,
 		"/api/v1/clusters/edge-a/audit": auditJSON, "/api/v1/clusters/edge-a/seed": seedJSON, "/api/v1/clusters/edge-a/seed/renew": seedJSON,

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	centre "github.com/accumulus-metering/accumulus/leader"
+	"github.com/accumulus-metering/accumulus/leader/ahead"
 	"github.com/accumulus-metering/accumulus/leader/bucket"
 	"github.com/accumulus-metering/accumulus/leader/events"
 	"github.com/accumulus-metering/accumulus/leader/focus"
@@ -17,6 +18,7 @@ type exportOptions struct {
 	bucket                       bucket.Config
 	parties                      focus.Parties
 	events                       events.Config
+	announce                     ahead.AnnounceConfig
 }
 
 func (o *exportOptions) bind(flags *pflag.FlagSet) {
@@ -35,6 +37,18 @@ func (o *exportOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.events.Source, "events-source", "accumulus", "source of the events: another one for each leader that tells one receiver")
 	flags.StringVar(&o.events.Schedule, "events-schedule", "7 * * * *", "when to tell, as five cron fields in UTC")
 	flags.DurationVar(&o.events.Lookback, "events-lookback", 72*time.Hour, "how far back what was rated again is told, at most 768h")
+	flags.StringVar(&o.announce.URL, "run-events-url", "", "webhook that is told of each Job or pod that has ended, with its report, as a CloudEvent (default: none)")
+	flags.StringVar(&o.announce.TokenFile, "run-events-token-file", "", "file of its bearer token")
+	flags.StringVar(&o.announce.GroupLabel, "run-events-group-label", "", "label whose values name groups of pods that are told of together, too")
+	flags.DurationVar(&o.announce.Lookback, "run-events-lookback", 72*time.Hour, "how late what a cluster says of a run is still told, at most 768h")
+	flags.StringVar(&o.announce.PublicURL, "public-url", "", "where people reach this leader, as https://HOST: links in reports begin with it")
+}
+
+// runs is who is told of runs that ended; the source is that of the usage events.
+func (o *exportOptions) runs() ahead.AnnounceConfig {
+	config := o.announce
+	config.Source = o.events.Source
+	return config
 }
 
 func (o *exportOptions) config(schedule, dir string) centre.ExportConfig {

@@ -18,7 +18,9 @@ func newEstimate(a *app) *cobra.Command {
 		Use: "estimate -f FILE", Short: "Show what a run of a job will take and cost", Args: cobra.NoArgs,
 		Long: `Show what a run of the Job, CronJob or Pod of a manifest will take and cost: by the runs
 of the workload that have ended, by hardware type, and for each hour of the coming day in
-which it may begin. Where none has ended, by its requests and --duration.
+which it may begin. Where none has ended, by its requests and --duration, or the most
+that its activeDeadlineSeconds allows. BY says what a hardware type's figures rest on:
+runs on it, the median run rated at its prices and power, or requests.
 docs/forecasts.md says how.`,
 		Example: `  accumulus estimate -f job.yaml
   kubectl get cronjob nightly -o yaml | accumulus estimate -f - --cluster edge-a --json`,
@@ -74,11 +76,19 @@ func (a *app) showEstimate(e ahead.Estimate) error {
 		a.printf(" (%d); takes %s, P10 %s, P90 %s", e.Runs, told(e.Seconds.P50, seconds), told(e.Seconds.P10, seconds), told(e.Seconds.P90, seconds))
 	}
 	a.printf("\n\n")
-	t := &table{columns: append(left("HARDWARE"), right("RUNS", "TIME", "ENERGY", "CO2e g", "COST P10", "P50", "P90")...)}
+	t := &table{columns: append(append(left("HARDWARE", "BY"), right("RUNS", "TIME", "ENERGY", "CO2e g", "COST P10", "P50", "P90", "CHEAPEST START", "COSTS", "GREENEST START")...), right("CO2e g")...)}
 	for _, h := range e.Hardware {
 		money := func(v float64) string { return humanMoney(fmt.Sprintf("%.9f", v), h.Currency) }
-		t.add(h.Hardware, fmt.Sprint(h.Runs), told(h.Seconds.P50, seconds), told(h.Joules.P50, humanEnergy), told(h.Grams.P50, number),
-			told(h.Cost.P10, money), told(h.Cost.P50, money), told(h.Cost.P90, money))
+		start := func(s *ahead.Start, of func(ahead.Start) *float64, as func(float64) string) (string, string) {
+			if s == nil {
+				return "", ""
+			}
+			return humanTime(s.At), told(of(*s), as)
+		}
+		cheapest, costs := start(h.Cheapest, func(s ahead.Start) *float64 { return s.Cost }, money)
+		greenest, grams := start(h.Greenest, func(s ahead.Start) *float64 { return s.Grams }, number)
+		t.add(h.Hardware, h.Basis, fmt.Sprint(h.Runs), told(h.Seconds.P50, seconds), told(h.Joules.P50, humanEnergy), told(h.Grams.P50, number),
+			told(h.Cost.P10, money), told(h.Cost.P50, money), told(h.Cost.P90, money), cheapest, costs, greenest, grams)
 	}
 	if len(e.Hardware) > 0 {
 		if err := t.write(a.out); err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 const estimateJSON = `{"workload":"CronJob/nightly","namespace":"batch","basis":"runs","runs":12,"seconds":{"p10":3500,"p50":3600,"p90":4100},"hardware":[
-{"hardware":"small","runs":9,"seconds":{"p10":3500,"p50":3600,"p90":4100},"energyJoules":{"p10":100000,"p50":120000,"p90":140000},"co2eGrams":{"p10":null,"p50":null,"p90":null},"cost":{"p10":0.1,"p50":0.12,"p90":0.15},"currency":"EUR"}],
+{"hardware":"small","basis":"runs","relativeTime":1,"cheapestStart":{"at":"2026-11-24T02:00:00Z","cost":0.08,"co2eGrams":30},"greenestStart":null,"runs":9,"seconds":{"p10":3500,"p50":3600,"p90":4100},"energyJoules":{"p10":100000,"p50":120000,"p90":140000},"co2eGrams":{"p10":null,"p50":null,"p90":null},"cost":{"p10":0.1,"p50":0.12,"p90":0.15},"currency":"EUR"}],
 "starts":[],"cheapest":"2026-11-24T02:00:00Z","greenest":"2026-11-23T13:00:00Z","notes":["the CO2e of a starting hour assumes the grid's intensity of that hour of the last day"]}`
 
 const reportJSON = `{"name":"nightly","from":"2026-11-22T03:00:00Z","to":"2026-11-22T05:00:00Z","seconds":7200,"failures":1,"turnaroundSeconds":{"p10":3600,"p50":3600,"p90":3600},"notes":[],

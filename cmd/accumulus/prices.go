@@ -255,15 +255,16 @@ again.`,
 
 func newPricesAhead(a *app) *cobra.Command {
 	var hours int
+	var customer string
 	command := &cobra.Command{
 		Use: "ahead", Short: "Show what is known of the prices and the CO2e of the coming hours", Args: cobra.NoArgs,
-		Example: "  accumulus prices ahead --hours 48",
+		Example: "  accumulus prices ahead --hours 48\n  accumulus prices ahead --customer acme",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			ahead, err := c.PricesAhead(cmd.Context(), hours)
+			ahead, err := c.PricesAhead(cmd.Context(), hours, customer)
 			if err != nil {
 				return err
 			}
@@ -286,10 +287,16 @@ func newPricesAhead(a *app) *cobra.Command {
 					t.add("grid "+grid.Grid, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.GramsPerKWh.String()+" g/kWh ("+slot.Basis+")")
 				}
 			}
+			for _, charged := range ahead.Prices {
+				for _, slot := range charged.Slots {
+					t.add(charged.Cluster+" "+charged.Resource, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.Price+" "+charged.Currency+"/"+charged.Unit)
+				}
+			}
 			return t.write(a.out)
 		},
 	}
 	command.Flags().IntVar(&hours, "hours", 24, "how far ahead")
+	command.Flags().StringVar(&customer, "customer", "", "with what this customer is charged")
 	a.outputFlag(command, asTable, asJSON)
 	return command
 }

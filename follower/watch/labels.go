@@ -5,6 +5,11 @@ import (
 	"maps"
 	"path"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
 // DefaultLabels are the labels that leave the cluster unless configured
@@ -28,6 +33,9 @@ func newAllowList(globs []string) (allowList, error) {
 }
 
 func (a allowList) allows(label string) bool {
+	if strings.HasPrefix(label, schema.AnnotationPrefix) {
+		return true // it was picked by the annotations' list
+	}
 	for _, glob := range a {
 		name := label
 		if !strings.Contains(glob, "/") {
@@ -38,6 +46,29 @@ func (a allowList) allows(label string) bool {
 		}
 	}
 	return false
+}
+
+// maxAnnotation bounds the value of an annotation that is kept, in bytes: what is
+// longer is a document, and nobody's cost centre.
+const maxAnnotation = 253
+
+// labelled are a pod's labels with its kept annotations among them, which no label's
+// name can be taken for.
+func (l *Log) labelled(pod *corev1.Pod) map[string]string {
+	kept := l.annotations.pick(pod.Annotations)
+	if kept == nil {
+		return pod.Labels
+	}
+	all := maps.Clone(pod.Labels)
+	if all == nil {
+		all = make(map[string]string)
+	}
+	for name, value := range kept {
+		if len(value) <= maxAnnotation && usage.IsText(value) {
+			all[schema.AnnotationPrefix+name] = value
+		}
+	}
+	return all
 }
 
 // pick are the allowed labels, nil if there are none.

@@ -20,10 +20,11 @@ import (
 // were stored gives the same Nodes, Pods and Jobs. It is safe for concurrent
 // use.
 type Log struct {
-	clock  clock.Clock
-	log    *slog.Logger
-	labels allowList
-	groups []string // labels that group Jobs
+	clock       clock.Clock
+	log         *slog.Logger
+	labels      allowList
+	annotations allowList
+	groups      []string // labels that group Jobs
 
 	metering string // the metering's own namespace; "" = unknown
 	alias    Aliaser
@@ -72,6 +73,10 @@ func NewLog(config Config, clk clock.Clock, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	annotations, err := newAllowList(append([]string{}, config.Annotations...))
+	if err != nil {
+		return nil, fmt.Errorf("annotations: %w", err)
+	}
 	groups := config.JobGroups
 	if groups == nil {
 		groups = DefaultJobGroups
@@ -79,7 +84,7 @@ func NewLog(config Config, clk clock.Clock, log *slog.Logger) (*Log, error) {
 	if err := validateGroups(groups); err != nil {
 		return nil, err
 	}
-	return &Log{clock: clk, log: log, labels: allowed, groups: groups, metering: config.Namespace, alias: config.Alias,
+	return &Log{clock: clk, log: log, labels: allowed, annotations: annotations, groups: groups, metering: config.Namespace, alias: config.Alias,
 		objects: make(map[key]*object), owners: make(map[string]owner), waiting: make(map[string][]*object),
 		volumes: make(map[string]volume), bound: make(map[string]*object), classes: make(map[string]bool), wake: make(chan struct{}, 1)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -484,5 +485,36 @@ func TestNodeHistory(t *testing.T) {
 	var spec NodeSpec
 	if err := json.Unmarshal(l.Pending()[2].Spec, &spec); err != nil || spec.Extended["nvidia.com/gpu"] != 1 || len(spec.Extended) != 1 {
 		t.Errorf("extended resources %v, %v", spec.Extended, err)
+	}
+}
+
+// TestAnnotationsByAllowList: none is kept unless it is named; one that is stands among
+// the labels under a name that no label has, also where the pod came trimmed.
+func TestAnnotationsByAllowList(t *testing.T) {
+	pod := newPod("u", nil)
+	pod.Annotations = map[string]string{"example.com/cost-centre": "4711", "example.com/big": strings.Repeat("x", 300), "kubectl.kubernetes.io/last-applied-configuration": "secret"}
+	for _, test := range []struct {
+		globs []string
+		want  map[string]string
+	}{
+		{nil, map[string]string{"app": "x"}},
+		{[]string{"example.com/*"}, map[string]string{"app": "x", "annotation:example.com/cost-centre": "4711"}},
+		{[]string{"*"}, map[string]string{"app": "x", "annotation:example.com/cost-centre": "4711", "annotation:kubectl.kubernetes.io/last-applied-configuration": "secret"}},
+	} {
+		l, err := NewLog(Config{Labels: []string{"app"}, Annotations: test.globs}, clock.NewManual(noon), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		trimmed, err := l.trim(pod.DeepCopy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetPod(trimmed.(*corev1.Pod))
+		if diff := cmp.Diff(test.want, only(t, l).Labels); diff != "" {
+			t.Errorf("%v: %s", test.globs, diff)
+		}
+	}
+	if _, err := NewLog(Config{Annotations: []string{"["}}, clock.NewManual(noon), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "annotations") {
+		t.Errorf("a glob that is none: %v", err)
 	}
 }

@@ -133,7 +133,7 @@ func (l *Log) describe(o *object, pod *corev1.Pod) {
 	o.pod.Node = pod.Spec.NodeName
 	o.pod.HostNetwork = pod.Spec.HostNetwork
 	o.pod.Metering = l.metering != "" && pod.Namespace == l.metering
-	o.pod.Labels = l.pick(pod.Labels)
+	o.pod.Labels = l.pick(l.labelled(pod))
 	o.pod.Created = pod.CreationTimestamp.UTC()
 	o.pod.Claims = nil
 	for _, claim := range claims(pod) {

@@ -17,10 +17,14 @@ func (l *Log) trim(object any) (any, error) {
 		accessor.SetManagedFields(nil)
 		accessor.SetFinalizers(nil)
 		annotations := accessor.GetAnnotations()
-		accessor.SetAnnotations(nil)
+		kept := l.annotations.pick(annotations)
 		if mirror := annotations[mirrorAnnotation]; mirror != "" {
-			accessor.SetAnnotations(map[string]string{mirrorAnnotation: mirror})
+			if kept == nil {
+				kept = make(map[string]string)
+			}
+			kept[mirrorAnnotation] = mirror
 		}
+		accessor.SetAnnotations(kept)
 		accessor.SetLabels(l.needed(accessor.GetLabels()))
 	}
 	switch o := object.(type) {

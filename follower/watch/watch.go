@@ -40,10 +40,11 @@ const lookupEvery = 5 * time.Second
 
 // Config is what is watched.
 type Config struct {
-	Labels    []string // globs of the labels that are kept; nil = DefaultLabels
-	JobGroups []string // labels whose value groups Jobs into a workload; nil = DefaultJobGroups
-	Namespace string   // of the metering itself; "" = unknown
-	Alias     Aliaser  // gives names that leave the cluster; nil = their own
+	Labels      []string // globs of the labels that are kept; nil = DefaultLabels
+	Annotations []string // globs of the pods' annotations that are kept among their labels; nil = none
+	JobGroups   []string // labels whose value groups Jobs into a workload; nil = DefaultJobGroups
+	Namespace   string   // of the metering itself; "" = unknown
+	Alias       Aliaser  // gives names that leave the cluster; nil = their own
 }
 
 // Status is how the watch goes.

@@ -54,7 +54,7 @@ var prices = []fleet.Rate{{Resource: "cpu_used", Price: "0.0240"}, {Resource: "m
 
 // objects describe the fleet to the leader.
 func objects(w *world) []fleet.Object {
-	all := []fleet.Object{fleet.NewObject("standard", fleet.PriceList{Currency: "EUR", Rates: prices}),
+	all := []fleet.Object{fleet.NewObject("standard", fleet.PriceList{Currency: "EUR", Rates: prices}), fleet.NewObject("netherlands", fleet.Grid{Zone: "NL"}),
 		fleet.NewObject("owners", fleet.Assignment{Project: "all"})}
 	for _, name := range []string{"acme", "rubin", "azure"} {
 		all = append(all, fleet.NewObject(name, fleet.Customer{Currency: "EUR"}))

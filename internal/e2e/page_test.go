@@ -116,9 +116,14 @@ func checkPage(t *testing.T, w *world) {
 	if n := strings.Count(rows, "<tr>"); n != len(usage)+1 || len(usage) < 10 || strings.Count(bands, "<polygon") != len(usage) {
 		t.Errorf("%d lines and %d bands of %d rows", n, strings.Count(bands, "<polygon"), len(usage))
 	}
-	for _, tile := range []string{"Power", "Energy", "Cost", "CPU", "Memory", "Coverage"} {
+	for _, tile := range []string{"Power", "Energy", "CO₂e", "Cost", "CPU", "Memory", "Coverage"} {
 		if value := regexp.MustCompile(`<div class="name">` + tile + `</div><div class="value">([^<]*)<`).FindStringSubmatch(page); value == nil || !strings.ContainsAny(value[1], "0123456789") {
 			t.Errorf("tile %s: %q", tile, value)
+		}
+	}
+	for fact, of := range map[string]string{"Heat": " produced", "CO₂e": " by location"} {
+		if !regexp.MustCompile(`<dt>` + fact + `</dt><dd>.*?` + of).MatchString(page) {
+			t.Errorf("no box tells of %s", fact)
 		}
 	}
 	for _, box := range w.sim.Fleet().Boxes {

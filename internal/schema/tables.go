@@ -16,6 +16,10 @@ const (
 	MetersDB  = "meters"  // centre: meter readings
 )
 
+// AnnotationPrefix begins the name of a pod's annotation among its labels: no name of
+// a label has a colon.
+const AnnotationPrefix = "annotation:"
+
 // Type is the type of a field. Quantities are Integer: integer sums do not
 // depend on the order of the rows.
 type Type uint8
@@ -309,6 +313,14 @@ var (
 		Tags: tags([]string{Cluster, Node, Namespace}, hardware, []string{WorkloadKind, Workload}),
 		Fields: fields(integers(CPU, Memory), network, requests, larger, integers(Uptime), disk, storage, energy, carbon, quality,
 			[]Field{{Name: Quality, Type: String}})}
+
+	// UsageDay is the sum of UsageQuarter over a UTC day that has settled, NodeDay and
+	// VolumeDay those of NodeQuarter and VolumeQuarter: a long window takes whole days
+	// from here. Kept.
+	UsageDay = Table{Name: "usage_day", DB: QuarterDB, Grain: Day, Tags: []string{Cluster, Namespace}, Fields: UsageQuarter.Fields}
+	NodeDay  = Table{Name: "node_day", DB: QuarterDB, Grain: Day, Tags: []string{Cluster, Node}, Fields: NodeQuarter.Fields}
+	// VolumeDay has no UID: claims of one name in one day are one.
+	VolumeDay = Table{Name: "volume_day", DB: QuarterDB, Grain: Day, Tags: []string{Cluster, Namespace, Claim, StorageClass, Storage}, Fields: VolumeQuarter.Fields}
 
 	// CostQuarter is showback: no bill is made from it.
 	CostQuarter = Table{Name: "cost", DB: QuarterDB, Grain: Quarter,

@@ -14,6 +14,7 @@ import (
 const (
 	Minute  = time.Minute
 	Quarter = 15 * time.Minute
+	Day     = 24 * time.Hour // of UTC
 )
 
 // SettleDeadline is after its end: a minute settles then at the latest, with what

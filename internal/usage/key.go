@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // Key is something to aggregate and filter by. Labels are "label:NAME".
@@ -41,6 +43,9 @@ var Keys = []Key{Cluster, Box, Node, Hardware, Namespace, Workload, Pod, Contain
 
 // Label is the key of a pod label.
 func Label(name string) Key { return Key(labelPrefix + name) }
+
+// Annotation is the key of a pod annotation: a label of that name.
+func Annotation(name string) Key { return Label(schema.AnnotationPrefix + name) }
 
 // LabelName is the label's name, and whether k is a label.
 func (k Key) LabelName() (string, bool) { return strings.CutPrefix(string(k), labelPrefix) }

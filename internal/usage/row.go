@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"slices"
@@ -90,10 +91,9 @@ type Tally struct {
 	Key     map[string]string
 	Window  schema.Window
 	Sums    Sums
-	Covered float64 // ms with readings, times the cluster's share of the window that is there
-	Uptime  float64 // ms
-	Share   float64 // the largest share, for rows without pods' time
-	Open    bool    // some of it may still change
+	covered []covered // by share, in order
+	share   float64   // the largest share, for rows without pods' time
+	Open    bool      // some of it may still change
 
 	// Named is what goes by class or name: volumes by storage class, and extended
 	// resources, in stored units.
@@ -144,10 +144,20 @@ func (t *Tally) Count(sums Sums, share float64) error {
 	if err := t.Sums.Add(sums); err != nil {
 		return err
 	}
-	t.Covered += float64(sums[Coverage]) * 1000 * share
-	t.Uptime += float64(sums[Uptime])
-	t.Share = max(t.Share, share)
+	t.share = max(t.share, share)
+	i, known := slices.BinarySearchFunc(t.covered, share, func(c covered, share float64) int { return cmp.Compare(c.share, share) })
+	if !known {
+		t.covered = slices.Insert(t.covered, i, covered{share: share})
+	}
+	t.covered[i].seconds += sums[Coverage]
 	return nil
+}
+
+// covered is for how long there were readings in groups of one share. It is an
+// integer, so that it is the same in whatever pieces it was counted.
+type covered struct {
+	share   float64
+	seconds int64
 }
 
 // Row turns stored units into those of the answer. It has no cost yet.
@@ -180,10 +190,15 @@ func (t *Tally) Row() (Row, error) {
 // CoverageShare is the pods' covered part of their time alive, times the cluster's
 // share of the window that is there at all.
 func (t *Tally) CoverageShare() float64 {
-	if t.Uptime <= 0 {
-		return t.Share
+	uptime := t.Sums[Uptime]
+	if uptime <= 0 {
+		return t.share
 	}
-	return min(1, t.Covered/t.Uptime)
+	var milliseconds float64
+	for _, c := range t.covered {
+		milliseconds += float64(c.seconds) * 1000 * c.share
+	}
+	return min(1, milliseconds/float64(uptime))
 }
 
 // QualityOf is measured where counters of meters covered all of the energy, mixed

@@ -44,6 +44,19 @@ func (s Scope) KeepsCluster(cluster string) bool {
 	return !s.Empty() && (len(s.Clusters) == 0 || (Condition{Values: s.Clusters}).Keeps(cluster))
 }
 
+// Covers says whether all that is a customer's in a cluster's namespace is in the
+// scope; "" is any of them, and a * in a name any run of characters.
+func (s Scope) Covers(customer, cluster, namespace string) bool {
+	covers := func(patterns []string, name string) bool {
+		if name == "" {
+			name = "*"
+		}
+		return len(patterns) == 0 || (Condition{Values: patterns}).Keeps(name)
+	}
+	return !s.Empty() && len(s.Labels) == 0 && (len(s.Customers) == 0 || slices.Contains(s.Customers, customer)) &&
+		covers(s.Clusters, cluster) && covers(s.Namespaces, namespace)
+}
+
 // Names says whether the scope names the cluster, without a *.
 func (s Scope) Names(cluster string) bool { return slices.Contains(s.Clusters, cluster) }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/internal/webhook"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,10 +37,13 @@ type BudgetState struct {
 	P10      *string   `json:"p10"`      // null, as p90, where no interval is known
 	P90      *string   `json:"p90"`
 	// ActualShare and ForecastShare are of the amount, 1 is all of it.
-	ActualShare   float64                `json:"actualShare"`
-	ForecastShare float64                `json:"forecastShare"`
-	Other         []string               `json:"otherCurrencies,omitempty"` // in which there is cost that does not count
-	Alerts        []registry.BudgetAlert `json:"alerts"`                    // of this period
+	ActualShare   float64 `json:"actualShare"`
+	ForecastShare float64 `json:"forecastShare"`
+	// SpentBy is when all of it is spent: p10 is early, p90 late. One that is null is not
+	// in this period, or not known.
+	SpentBy Moments                `json:"spentBy"`
+	Other   []string               `json:"otherCurrencies,omitempty"` // in which there is cost that does not count
+	Alerts  []registry.BudgetAlert `json:"alerts"`                    // of this period
 }
 
 // BudgetStates are those of all budgets.
@@ -78,7 +82,8 @@ func NewBudgeter(desk *Desk, books AlertBooks, client *http.Client, clk clock.Cl
 	return b, nil
 }
 
-// States are how all budgets stand. Errors: ErrNothing, and those of the engine.
+// States are how all budgets stand, or inside a scope those of which all lies in it.
+// What a webhook answered is not told there. Errors: ErrNothing, and those of the engine.
 func (b *Budgeter) States(ctx context.Context) (BudgetStates, error) {
 	states, _, err := b.states(ctx)
 	return states, err
@@ -92,6 +97,9 @@ func (b *Budgeter) states(ctx context.Context) (BudgetStates, []fleet.Budget, er
 	}
 	budgets := f.Budgets()
 	for _, budget := range budgets {
+		if !query.Covers(ctx, budget.Customer, budget.Cluster, budget.Namespace) {
+			continue
+		}
 		state, err := b.state(ctx, budget)
 		if err != nil {
 			return states, nil, fmt.Errorf("budget %s: %w", budget.Name, err)
@@ -108,6 +116,11 @@ func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState,
 			q.Filter = append(q.Filter, usage.Condition{Key: key, Values: []string{value}})
 		}
 	}
+	amount, ok := new(big.Rat).SetString(string(budget.Amount))
+	if !ok || amount.Sign() <= 0 {
+		return BudgetState{}, fmt.Errorf("amount %q is no amount above 0", budget.Amount)
+	}
+	q.Amount = &Amount{amount, budget.Currency}
 	forecasts, err := b.desk.Forecast(ctx, q)
 	if err != nil {
 		return BudgetState{}, err
@@ -123,16 +136,18 @@ func (b *Budgeter) state(ctx context.Context, budget fleet.Budget) (BudgetState,
 				continue
 			}
 			state.Actual, state.Forecast, state.P10, state.P90 = cost.SoFar, cost.P50, cost.P10, cost.P90
+			if cost.SpentBy != nil {
+				state.SpentBy = *cost.SpentBy
+			}
 		}
-	}
-	amount, ok := new(big.Rat).SetString(state.Amount)
-	if !ok || amount.Sign() <= 0 {
-		return state, fmt.Errorf("amount %q is no amount above 0", state.Amount)
 	}
 	state.ActualShare, state.ForecastShare = shareOf(state.Actual, amount), shareOf(state.Forecast, amount)
 	alerts, err := b.books.BudgetAlerts(ctx, state.From)
 	for _, a := range alerts {
 		if a.Budget == budget.Name && a.Period.Equal(state.From) {
+			if query.Scoped(ctx) {
+				a.Error = ""
+			}
 			state.Alerts = append(state.Alerts, a)
 		}
 	}
@@ -249,24 +264,35 @@ func (b *Budgeter) tell(ctx context.Context, hooks map[string]*fleet.Webhook) er
 		}
 		a.Attempts++
 		refusal, err := b.post(ctx, *hook, []byte(a.Body))
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err != nil:
-			a.Error, a.Next = err.Error(), now.Add(min(longestWait, time.Minute<<min(a.Attempts, 20)))
-			b.passed.WithLabelValues("failed").Inc()
-		case refusal != "":
-			a.State, a.Error = registry.EventRefused, refusal
-			b.passed.WithLabelValues("refused").Inc()
-		default:
-			a.State, a.Error = registry.EventSent, ""
-			b.passed.WithLabelValues("sent").Inc()
 		}
+		came := cameOf(refusal, err, a.Attempts, now)
+		a.State, a.Error, a.Next = came.state, came.said, came.next
+		b.passed.WithLabelValues(came.result).Inc()
 		if err := b.books.AnswerAlert(ctx, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// outcome is what came of telling a webhook.
+type outcome struct {
+	result, state, said string
+	next                time.Time // of another attempt
+}
+
+// cameOf is the outcome of an attempt: what was not answered is told again, later and
+// later; what was refused is not.
+func cameOf(refusal string, err error, attempts int, now time.Time) outcome {
+	switch {
+	case err != nil:
+		return outcome{"failed", registry.EventPending, err.Error(), now.Add(min(longestWait, time.Minute<<min(attempts, 20)))}
+	case refusal != "":
+		return outcome{"refused", registry.EventRefused, refusal, now}
+	}
+	return outcome{"sent", registry.EventSent, "", now}
 }
 
 // SignatureHeader has "sha256=" and the body's HMAC-SHA256 in hex.

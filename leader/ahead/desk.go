@@ -20,6 +20,8 @@ import (
 type Engine interface {
 	Settled(ctx context.Context) (time.Time, error)
 	Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	Metered(ctx context.Context, w schema.Window, step time.Duration) ([]time.Time, error)
+	Whole(ctx context.Context, w schema.Window, filter []usage.Condition) (bool, error)
 	ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error)
 }
 
@@ -45,14 +47,15 @@ func NewDesk(engine Engine, books Books, facts Facts, clk clock.Clock) *Desk {
 type Question struct {
 	Aggregate []usage.Key
 	Filter    []usage.Condition
-	Until     string // of forecasts: month, a length such as 7d, or a time
-	Zone      string // of forecasts: an IANA zone; "" is the customer's, or UTC
+	Until     string  // of forecasts: month, a length such as 7d, or a time
+	Zone      string  // of forecasts: an IANA zone; "" is the customer's, or UTC
+	Amount    *Amount // of forecasts: when will it be spent; nil asks nothing
 }
 
 // The parameters of the questions, beside each key as a filter.
 var (
 	RatesParameters     = []string{"aggregate", "filter"}
-	ForecastParameters  = []string{"until", "zone", "aggregate", "filter"}
+	ForecastParameters  = []string{"until", "zone", "amount", "aggregate", "filter"}
 	RecommendParameters = []string{"filter"}
 )
 
@@ -65,14 +68,15 @@ func ParseQuestion(text string, known []string) (Question, error) {
 			return Question{}, usage.Wrong("parameter", name, "this endpoint knows "+strings.Join(known, ", ")+", and each key as a filter (namespace=shop)")
 		}
 	}
-	request, err := usage.ParseRequest(text, "until", "zone")
+	request, err := usage.ParseRequest(text, "until", "zone", "amount")
 	if err != nil {
 		return Question{}, err
 	}
 	if err := request.Check(); err != nil {
 		return Question{}, err
 	}
-	return Question{Aggregate: request.Aggregate, Filter: request.Filter, Until: values.Get("until"), Zone: values.Get("zone")}, nil
+	amount, err := parseAmount(values.Get("amount"))
+	return Question{Aggregate: request.Aggregate, Filter: request.Filter, Until: values.Get("until"), Zone: values.Get("zone"), Amount: amount}, err
 }
 
 // keyOf is a row's identity among the rows of a question.

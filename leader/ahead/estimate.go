@@ -1,6 +1,7 @@
 package ahead
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,21 +28,32 @@ type Estimate struct {
 	Runs     int               `json:"runs"`
 	Seconds  Spread            `json:"seconds"`
 	Hardware []HardwareFigures `json:"hardware"` // by type; the cheapest by P50 first
-	Starts   []Start           `json:"starts"`   // of the coming day by the hour
+	Starts   []Start           `json:"starts"`   // of the coming day by the hour, on the first of the hardware
 	Cheapest *time.Time        `json:"cheapest"` // start; null where all cost the same or nothing is known
 	Greenest *time.Time        `json:"greenest"`
 	Notes    []string          `json:"notes"`
 }
 
-// HardwareFigures are those of the earlier runs on one hardware type.
+// HardwareFigures are those of one hardware type.
 type HardwareFigures struct {
 	Hardware string `json:"hardware"` // "" is not known
-	Runs     int    `json:"runs"`
-	Seconds  Spread `json:"seconds"`
-	Joules   Spread `json:"energyJoules"`
-	Grams    Spread `json:"co2eGrams"`
-	Cost     Spread `json:"cost"`
-	Currency string `json:"currency"`
+	// Basis is runs where earlier runs of the workload ran on it, rated where none did
+	// and the median run counts at its prices and power, requests without earlier runs.
+	Basis string `json:"basis"`
+	Runs  int    `json:"runs"`
+	// RelativeTime is the median time over that on the type with the most runs: null
+	// where no run says how fast it is.
+	RelativeTime *float64 `json:"relativeTime"`
+	Seconds      Spread   `json:"seconds"`
+	Joules       Spread   `json:"energyJoules"`
+	Grams        Spread   `json:"co2eGrams"`
+	Cost         Spread   `json:"cost"`
+	Currency     string   `json:"currency"`
+	// Cheapest and Greenest are the best starts of the coming day on it, null where all
+	// are the same or nothing is known.
+	Cheapest *Start `json:"cheapestStart"`
+	Greenest *Start `json:"greenestStart"`
+	starts   []Start
 }
 
 // Start is an hour in which the run may begin.
@@ -51,9 +63,10 @@ type Start struct {
 	Grams *float64  `json:"co2eGrams"` // at the grid's intensity of that hour of the last day
 }
 
-// The bases of estimates.
+// The bases of estimates and of their figures.
 const (
 	ByRuns     = "runs"
+	ByRating   = "rated"
 	ByRequests = "requests"
 	ByNothing  = "unknown"
 )
@@ -67,7 +80,12 @@ type job struct {
 	pods                  int64
 	cores                 float64 // requested by a pod
 	memory                float64 // bytes
+	// deadline is how long the manifest lets it take, 0 is for ever.
+	deadline time.Duration
 }
+
+// mostDeadline bounds what a deadline says of a job's time.
+const mostDeadline = 366 * 24 * time.Hour
 
 // parseJob reads a manifest, YAML or JSON. Errors: ErrManifest.
 func parseJob(text []byte) (job, error) {
@@ -78,8 +96,9 @@ func parseJob(text []byte) (job, error) {
 	var about meta.ObjectMeta
 	var pod core.PodSpec
 	pods := int64(1)
+	var deadline *int64
 	ofJob := func(spec batch.JobSpec) {
-		pod = spec.Template.Spec
+		pod, deadline = spec.Template.Spec, spec.ActiveDeadlineSeconds
 		if spec.Completions != nil {
 			pods = int64(*spec.Completions)
 		} else if spec.Parallelism != nil {
@@ -111,6 +130,12 @@ func parseJob(text []byte) (job, error) {
 	j := job{kind: head.Kind, name: about.Name, namespace: about.Namespace, pods: pods}
 	if j.name == "" {
 		return j, fmt.Errorf("%w: metadata.name is empty", ErrManifest)
+	}
+	if deadline == nil {
+		deadline = pod.ActiveDeadlineSeconds
+	}
+	if deadline != nil && *deadline > 0 {
+		j.deadline = time.Duration(min(*deadline, int64(mostDeadline/time.Second))) * time.Second
 	}
 	for _, c := range pod.Containers {
 		j.cores += c.Resources.Requests.Cpu().AsApproximateFloat64()
@@ -173,7 +198,7 @@ func (d *Desk) Estimate(ctx context.Context, manifest []byte, cluster string, du
 	}
 	e.Seconds = spread(seconds)
 	e.Hardware = byHardware(all)
-	return d.starts(ctx, e, all, end)
+	return d.elsewhere(ctx, e, all, cluster, end)
 }
 
 // conditions keep the pods of a run.
@@ -233,7 +258,7 @@ func byHardware(all []executed) []HardwareFigures {
 	list := []HardwareFigures{}
 	for hardware, some := range of {
 		var seconds, joules, grams, cost []float64
-		f := HardwareFigures{Hardware: hardware, Runs: len(some)}
+		f := HardwareFigures{Hardware: hardware, Basis: ByRuns, Runs: len(some)}
 		for _, x := range some {
 			seconds = append(seconds, x.end.Sub(x.start).Seconds())
 			if x.hasFigures {
@@ -249,71 +274,42 @@ func byHardware(all []executed) []HardwareFigures {
 		f.Seconds, f.Joules, f.Grams, f.Cost = spread(seconds), spread(joules), spread(grams), spread(cost)
 		list = append(list, f)
 	}
-	slices.SortFunc(list, func(a, b HardwareFigures) int {
-		switch {
-		case a.Cost.P50 != nil && b.Cost.P50 != nil && *a.Cost.P50 != *b.Cost.P50:
-			if *a.Cost.P50 < *b.Cost.P50 {
-				return -1
-			}
-			return 1
-		case (a.Cost.P50 == nil) != (b.Cost.P50 == nil):
-			if a.Cost.P50 != nil {
-				return -1
-			}
-			return 1
+	cheapestFirst(list)
+	most := list[0]
+	for _, f := range list {
+		if f.Runs > most.Runs {
+			most = f
 		}
-		return strings.Compare(a.Hardware, b.Hardware)
-	})
+	}
+	for i, f := range list {
+		if f.Hardware != "" && most.Hardware != "" {
+			relative := *f.Seconds.P50 / *most.Seconds.P50
+			list[i].RelativeTime = &relative
+		}
+	}
 	return list
 }
 
-// starts says what the run of median length costs in each hour of the coming day.
-func (d *Desk) starts(ctx context.Context, e Estimate, all []executed, end time.Time) (Estimate, error) {
-	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b executed) int {
-		return int(a.end.Sub(a.start)/time.Millisecond - b.end.Sub(b.start)/time.Millisecond)
+// cheapestFirst sorts by P50 of the cost, what has none last.
+func cheapestFirst(list []HardwareFigures) {
+	slices.SortFunc(list, func(a, b HardwareFigures) int {
+		x, y := a.Cost.P50, b.Cost.P50
+		switch {
+		case x != nil && y != nil && *x != *y:
+			return cmp.Compare(*x, *y)
+		case x == nil && y != nil:
+			return 1
+		case x != nil && y == nil:
+			return -1
+		}
+		return strings.Compare(a.Hardware, b.Hardware)
 	})
-	median := sorted[(len(sorted)-1)/2]
-	intensity, err := d.intensities(ctx, median.cluster, end)
-	if err != nil {
-		return e, err
-	}
-	first := end.Truncate(time.Hour).Add(time.Hour)
-	life := median.life()
-	for hour := range 24 {
-		at := first.Add(time.Duration(hour) * time.Hour)
-		charges, assumed, err := d.engine.ChargesAhead(ctx, query.ChargeRequest{Window: life, Filter: median.conditions(), Moved: true}, schema.Window{From: at, To: at.Add(life.Length())})
-		if err != nil {
-			return e, err
-		}
-		start, cost, currency := Start{At: at}, 0.0, ""
-		for _, c := range charges {
-			cost, currency = onlyCost(c, cost, currency)
-		}
-		if currency != "" {
-			start.Cost = &cost
-		}
-		if grams, ok := emitted(intensity, at, life.Length(), median.joules); ok && median.hasFigures {
-			start.Grams = &grams
-		}
-		for _, note := range assumed {
-			if !slices.Contains(e.Notes, note) {
-				e.Notes = append(e.Notes, note)
-			}
-		}
-		e.Starts = append(e.Starts, start)
-	}
-	e.Cheapest = least(e.Starts, func(s Start) *float64 { return s.Cost })
-	e.Greenest = least(e.Starts, func(s Start) *float64 { return s.Grams })
-	e.Notes = append(e.Notes, "the CO2e of a starting hour assumes the grid's intensity of that hour of the last day")
-	return e, nil
 }
 
 // intensities are grams per joule by the hour of the day, of the last settled day.
 func (d *Desk) intensities(ctx context.Context, cluster string, end time.Time) (map[int]float64, error) {
 	to := end.Truncate(time.Hour)
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true,
-		Filter: []usage.Condition{{Key: usage.Cluster, Values: []string{cluster}}}})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true, Filter: inCluster(cluster)})
 	if err != nil {
 		return nil, fmt.Errorf("intensity of %s: %w", cluster, err)
 	}
@@ -342,7 +338,7 @@ func emitted(intensity map[int]float64, at time.Time, length time.Duration, joul
 }
 
 // least is the first start with the least figure, nil where all have the same.
-func least(starts []Start, of func(Start) *float64) *time.Time {
+func least(starts []Start, of func(Start) *float64) *Start {
 	var best *Start
 	differ := false
 	for i, s := range starts {
@@ -360,56 +356,5 @@ func least(starts []Start, of func(Start) *float64) *time.Time {
 	if !differ {
 		return nil
 	}
-	return &best.At
-}
-
-// byRequests estimates without earlier runs: requests × time, at what a requested
-// core-second cost on each hardware type over the last day.
-func (d *Desk) byRequests(ctx context.Context, e Estimate, j job, cluster string, duration time.Duration, end time.Time) (Estimate, error) {
-	switch {
-	case duration <= 0:
-		e.Basis = ByNothing
-		e.Notes = append(e.Notes, "no earlier run of "+e.Workload+" is known: give a duration, and requests × time counts")
-		return e, nil
-	case j.cores <= 0:
-		e.Basis = ByNothing
-		e.Notes = append(e.Notes, "no earlier run of "+e.Workload+" is known, and its containers request no CPU: nothing is there to estimate by")
-		return e, nil
-	}
-	e.Basis = ByRequests
-	seconds := duration.Seconds()
-	e.Seconds = Spread{P50: &seconds}
-	var filter []usage.Condition
-	if cluster != "" {
-		filter = []usage.Condition{{Key: usage.Cluster, Values: []string{cluster}}}
-	}
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: end.Add(-24 * time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: filter, Figures: true})
-	if err != nil {
-		return e, err
-	}
-	wanted := j.cores * seconds * float64(j.pods)
-	for _, c := range all {
-		requested := usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
-		if requested <= 0 {
-			continue
-		}
-		energy, err := c.Row.Sums.Energy()
-		if err != nil {
-			return e, err
-		}
-		share := wanted / requested
-		joules := usage.Joules(energy).Float() * share
-		f := HardwareFigures{Hardware: c.Row.Key[string(usage.Hardware)], Seconds: e.Seconds, Joules: Spread{P50: &joules}}
-		if c.CarbonKnown {
-			grams := usage.Grams(c.CarbonMicrograms).Float() * share
-			f.Grams = Spread{P50: &grams}
-		}
-		if cost, currency := onlyCost(c, 0, ""); currency != "" {
-			cost *= share
-			f.Cost, f.Currency = Spread{P50: &cost}, currency
-		}
-		e.Hardware = append(e.Hardware, f)
-	}
-	e.Notes = append(e.Notes, "no earlier run of "+e.Workload+" is known: its requested core-seconds cost what one cost on that hardware over the last day, all that runs there together; no P10 and P90 can be told, nor a speed of the hardware")
-	return e, nil
+	return best
 }

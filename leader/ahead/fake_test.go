@@ -3,6 +3,8 @@ package ahead
 import (
 	"context"
 	"math/big"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -38,6 +40,19 @@ func (u *usedBy) Charges(_ context.Context, request query.ChargeRequest) ([]quer
 
 func (u *usedBy) ChargesAhead(_ context.Context, request query.ChargeRequest, _ schema.Window) ([]query.Charges, []string, error) {
 	return u.charges(request, u.ahead), []string{"spot is assumed"}, nil
+}
+
+// Metered are the hours in which somebody used something.
+func (u *usedBy) Metered(_ context.Context, w schema.Window, step time.Duration) (hours []time.Time, _ error) {
+	for _, c := range u.charges(query.ChargeRequest{Window: w, Step: step}, u.ahead) {
+		hours = append(hours, c.Row.From)
+	}
+	return hours, nil
+}
+
+// Whole says that all is the caller's but what is named canary.
+func (u *usedBy) Whole(ctx context.Context, _ schema.Window, filter []usage.Condition) (bool, error) {
+	return !query.Scoped(ctx) || !slices.ContainsFunc(filter, func(c usage.Condition) bool { return strings.Contains(c.Values[0], "canary") }), nil
 }
 
 func (u *usedBy) charges(request query.ChargeRequest, price *big.Rat) []query.Charges {

@@ -56,6 +56,9 @@ type ExpectedCost struct {
 	P10      *string `json:"p10"`
 	P50      string  `json:"p50"`
 	P90      *string `json:"p90"`
+	// SpentBy is when the amount that was asked for is spent: p10 is early, p90 late.
+	// One that is null is not before the period's end, or not known.
+	SpentBy *Moments `json:"spentBy,omitempty"`
 	Basis
 }
 
@@ -230,9 +233,40 @@ func (d *Desk) forecastOf(ctx context.Context, q Question, p period, periods map
 		if err := row.expect(h, one, soFar[id], p.To.Sub(end).Hours()); err != nil {
 			return nil, fmt.Errorf("forecast of %v: %w", one.key, err)
 		}
+		if err := d.spend(ctx, q, &row, h, one, soFar[id], end); err != nil {
+			return nil, fmt.Errorf("forecast of %v: %w", one.key, err)
+		}
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// spend says of a row when the amount that was asked for is spent.
+func (d *Desk) spend(ctx context.Context, q Question, row *ForecastRow, h *history, one *past, soFar query.Charges, end time.Time) error {
+	if q.Amount == nil {
+		return nil
+	}
+	for i, cost := range row.Costs {
+		if cost.Currency != q.Amount.Currency {
+			continue
+		}
+		spent := costsOf(soFar)[cost.Currency]
+		if spent == nil {
+			spent = new(big.Rat)
+		}
+		var by Moments
+		var err error
+		if spent.Cmp(q.Amount.Value) >= 0 {
+			by, err = d.wasSpent(ctx, q, row.Key, row.From, end)
+		} else if values := one.costs[cost.Currency]; values != nil {
+			by, err = q.Amount.spentBy(h.series(values, one.first), spent, end, row.To.Sub(end).Hours())
+		}
+		if err != nil {
+			return fmt.Errorf("when the amount is spent: %w", err)
+		}
+		row.Costs[i].SpentBy = &by
+	}
+	return nil
 }
 
 // expect fills a row: what is so far and what is expected of the hours ahead.

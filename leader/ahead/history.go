@@ -20,7 +20,7 @@ type history struct {
 	from    time.Time
 	hours   int
 	keys    map[string]*past
-	unknown []bool // hours in which nothing of the fleet was metered
+	unknown []bool // hours in which no node was metered that the caller may have something on
 	assumed []string
 }
 
@@ -42,14 +42,14 @@ func (d *Desk) history(ctx context.Context, q Question, end time.Time, coming sc
 	}
 	for day := range historyDays {
 		w := schema.Window{From: h.from.AddDate(0, 0, day), To: h.from.AddDate(0, 0, day+1)}
-		fleet, err := d.engine.Charges(ctx, query.ChargeRequest{Window: w, Step: time.Hour})
+		metered, err := d.engine.Metered(ctx, w, time.Hour)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", w, err)
 		}
-		for _, c := range fleet {
-			h.unknown[h.at(c.Row.From)] = false
+		for _, hour := range metered {
+			h.unknown[h.at(hour)] = false
 		}
-		if len(fleet) == 0 {
+		if len(metered) == 0 {
 			continue
 		}
 		all, assumed, err := d.engine.ChargesAhead(ctx, query.ChargeRequest{Window: w, Step: time.Hour, Aggregate: q.Aggregate, Filter: q.Filter, Figures: true}, coming)

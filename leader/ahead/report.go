@@ -16,7 +16,7 @@ import (
 // ReportQuestion names finished runs: a pod, a Job or its CronJob by name, or all pods
 // with a label.
 type ReportQuestion struct {
-	Name      string // a pod's, a Job's or a CronJob's; or
+	Name      string // a pod's, a Job's or a CronJob's, also with its kind (Job/nightly-101); or
 	Group     string // LABEL=VALUE
 	Namespace string // "" is any
 	Cluster   string // "" is any
@@ -36,6 +36,7 @@ type Report struct {
 	// Turnaround is the time of each run that did not fail, in seconds.
 	Turnaround Spread   `json:"turnaroundSeconds"`
 	Notes      []string `json:"notes"`
+	open       bool     // something of it is provisional
 }
 
 // RunCost is one finished pod.
@@ -100,13 +101,21 @@ func (d *Desk) Report(ctx context.Context, q ReportQuestion) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Name: q.Name + q.Group, Runs: []RunCost{}, Notes: []string{}}
+	if found, err = d.own(ctx, found); err != nil {
+		return Report{}, err
+	}
 	switch {
 	case len(found) == 0:
-		return r, ErrNoRun
+		return Report{}, ErrNoRun
 	case len(found) > mostReported:
-		return r, usage.Wrong("window", q.Window, fmt.Sprintf("%d runs ended in it; a report has at most %d: ask for a shorter time", len(found), mostReported))
+		return Report{}, usage.Wrong("window", q.Window, fmt.Sprintf("more than %d runs ended in it, which is what a report has at most: ask for a shorter time", mostReported))
 	}
+	return d.reportOf(ctx, q.Name+q.Group, found)
+}
+
+// reportOf is the report of runs, of one at least.
+func (d *Desk) reportOf(ctx context.Context, name string, found []run) (Report, error) {
+	r := Report{Name: name, Runs: []RunCost{}, Notes: []string{}}
 	for _, one := range found {
 		if err := r.add(ctx, d, one); err != nil {
 			return r, err
@@ -115,19 +124,44 @@ func (d *Desk) Report(ctx context.Context, q ReportQuestion) (Report, error) {
 	return r.finish(), nil
 }
 
+// own are the runs that the caller may be told, one more than are reported at most:
+// those of which all is in his scope. A run whose minutes are not kept any more cannot
+// be shown to be his, and is not told to tenants.
+func (d *Desk) own(ctx context.Context, found []run) ([]run, error) {
+	if !query.Scoped(ctx) {
+		return found, nil
+	}
+	var own []run
+	for _, one := range found {
+		whole, err := d.engine.Whole(ctx, one.life(), one.ofPod())
+		if err != nil {
+			return nil, fmt.Errorf("pod %s/%s: %w", one.namespace, one.name, err)
+		}
+		if whole {
+			own = append(own, one)
+		}
+		if len(own) > mostReported {
+			break
+		}
+	}
+	return own, nil
+}
+
+// ofPod keeps what the run's pod used.
+func (r run) ofPod() []usage.Condition {
+	return []usage.Condition{{Key: usage.Cluster, Values: []string{r.cluster}}, {Key: usage.Namespace, Values: []string{r.namespace}}, {Key: usage.Pod, Values: []string{r.name}}}
+}
+
 // ErrNoRun is a name of which nothing has finished.
 var ErrNoRun = fmt.Errorf("no run of that name ended in that time")
 
 // keeper says which runs a question is of.
 func (d *Desk) keeper(ctx context.Context, q ReportQuestion, w schema.Window) (func(run) bool, error) {
 	place := func(r run) bool {
-		return (q.Namespace == "" || r.namespace == q.Namespace) && (q.Cluster == "" || r.cluster == q.Cluster)
+		return (q.Namespace == "" || r.namespace == q.Namespace) && (q.Cluster == "" || r.cluster == q.Cluster) && query.MayHold(ctx, r.cluster, r.namespace)
 	}
 	if q.Name != "" {
-		return func(r run) bool {
-			_, workload, _ := strings.Cut(r.workload, "/")
-			return place(r) && (r.name == q.Name || workload == q.Name || r.workload == q.Name || strings.HasPrefix(r.name, q.Name+"-") && r.isJobPod(q.Name))
-		}, nil
+		return func(r run) bool { return place(r) && r.named(q.Name) }, nil
 	}
 	label, value, ok := strings.Cut(q.Group, "=")
 	if !ok || label == "" || value == "" {
@@ -151,10 +185,29 @@ func (d *Desk) keeper(ctx context.Context, q ReportQuestion, w schema.Window) (f
 	}, nil
 }
 
+// named says whether the run is the pod of a name, or one of the Job or CronJob of it.
+// A kind before the name, as in Job/nightly-101, leaves out what is of another kind.
+func (r run) named(name string) bool {
+	if kind, only, ok := strings.Cut(name, "/"); ok {
+		switch kind {
+		case kindPod:
+			return r.name == only
+		case kindJob:
+			return r.workload == name || r.isJobPod(only)
+		}
+		return r.workload == name
+	}
+	_, workload, _ := strings.Cut(r.workload, "/")
+	return r.name == name || workload == name || r.isJobPod(name)
+}
+
 // isJobPod says whether the run is a pod of the named Job: the Job's name and five
 // characters that Kubernetes adds, or an index before them.
 func (r run) isJobPod(job string) bool {
-	rest := strings.TrimPrefix(r.name, job+"-")
+	rest, ok := strings.CutPrefix(r.name, job+"-")
+	if !ok || r.workload == "CronJob/"+job { // those of a CronJob have numbers, too
+		return false
+	}
 	if at := strings.LastIndex(rest, "-"); at >= 0 {
 		if strings.Trim(rest[:at], "0123456789") != "" {
 			return false
@@ -172,8 +225,7 @@ func (r *Report) add(ctx context.Context, d *Desk, one run) error {
 	if one.estimated {
 		cost.Quality = schema.Estimated
 	}
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: []usage.Condition{
-		{Key: usage.Cluster, Values: []string{one.cluster}}, {Key: usage.Namespace, Values: []string{one.namespace}}, {Key: usage.Pod, Values: []string{one.name}}}})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: one.life(), Figures: true, Filter: one.ofPod()})
 	if err != nil {
 		return fmt.Errorf("cost of pod %s/%s: %w", one.namespace, one.name, err)
 	}
@@ -183,6 +235,7 @@ func (r *Report) add(ctx context.Context, d *Desk, one run) error {
 			return err
 		}
 		cost.EnergyJoules, cost.costs = usage.Joules(energy), costsOf(c)
+		r.open = r.open || c.Row.Provisional
 		if c.CarbonKnown {
 			cost.CO2eGrams = usage.Grams(c.CarbonMicrograms)
 		}
@@ -223,23 +276,19 @@ func (s RunSums) plus(o RunSums) RunSums {
 	s.CPUCoreSeconds, s.MemoryByteSeconds = s.CPUCoreSeconds.Plus(o.CPUCoreSeconds), s.MemoryByteSeconds.Plus(o.MemoryByteSeconds)
 	s.CPURequestCoreSeconds, s.MemoryRequestByteSeconds = s.CPURequestCoreSeconds.Plus(o.CPURequestCoreSeconds), s.MemoryRequestByteSeconds.Plus(o.MemoryRequestByteSeconds)
 	s.EnergyJoules, s.CO2eGrams = s.EnergyJoules.Plus(o.EnergyJoules), s.CO2eGrams.Plus(o.CO2eGrams)
-	sum := make(map[string]*big.Rat)
-	for _, costs := range []map[string]*big.Rat{s.costs, o.costs} {
-		for currency, cost := range costs {
-			if sum[currency] == nil {
-				sum[currency] = new(big.Rat)
-			}
-			sum[currency].Add(sum[currency], cost)
-		}
-	}
+	sum := plusCosts(s.costs, o.costs)
 	s.costs, s.Cost = sum, moneyOf(sum)
 	return s.efficient()
 }
 
+// noSums are those of no run.
+func noSums() RunSums {
+	return RunSums{EnergyJoules: usage.Unknown, CO2eGrams: usage.Unknown, Cost: []usage.Money{}}
+}
+
 // finish adds the runs up.
 func (r Report) finish() Report {
-	none := RunSums{EnergyJoules: usage.Unknown, CO2eGrams: usage.Unknown, Cost: []usage.Money{}}
-	r.Total, r.Failed, r.From, r.To = none, none, r.Runs[0].Start, r.Runs[0].End
+	r.Total, r.Failed, r.From, r.To = noSums(), noSums(), r.Runs[0].Start, r.Runs[0].End
 	var times []float64
 	gone := 0
 	for _, one := range r.Runs {
@@ -258,6 +307,9 @@ func (r Report) finish() Report {
 	r.Seconds, r.Turnaround = r.To.Sub(r.From).Seconds(), spread(times)
 	if gone > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("the minutes of %d runs are not kept any more: their energy, CO2e and cost are not in the sums", gone))
+	}
+	if r.open {
+		r.Notes = append(r.Notes, "some energy and cost is provisional: readings of meters are still to come")
 	}
 	if slices.ContainsFunc(r.Runs, func(one RunCost) bool { return one.Quality == schema.Estimated }) {
 		r.Notes = append(r.Notes, "some quantities are estimated: readings are missing")

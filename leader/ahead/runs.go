@@ -27,12 +27,12 @@ const (
 
 // run is a finished pod or Job; quantities in stored units.
 type run struct {
-	kind, cluster, namespace, name, node, workload string // workload: "CronJob/nightly"
-	start, end                                     time.Time
-	exit                                           int64
-	reason                                         string
-	estimated                                      bool
-	cpu, memory, cpuRequest, memoryRequest         int64
+	kind, cluster, namespace, name, uid, node, workload string // workload: "CronJob/nightly"
+	start, end                                          time.Time
+	exit                                                int64
+	reason                                              string
+	estimated                                           bool
+	cpu, memory, cpuRequest, memoryRequest              int64
 }
 
 // failed says whether the run did not do what it was started for.
@@ -70,7 +70,7 @@ func (d *Desk) runs(ctx context.Context, kind string, w schema.Window, keep func
 func runOf(p influxsync.Point) run {
 	reason, _ := p.Field("reason")
 	quality, _ := p.Field(schema.Quality)
-	one := run{kind: p.Tag(schema.Kind), cluster: p.Tag(schema.Cluster), namespace: p.Tag(schema.Namespace), name: p.Tag("name"), node: p.Tag(schema.Node),
+	one := run{kind: p.Tag(schema.Kind), cluster: p.Tag(schema.Cluster), namespace: p.Tag(schema.Namespace), name: p.Tag("name"), uid: p.Tag("uid"), node: p.Tag(schema.Node),
 		start: time.Unix(0, p.Int("start")).UTC(), end: time.Unix(0, p.Int("end")).UTC(), exit: p.Int("exit_code"), reason: reason.Str(), estimated: quality.Str() != schema.Measured,
 		cpu: p.Int(schema.CPU), memory: p.Int(schema.Memory), cpuRequest: p.Int(schema.CPURequest), memoryRequest: p.Int(schema.MemoryRequest)}
 	if name := p.Tag(schema.Workload); name != "" {

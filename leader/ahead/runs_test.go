@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,9 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // finished are rows of the table run.
@@ -113,6 +118,93 @@ func TestEstimateByRuns(t *testing.T) {
 	}
 }
 
+// types is an engine of two hardware types: all that the workload runs on is small, and a
+// core-hour on big costs a quarter.
+type types struct{ *usedBy }
+
+func (y types) Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error) {
+	all, err := y.usedBy.Charges(ctx, request)
+	if !slices.Contains(request.Aggregate, usage.Hardware) {
+		return y.as(request, all), err
+	}
+	var made []query.Charges
+	for _, name := range []string{"small", "big"} {
+		if name == "big" && len(request.Filter) > 0 { // the run itself
+			continue
+		}
+		for _, c := range all {
+			c.Row.Key = map[string]string{"hardware": name}
+			made = append(made, c)
+		}
+	}
+	return made, err
+}
+
+func (y types) ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error) {
+	all, assumed, err := y.usedBy.ChargesAhead(ctx, request, coming)
+	if coming.From.Hour() == 3 { // at night
+		for i := range all {
+			all[i].Lines[0].Cost.Mul(all[i].Lines[0].Cost, big.NewRat(1, 2))
+		}
+	}
+	return y.as(request, all), assumed, err
+}
+
+func (types) as(request query.ChargeRequest, all []query.Charges) []query.Charges {
+	for i := range all {
+		if request.Hardware == "big" {
+			all[i].Lines[0].Cost.Mul(all[i].Lines[0].Cost, big.NewRat(1, 4))
+		}
+	}
+	return all
+}
+
+// TestEstimateOnOtherHardware: on a type on which no run was, the median run is rated at
+// its prices and the power of its points, its speed is unknown; each type has its best
+// start.
+func TestEstimateOnOtherHardware(t *testing.T) {
+	d := runsDesk()
+	u := d.engine.(*usedBy)
+	u.objects = []fleet.Object{fleet.NewObject("small", fleet.Hardware{Cores: 4, MaxWatts: 40}), fleet.NewObject("big", fleet.Hardware{Cores: 16, Curve: []fleet.LoadWatts{{Load: 10, Watts: 20}, {Load: 100, Watts: 80}}})}
+	d.engine = types{u}
+	e, err := d.Estimate(t.Context(), []byte(nightly), "", 0)
+	if err != nil || len(e.Hardware) != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	big, small := e.Hardware[0], e.Hardware[1]
+	if big.Hardware != "big" || big.Basis != ByRating || big.Seconds.P50 != nil || big.RelativeTime != nil || math.Abs(*big.Cost.P50-0.025) > 1e-9 || *big.Joules.P50 != 18000 || *big.Grams.P50 != *small.Grams.P50/2 {
+		t.Errorf("big %+v", big)
+	}
+	if small.Basis != ByRuns || *small.RelativeTime != 1 || *small.Cost.P50 != 0.1 {
+		t.Errorf("small %+v", small)
+	}
+	if big.Cheapest == nil || big.Cheapest.At.Hour() != 3 || math.Abs(*big.Cheapest.Cost-0.025) > 1e-9 || math.Abs(*small.Cheapest.Cost-0.1) > 1e-9 || !e.Cheapest.Equal(big.Cheapest.At) || len(e.Starts) != 24 {
+		t.Errorf("starts of big %+v, of small %+v", big.Cheapest, small.Cheapest)
+	}
+	if !strings.Contains(strings.Join(e.Notes, " "), "nor how fast it is there") {
+		t.Errorf("%q", e.Notes)
+	}
+}
+
+// TestAnUnknownPowerIsNoCost: where energy has a price and the power of a type is not
+// known, neither is the cost there.
+func TestAnUnknownPowerIsNoCost(t *testing.T) {
+	line := func(resource processors.Resource) query.Charge {
+		return query.Charge{Resource: resource, List: &fleet.PriceList{Currency: "EUR"}, Cost: big.NewRat(1, 1)}
+	}
+	s := shape{scale: 2, power: 1, joules: 10}
+	both := []query.Charges{{Lines: []query.Charge{line(processors.CPUUsed), line(processors.Energy)}}}
+	for name, want := range map[string]float64{"same": 4, "double": 6, "new": 0} {
+		cost, _, known := s.on(name, "same", powers{"same": 5, "double": 10}).cost(both)
+		if cost != want || known != (want > 0) {
+			t.Errorf("%s: %g, %v", name, cost, known)
+		}
+	}
+	if cost, _, known := s.on("new", "same", powers{}).cost([]query.Charges{{Lines: []query.Charge{line(processors.CPUUsed)}}}); cost != 2 || !known {
+		t.Errorf("without a price of energy: %g, %v", cost, known)
+	}
+}
+
 func TestEstimateByRequests(t *testing.T) {
 	other := []byte(strings.ReplaceAll(nightly, "nightly", "weekly"))
 	e, err := runsDesk().Estimate(t.Context(), other, "", 0)
@@ -128,6 +220,13 @@ func TestEstimateByRequests(t *testing.T) {
 	if got := *e.Hardware[0].Cost.P50; got < 0.07499 || got > 0.07501 { // 3 pods · 0.5 cores · 1 h, at 0.10 EUR for 2 requested core-hours
 		t.Errorf("cost %g", got)
 	}
+	within := []byte(strings.Replace(string(other), "completions: 3,", "completions: 3, activeDeadlineSeconds: 3600,", 1))
+	if e, err = d.Estimate(t.Context(), within, "", 0); err != nil || e.Basis != ByRequests || *e.Seconds.P50 != 3600 || !strings.Contains(e.Notes[0], "the most that it may") || len(e.Starts) != 24 {
+		t.Errorf("by its deadline: %+v, %v", e, err)
+	}
+	if got := *e.Starts[0].Cost; math.Abs(got-0.15) > 1e-4 { // at twice the price
+		t.Errorf("a start costs %g", got)
+	}
 	for _, bad := range []string{"", "kind: Deployment", "kind: Job\nmetadata: {}", "kind: Pod\nmetadata: {name: a}\nspec: {colour: red}", "{"} {
 		if _, err := d.Estimate(t.Context(), []byte(bad), "", 0); !errors.Is(err, ErrManifest) {
 			t.Errorf("%q: %v", bad, err)
@@ -140,7 +239,7 @@ func TestLeastStart(t *testing.T) {
 	for i, v := range []float64{3, 1, 2} {
 		starts[i] = Start{At: now.Add(time.Duration(i) * time.Hour), Cost: &v}
 	}
-	if got := least(starts, func(s Start) *float64 { return s.Cost }); got == nil || !got.Equal(starts[1].At) {
+	if got := least(starts, func(s Start) *float64 { return s.Cost }); got == nil || !got.At.Equal(starts[1].At) {
 		t.Errorf("cheapest %v", got)
 	}
 }

@@ -69,6 +69,7 @@ type Properties struct {
 	Namespace      string            `json:"namespace,omitempty"`
 	Pod            string            `json:"pod,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
+	Annotations    map[string]string `json:"annotations,omitempty"`
 	Customer       string            `json:"customer,omitempty"`
 	Project        string            `json:"project,omitempty"`
 	User           string            `json:"user,omitempty"`

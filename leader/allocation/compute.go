@@ -15,10 +15,12 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/query"
 )
 
-// Source has charges and what nodes would cost at full use: *query.Engine.
+// Source has charges, what nodes would cost at full use, and who mounted which volume:
+// *query.Engine.
 type Source interface {
 	Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
 	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	Mounts(ctx context.Context, w schema.Window, keep func(cluster string) bool) ([]query.Mount, error)
 }
 
 // Ledger says what is here and settled: *query.Engine.
@@ -72,6 +74,9 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 	if r.idle() {
 		if assets, err = e.read(ctx, r, cuts, e.source.Assets); err != nil {
 			return answer, err
+		}
+		if query.Scoped(ctx) {
+			answer.warnOnce("Idle is told, and shared, of clusters in which nobody but you has anything.")
 		}
 	}
 	if answer.Currency, err = currencyOf(r, charges, assets, &answer.Warnings); err != nil {

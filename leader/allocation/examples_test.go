@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,7 +37,7 @@ var added = map[string]string{"cpuCostIdle": "number", "ramCostIdle": "number", 
 func TestAllocation(t *testing.T) {
 	real := engine(t, objects())
 	for name, test := range map[string]func(*testing.T, *query.Engine){"documented examples": documentedExamples, "idle adds up": idleAddsUp, "sharing": sharing,
-		"pages": pages, "metrics": metrics, "currencies": currenciesApart} {
+		"pages": pages, "metrics": metrics, "currencies": currenciesApart, "annotations": annotations} {
 		t.Run(name, func(t *testing.T) { test(t, real) })
 	}
 }
@@ -306,5 +307,21 @@ func currenciesApart(t *testing.T, real *query.Engine) {
 	}
 	if len(answer.Warnings) != 1 || !strings.Contains(answer.Warnings[0], "EUR") {
 		t.Errorf("warnings: %v", answer.Warnings)
+	}
+}
+
+// annotations are keys, by the names that followers keep.
+func annotations(t *testing.T, real *query.Engine) {
+	answer, _ := ask(t, New(real, real), "window=12h&aggregate=annotation:example.com/cost-centre&filter="+url.QueryEscape(`namespace:"base"`))
+	got := make(map[string]string)
+	for _, a := range answer.Sets[0].Allocations {
+		got[a.Name] = a.Properties.Annotations["example.com/cost-centre"]
+	}
+	if diff := cmp.Diff(map[string]string{"4711": "4711", Unallocated: ""}, got); diff != "" {
+		t.Errorf("by annotation: %s", diff)
+	}
+	answer, _ = ask(t, New(real, real), "window=12h&aggregate=pod&filter="+url.QueryEscape(`annotation[example.com/cost-centre]:"4711"`))
+	if len(answer.Sets[0].Allocations) != 1 || answer.Sets[0].Allocations[0].Name != "db-0" {
+		t.Errorf("filtered by it: %v", answer.Sets[0].Allocations)
 	}
 }

@@ -32,7 +32,7 @@ func TestFilter(t *testing.T) {
 // TestFilterErrors: the error points at the place.
 func TestFilterErrors(t *testing.T) {
 	for text, at := range map[string]int{`namespace:shop`: 10, `namespaces:"a"`: 0, `namespace"a"`: 9, `namespace:"a"+`: 14, `namespace:"a`: 10, `label[app:"x"`: 5, `namespace:"a"+pod:"b"|pod:"c"`: 21,
-		`(namespace:"a"`: 14, `namespace:"a")`: 13, `node[x]:"a"`: 0, `annotation[x]:"a"`: 0, `services:"a"`: 0, strings.Repeat("(", 60): 51, `label[app]<~"x"`: 10} {
+		`(namespace:"a"`: 14, `namespace:"a")`: 13, `node[x]:"a"`: 0, `annotation:"a"`: 0, `services:"a"`: 0, strings.Repeat("(", 60): 51, `label[app]<~"x"`: 10} {
 		_, err := ParseFilter(text)
 		var wrong *FilterError
 		if !errors.As(err, &wrong) || wrong.At != at {

@@ -63,6 +63,17 @@ func engine(t *testing.T, objects []fleet.Object) *query.Engine {
 		t.Fatal(err)
 	}
 	clk.Set(now)
+	spec := func(end string) influxsync.Value {
+		return influxsync.Str(`{"node":"n1","claims":["data"],"labels":{"annotation:example.com/cost-centre":"4711"},"start":"2026-11-13T12:00:00Z"` + end + `}`)
+	}
+	var seen []influxsync.Point
+	for name, end := range map[string]string{"db-0": "", "db-before": `,"end":"2026-11-13T13:00:00Z"`} {
+		seen = append(seen, influxsync.NewPoint(schema.Object.Name, map[string]string{schema.Cluster: "edge-a", schema.Kind: "Pod", schema.Namespace: "base", "name": name, "uid": "uid-" + name},
+			map[string]influxsync.Value{"spec": spec(end), "reason": influxsync.Str(""), "valid_from": influxsync.Int(now.Add(-240 * time.Hour).UnixNano()), "valid_to": influxsync.Int(0)}, now.Add(-240*time.Hour)))
+	}
+	if err := books.PutObjects(ctx, seen); err != nil {
+		t.Fatal(err)
+	}
 	minute, quarter := server.Database(schema.MinuteDB), server.Database(schema.QuarterDB)
 	fill(ctx, t, quarter, schema.Quarter, now.Add(-240*time.Hour), schema.UsageQuarter, schema.EnergyQuarter, schema.NodeQuarter, schema.VolumeQuarter)
 	fill(ctx, t, minute, schema.Minute, now.Add(-30*time.Hour), schema.PodMinute, schema.EnergyMinute, schema.NodeMinute, schema.VolumeMinute, schema.ContainerMinute)

@@ -76,10 +76,14 @@ func (g *group) properties() Properties {
 	p.ControllerKind, p.Controller = strings.ToLower(kind), name
 	for k, v := range g.key {
 		if name, ok := k.LabelName(); ok && v != "" {
-			if p.Labels == nil {
-				p.Labels = make(map[string]string)
+			into := &p.Labels
+			if annotation, is := strings.CutPrefix(name, schema.AnnotationPrefix); is {
+				into, name = &p.Annotations, annotation
 			}
-			p.Labels[name] = v
+			if *into == nil {
+				*into = make(map[string]string)
+			}
+			(*into)[name] = v
 		}
 	}
 	if len(g.clusters) > 1 {

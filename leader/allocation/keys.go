@@ -41,18 +41,21 @@ var (
 		usage.Hardware, usage.Provider, usage.Region}
 	controllerKinds = []string{"deployment", "statefulset", "daemonset", "job", "cronjob", "replicaset"}
 	ownerLabels     = []string{"department", "environment", "owner", "product", "team"} // labels of these names, as Kubecost has them
-	aggregateHint   = "use one or more of cluster, node, namespace, controllerKind, controller, deployment, statefulset, daemonset, job, pod, container, label:NAME, " +
+	aggregateHint   = "use one or more of cluster, node, namespace, controllerKind, controller, deployment, statefulset, daemonset, job, pod, container, label:NAME, annotation:NAME, " +
 		"customer, project, user, hardware, provider, region, with commas between them"
 )
 
 var (
-	errNoServices    = errors.New("which services a pod belongs to is not recorded: use controller or label:NAME")
-	errNoAnnotations = errors.New("annotations are not recorded: labels are, those that the follower is allowed to read; use label:NAME")
+	errNoServices   = errors.New("which services a pod belongs to is not recorded, for followers may not read services: use controller, or label:NAME with a label that the service selects by")
+	errNoAnnotation = errors.New("name the annotation: annotation:NAME to aggregate by it, annotation[NAME] to filter by it; followers keep those that their --annotations names")
 )
 
 func dimensionOf(name string) (dimension, error) {
 	if label, ok := strings.CutPrefix(name, "label:"); ok && label != "" && usage.IsText(label) {
 		return dimension{name: name, kind: byLabel, key: usage.Label(label)}, nil
+	}
+	if annotation, ok := strings.CutPrefix(name, "annotation:"); ok && annotation != "" && usage.IsText(annotation) {
+		return dimension{name: name, kind: byLabel, key: usage.Annotation(annotation)}, nil
 	}
 	if slices.Contains(plainKeys, usage.Key(name)) {
 		return dimension{name: name, key: usage.Key(name)}, nil
@@ -69,7 +72,7 @@ func dimensionOf(name string) (dimension, error) {
 	case lower == "service", lower == "services":
 		return dimension{}, errNoServices
 	case strings.HasPrefix(lower, "annotation"):
-		return dimension{}, errNoAnnotations
+		return dimension{}, errNoAnnotation
 	}
 	return dimension{}, fmt.Errorf("%q is not known: %s", name, aggregateHint)
 }
@@ -81,10 +84,12 @@ func filterField(field, name string) (dimension, error) {
 		return dimension{kind: byLabel}, nil // its values name the labels
 	case field == "label":
 		return dimension{kind: byLabel, key: usage.Label(name)}, nil
+	case field == "annotation" && name != "":
+		return dimension{kind: byLabel, key: usage.Annotation(name)}, nil
 	case field == "annotation":
-		return dimension{}, errNoAnnotations
+		return dimension{}, errNoAnnotation
 	case name != "":
-		return dimension{}, fmt.Errorf("only label has a name in brackets, and %s has not", field)
+		return dimension{}, fmt.Errorf("only label and annotation have a name in brackets, and %s has not", field)
 	case field == "controllerName":
 		return dimension{kind: byController, key: usage.Workload}, nil
 	}

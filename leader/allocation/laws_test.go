@@ -26,6 +26,11 @@ func (w world) Charges(context.Context, query.ChargeRequest) ([]query.Charges, e
 func (w world) Assets(context.Context, query.ChargeRequest) ([]query.Charges, error) {
 	return w.assets, nil
 }
+
+func (world) Mounts(context.Context, schema.Window, func(string) bool) ([]query.Mount, error) {
+	return nil, nil
+}
+
 func (world) Settled(context.Context) (time.Time, error) { return now, nil }
 func (world) Sectors(_ context.Context, w schema.Window, _ time.Duration) ([]query.Sector, error) {
 	return []query.Sector{{Window: w, Complete: true}}, nil

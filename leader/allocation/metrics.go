@@ -39,7 +39,8 @@ var (
 	boxRAM    = prometheus.NewDesc("container_memory_allocation_bytes", "Bytes of memory, the larger of requested and used.", containerLabels, nil)
 	boxGPU    = prometheus.NewDesc("container_gpu_allocation", "GPUs that are requested, of pods with one container.", containerLabels, nil)
 	pvCost    = prometheus.NewDesc("pv_hourly_cost", "Price of a GiB of a persistent volume for an hour, by its claim.", []string{"cluster", "namespace", "persistentvolumeclaim", "currency"}, nil)
-	dropped   = prometheus.NewDesc("accumulus_allocation_series_dropped", "Series of containers that are left out because there are too many: ask with cluster=NAME.", nil, nil)
+	podPV     = prometheus.NewDesc("pod_pvc_allocation", "Bytes of a persistent volume, by its claim, of each pod that mounted it.", []string{"cluster", "namespace", "pod", "persistentvolumeclaim"}, nil)
+	dropped   = prometheus.NewDesc("accumulus_allocation_series_dropped", "Series of containers and of their volumes that are left out because there are too many: ask with cluster=NAME.", nil, nil)
 	until     = prometheus.NewDesc("accumulus_allocation_until_timestamp_seconds", "End of the quarter of an hour that these metrics are of.", nil, nil)
 )
 
@@ -47,6 +48,7 @@ var (
 type board struct {
 	quarter schema.Window
 	samples []sample
+	left    int // series that are too many
 }
 
 // Describe tells nothing: which metrics there are depends on what there is.
@@ -105,7 +107,36 @@ func (e *Engine) board(ctx context.Context, w schema.Window, cluster string) (*b
 		b.node(asset, w.Length())
 	}
 	b.containers(charges, question.Aggregate, w.Length())
+	mounts, err := e.source.Mounts(ctx, w, func(name string) bool { return cluster == "" || name == cluster })
+	if err != nil {
+		return nil, err
+	}
+	b.mounts(charges, mounts, w.Length())
+	if b.left > 0 {
+		b.samples = append(b.samples, sample{dropped, float64(b.left), nil})
+	}
 	return b, nil
+}
+
+// mounts adds the volumes by the pods that mounted them: one that several pods mount
+// stands there for each, as OpenCost has it.
+func (b *board) mounts(charges []query.Charges, mounts []query.Mount, length time.Duration) {
+	bytes := make(map[query.Mount]float64) // by claim
+	for _, c := range charges {
+		if claim := c.Row.Key[string(usage.Claim)]; claim != "" {
+			of := query.Mount{Cluster: c.Row.Key[string(usage.Cluster)], Namespace: c.Row.Key[string(usage.Namespace)], Claim: claim}
+			bytes[of] += usage.ByteSeconds(c.Row.Sums[usage.VolumeClaimed]).Float() / length.Seconds()
+		}
+	}
+	if len(mounts) > maxSeries {
+		b.left += len(mounts)
+		return
+	}
+	for _, m := range mounts {
+		if size := bytes[query.Mount{Cluster: m.Cluster, Namespace: m.Namespace, Claim: m.Claim}]; size > 0 {
+			b.samples = append(b.samples, sample{podPV, size, []string{m.Cluster, m.Namespace, m.Pod, m.Claim}})
+		}
+	}
 }
 
 // currencies are those of a row's prices.
@@ -176,7 +207,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 	}
 	atoms = splitPods(atoms, keys)
 	if 2*len(atoms) > maxSeries {
-		b.samples = append(b.samples, sample{dropped, float64(2 * len(atoms)), nil})
+		b.left += 2 * len(atoms)
 		return
 	}
 	for _, a := range atoms {

@@ -37,6 +37,7 @@ func metrics(t *testing.T, real *query.Engine) {
 		"container_cpu_allocation{cluster=edge-a,container=main,instance=n1,namespace=shop,node=n1,pod=web-1} 0.5",
 		"container_memory_allocation_bytes{cluster=edge-b,container=main,instance=n1,namespace=shop,node=n1,pod=api-1} 1.073741824e+09",
 		"pv_hourly_cost{cluster=edge-a,currency=EUR,namespace=base,persistentvolumeclaim=data} 0.0001",
+		"pod_pvc_allocation{cluster=edge-a,namespace=base,persistentvolumeclaim=data,pod=db-0} 1.073741824e+10",
 		fmt.Sprintf("accumulus_allocation_until_timestamp_seconds{} %g", float64(now.Unix())),
 	} {
 		if !slices.Contains(got, want) {

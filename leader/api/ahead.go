@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
@@ -16,6 +17,7 @@ import (
 type Ahead interface {
 	Rates(ctx context.Context, q ahead.Question) (ahead.Rates, error)
 	Forecast(ctx context.Context, q ahead.Question) (ahead.Forecasts, error)
+	ForecastJob(ctx context.Context, q ahead.JobQuestion) (ahead.JobForecast, error)
 	Estimate(ctx context.Context, manifest []byte, cluster string, duration time.Duration) (ahead.Estimate, error)
 	Report(ctx context.Context, q ahead.ReportQuestion) (ahead.Report, error)
 	Recommend(ctx context.Context, q ahead.Question) (ahead.Recommendations, error)
@@ -34,6 +36,10 @@ func early(err error) error {
 	switch {
 	case errors.Is(err, ahead.ErrNoRun):
 		return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err), Hint: "Name a pod, Job or CronJob, or ask for a longer window; `accumulus usage -a namespace,workload,pod` lists what ran."}
+	case errors.Is(err, ahead.ErrNotRunning):
+		return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err), Hint: "Name a Job that runs, as `kubectl get jobs` does; one that has ended has a report: `accumulus report run NAME`."}
+	case errors.Is(err, ahead.ErrCompletions):
+		return &Hinted{Err: fmt.Errorf("%w: %w", ErrInvalid, err), Hint: "Say it as completions, spec.completions of the Job (1 where it has none)."}
 	case errors.Is(err, ahead.ErrManifest):
 		return &Hinted{Err: fmt.Errorf("%w: %w", ErrInvalid, err), Hint: "Send the YAML or JSON of one Job, CronJob or Pod with metadata.name, as kubectl apply takes it."}
 	}
@@ -62,6 +68,27 @@ func (s *Server) forecast(w http.ResponseWriter, r *http.Request) error {
 		return early(err)
 	}
 	return writeJSON(w, http.StatusOK, forecasts)
+}
+
+// mostCompletions bounds how many pods of a Job are drawn.
+const mostCompletions = 1_000_000
+
+func (s *Server) forecastJob(w http.ResponseWriter, r *http.Request) error {
+	values, err := parameters(r, "name", "namespace", "cluster", "completions")
+	if err != nil {
+		return err
+	}
+	q := ahead.JobQuestion{Name: values.Get("name"), Namespace: values.Get("namespace"), Cluster: values.Get("cluster")}
+	if text := values.Get("completions"); text != "" {
+		if q.Completions, err = strconv.Atoi(text); err != nil || q.Completions < 1 || q.Completions > mostCompletions {
+			return usage.Wrong("completions", text, "how many pods must succeed: 1 to 1000000")
+		}
+	}
+	f, err := s.deps.Ahead.ForecastJob(r.Context(), q)
+	if err != nil {
+		return early(err)
+	}
+	return writeJSON(w, http.StatusOK, f)
 }
 
 // maxDuration bounds how long a job may be said to take.

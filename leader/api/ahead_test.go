@@ -24,6 +24,16 @@ func (fakeAhead) Forecast(_ context.Context, q ahead.Question) (ahead.Forecasts,
 	return ahead.Forecasts{Until: q.Until, Rows: []ahead.ForecastRow{}}, nil
 }
 
+func (fakeAhead) ForecastJob(_ context.Context, q ahead.JobQuestion) (ahead.JobForecast, error) {
+	switch {
+	case q.Name == "none":
+		return ahead.JobForecast{}, ahead.ErrNotRunning
+	case q.Name == "new":
+		return ahead.JobForecast{}, ahead.ErrCompletions
+	}
+	return ahead.JobForecast{Name: q.Name, Completions: q.Completions}, nil
+}
+
 func (f fakeAhead) Estimate(_ context.Context, manifest []byte, cluster string, duration time.Duration) (ahead.Estimate, error) {
 	if !strings.Contains(string(manifest), "Job") {
 		return ahead.Estimate{}, fmt.Errorf("%w: empty", ahead.ErrManifest)
@@ -76,6 +86,11 @@ func TestRatesAndForecasts(t *testing.T) {
 		{"/api/v1/rates?namespace=shop", 503, "accumulus status"},
 		{"/api/v1/forecast?until=7d&aggregate=customer", 200, `"until": "7d"`},
 		{"/api/v1/forecast?until=7d&until=8d", 400, "give it once"},
+		{"/api/v1/forecast?amount=500", 400, "such as 500 EUR"},
+		{"/api/v1/forecast/job?name=x&completions=8", 200, `"completions": 8`},
+		{"/api/v1/forecast/job?name=x&completions=0", 400, "1 to 1000000"},
+		{"/api/v1/forecast/job?name=new", 422, "spec.completions"},
+		{"/api/v1/forecast/job?name=none", 404, "accumulus report run"},
 		{"/api/v1/recommendations?namespace=shop", 200, `"rows"`},
 		{"/api/v1/recommendations?aggregate=pod", 400, "this endpoint knows filter,"},
 		{"/api/v1/forecast?aggregate=colour", 400, "use one or more of"},

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/identity"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/gorilla/mux"
 )
@@ -25,7 +27,13 @@ type Books interface {
 	Statement(ctx context.Context, customer, period string, number int64) (books.Statement, error)
 	Rerate(ctx context.Context, customer, period string) (books.Correction, error)
 	Apply(ctx context.Context, customer, period, by, reason string) (books.Correction, error)
-	Refund(ctx context.Context, customer string, request books.RefundRequest) (books.Statement, error)
+	Refunds(ctx context.Context, customer string) ([]books.Refund, error)
+	RequestRefund(ctx context.Context, customer string, request books.RefundRequest) (books.Refund, error)
+	ApproveRefund(ctx context.Context, customer string, id int64, by string) (books.Statement, error)
+	DeclineRefund(ctx context.Context, customer string, id int64, by, reason string) (books.Refund, error)
+	Failures(ctx context.Context, cluster string) ([]books.Failure, error)
+	RecordFailure(ctx context.Context, request books.FailureRequest) (books.Failure, error)
+	DismissFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
 	Chain(ctx context.Context, customer string) (books.Chain, error)
 	Explain(ctx context.Context, customer string, number int64) ([]byte, error)
 	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)
@@ -53,22 +61,21 @@ const bookPath = "/api/v1/books/{customer}/{period}"
 // bookRoutes are the routes of the books.
 func (s *Server) bookRoutes() []Route {
 	const get, post = http.MethodGet, http.MethodPost
-	return []Route{
-		{get, "/api/v1/books", Viewer, "Billing periods that were drafted or closed; customer, period=2026-11", s.listBooks},
-		{get, "/api/v1/books/{customer}/chain", Viewer, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
+	return append(s.refundRoutes(), []Route{
+		{get, "/api/v1/books", Viewer | Tenant, "Billing periods that were drafted or closed, of a tenant those that were closed; customer, period=2026-11", s.listBooks},
+		{get, "/api/v1/books/{customer}/chain", Viewer | Tenant, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
 		{get, "/api/v1/books/{customer}/log", Viewer, "Who did what with a customer's books", s.bookLog},
-		{get, "/api/v1/books/{customer}/statements/{number}", Viewer, "A statement or credit note by its number; format=json|html", s.bookStatement},
+		{get, "/api/v1/books/{customer}/statements/{number}", Viewer | Tenant, "A statement or credit note by its number; format=json|html", s.bookStatement},
 		{get, "/api/v1/books/{customer}/lines/{number}/explanation", Viewer, "What a closed line comes from, as a signed file (gzip of JSON), which `accumulus verify` recomputes", s.explainLine},
-		{post, "/api/v1/books/{customer}/refunds", Billing, `Issue a credit note; body {"statement":1,"amount":"5.00","reason":"…","by":"who asks","approver":"who approves"}`, s.refund},
 		{post, bookPath + "/draft", Billing, `Rate a period as it is now and keep that as its draft; body {"by":"NAME"}`, s.draftBook},
 		{get, bookPath + "/review", Viewer, "A draft against the month before, and days that are not as the others", s.lookAtBook},
 		{post, bookPath + "/review", Billing, `Move a draft to review; body {"by":"NAME"}`, s.reviewBook},
 		{post, bookPath + "/approve", Billing, `Approve a draft, by another person than who drafted it; body {"by":"NAME"}`, s.approveBook},
 		{post, bookPath + "/close", Billing, `Make an approved period final and issue its statement; body {"by":"NAME"}, and where something is missing {"estimateReason":"…"}`, s.closeBook},
-		{get, bookPath + "/statement", Viewer, "The statement of a closed period; format=json|html", s.bookStatement},
+		{get, bookPath + "/statement", Viewer | Tenant, "The statement of a closed period; format=json|html", s.bookStatement},
 		{get, bookPath + "/rerate", Viewer, "What a closed period comes to now, less what was billed for it", s.rerateBook},
 		{post, bookPath + "/rerate", Billing, `Make that difference a correction, which the next statement bills; body {"by":"NAME","reason":"…"}`, s.correctBook},
-	}
+	}...)
 }
 
 // bookKey is the customer and the period that a path names.
@@ -86,11 +93,26 @@ func (s *Server) listBooks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if query.Scoped(r.Context()) {
+		items = slices.DeleteFunc(items, func(p books.Period) bool { return p.State != books.StateClosed || ownBooks(r, p.Customer) != nil })
+	}
 	return writeJSON(w, http.StatusOK, PeriodList{items})
+}
+
+// ownBooks refuses a tenant the books of a customer who is not wholly his: a bill is of
+// all that a customer used. Whether there is such a customer is not told.
+func ownBooks(r *http.Request, customer string) error {
+	if query.Covers(r.Context(), customer, "", "") {
+		return nil
+	}
+	return &Hinted{Err: fmt.Errorf("the token is not bound to that customer, or to a part of what he has alone: %w", ErrForbidden), Hint: "GET /api/v1/me says what it is bound to."}
 }
 
 func (s *Server) bookChain(w http.ResponseWriter, r *http.Request) error {
 	customer, _ := bookKey(r)
+	if err := ownBooks(r, customer); err != nil {
+		return err
+	}
 	chain, err := s.deps.Books.Chain(r.Context(), customer)
 	if err != nil {
 		return err
@@ -113,6 +135,9 @@ func (s *Server) bookStatement(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	customer, period := bookKey(r)
+	if err := ownBooks(r, customer); err != nil {
+		return err
+	}
 	number, err := bookNumber(r)
 	if err != nil {
 		return err
@@ -264,22 +289,6 @@ func (s *Server) correctBook(w http.ResponseWriter, r *http.Request) error {
 	return doBook(w, r, func(customer, period string, q BookRequest) (books.Correction, error) {
 		return s.deps.Books.Apply(r.Context(), customer, period, q.By, q.Reason)
 	})
-}
-
-func (s *Server) refund(w http.ResponseWriter, r *http.Request) error {
-	var request books.RefundRequest
-	if err := readJSON(r, &request); err != nil {
-		return bodyError(err)
-	}
-	if err := signed(r, &request.By); err != nil {
-		return err
-	}
-	customer, _ := bookKey(r)
-	note, err := s.deps.Books.Refund(r.Context(), customer, request)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, note)
 }
 
 // bookProblem is what the caller is told of an error of the books.

@@ -65,8 +65,35 @@ func (f fakeBooks) Apply(_ context.Context, customer, period, by, reason string)
 	return books.Correction{}, f.did("correct %s %s by %s: %s", customer, period, by, reason)
 }
 
-func (f fakeBooks) Refund(_ context.Context, customer string, request books.RefundRequest) (books.Statement, error) {
-	return books.Statement{}, f.did("refund %s %+v", customer, request)
+func (f fakeBooks) Refunds(context.Context, string) ([]books.Refund, error) {
+	return []books.Refund{}, nil
+}
+
+func (f fakeBooks) RequestRefund(_ context.Context, customer string, request books.RefundRequest) (books.Refund, error) {
+	return books.Refund{}, f.did("refund %s %+v", customer, request)
+}
+
+func (f fakeBooks) ApproveRefund(_ context.Context, customer string, id int64, by string) (books.Statement, error) {
+	if id == 9 {
+		return books.Statement{}, &books.Error{Kind: books.ErrFourEyes, Text: "it is his own", Hint: "ask another"}
+	}
+	return books.Statement{}, f.did("approve refund %d of %s by %s", id, customer, by)
+}
+
+func (f fakeBooks) DeclineRefund(_ context.Context, customer string, id int64, by, reason string) (books.Refund, error) {
+	return books.Refund{}, f.did("decline refund %d of %s by %s: %s", id, customer, by, reason)
+}
+
+func (f fakeBooks) Failures(context.Context, string) ([]books.Failure, error) {
+	return []books.Failure{}, nil
+}
+
+func (f fakeBooks) RecordFailure(_ context.Context, request books.FailureRequest) (books.Failure, error) {
+	return books.Failure{Pods: []books.LostPod{}}, f.did("failure %s/%s by %s", request.Cluster, request.Node, request.By)
+}
+
+func (f fakeBooks) DismissFailure(_ context.Context, id int64, by, reason string) (books.Failure, error) {
+	return books.Failure{Pods: []books.LostPod{}}, f.did("dismiss %d by %s: %s", id, by, reason)
 }
 
 func (f fakeBooks) Chain(_ context.Context, customer string) (books.Chain, error) {
@@ -108,5 +135,42 @@ func TestBooksSayWhatIsWrong(t *testing.T) {
 	answer := call(s, "GET", period+"statement?format=html", viewerToken, "")
 	if body := text(t, answer); answer.StatusCode != http.StatusOK || !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "acme-0001") {
 		t.Errorf("page: %d %s", answer.StatusCode, body)
+	}
+}
+
+// TestRefundsNeedNamedCallers: who shares a token can say any name, so that a refund
+// is neither asked for nor approved with it; and nobody approves by being named.
+func TestRefundsNeedNamedCallers(t *testing.T) {
+	s, l := newServer(t, false)
+	const refunds = "/api/v1/books/acme/refunds"
+	for _, test := range []struct {
+		token, path, body string
+		status            int
+		said              string
+	}{
+		{operatorToken, refunds, `{"statement":1,"amount":"5.00","reason":"r","by":"dora","approver":"anna"}`, 403, "token of his own"},
+		{operatorToken, refunds + "/1/approve", `{"by":"anna"}`, 403, "token of his own"},
+		{operatorToken, refunds + "/1/decline", `{"by":"anna","reason":"r"}`, 403, "token of his own"},
+		{billingToken, refunds, `{"statement":1,"amount":"5.00","reason":"r","approver":"anna"}`, 403, "cannot approve by being named"},
+		{billingToken, refunds, `{"statement":1,"amount":"5.00","reason":"r","by":"dora"}`, 403, "you are bill"},
+		{billingToken, refunds + "/1/approve", `{"by":"anna"}`, 403, "you are bill"},
+		{billingToken, refunds + "/9/approve", `{}`, 403, "ask another"},
+		{billingToken, refunds + "/x/approve", `{}`, 400, "number"},
+	} {
+		answer := call(s, "POST", test.path, test.token, test.body)
+		if body := text(t, answer); answer.StatusCode != test.status || !strings.Contains(body, test.said) {
+			t.Errorf("%s %s: %d %s", test.path, test.body, answer.StatusCode, body)
+		}
+	}
+	if changes := l.changed(); len(changes) != 0 {
+		t.Errorf("changed %v", changes)
+	}
+	for _, path := range []string{refunds, refunds + "/1/approve"} {
+		if answer := call(s, "POST", path, billingToken, `{}`); answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d %s", path, answer.StatusCode, text(t, answer))
+		}
+	}
+	if changes := strings.Join(l.changed(), "; "); !strings.Contains(changes, "By:bill") || !strings.Contains(changes, "approve refund 1 of acme by bill") {
+		t.Errorf("changed %s", changes)
 	}
 }

@@ -39,13 +39,12 @@ func (r Route) logs() bool {
 }
 
 // asked is a request as the log has it.
-func asked(r *http.Request, route Route) registry.Asked {
+func (s *Server) asked(r *http.Request, route Route) registry.Asked {
 	p := identity.Of(r.Context())
-	return registry.Asked{Principal: p.Name, Role: p.Role.String(), Via: p.Via, Source: address(r), Method: r.Method, Route: route.Path, Path: r.URL.Path}
+	return registry.Asked{Principal: p.Name, Role: p.Role.String(), Via: p.Via, Source: s.source(r), Method: r.Method, Route: route.Path, Path: r.URL.Path}
 }
 
-// address is where a request comes from. What a proxy says is not believed: anybody
-// can say it.
+// address is where a request was sent from, the last proxy where there are some.
 func address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -61,7 +60,7 @@ func (s *Server) logged(w *recorder, r *http.Request, route Route) {
 		s.carryOut(w, r, route)
 		return
 	}
-	ctx, err := s.deps.Log.LogAsked(r.Context(), asked(r, route))
+	ctx, err := s.deps.Log.LogAsked(r.Context(), s.asked(r, route))
 	if err != nil {
 		s.log.Error("a change cannot be logged and is not made", "path", r.URL.Path, "err", err)
 		writeProblem(w, r, Problem{Status: http.StatusServiceUnavailable, Detail: "the change cannot be logged, so it was not made",
@@ -82,7 +81,7 @@ func (s *Server) logRefused(r *http.Request, route Route, err error) {
 	if !route.logs() || !errors.As(err, &not) || not.problem.Status != http.StatusForbidden {
 		return
 	}
-	ctx, err := s.deps.Log.LogAsked(r.Context(), asked(r, route))
+	ctx, err := s.deps.Log.LogAsked(r.Context(), s.asked(r, route))
 	if err == nil {
 		err = s.deps.Log.LogDone(ctx, http.StatusForbidden)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -12,13 +13,15 @@ type Events interface {
 	EventCounts(ctx context.Context) (map[string]int64, error)
 	Events(ctx context.Context, state string, limit int) ([]registry.Event, error)
 	RetryEvents(ctx context.Context) (int64, error)
+	RunEvents(ctx context.Context, since time.Time) ([]registry.RunEvent, error)
 }
 
-// EventsAnswer says how the webhook's events are.
+// EventsAnswer says how the events of the webhooks are.
 type EventsAnswer struct {
-	Counts  map[string]int64 `json:"counts"`  // by state: sent, pending, refused
-	Refused []registry.Event `json:"refused"` // the oldest, with the answer
-	Pending []registry.Event `json:"pending"` // the oldest
+	Counts  map[string]int64    `json:"counts"`  // of usage, by state: sent, pending, refused
+	Refused []registry.Event    `json:"refused"` // the oldest, with the answer
+	Pending []registry.Event    `json:"pending"` // the oldest
+	Runs    []registry.RunEvent `json:"runs"`    // of runs that ended in the last day, or were not taken; the newest
 }
 
 // eventsShown bounds each list.
@@ -36,6 +39,10 @@ func (s *Server) usageEvents(w http.ResponseWriter, r *http.Request) error {
 	if answer.Pending, err = s.deps.Events.Events(r.Context(), registry.EventPending, eventsShown); err != nil {
 		return err
 	}
+	if answer.Runs, err = s.deps.Events.RunEvents(r.Context(), s.deps.Clock.Now().Add(-24*time.Hour)); err != nil {
+		return err
+	}
+	answer.Runs = answer.Runs[max(0, len(answer.Runs)-eventsShown):]
 	return writeJSON(w, http.StatusOK, answer)
 }
 

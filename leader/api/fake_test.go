@@ -367,6 +367,10 @@ func (l *leader) Events(_ context.Context, state string, _ int) ([]registry.Even
 	return []registry.Event{{EventKey: registry.EventKey{Cluster: "edge-a"}, State: state}}, nil
 }
 
+func (l *leader) RunEvents(context.Context, time.Time) ([]registry.RunEvent, error) {
+	return []registry.RunEvent{{ID: "5e", Subject: "edge-a/batch/Job/nightly-101", State: registry.EventSent, Ended: now, At: now}}, nil
+}
+
 func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }
 
 // fakeAllocations answer with one closed set.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/identity"
@@ -12,9 +13,15 @@ import (
 
 // limits are how much one caller may take.
 type limits struct {
-	principals, addresses, failures *identity.Limiter
-	refused                         *prometheus.CounterVec
+	refused *prometheus.CounterVec
+
+	mu   sync.Mutex
+	of   identity.Limits // that hold
+	left *limiters
 }
+
+// limiters are what callers have left. Changed limits begin anew.
+type limiters struct{ principals, addresses, failures *identity.Limiter }
 
 // What a request was refused by.
 const (
@@ -23,16 +30,44 @@ const (
 	bySignIn    = "sign-in"
 )
 
-func newLimits(config identity.Limits) *limits {
-	config = config.WithDefaults()
-	l := &limits{principals: identity.NewLimiter(config.Principal, config.PrincipalBurst), addresses: identity.NewLimiter(config.Address, config.AddressBurst),
-		failures: identity.NewLimiter(config.FailedSignIns/60, int(math.Ceil(config.FailedSignIns))),
+func newLimits() *limits {
+	l := &limits{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_api_limited_total",
 			Help: "Requests that were refused with 429, by what was used up: principal, address, or sign-in for wrong tokens."}, []string{"by"})}
 	for _, by := range []string{byPrincipal, byAddress, bySignIn} {
 		l.refused.WithLabelValues(by)
 	}
 	return l
+}
+
+// under are the limiters of limits.
+func (l *limits) under(config identity.Limits) *limiters {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left == nil || l.of != config {
+		l.of = config
+		config = config.WithDefaults()
+		l.left = &limiters{principals: identity.NewLimiter(config.Principal, config.PrincipalBurst), addresses: identity.NewLimiter(config.Address, config.AddressBurst),
+			failures: identity.NewLimiter(config.FailedSignIns/60, int(math.Ceil(config.FailedSignIns)))}
+	}
+	return l.left
+}
+
+// Access says how much callers may take and which proxies speak for them, as it holds
+// when it is asked: *identity.File.
+type Access interface{ Rules() identity.Rules }
+
+// rules are those of the access file, or of the configuration where there is none.
+func (s *Server) rules() identity.Rules {
+	if s.deps.Access != nil {
+		return s.deps.Access.Rules()
+	}
+	return identity.Rules{Limits: s.config.Limits}
+}
+
+// source is the address that a request comes from.
+func (s *Server) source(r *http.Request) string {
+	return s.rules().Proxies.Source(address(r), r.Header.Values("X-Forwarded-For"))
 }
 
 // take takes one request of what a key has, or refuses it.

@@ -73,3 +73,41 @@ func TestWrongTokensAreSlowed(t *testing.T) {
 		t.Errorf("a third of a minute later: %d", got)
 	}
 }
+
+// ruled is an access file that a test changes.
+type ruled struct{ now identity.Rules }
+
+func (r *ruled) Rules() identity.Rules { return r.now }
+
+// TestProxiesAndLimitsAsTheyAre: behind a proxy that is believed callers are counted
+// and logged by their own addresses; what the access file says holds at once.
+func TestProxiesAndLimitsAsTheyAre(t *testing.T) {
+	s, l := newServer(t, false)
+	file := &ruled{}
+	s.deps.Access = file
+	ask := func(source string) int {
+		return call(s, "POST", "/accumulus/start", operatorToken, "", from("10.0.0.1"), func(r *http.Request) { r.Header.Set("X-Forwarded-For", source) }).StatusCode
+	}
+	logged := func() string { return l.log.lines[len(l.log.lines)-1].Source }
+	if code := ask("192.0.2.1"); code != 200 || logged() != "10.0.0.1" {
+		t.Errorf("nobody is believed: %d from %s", code, logged())
+	}
+	var err error
+	if file.now.Proxies, err = identity.ParseProxies([]string{"10.0.0.0/8"}); err != nil {
+		t.Fatal(err)
+	}
+	file.now.Limits = identity.Limits{Address: 0.001, AddressBurst: 1}
+	if code := ask("192.0.2.1"); code != 200 || logged() != "192.0.2.1" {
+		t.Errorf("a proxy: %d from %s", code, logged())
+	}
+	if code := ask("192.0.2.1"); code != 429 {
+		t.Errorf("again: %d", code)
+	}
+	if code := ask("192.0.2.2"); code != 200 {
+		t.Errorf("another behind the same proxy: %d", code)
+	}
+	file.now.Limits = identity.Limits{}
+	if code := ask("192.0.2.1"); code != 200 {
+		t.Errorf("with other limits: %d", code)
+	}
+}

@@ -56,6 +56,8 @@ var parameterDocs = map[string]parameterDoc{
 	"completeness":    {"Say also what of the clusters is missing in the window", flag},
 	"format":          {"Form of the answer", anyText},
 	"until":           {"Moment ahead: month (its end), a length such as 7d, or a time in RFC 3339", anyText},
+	"amount":          {"Amount of which is asked when it will be spent, such as 500 EUR", anyText},
+	"completions":     {"How many pods of the Job must succeed; without it as many as in earlier runs", count},
 	"zone":            {"IANA time zone in which a month ends", anyText},
 	"duration":        {"How long the job takes, such as 90m, where no earlier run is known", anyText},
 	"name":            {"Name of a pod, Job or CronJob", anyText},

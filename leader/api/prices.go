@@ -18,7 +18,7 @@ import (
 // Prices answer what is asked about prices: *prices.Desk.
 type Prices interface {
 	Push(ctx context.Context, series, mediaType string, body []byte) (prices.Pushed, error)
-	Ahead(ctx context.Context, hours int) (prices.Ahead, error)
+	Ahead(ctx context.Context, hours int, customer string) (prices.Ahead, error)
 	Simulate(ctx context.Context, period string, objects []fleet.Object) (prices.Simulation, error)
 	History(ctx context.Context, list string) ([]registry.AuditEntry, error)
 }
@@ -52,7 +52,7 @@ func (s *Server) pushPrices(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) pricesAhead(w http.ResponseWriter, r *http.Request) error {
-	values, err := parameters(r, "hours")
+	values, err := parameters(r, "hours", "customer")
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (s *Server) pricesAhead(w http.ResponseWriter, r *http.Request) error {
 			return &query.InputError{Parameter: "hours", Value: text, Hint: fmt.Sprintf("use a whole number from 1 to %d", maxAhead)}
 		}
 	}
-	ahead, err := s.deps.Prices.Ahead(r.Context(), hours)
+	ahead, err := s.deps.Prices.Ahead(r.Context(), hours, values.Get("customer"))
 	if err != nil {
 		return err
 	}

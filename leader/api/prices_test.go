@@ -25,7 +25,7 @@ func (f fakePrices) Push(_ context.Context, series, mediaType string, body []byt
 	return prices.Pushed{Series: series, Slots: len(slots)}, f.did("push %d of %s", len(slots), series)
 }
 
-func (f fakePrices) Ahead(_ context.Context, hours int) (prices.Ahead, error) {
+func (f fakePrices) Ahead(_ context.Context, hours int, _ string) (prices.Ahead, error) {
 	return prices.Ahead{From: now, Series: []prices.AheadSeries{}, TimeOfUse: []prices.AheadTariff{}}, nil
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 	// TokenFiles are where the Tokens stand: they are read again when they change.
 	// Of "" the token stays.
 	TokenFiles TokenFiles
-	Limits     identity.Limits
+	Limits     identity.Limits // where Deps.Access says nothing
 	// Demo lets a request from loopback that carries no token be a viewer.
 	Demo    bool
 	Version string
@@ -148,6 +148,8 @@ type Deps struct {
 	Budgets       Budgets
 	Books         Books
 	Allocations   Allocations
+	// Access is read for each request; nil is Config.Limits and no proxies.
+	Access Access
 	// Callers are known by more than the token files; nil is nobody.
 	Callers Callers
 	Tokens  NamedTokens
@@ -182,7 +184,7 @@ func New(config Config, deps Deps, log *slog.Logger, registerer prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoor(config, log), limits: newLimits(config.Limits),
+	s := &Server{config: config, deps: deps, log: log, page: page, door: newDoor(config, log), limits: newLimits(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_api_requests_total",
 			Help: "Requests by route, method and status."}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "accumulus_api_request_duration_seconds",

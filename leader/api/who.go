@@ -42,14 +42,15 @@ func (r *refusal) Error() string { return r.problem.Detail }
 // carries the caller and, of a tenant, the bounds of what he is answered.
 func (s *Server) letIn(r *http.Request, route Route) (*http.Request, error) {
 	counted := route.Role.Least() != Nobody // probes and pages are cheap, and must answer
+	left := s.limits.under(s.rules().Limits)
 	if counted {
-		if err := s.take(s.limits.addresses, identity.Network(address(r)), byAddress); err != nil {
+		if err := s.take(left.addresses, identity.Network(s.source(r)), byAddress); err != nil {
 			return r, err
 		}
 	}
-	caller, err := s.who(r, route)
+	caller, err := s.who(r, route, left)
 	if err == nil && counted && (caller.Role != Nobody || caller.Via != "") {
-		err = s.take(s.limits.principals, caller.Key(), byPrincipal)
+		err = s.take(left.principals, caller.Key(), byPrincipal)
 	}
 	if err != nil {
 		return r, err
@@ -75,7 +76,7 @@ func (s *Server) letIn(r *http.Request, route Route) (*http.Request, error) {
 
 // who is the caller: by a token file, by what else knows tokens or, where readings
 // of a heat source are sent, by that source's own token.
-func (s *Server) who(r *http.Request, route Route) (identity.Principal, error) {
+func (s *Server) who(r *http.Request, route Route, left *limiters) (identity.Principal, error) {
 	caller := s.door.who(r)
 	token := bearer(r)
 	if caller.Role != Nobody || token == "" {
@@ -87,15 +88,15 @@ func (s *Server) who(r *http.Request, route Route) (identity.Principal, error) {
 	if route.Role.Least() == Nobody {
 		return caller, nil
 	}
-	from, err := identity.Network(address(r)), identity.ErrUnknown
-	if wait, ok := s.limits.failures.Left(from, s.deps.Clock.Now()); !ok && !identity.IsNamed(token) {
+	from, err := identity.Network(s.source(r)), identity.ErrUnknown
+	if wait, ok := left.failures.Left(from, s.deps.Clock.Now()); !ok && !identity.IsNamed(token) {
 		return caller, s.limited(wait, bySignIn)
 	}
 	if s.deps.Callers != nil {
 		caller, err = s.deps.Callers.Who(r.Context(), token)
 	}
 	if errors.Is(err, identity.ErrUnknown) {
-		if limited := s.take(s.limits.failures, from, bySignIn); limited != nil {
+		if limited := s.take(left.failures, from, bySignIn); limited != nil {
 			return caller, limited
 		}
 	}

@@ -20,6 +20,10 @@ type Engine interface {
 	Cells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
 	Arrived(ctx context.Context, cluster string, w schema.Window) (query.ClusterCompleteness, []query.Gap, error)
 	PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]query.PodCell, error)
+	HeatCells(ctx context.Context, cluster string, w schema.Window, step time.Duration) ([]query.Cell, error)
+	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	NodePods(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]query.PodCell, error)
+	NodeWorkloads(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]query.PodCell, error)
 }
 
 // Signer signs hashes with the leader's key.
@@ -34,6 +38,10 @@ type Config struct {
 	Batch int           // days of clusters that one look sums at most; 0 = 200
 	// Issuer is who bills, on statements; "" is Accumulus.
 	Issuer string
+	// FailedAfter is how long a node must not be ready, or not be reached, to have
+	// failed; 0 = 5 minutes, after which Kubernetes evicts its pods
+	// (default-unreachable-toleration-seconds).
+	FailedAfter time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -45,6 +53,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Issuer == "" {
 		c.Issuer = "Accumulus"
+	}
+	if c.FailedAfter <= 0 {
+		c.FailedAfter = 5 * time.Minute
 	}
 	return c
 }

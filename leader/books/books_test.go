@@ -3,10 +3,12 @@ package books
 import (
 	"database/sql"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -203,4 +205,51 @@ func TestCorrectionsAreIdempotent(t *testing.T) {
 	if d, err := w.Draft(ctx, "acme", "2027-01", "dora"); err != nil || len(d.Billed) != 0 {
 		t.Errorf("billed again: %v %v", d.Billed, err)
 	}
+}
+
+// TestAnotherCurrency: a customer who pays in another currency than his price list's
+// has each line in both, the rate by name, and a total that is the sum of what was
+// converted.
+func TestAnotherCurrency(t *testing.T) {
+	objects := small("UTC")
+	since := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	objects[0] = fleet.NewObject("acme", fleet.Customer{Currency: "USD"}).Since(since)
+	w := newWorld(t, december, objects...)
+	ctx := t.Context()
+	if _, err := w.Draft(ctx, "acme", "2026-11", "dora"); err == nil || !strings.Contains(err.Error(), "from EUR to USD for 2026-11") {
+		t.Errorf("without a rate: %v", err)
+	}
+	w.apply(fleet.NewObject("ecb-2026-11", fleet.ExchangeRates{Month: "2026-11", Base: "EUR", Rates: map[string]fleet.Decimal{"USD": "1.0812"}, Source: "European Central Bank"}).Since(since),
+		fleet.NewObject("ecb-2026-10", fleet.ExchangeRates{Month: "2026-10", Base: "EUR", Rates: map[string]fleet.Decimal{"USD": "2"}}).Since(since))
+	s := w.close("acme", "2026-11")
+	closed, err := w.Statement(ctx, "acme", "", s.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inEUR, inUSD := "0", "0"
+	for _, l := range closed.Lines {
+		if l.Currency != "USD" || l.PriceCurrency != "EUR" || l.ExchangeRate != "1.0812" || l.ExchangeSource != "European Central Bank" || l.ExchangeMonth != "2026-11" {
+			t.Errorf("line %+v", l)
+		}
+		price, _ := new(big.Rat).SetString(l.PriceCost)
+		if want := price.Mul(price, big.NewRat(10812, 10000)).FloatString(2); want != l.Cost {
+			t.Errorf("%s: %s EUR are %s USD, want %s", l.Rate, l.PriceCost, l.Cost, want)
+		}
+		inEUR, _ = plus(inEUR, l.PriceCost)
+		inUSD, _ = plus(inUSD, l.Cost)
+	}
+	want := []ExchangeUsed{{"EUR", "USD", "2026-11", "1.0812", "European Central Bank", inEUR, inUSD}}
+	if diff := cmp.Diff(want, s.Exchanges); diff != "" || s.Total != inUSD || s.Currency != "USD" {
+		t.Errorf("total %s %s\n%s", s.Total, s.Currency, diff)
+	}
+	page, err := closed.HTML()
+	if err != nil || !strings.Contains(string(page), "1 EUR = 1.0812 USD, the rate of 2026-11 by European Central Bank") {
+		t.Errorf("page: %v\n%s", err, page)
+	}
+	w.later("edge-a", "shop", time.Date(2026, 11, 20, 10, 7, 0, 0, time.UTC), 7_200_000_000)
+	made, err := w.Rerate(ctx, "acme", "2026-11")
+	if err != nil || len(made.Lines) != 1 || made.Lines[0].PriceCost != "0.06" || made.Lines[0].ExchangeRate != "1.0812" {
+		t.Errorf("correction %+v %v", made.Lines, err)
+	}
+	w.chain("acme")
 }

@@ -46,6 +46,9 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	}
 	for i := range d.Lines {
 		d.Lines[i].Estimate = one.Estimate != nil && d.Lines[i].ChargePeriod == period
+		if d.Lines[i].Kind == KindRefund {
+			d.Lines[i].Approver = one.Approved.By
+		}
 	}
 	links, err := b.link(d.Lines, seq, hash, last+1)
 	if err != nil {
@@ -88,7 +91,7 @@ func (b *Books) issue(ctx context.Context, p registry.BookPeriod, d Draft, links
 	if p.Draft, err = packDraft(d); err != nil {
 		return err
 	}
-	return b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Period: &p, Formerly: formerly, Corrections: d.Billed, Days: unsealed,
+	return b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Period: &p, Formerly: formerly, Corrections: d.Billed, Days: unsealed, Refunded: d.refunded(),
 		Did: registry.BookAction{By: by, Action: "close", Customer: p.Customer, Period: p.Period, Detail: fmt.Sprintf("statement %d, %s %s", issued.Number, d.Total, d.Currency)}})
 }
 

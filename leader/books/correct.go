@@ -88,7 +88,7 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 	if err != nil {
 		return Correction{}, 0, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
 	}
-	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period })
+	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period || l.Kind == KindRefund })
 	billed, seen, err := b.billed(ctx, customer, period)
 	if err != nil {
 		return Correction{}, 0, err
@@ -161,7 +161,7 @@ func differences(rated, billed []Line, closed Period) ([]Line, error) {
 		id := l.identity()
 		s := byID[id]
 		if s == nil {
-			s = &sides{line: l, delta: Line{ListCost: "0", Cost: "0"}, shares: make(map[string]*Share)}
+			s = &sides{line: l, delta: Line{ListCost: "0", Cost: "0", PriceListCost: "0", PriceCost: "0"}, shares: make(map[string]*Share)}
 			byID[id] = s
 			order = append(order, id)
 		}
@@ -177,6 +177,12 @@ func differences(rated, billed []Line, closed Period) ([]Line, error) {
 			return err
 		}
 		if s.delta.Cost, err = combine(s.delta.Cost, l.Cost); err != nil {
+			return err
+		}
+		if s.delta.PriceListCost, err = combine(s.delta.PriceListCost, l.PriceListCost); err != nil {
+			return err
+		}
+		if s.delta.PriceCost, err = combine(s.delta.PriceCost, l.PriceCost); err != nil {
 			return err
 		}
 		s.delta.Quantity += sign * l.Quantity
@@ -225,6 +231,9 @@ func (s *sides) correction(closed Period) (Line, bool) {
 	line := s.line
 	line.ID, line.Kind, line.Period, line.Parts, line.Estimate = "", KindCorrection, "", nil, false
 	line.Quantity, line.ListCost, line.Cost = s.delta.Quantity, s.delta.ListCost, s.delta.Cost
+	if line.PriceCurrency != "" {
+		line.PriceListCost, line.PriceCost = s.delta.PriceListCost, s.delta.PriceCost
+	}
 	line.PricingQuantity = ""
 	if line.Base > 0 {
 		line.PricingQuantity = trimmed(big.NewRat(line.Quantity, line.Base).FloatString(12))

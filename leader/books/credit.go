@@ -1,57 +1,183 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
-// RefundRequest is money back that somebody asks for and another one approves.
+// RefundRequest is money back that somebody asks for; another one approves it.
 type RefundRequest struct {
 	Statement int64  `json:"statement"` // that it refers to
 	Amount    string `json:"amount"`    // above 0, of the statement's currency
-	Reason    string `json:"reason"`
-	By        string `json:"by"`       // who asks
-	Approver  string `json:"approver"` // who approves; another one
+	Reason    string `json:"reason"`    // the customer reads it
+	By        string `json:"by,omitempty"`
+	// Approver is refused: who approves a refund does that under his own name.
+	Approver string `json:"approver,omitempty"`
 }
 
-// Refund issues a credit note: its lines go to the end of the chain, and it has the
-// customer's next number. Errors: ErrInput, ErrFourEyes, registry.ErrNotFound.
-func (b *Books) Refund(ctx context.Context, customer string, request RefundRequest) (Statement, error) {
-	of, err := b.Statement(ctx, customer, "", request.Statement)
+// The states of a refund.
+const (
+	RefundRequested = "requested"
+	RefundApproved  = registry.RefundApproved
+	RefundDeclined  = registry.RefundDeclined
+)
+
+// Refund is one that was asked for.
+type Refund struct {
+	ID         int64  `json:"id"`
+	Customer   string `json:"customer"`
+	Statement  int64  `json:"statement"`
+	Amount     string `json:"amount"`
+	Currency   string `json:"currency"`
+	Reason     string `json:"reason"`
+	State      string `json:"state"`
+	Requested  Done   `json:"requested"`
+	Decided    *Done  `json:"decided,omitempty"`
+	Note       string `json:"note,omitempty"`       // why it was declined
+	CreditNote int64  `json:"creditNote,omitempty"` // its number
+}
+
+func refundOf(stored registry.BookRefund) Refund {
+	r := Refund{ID: stored.ID, Customer: stored.Customer, Statement: stored.Statement, Amount: stored.Amount, Currency: stored.Currency, Reason: stored.Reason,
+		State: cmp.Or(stored.Decision, RefundRequested), Requested: Done{stored.By, stored.At}, Note: stored.Note, CreditNote: stored.CreditNote}
+	if stored.Decision != "" {
+		r.Decided = &Done{stored.DecidedBy, stored.Decided}
+	}
+	return r
+}
+
+// Refunds are those that were asked for of a customer, the oldest first.
+func (b *Books) Refunds(ctx context.Context, customer string) ([]Refund, error) {
+	stored, err := b.registry.BookRefunds(ctx, customer)
+	all := make([]Refund, 0, len(stored))
+	for _, one := range stored {
+		all = append(all, refundOf(one))
+	}
+	return all, err
+}
+
+// RequestRefund asks for money back, in the name of a caller who is known. Nothing is
+// given back before another one approves it. Errors: ErrInput, registry.ErrNotFound.
+func (b *Books) RequestRefund(ctx context.Context, customer string, request RefundRequest) (Refund, error) {
+	by, err := named(request.By)
+	if err != nil {
+		return Refund{}, err
+	}
+	of, err := b.refundable(ctx, customer, request.Statement)
+	if err != nil {
+		return Refund{}, err
+	}
+	credit, err := creditOf(of, request.Amount, request.Reason, by, "another person")
+	if err != nil {
+		return Refund{}, err
+	}
+	if err := b.notTooMuch(ctx, of, credit.Lines[0].ContractedCost.Text('f')); err != nil {
+		return Refund{}, err
+	}
+	asked := registry.BookRefund{Customer: customer, Statement: request.Statement, Amount: request.Amount, Currency: of.Currency, Reason: strings.TrimSpace(request.Reason), By: by, At: b.now()}
+	asked.ID, err = b.registry.AddBookRefund(ctx, asked, registry.BookAction{By: by, Action: "ask-refund", Customer: customer, Period: of.Period,
+		Detail: fmt.Sprintf("%s %s of statement %d: %s", request.Amount, of.Currency, of.Number, asked.Reason)})
+	return refundOf(asked), err
+}
+
+// ApproveRefund issues the credit note of a refund that somebody else asked for: its
+// lines go to the end of the chain, and it has the customer's next number. Errors:
+// ErrFourEyes, ErrState, registry.ErrNotFound.
+func (b *Books) ApproveRefund(ctx context.Context, customer string, id int64, by string) (Statement, error) {
+	by, asked, err := b.undecided(ctx, customer, id, by)
 	if err != nil {
 		return Statement{}, err
 	}
-	switch {
-	case request.Statement == 0 || of.Kind != StatementKind:
-		return Statement{}, &Error{Kind: ErrInput, Text: "a refund refers to a statement, not to a credit note", Hint: "Name the statement's number (--statement N)."}
-	case strings.EqualFold(strings.TrimSpace(request.By), strings.TrimSpace(request.Approver)) && request.By != "":
-		return Statement{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s asked for the refund and cannot approve it", request.By), Hint: "Ask another person to approve it."}
+	if strings.EqualFold(asked.By, by) {
+		return Statement{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s asked for refund %d of %s and cannot approve it", by, id, customer), Hint: "Ask another person to approve it."}
 	}
-	money, err := amount(request.Amount)
+	of, err := b.refundable(ctx, customer, asked.Statement)
 	if err != nil {
-		return Statement{}, wrong("refund: %v", err)
+		return Statement{}, err
 	}
-	credit, err := rating.RefundByHand(money, of.Currency, request.Reason, request.By, request.Approver)
+	credit, err := creditOf(of, asked.Amount, asked.Reason, asked.By, by)
 	if err != nil {
-		return Statement{}, &Error{Kind: ErrInput, Text: err.Error(), Hint: "A refund needs an amount, a reason, who asks and who approves."}
+		return Statement{}, err
 	}
-	return b.credit(ctx, of, credit, strings.TrimSpace(request.Approver))
+	return b.credit(ctx, of, credit, id)
 }
 
-// credit issues a credit note of a statement.
-func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, by string) (Statement, error) {
+// DeclineRefund decides that a refund is not given, by whom and why; who asked for it
+// may take it back so. Errors: ErrInput, ErrState, registry.ErrNotFound.
+func (b *Books) DeclineRefund(ctx context.Context, customer string, id int64, by, reason string) (Refund, error) {
+	by, asked, err := b.undecided(ctx, customer, id, by)
+	if err != nil {
+		return Refund{}, err
+	}
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return Refund{}, &Error{Kind: ErrInput, Text: "nothing says why the refund is declined", Hint: "Say why (--reason TEXT)."}
+	}
+	if err := b.registry.DeclineBookRefund(ctx, id, reason, registry.BookAction{By: by, Action: "decline-refund", Customer: customer, Detail: fmt.Sprintf("refund %d: %s", id, reason)}); err != nil {
+		return Refund{}, err
+	}
+	asked.Decision, asked.DecidedBy, asked.Decided, asked.Note = RefundDeclined, by, b.now(), reason
+	return refundOf(asked), nil
+}
+
+// undecided is a refund that waits for a decision, and who decides.
+func (b *Books) undecided(ctx context.Context, customer string, id int64, by string) (string, registry.BookRefund, error) {
+	by, err := named(by)
+	if err != nil {
+		return by, registry.BookRefund{}, err
+	}
+	all, err := b.registry.BookRefunds(ctx, customer)
+	if err != nil {
+		return by, registry.BookRefund{}, err
+	}
+	i := slices.IndexFunc(all, func(r registry.BookRefund) bool { return r.ID == id })
+	switch {
+	case i < 0:
+		return by, registry.BookRefund{}, fmt.Errorf("refund %d of %s: %w", id, customer, registry.ErrNotFound)
+	case all[i].Decision != "":
+		return by, all[i], &Error{Kind: ErrState, Text: fmt.Sprintf("refund %d of %s was %s by %s", id, customer, all[i].Decision, all[i].DecidedBy), Hint: "Ask for another one."}
+	}
+	return by, all[i], nil
+}
+
+// refundable is a statement that a refund may refer to.
+func (b *Books) refundable(ctx context.Context, customer string, number int64) (Statement, error) {
+	if number != 0 {
+		of, err := b.Statement(ctx, customer, "", number)
+		if err != nil || of.Kind == StatementKind {
+			return of, err
+		}
+	}
+	return Statement{}, &Error{Kind: ErrInput, Text: "a refund refers to a statement, not to a credit note", Hint: "Name the statement's number (--statement N)."}
+}
+
+func creditOf(of Statement, money, reason, by, approver string) (rating.Credit, error) {
+	value, err := amount(money)
+	if err != nil {
+		return rating.Credit{}, wrong("refund: %v", err)
+	}
+	credit, err := rating.RefundByHand(value, of.Currency, reason, by, approver)
+	if err != nil {
+		return rating.Credit{}, &Error{Kind: ErrInput, Text: err.Error(), Hint: "A refund needs an amount, a reason, who asks and who approves."}
+	}
+	return credit, nil
+}
+
+// credit issues the credit note of a refund of a statement.
+func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, refund int64) (Statement, error) {
 	zone, err := b.calendar(ctx, of.Customer, of.Period)
 	if err != nil {
 		return Statement{}, err
 	}
 	d := Draft{Rated: Rated{Currency: of.Currency}}
 	for _, one := range given.Lines {
-		line := lineOf(zone, one, one.Currency)
+		line := lineOf(zone, one)
 		line.Kind, line.Period, line.Statement = KindRefund, b.now().In(zone.Zone).Format(monthForm), of.Number
 		line.Reason, line.By, line.Approver = given.Reason, given.By, given.Approver
 		d.Lines = append(d.Lines, line)
@@ -77,8 +203,8 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, b
 		return Statement{}, err
 	}
 	note.Lines = d.Lines
-	return note, b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued,
-		Did: registry.BookAction{By: by, Action: "refund", Customer: of.Customer, Period: of.Period, Detail: fmt.Sprintf("credit note %d of statement %d, %s %s: %s", note.Number, of.Number, d.Total, d.Currency, given.Reason)}})
+	return note, b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Approved: refund,
+		Did: registry.BookAction{By: given.Approver, Action: "refund", Customer: of.Customer, Period: of.Period, Detail: fmt.Sprintf("credit note %d of statement %d, %s %s: %s", note.Number, of.Number, d.Total, d.Currency, given.Reason)}})
 }
 
 // notTooMuch is an error where a statement's credit notes would come to more than

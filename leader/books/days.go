@@ -1,6 +1,7 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -183,13 +184,25 @@ func (b *Books) read(ctx context.Context, all map[string]*sheet, tariffs *tariff
 		if err != nil {
 			return err
 		}
-		for _, cell := range cells {
+		if tariffs.creditsHeat() {
+			heat, err := b.engine.HeatCells(ctx, cluster, piece, step)
+			if err != nil {
+				return err
+			}
+			cells = append(cells, heat...)
+		}
+		shared, err := b.share(ctx, part{piece, p.fleet}, cluster, cells, step, metering)
+		if err != nil {
+			return err
+		}
+		for _, cell := range shared {
 			customer := account(p.fleet, cluster, cell.Customer)
 			sheet := all[customer]
 			if sheet == nil {
 				continue
 			}
-			at := place{Namespace: cell.Namespace, Project: cell.Project, User: cell.User,
+			sheet.shares(cmp.Or(cell.origin, cell.pooled))
+			at := place{Namespace: cell.Namespace, Project: cell.Project, User: cell.User, Origin: cell.origin,
 				Facts: rating.Facts{Hardware: cell.Hardware, Provider: cell.Provider, Region: cell.Region}}
 			list, version, ok, err := tariffs.find(ctx, p, cluster, customer)
 			if err != nil {
@@ -200,12 +213,19 @@ func (b *Books) read(ctx context.Context, all map[string]*sheet, tariffs *tariff
 				if err != nil {
 					return err
 				}
-				at.List, at.Excluded, at.Slot = version, list.Excludes(cell.Namespace, metering), plan.SlotAt(cell.From)
+				at.List, at.Excluded, at.Slot = version, cell.nobodys || list.Excludes(cell.Namespace, metering), plan.SlotAt(cell.From)
 			}
-			if err := sheet.count(at, cell); err != nil {
+			if err := sheet.count(at, cell.Cell); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// shares notes that others carry a part of what a namespace used.
+func (s *sheet) shares(origin string) {
+	if i, known := slices.BinarySearch(s.Shared, origin); !known && origin != "" {
+		s.Shared = slices.Insert(s.Shared, i, origin)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 )
 
@@ -142,6 +143,13 @@ func (t *tariffs) timed() bool {
 	return slices.ContainsFunc(t.versions, func(o fleet.Object) bool { return o.Spec.(fleet.PriceList).Timed() })
 }
 
+// creditsHeat says whether some list has a price of useful heat.
+func (t *tariffs) creditsHeat() bool { return creditHeat(t.versions) }
+
+func creditHeat(lists []fleet.Object) bool {
+	return slices.ContainsFunc(lists, func(o fleet.Object) bool { return o.Spec.(fleet.PriceList).CreditsHeat() })
+}
+
 // find is the list that a fleet has for somebody in a cluster, with its version;
 // false where there is none. The version is kept.
 func (t *tariffs) find(ctx context.Context, p part, cluster, customer string) (fleet.PriceList, string, bool, error) {
@@ -246,6 +254,15 @@ func (b *Books) fingerprint(ctx context.Context, cluster string, w schema.Window
 					put("%d %s\n", at.Unix(), value.Text('f'))
 				}
 			}
+		}
+	}
+	if creditHeat(lists) { // readings of heat come late, and change no quarter of the cluster
+		cells, err := b.engine.HeatCells(ctx, cluster, w, 0)
+		if err != nil {
+			return "", due, err
+		}
+		for _, c := range cells {
+			put("heat %q %q %d\n", c.Customer, c.Namespace, c.Quantities[processors.UsefulHeat])
 		}
 	}
 	if err := b.putPods(ctx, sum, cluster, w, labels); err != nil {

@@ -52,8 +52,16 @@ type Line struct {
 	ListCost        string `json:"listCost"`
 	Cost            string `json:"cost"` // what the customer pays
 	Currency        string `json:"currency"`
-	// PriceCurrency is that of the unit prices, where it is another one.
-	PriceCurrency string `json:"priceCurrency,omitempty"`
+	// PriceCurrency is that of the unit prices, where it is another one; then
+	// PriceListCost and PriceCost are the costs in it, ExchangeRate is how much of
+	// Currency one unit of it is, in the month ExchangeMonth, and ExchangeSource who
+	// says so.
+	PriceCurrency  string `json:"priceCurrency,omitempty"`
+	PriceListCost  string `json:"priceListCost,omitempty"`
+	PriceCost      string `json:"priceCost,omitempty"`
+	ExchangeRate   string `json:"exchangeRate,omitempty"`
+	ExchangeMonth  string `json:"exchangeMonth,omitempty"`
+	ExchangeSource string `json:"exchangeSource,omitempty"`
 
 	Parts  []Part  `json:"parts,omitempty"` // of a dynamic price
 	Shares []Share `json:"shares,omitempty"`
@@ -116,14 +124,15 @@ func assigned(name string) string {
 func text(d *apd.Decimal) string { return d.Text('f') }
 
 // lineOf is a line of rating as the books have it: without the operator's cost.
-func lineOf(c Calendar, r rating.Line, priceCurrency string) Line {
+func lineOf(c Calendar, r rating.Line) Line {
 	r = r.Public()
 	l := Line{Kind: KindUsage, Customer: c.Customer, Period: c.Period, ChargePeriod: c.Period, ChargeFrom: c.From, ChargeTo: c.To,
 		Resource: string(r.Resource), Rate: r.Rate, List: r.List, Version: r.Version, Match: r.Match, Slot: r.Slot, Tier: r.Tier,
 		Quantity: r.Quantity, Base: r.Base, Unit: r.Unit, PricingQuantity: text(&r.PricingQuantity),
 		ListUnitPrice: text(&r.ListUnitPrice), UnitPrice: text(&r.ContractedUnitPrice), ListCost: text(&r.ListCost), Cost: text(&r.ContractedCost), Currency: r.Currency}
-	if priceCurrency != r.Currency {
-		l.PriceCurrency = priceCurrency
+	if x := r.Exchanged; x != nil {
+		l.PriceCurrency, l.PriceListCost, l.PriceCost = x.Currency, text(&x.ListCost), text(&x.ContractedCost)
+		l.ExchangeRate, l.ExchangeMonth, l.ExchangeSource = text(&x.Rate), x.Month, x.Source
 	}
 	switch {
 	case rating.IsFee(r.Resource):

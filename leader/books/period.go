@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -78,6 +79,8 @@ type Draft struct {
 	Rated
 	// Billed are the corrections in Lines that a close would bill.
 	Billed []int64 `json:"corrections,omitempty"`
+	// Failures are the nodes whose pods the lines of kind refund give back.
+	Failures []RefundedFailure `json:"failures,omitempty"`
 	// Waiting are local days that have not settled: they have not ended, or something
 	// of them is still being computed.
 	Waiting []string `json:"waiting,omitempty"`
@@ -139,6 +142,12 @@ func (b *Books) compute(ctx context.Context, c Calendar) (Draft, error) {
 		d.Waiting = append(d.Waiting, c.date(day))
 	}
 	slices.Sort(d.Waiting)
+	if err := b.lookForFailures(ctx, clusters, schema.Window{From: c.From, To: b.now()}); err != nil {
+		return Draft{}, err
+	}
+	if err := b.addRefunds(ctx, c, &d); err != nil {
+		return Draft{}, err
+	}
 	return d, b.addCorrections(ctx, c, &d)
 }
 
@@ -308,6 +317,12 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 	if d.Drafted == nil || strings.EqualFold(d.Drafted.By, by) {
 		return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s drafted period %s of %s and cannot approve it", by, period, customer),
 			Hint: "Ask another person to approve it: four eyes see more than two."}
+	}
+	for _, f := range d.Failures {
+		if strings.EqualFold(f.By, by) {
+			return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s recorded the failure of node %s of %s, which the draft refunds, and cannot approve it", by, f.Node, f.Cluster),
+				Hint: "Ask another person to approve the period."}
+		}
 	}
 	if _, err := b.current(ctx, c, d); err != nil {
 		return Period{}, err

@@ -45,7 +45,8 @@ type Rated struct {
 	// Fingerprint is that of all that the lines come from.
 	Fingerprint string `json:"fingerprint"`
 
-	days []registry.BookDay // without their cells
+	days  []registry.BookDay // without their cells
+	tally *tally
 }
 
 // Complete says whether nothing is missing of any cluster.
@@ -161,7 +162,7 @@ func (b *Books) rate(ctx context.Context, c Calendar, sealed bool) (Rated, error
 	if err != nil {
 		return Rated{}, fmt.Errorf("rate period %s of %s: %w", c.Period, c.Customer, err)
 	}
-	rated.days = days
+	rated.days, rated.tally = days, t
 	_, _ = fmt.Fprintf(sum, "%s %s", rated.Currency, rated.Total) // exchange rates too
 	rated.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	return rated, nil
@@ -180,7 +181,6 @@ func (b *Books) charge(ctx context.Context, c Calendar, t *tally) (Rated, error)
 func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, planOf func(version string) (*rating.Plan, error)) (Rated, error) {
 	rated := Rated{Lines: []Line{}, Total: "0", Clusters: []ClusterFigures{}}
 	var lines []rating.Line
-	var currencies []string
 	unpriced := t.unlisted
 	for _, version := range sortedKeys(t.versions) {
 		plan, err := planOf(version)
@@ -191,9 +191,7 @@ func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, pla
 		if err != nil {
 			return rated, err
 		}
-		for _, line := range result.Lines {
-			lines, currencies = append(lines, line), append(currencies, line.Currency)
-		}
+		lines = append(lines, result.Lines...)
 		if err := usage.AddNamed(&unpriced, result.Unpriced); err != nil {
 			return rated, err
 		}
@@ -202,8 +200,8 @@ func charge(c Calendar, t *tally, currency string, tables []rating.Exchange, pla
 	if err != nil {
 		return rated, err
 	}
-	for i, line := range lines {
-		rated.Lines = append(rated.Lines, lineOf(c, line, currencies[i]))
+	for _, line := range lines {
+		rated.Lines = append(rated.Lines, lineOf(c, line))
 	}
 	sorted(rated.Lines)
 	if len(lines) > 0 {

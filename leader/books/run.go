@@ -50,7 +50,23 @@ func (b *Books) Tick(ctx context.Context) (int, error) {
 			}
 		}
 	}
+	if err := b.tickFailures(ctx); err != nil {
+		errs = append(errs, err)
+	}
 	return b.config.Batch - left, errors.Join(errs...)
+}
+
+// tickFailures looks for nodes that failed while the rows of their pods are there.
+func (b *Books) tickFailures(ctx context.Context) error {
+	snapshot, err := b.registry.Fleet(ctx, b.now())
+	if err != nil {
+		return fmt.Errorf("read fleet: %w", err)
+	}
+	var clusters []string
+	for _, c := range snapshot.Clusters() {
+		clusters = append(clusters, c.Name)
+	}
+	return b.lookForFailures(ctx, clusters, schema.Window{From: b.now().Add(-podRows), To: b.now()})
 }
 
 // shared is a calendar that several customers have.

@@ -25,7 +25,10 @@ type place struct {
 	Facts     rating.Facts `json:"f,omitzero"`
 	List      string       `json:"l,omitempty"` // version of the price list; "" is none
 	Excluded  bool         `json:"x,omitempty"` // by the list
-	Slot      rating.Slot  `json:"s,omitzero"`
+	// Origin is the namespace that this is a carried part of, schema.IdleNamespace of
+	// idle nodes; "" is what the namespace used itself.
+	Origin string      `json:"o,omitempty"`
+	Slot   rating.Slot `json:"s,omitzero"`
 }
 
 // Figures say how well something was measured, and its CO2e. They have no price.
@@ -67,6 +70,8 @@ type sheet struct {
 	// Held are the parts of the day in which a version of a price list held for the
 	// customer in the cluster, as seconds since 1970: from, to, from, to, …
 	Held map[string][]int64 `json:"held,omitempty"`
+	// Shared are the namespaces of which others carry a part or all, sorted.
+	Shared []string `json:"shared,omitempty"`
 
 	index map[place]int
 }
@@ -134,7 +139,7 @@ func (p place) compare(o place) int {
 	}
 	return cmp.Or(cmp.Compare(p.Namespace, o.Namespace), cmp.Compare(p.Project, o.Project), cmp.Compare(p.User, o.User),
 		cmp.Compare(p.Facts.Hardware, o.Facts.Hardware), cmp.Compare(p.Facts.Provider, o.Facts.Provider), cmp.Compare(p.Facts.Region, o.Facts.Region),
-		cmp.Compare(p.List, o.List), excluded, cmp.Compare(p.Slot.Tariff, o.Slot.Tariff), cmp.Compare(p.Slot.Prices, o.Slot.Prices))
+		cmp.Compare(p.List, o.List), excluded, cmp.Compare(p.Origin, o.Origin), cmp.Compare(p.Slot.Tariff, o.Slot.Tariff), cmp.Compare(p.Slot.Prices, o.Slot.Prices))
 }
 
 func unpackSheet(packed []byte) (sheet, error) {

@@ -57,6 +57,10 @@ type Statement struct {
 	Issued   time.Time `json:"issued"`
 	Currency string    `json:"currency"`
 
+	// Exchanges are the rates by which lines were converted from their price lists'
+	// currencies.
+	Exchanges []ExchangeUsed `json:"exchangeRates,omitempty"`
+
 	Usage       string `json:"usage"`       // of the period itself, fees and minimum too
 	Corrections string `json:"corrections"` // of closed periods, and refunds
 	Total       string `json:"total"`
@@ -79,6 +83,55 @@ type Statement struct {
 	// Lines are the lines as they were closed. They are no part of the text that is
 	// signed: the chain has them.
 	Lines []Line `json:"lines,omitempty"`
+}
+
+// ExchangeUsed is a month's rate that lines were converted by.
+type ExchangeUsed struct {
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Month  string `json:"month"`
+	Rate   string `json:"rate"` // how much of To one unit of From is
+	Source string `json:"source,omitempty"`
+	// Cost is what the lines cost in From, and Converted what in To: each line is
+	// converted and rounded by itself.
+	Cost      string `json:"cost"`
+	Converted string `json:"converted"`
+}
+
+// Exchanges are the rates that lines were converted by, in the order in which each
+// is first.
+func Exchanges(lines []Line) []ExchangeUsed {
+	var all []ExchangeUsed
+	for _, l := range lines {
+		if l.PriceCurrency == "" {
+			continue
+		}
+		used := ExchangeUsed{From: l.PriceCurrency, To: l.Currency, Month: l.ExchangeMonth, Rate: l.ExchangeRate, Source: l.ExchangeSource, Cost: "0", Converted: "0"}
+		i := slices.IndexFunc(all, func(o ExchangeUsed) bool {
+			o.Cost, o.Converted = "0", "0"
+			return o == used
+		})
+		if i < 0 {
+			i = len(all)
+			all = append(all, used)
+		}
+		if sum, err := plus(all[i].Cost, l.PriceCost); err == nil { // amounts that were rated are decimals
+			all[i].Cost = sum
+		}
+		if sum, err := plus(all[i].Converted, l.Cost); err == nil {
+			all[i].Converted = sum
+		}
+	}
+	return all
+}
+
+// String is the rate for people.
+func (x ExchangeUsed) String() string {
+	text := fmt.Sprintf("%s %s at 1 %s = %s %s, the rate of %s", x.Cost, x.From, x.From, x.Rate, x.To, x.Month)
+	if x.Source != "" {
+		text += " by " + x.Source
+	}
+	return fmt.Sprintf("%s: %s %s", text, x.Converted, x.To)
 }
 
 // statementID names a statement for people.
@@ -106,6 +159,7 @@ func (b *Books) statement(c Calendar, name string, d Draft, first, number int64)
 		Unpriced: d.Unpriced, Excluded: d.Excluded, Estimate: d.Period.Estimate, Drafted: d.Drafted, Approved: d.Approved, Closed: d.Closed,
 		FirstLine: first, LineCount: len(d.Lines)}
 	s.Resources, s.Places = sums(d.Lines)
+	s.Exchanges = Exchanges(d.Lines)
 	for _, l := range d.Lines {
 		into := &s.Usage
 		if l.Kind == KindCorrection || l.Kind == KindRefund {

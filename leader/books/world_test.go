@@ -5,12 +5,15 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -32,6 +35,9 @@ type world struct {
 	late       map[string]int64    // core-µs that came later, by cluster/namespace/minute
 	missing    map[string]bool     // cluster/day's start
 	podsSince  time.Time
+	lives      map[string]schema.Window // of pods, by NAMESPACE/POD; others live always
+	heat       int64                    // 1: there is useful heat
+	silent     time.Time                // from when on the pods with a life have no readings
 	reads      int
 }
 
@@ -126,6 +132,81 @@ func (w *world) PodCells(ctx context.Context, cluster string, _ []string, window
 		pods = append(pods, query.PodCell{Pod: cell.Namespace + "-0", Cell: one}, query.PodCell{Pod: cell.Namespace + "-1", Cell: other})
 	}
 	return pods, err
+}
+
+// HeatCells credit half of the energy as useful heat.
+func (w *world) HeatCells(ctx context.Context, cluster string, window schema.Window, step time.Duration) ([]query.Cell, error) {
+	cells, err := w.Cells(ctx, cluster, window, step)
+	for i, cell := range cells {
+		heat := w.heat * cell.Quantities[processors.Energy] / 2
+		cells[i] = query.Cell{From: cell.From, To: cell.To, Customer: cell.Customer, Project: cell.Project, User: cell.User, Namespace: cell.Namespace, Region: cell.Region,
+			Quantities: processors.Quantities{processors.UsefulHeat: heat}}
+	}
+	return cells, err
+}
+
+// Assets are one node of 8 cores and 16 GiB in each cluster.
+func (w *world) Assets(_ context.Context, request query.ChargeRequest) ([]query.Charges, error) {
+	step := request.Step
+	if step == 0 {
+		step = request.Window.Length()
+	}
+	var all []query.Charges
+	for from := request.Window.From; from.Before(request.Window.To); from = from.Add(step) {
+		seconds := int64(step / time.Second)
+		one := query.Charges{Row: query.Row{Key: map[string]string{"cluster": request.Filter[0].Values[0], "node": "n1"}, From: from}}
+		one.Row.Sums[usage.AllocatableCPU], one.Row.Sums[usage.AllocatableMemory] = 8_000_000*seconds, 16<<20*seconds
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// NodePods are the pods of the node n1 of a cluster: all of them, until the rows per
+// pod are deleted, each alive in [its start, its end) of the registry.
+func (w *world) NodePods(ctx context.Context, cluster, node string, window schema.Window, step time.Duration) ([]query.PodCell, error) {
+	if node != "n1" || window.From.Before(w.podsSince) {
+		return nil, nil
+	}
+	cells, err := w.PodCells(ctx, cluster, nil, window, step)
+	if err != nil {
+		return nil, err
+	}
+	kept := cells[:0]
+	for _, cell := range cells {
+		if life, known := w.lives[cell.Namespace+"/"+cell.Pod]; !known || life.Overlap(cell.From, cell.To) > 0 {
+			cell.Workload = "Deployment/" + cell.Namespace
+			if known && !life.To.IsZero() && !cell.From.Before(w.silent) && !w.silent.IsZero() {
+				cell.Covered = 0
+			}
+			kept = append(kept, cell)
+		}
+	}
+	return kept, nil
+}
+
+// NodeWorkloads are each namespace's one workload, of two pods.
+func (w *world) NodeWorkloads(ctx context.Context, cluster, node string, window schema.Window, step time.Duration) ([]query.PodCell, error) {
+	since := w.podsSince
+	w.podsSince = time.Time{}
+	defer func() { w.podsSince = since }()
+	pods, err := w.NodePods(ctx, cluster, node, window, step)
+	var sums []query.PodCell
+	for _, pod := range pods {
+		i := slices.IndexFunc(sums, func(c query.PodCell) bool {
+			return c.Workload == pod.Workload && c.From.Equal(pod.From) && c.Project == pod.Project
+		})
+		if i < 0 {
+			one := pod
+			one.Pod, one.Quantities = "", maps.Clone(pod.Quantities)
+			sums = append(sums, one)
+			continue
+		}
+		sums[i].Uptime, sums[i].Covered = sums[i].Uptime+pod.Uptime, sums[i].Covered+pod.Covered
+		for resource, quantity := range pod.Quantities {
+			sums[i].Quantities[resource] += quantity
+		}
+	}
+	return sums, err
 }
 
 func (w *world) Arrived(_ context.Context, cluster string, window schema.Window) (query.ClusterCompleteness, []query.Gap, error) {

@@ -18,6 +18,11 @@ func (c *Client) Forecast(ctx context.Context, values url.Values) (ahead.Forecas
 	return read[ahead.Forecasts](ctx, c, http.MethodGet, "/api/v1/forecast", values, nil)
 }
 
+// ForecastJob is when a Job that runs will be done.
+func (c *Client) ForecastJob(ctx context.Context, values url.Values) (ahead.JobForecast, error) {
+	return read[ahead.JobForecast](ctx, c, http.MethodGet, "/api/v1/forecast/job", values, nil)
+}
+
 // Estimate is what a run of the manifest's job is expected to take and cost.
 func (c *Client) Estimate(ctx context.Context, manifest []byte, values url.Values) (ahead.Estimate, error) {
 	return read[ahead.Estimate](ctx, c, http.MethodPost, "/api/v1/estimate", values, manifest)

@@ -92,10 +92,56 @@ func (c *Client) CorrectBook(ctx context.Context, customer, period, by, reason s
 	return answer, err
 }
 
-// Refund issues a credit note.
-func (c *Client) Refund(ctx context.Context, customer string, request books.RefundRequest) (books.Statement, error) {
-	var answer books.Statement
+// Refunds asks for the refunds by hand of a customer.
+func (c *Client) Refunds(ctx context.Context, customer string) (api.RefundList, error) {
+	var answer api.RefundList
+	err := c.get(ctx, bookPath(customer, "refunds"), nil, &answer)
+	return answer, err
+}
+
+// RequestRefund asks for money back.
+func (c *Client) RequestRefund(ctx context.Context, customer string, request books.RefundRequest) (books.Refund, error) {
+	var answer books.Refund
 	err := c.post(ctx, bookPath(customer, "refunds"), nil, request, &answer)
+	return answer, err
+}
+
+// ApproveRefund issues the credit note of a refund that somebody else asked for.
+func (c *Client) ApproveRefund(ctx context.Context, customer string, id int64) (books.Statement, error) {
+	var answer books.Statement
+	err := c.post(ctx, bookPath(customer, "refunds", strconv.FormatInt(id, 10), "approve"), nil, api.BookRequest{}, &answer)
+	return answer, err
+}
+
+// DeclineRefund decides that a refund is not given.
+func (c *Client) DeclineRefund(ctx context.Context, customer string, id int64, reason string) (books.Refund, error) {
+	var answer books.Refund
+	err := c.post(ctx, bookPath(customer, "refunds", strconv.FormatInt(id, 10), "decline"), nil, api.BookRequest{Reason: reason}, &answer)
+	return answer, err
+}
+
+// Failures asks for the nodes that failed; of a cluster where that is not "".
+func (c *Client) Failures(ctx context.Context, cluster string) (api.FailureList, error) {
+	values := url.Values{}
+	if cluster != "" {
+		values.Set("cluster", cluster)
+	}
+	var answer api.FailureList
+	err := c.get(ctx, bookPath("failures"), values, &answer)
+	return answer, err
+}
+
+// RecordFailure records that a node failed.
+func (c *Client) RecordFailure(ctx context.Context, request books.FailureRequest) (books.Failure, error) {
+	var answer books.Failure
+	err := c.post(ctx, bookPath("failures"), nil, request, &answer)
+	return answer, err
+}
+
+// DismissFailure says that a failure does not count.
+func (c *Client) DismissFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error) {
+	var answer books.Failure
+	err := c.post(ctx, bookPath("failures", strconv.FormatInt(id, 10), "dismiss"), nil, api.BookRequest{By: by, Reason: reason}, &answer)
 	return answer, err
 }
 

@@ -43,9 +43,14 @@ func (c *Client) SimulatePrices(ctx context.Context, period string, lists []byte
 	return read[prices.Simulation](ctx, c, http.MethodPost, "/api/v1/prices/simulate", url.Values{"period": {period}}, lists)
 }
 
-// PricesAhead is what is known of the prices of the coming hours.
-func (c *Client) PricesAhead(ctx context.Context, hours int) (prices.Ahead, error) {
-	return read[prices.Ahead](ctx, c, http.MethodGet, "/api/v1/prices/ahead", url.Values{"hours": {fmt.Sprint(hours)}}, nil)
+// PricesAhead is what is known of the prices of the coming hours, with what a customer
+// is charged; "" is none, and of a tenant all of his.
+func (c *Client) PricesAhead(ctx context.Context, hours int, customer string) (prices.Ahead, error) {
+	values := url.Values{"hours": {fmt.Sprint(hours)}}
+	if customer != "" {
+		values.Set("customer", customer)
+	}
+	return read[prices.Ahead](ctx, c, http.MethodGet, "/api/v1/prices/ahead", values, nil)
 }
 
 // PriceHistory is who changed a list, when and why.

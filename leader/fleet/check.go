@@ -177,6 +177,7 @@ func (p PriceList) check(report reporter) {
 		report("currency", "%q is not three capital letters (ISO 4217)", p.Currency)
 	}
 	p.checkExclude(report)
+	p.checkSharing(report)
 	fine := true
 	tell := func(field, format string, args ...any) {
 		fine = false

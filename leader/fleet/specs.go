@@ -142,6 +142,9 @@ type PriceList struct {
 	// in the usage, and what they would have cost is told apart. Absent, it is
 	// MeteringNamespace; an empty list excludes nothing.
 	Exclude []string `json:"exclude,omitzero"`
+	// Share is what others carry in bills: idle nodes, the metering's own namespaces
+	// and named ones.
+	Share []Sharing `json:"share,omitempty"`
 
 	TimeOfUse *TimeOfUse `json:"timeOfUse,omitempty"`
 	Discounts []Discount `json:"discounts,omitempty"`
@@ -192,7 +195,9 @@ var Units = map[string]string{
 	"volume_used":           "GiB-hour", // "volume_used:CLASS" of one storage class
 	"cpu_max":               "core-hour",
 	"memory_max":            "GiB-hour",
-	"heat_credit":           "kWh", // of useful heat: money back
+	"cpu_idle":              "core-hour", // of what a list shares of idle nodes
+	"memory_idle":           "GiB-hour",  // of what a list shares of idle nodes
+	"heat_credit":           "kWh",       // of useful heat: money back
 }
 
 // UnitOf is the unit that a resource's price is for, and whether it can have one:
@@ -210,10 +215,9 @@ func UnitOf(resource string) (string, bool) {
 // Price is the price of one unit of the resource, and whether the list has it. A
 // class of volumes without a price of its own has that of all classes.
 func (p PriceList) Price(resource string) (Decimal, bool) {
-	general, _, _ := strings.Cut(resource, ":")
-	for _, wanted := range []string{resource, general} {
+	for _, wanted := range processors.Resource(resource).PricedAs() {
 		for _, rate := range p.Rates {
-			if rate.Resource == wanted {
+			if rate.Resource == string(wanted) {
 				return rate.Price, true
 			}
 		}

@@ -24,7 +24,7 @@ type Ledger interface {
 // Closed is the Source of what is final, where it is: of a customer whose month is
 // closed the lines of its statement, a row for each namespace's share of a line;
 // of the others what Open says. Credit notes are rows of the month in which they
-// were issued.
+// were issued. Inside a scope that does not hold all of the customer it is what Open says.
 type Closed struct {
 	Ledger  Ledger
 	Open    Source // of customers whose month is not closed
@@ -51,6 +51,9 @@ func (s Closed) closedPeriods(ctx context.Context, request Request) (map[string]
 func (s Closed) State(ctx context.Context, request Request) (State, error) {
 	if _, _, err := request.Check(); err != nil {
 		return State{}, err
+	}
+	if !query.Covers(ctx, request.Customer, "", "") {
+		return s.Open.State(ctx, request)
 	}
 	closed, err := s.closedPeriods(ctx, request)
 	if err != nil {
@@ -88,6 +91,9 @@ func updated(p books.Period) time.Time {
 
 // Rows are the closed lines by customer, then the open rows of the others.
 func (s Closed) Rows(ctx context.Context, request Request, yield func(*Row) error) ([]LeftOut, error) {
+	if !query.Covers(ctx, request.Customer, "", "") {
+		return s.Open.Rows(ctx, request, yield) // closed lines are of all that a customer has
+	}
 	closed, err := s.closedPeriods(ctx, request)
 	if err != nil {
 		return nil, err
@@ -190,6 +196,15 @@ func (s Closed) row(statement books.Statement, line books.Line, share books.Shar
 		ServiceCategory: p.category, ServiceSubcategory: p.subcategory, ServiceName: p.service,
 		InvoiceIssuerName: issuer, ServiceProviderName: provider, HostProviderName: notApplicable, InvoiceID: Some(statement.ID),
 		BilledCost: billed, EffectiveCost: billed, ListCost: billed, ContractedCost: billed, TariffSlot: SomeOr(line.Slot), PriceListVersion: SomeOr(line.Version)}
+	if line.PriceCurrency != "" {
+		r.PricingCurrency, r.FxSource = line.PriceCurrency, SomeOr(line.ExchangeSource)
+		if line.ExchangeSource == "" {
+			r.FxSource = Some("ExchangeRates of " + line.ExchangeMonth)
+		}
+		if r.FxRate, err = decimalOf(line.ExchangeRate); err != nil {
+			return nil, err
+		}
+	}
 	if share.Cluster != "" {
 		r.SubAccountID, r.SubAccountName, r.SubAccountType = Some(share.Cluster), Some(share.Cluster), Some("Cluster")
 		r.ResourceID, r.ResourceName, r.ResourceType = Some(share.Cluster+"/"+share.Namespace), SomeOr(share.Namespace), Some("Namespace")
@@ -240,7 +255,7 @@ func (s Closed) charge(r *Row, line books.Line, share books.Share, p product) er
 		r.ChargeCategory = categoryAdjustment
 		return nil
 	}
-	list, price, err := unitPrices(line, share, quantity)
+	list, price, err := unitPrices(line)
 	if err != nil {
 		return err
 	}
@@ -263,30 +278,21 @@ func (s Closed) charge(r *Row, line books.Line, share books.Share, p product) er
 	return nil
 }
 
-// unitPrices are those of the line; where they are in another currency than it, what
-// the share costs by its quantity.
-func unitPrices(line books.Line, share books.Share, quantity *apd.Decimal) (list, price *apd.Decimal, err error) {
-	if line.PriceCurrency == "" {
-		if list, err = decimalOf(line.ListUnitPrice); err == nil {
-			price, err = decimalOf(line.UnitPrice)
-		}
+// unitPrices are those of the line, in its own currency: a price of another one is
+// converted by the rate that the line names.
+func unitPrices(line books.Line) (list, price *apd.Decimal, err error) {
+	if list, err = decimalOf(line.ListUnitPrice); err != nil {
+		return nil, nil, err
+	}
+	if price, err = decimalOf(line.UnitPrice); err != nil || line.PriceCurrency == "" {
 		return list, price, err
 	}
-	by := func(cost string) (*apd.Decimal, error) {
-		c, ok := new(big.Rat).SetString(cost)
-		q, also := new(big.Rat).SetString(plainDecimal(quantity))
-		if !ok || !also {
-			return nil, fmt.Errorf("cost %q is no decimal", cost)
-		}
-		if q.Sign() == 0 {
-			return zero(), nil
-		}
-		return fromRat(c.Abs(c.Quo(c, q)), scalePrice), nil
+	rate, ok := new(big.Rat).SetString(line.ExchangeRate)
+	if !ok {
+		return nil, nil, fmt.Errorf("line %s: exchange rate %q is no decimal", line.ID, line.ExchangeRate)
 	}
-	if list, err = by(share.ListCost); err == nil {
-		price, err = by(share.Cost)
-	}
-	return list, price, err
+	converted := func(d *apd.Decimal) *apd.Decimal { return fromRat(new(big.Rat).Mul(ratOf(d), rate), scalePrice) }
+	return converted(list), converted(price), nil
 }
 
 // productOfLine names what a line is of.

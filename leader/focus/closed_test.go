@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/cockroachdb/apd/v3"
 	"github.com/google/go-cmp/cmp"
 )
@@ -39,7 +41,7 @@ func (ledger) Issued(context.Context, string) ([]books.Statement, error) {
 	late := line("6", books.KindCorrection, "cpu_used", -3_600_000_000, 3_600_000_000, "core-hour", "0.5", "-0.50", share("shop", -3_600_000_000, "-0.50"))
 	late.ChargePeriod, late.ChargeFrom, late.ChargeTo, late.Statement, late.Reason = "2026-10", closedMonth.From.AddDate(0, -1, 0), closedMonth.From, 1, "late rows"
 	foreign := line("7", books.KindUsage, "memory_max", 3600<<20, 3600<<20, "GiB-hour", "0.7", "0.64", share("shop", 3600<<20, "0.64"))
-	foreign.PriceCurrency = "USD"
+	foreign.PriceCurrency, foreign.PriceCost, foreign.PriceListCost, foreign.ExchangeRate, foreign.ExchangeMonth, foreign.ExchangeSource = "USD", "0.70", "0.70", "0.914", "2026-11", "European Central Bank"
 	refund := line("8", books.KindRefund, "refund", 0, 0, "", "0", "-1.00")
 	refund.Statement = 2
 	return []books.Statement{{Customer: "acme", Kind: books.StatementKind, ID: "acme-0002", Number: 2, Period: "2026-11", From: closedMonth.From, To: closedMonth.To, Zone: "Europe/Amsterdam", Total: "13.14", Lines: []books.Line{
@@ -106,5 +108,54 @@ func TestClosedMonth(t *testing.T) {
 	}
 	if open["acme"] || len(open) == 0 {
 		t.Errorf("open accounts %v", open)
+	}
+}
+
+// TestClosedLinesInAScope: closed lines are of all that a customer has, so who may see
+// a part of it is told what is open, which is cut to his scope.
+func TestClosedLinesInAScope(t *testing.T) {
+	w := newWorld(t)
+	source := Closed{Ledger: ledger{}, Open: w.source(), Parties: w.source().Parties}
+	closed := func(scope usage.Scope) (rows int) {
+		t.Helper()
+		if _, err := source.Rows(query.Within(t.Context(), scope), Request{Period: "2026-11", Customer: "acme"}, func(r *Row) error {
+			if r.InvoiceID.Valid {
+				rows++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	if got := closed(usage.Scope{Customers: []string{"acme"}, Namespaces: []string{"shop"}}); got != 0 {
+		t.Errorf("%d closed rows for who sees one namespace", got)
+	}
+	if got := closed(usage.Scope{Customers: []string{"acme"}}); got == 0 { // the control
+		t.Error("no closed rows for who sees the customer")
+	}
+}
+
+// TestPricesOfAnotherCurrency: billed in one, priced in another, with the rate by
+// which the one comes from the other.
+func TestPricesOfAnotherCurrency(t *testing.T) {
+	w := newWorld(t)
+	statements, err := ledger{}.Issued(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := statements[0].Lines[5]
+	r, err := Closed{Parties: w.source().Parties}.row(statements[0], line, line.Shares[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := func(d *apd.Decimal) string {
+		var reduced apd.Decimal
+		reduced.Reduce(d)
+		return reduced.Text('f')
+	}
+	got := []string{r.BillingCurrency, r.PricingCurrency, plain(r.FxRate), r.FxSource.Value, plain(r.ContractedUnitPrice), plain(r.inPricing(r.ContractedUnitPrice, scalePrice)), plain(r.BilledCost), plain(r.ContractedCost)}
+	if diff := cmp.Diff([]string{"EUR", "USD", "0.914", "European Central Bank", "0.6398", "0.7", "0.64", "0.6398"}, got); diff != "" {
+		t.Error(diff)
 	}
 }

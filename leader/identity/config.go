@@ -18,6 +18,7 @@ import (
 // much each may take: the access file.
 type Config struct {
 	Limits     Limits      `json:"limits,omitzero"`
+	Proxies    []string    `json:"proxies,omitempty"` // networks whose X-Forwarded-For is believed; none is nobody
 	OIDC       []OIDC      `json:"oidc,omitempty"`
 	Kubernetes *Kubernetes `json:"kubernetes,omitempty"` // the leader's own cluster; none is not asked
 }
@@ -118,6 +119,9 @@ func (c Config) Validate() error {
 	}
 	if c.Kubernetes != nil {
 		wrong = append(wrong, c.Kubernetes.validate()...)
+	}
+	if _, err := ParseProxies(c.Proxies); err != nil {
+		wrong = append(wrong, err)
 	}
 	return errors.Join(wrong...)
 }

@@ -36,10 +36,10 @@ type GridSlot struct {
 	Basis       string      `json:"basis"` // source, day-ago or yearly: the latter two are assumptions
 }
 
-// gridsAhead are the intensities of all grids in a window.
-func (d *Desk) gridsAhead(ctx context.Context, f *fleet.Fleet, w schema.Window) ([]AheadGrid, error) {
+// gridsAhead are the intensities of grids in a window.
+func (d *Desk) gridsAhead(ctx context.Context, grids []fleet.Grid, w schema.Window) ([]AheadGrid, error) {
 	all := []AheadGrid{}
-	for _, grid := range f.Grids() {
+	for _, grid := range grids {
 		var told []registry.Intensity
 		var err error
 		if grid.SourceOrDefault() != fleet.GridYearly {

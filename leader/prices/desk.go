@@ -65,9 +65,11 @@ func (d *Desk) Push(ctx context.Context, series, mediaType string, body []byte) 
 type Ahead struct {
 	From      time.Time     `json:"from"` // the start of the present quarter
 	To        time.Time     `json:"to"`
-	Series    []AheadSeries `json:"series"`
+	Series    []AheadSeries `json:"series"` // what may be the operator's cost: not for tenants
 	TimeOfUse []AheadTariff `json:"timeOfUse"`
 	Carbon    []AheadGrid   `json:"carbon"`
+	// Prices are what is charged, of a customer that was asked for or of who asks.
+	Prices []AheadPrices `json:"prices"`
 }
 
 // AheadSeries is a series with the slots that are known; a part of the time that
@@ -90,11 +92,15 @@ type TariffSlot struct {
 	Slot string    `json:"slot"`
 }
 
-// Ahead is what is known of the coming hours.
-func (d *Desk) Ahead(ctx context.Context, hours int) (Ahead, error) {
+// Ahead is what is known of the coming hours, with what a customer is charged where one
+// is named. Inside a scope it is what is charged of what lies in it, and no more.
+func (d *Desk) Ahead(ctx context.Context, hours int, customer string) (Ahead, error) {
 	w := schema.Window{From: d.clock.Now().UTC().Truncate(schema.Quarter)}
 	w.To = w.From.Add(time.Duration(hours) * time.Hour)
-	ahead := Ahead{From: w.From, To: w.To, Series: []AheadSeries{}, TimeOfUse: []AheadTariff{}}
+	ahead := Ahead{From: w.From, To: w.To, Series: []AheadSeries{}, TimeOfUse: []AheadTariff{}, Carbon: []AheadGrid{}, Prices: []AheadPrices{}}
+	if query.Scoped(ctx) {
+		return ahead, d.charged(ctx, &ahead, customer)
+	}
 	names, err := d.registry.SeriesNames(ctx)
 	if err != nil {
 		return ahead, err
@@ -110,7 +116,7 @@ func (d *Desk) Ahead(ctx context.Context, hours int) (Ahead, error) {
 	if err != nil {
 		return ahead, err
 	}
-	if ahead.Carbon, err = d.gridsAhead(ctx, f, w); err != nil {
+	if ahead.Carbon, err = d.gridsAhead(ctx, f.Grids(), w); err != nil {
 		return ahead, err
 	}
 	for _, list := range f.PriceLists() {
@@ -127,6 +133,9 @@ func (d *Desk) Ahead(ctx context.Context, hours int) (Ahead, error) {
 		}
 		ahead.TimeOfUse = append(ahead.TimeOfUse, AheadTariff{List: list.Name, Slots: tariffOf(plan, w)})
 	}
+	if customer != "" {
+		return ahead, d.charged(ctx, &ahead, customer)
+	}
 	return ahead, nil
 }
 
@@ -138,12 +147,7 @@ func slotsOf(series rating.Series, w schema.Window) []Slot {
 		if price == nil {
 			continue
 		}
-		text := price.Text('f')
-		if last := len(slots) - 1; last >= 0 && slots[last].Price == text && slots[last].To.Equal(quarter.From) {
-			slots[last].To = quarter.To
-			continue
-		}
-		slots = append(slots, Slot{From: quarter.From, To: quarter.To, Price: text})
+		slots = joined(slots, quarter, price.Text('f'))
 	}
 	return slots
 }

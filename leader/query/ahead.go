@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,32 +21,22 @@ const (
 // window, or of the same hour of the day where the window is shorter than that. The
 // price lists are those that hold at the window's start. Of a dynamic price that is
 // not known yet the last known price of that hour of the day within a week counts;
-// the second result says of which series and from when on. Errors: those of Usage, ErrScope.
+// the second result says of which series that were needed, and from when on. Errors:
+// those of Usage.
 func (e *Engine) ChargesAhead(ctx context.Context, request ChargeRequest, coming schema.Window) ([]Charges, []string, error) {
-	if Scoped(ctx) {
-		return nil, nil, fmt.Errorf("charges ahead: %w", ErrScope)
-	}
 	if coming.Length() <= 0 {
 		return nil, nil, fmt.Errorf("charges ahead: the time from %s to %s is empty", coming.From.Format(time.RFC3339), coming.To.Format(time.RFC3339))
 	}
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.tallyAhead(ctx, question, request, coming)
+	table, err := e.read(ctx, &tally{moved: request.Moved, coming: coming, as: request.Hardware, figures: request.Figures}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := e.chargesOf(ctx, table, request)
+	all, err := chargesOf(table, request)
 	if err != nil {
 		return nil, nil, err
 	}
-	return all, table.pricing.assumed, nil
-}
-
-// tallyAhead is tallyIn of a request.
-func (e *Engine) tallyAhead(ctx context.Context, question Request, request ChargeRequest, coming schema.Window) (*tally, error) {
-	if !request.Moved {
-		return e.tallyIn(ctx, question, request.Window, coming, nil, nil)
-	}
-	return e.tallyMoved(ctx, question, request.Window, coming)
+	return all, table.pricing.assumptions(), nil
 }
 
 // costsAt is the moment whose prices hold for what was used at a moment.
@@ -88,6 +79,24 @@ func (e *Engine) pricedAt(ctx context.Context, parts []slice, at time.Time) ([]s
 	return priced, nil
 }
 
+// assumptions are what was assumed of the series that the lists in use name.
+func (p *pricing) assumptions() []string {
+	told := make(map[string]bool)
+	for of := range p.lists {
+		for _, list := range of.fleet.PriceLists() {
+			if list.Name != of.name {
+				continue
+			}
+			for _, series := range list.Series() {
+				if note := p.assumed[series]; note != "" {
+					told[note] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(told))
+}
+
 // assume fills the quarters of a window of which no price is known with the last
 // known price of the same hour of the day, and notes it.
 func (p *pricing) assume(coming schema.Window) {
@@ -108,8 +117,7 @@ func (p *pricing) assume(coming schema.Window) {
 			}
 		}
 		if !first.IsZero() {
-			p.assumed = append(p.assumed, fmt.Sprintf("prices of the series %s are not known from %s on: the last known price of each hour of the day is assumed", name, first.Format(time.RFC3339)))
+			p.assumed[name] = fmt.Sprintf("prices of the series %s are not known from %s on: the last known price of each hour of the day is assumed", name, first.Format(time.RFC3339))
 		}
 	}
-	slices.Sort(p.assumed)
 }

@@ -2,11 +2,14 @@ package query
 
 import (
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 	"github.com/cockroachdb/apd/v3"
 )
@@ -46,6 +49,52 @@ func TestChargesAhead(t *testing.T) {
 	}
 }
 
+// TestChargesAsOnOtherHardware: what was used on one hardware type costs on another what
+// the rates for that one say, now and ahead; what has no such rate costs the same.
+func TestChargesAsOnOtherHardware(t *testing.T) {
+	objects := append(edge(), fleet.NewObject("big", fleet.Hardware{Cores: 64, MaxWatts: 400, Source: "test"}))
+	for i, o := range objects {
+		if list, ok := o.Spec.(fleet.PriceList); ok && o.Name() == "prices-a" {
+			list.Rates = append(slices.Clone(list.Rates), fleet.Rate{Resource: "cpu_used", Price: "0.062", Match: &fleet.PriceMatch{Hardware: "big"}})
+			objects[i].Spec = list
+		}
+	}
+	f := newFixture(t, objects...)
+	f.receive("edge-a", 120)
+	f.fill([]podID{{cluster: "edge-a", node: "n1", namespace: "shop", pod: "web-1", workload: "web", box: "box-1"}}, 0, 120)
+	request := ChargeRequest{Window: schema.Window{From: at(0), To: at(120)}, Filter: []Condition{{Key: Namespace, Values: []string{"shop"}}}}
+	costs := func(hardware string, ahead bool) map[processors.Resource]*big.Rat {
+		t.Helper()
+		request.Hardware = hardware
+		all, err := f.Charges(f.ctx, request)
+		if ahead {
+			all, _, err = f.ChargesAhead(f.ctx, request, schema.Window{From: at(120), To: at(240)})
+		}
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		of := make(map[processors.Resource]*big.Rat)
+		for _, line := range all[0].Lines {
+			if line.Cost != nil {
+				of[line.Resource] = line.Cost
+			}
+		}
+		return of
+	}
+	for _, ahead := range []bool{false, true} {
+		own, same, other := costs("", ahead), costs("small", ahead), costs("big", ahead)
+		for resource, cost := range own {
+			want := new(big.Rat).Set(cost)
+			if resource == processors.CPUUsed {
+				want.Mul(want, big.NewRat(2, 1))
+			}
+			if same[resource].Cmp(cost) != 0 || other[resource].Cmp(want) != 0 {
+				t.Errorf("%s, ahead %v: own %s, as small %s, as big %s", resource, ahead, cost, same[resource], other[resource])
+			}
+		}
+	}
+}
+
 // TestCostsAt: a quarter of the past stands for the coming quarter of the same hour of
 // the week, or of the day.
 func TestCostsAt(t *testing.T) {
@@ -72,14 +121,14 @@ func TestUnknownPricesAreAssumed(t *testing.T) {
 	for q := range 96 {
 		known[at(q*15)] = apd.New(int64(q), -2)
 	}
-	p := pricing{series: map[string]rating.Series{"spot": known}}
+	p := pricing{series: map[string]rating.Series{"spot": known}, assumed: make(map[string]string)}
 	p.assume(schema.Window{From: at(12 * 60), To: at(72 * 60)})
 	for q := range 72 * 4 {
 		if got := known[at(q*15)]; got == nil || got.Cmp(apd.New(int64(q%96), -2)) != 0 {
 			t.Fatalf("quarter %d costs %v", q, got)
 		}
 	}
-	if len(p.assumed) != 1 || !strings.Contains(p.assumed[0], at(24*60).Format(time.RFC3339)) {
+	if len(p.assumed) != 1 || !strings.Contains(p.assumed["spot"], at(24*60).Format(time.RFC3339)) {
 		t.Errorf("%q", p.assumed)
 	}
 }

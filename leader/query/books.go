@@ -31,49 +31,67 @@ func (e *Engine) settledMinute(ctx context.Context, cluster string) (time.Time, 
 // Work of a cluster's boxes is its own; schema.BoxCluster stands for all boxes,
 // whose energy the clusters' sums hold.
 func (e *Engine) openQuarters(ctx context.Context, cluster string, w schema.Window) ([]schema.Window, error) {
-	scopes, err := e.scopes(ctx, cluster, w)
+	work, err := e.workIn(ctx, w)
 	if err != nil {
 		return nil, err
+	}
+	return work.open(cluster), nil
+}
+
+// work is what is due in a window.
+type work struct {
+	due   []registry.Due
+	boxes map[string]map[string]bool // in which a node of a cluster stood during the window, by cluster
+}
+
+// workIn reads what is due in a window: once for all clusters.
+func (e *Engine) workIn(ctx context.Context, w schema.Window) (work, error) {
+	nodes, err := e.registry.History(ctx, fleet.KindNode, w)
+	if err != nil {
+		return work{}, fmt.Errorf("read history of nodes: %w", err)
+	}
+	in := work{boxes: make(map[string]map[string]bool)}
+	for _, o := range nodes {
+		node, ok := o.Spec.(fleet.Node)
+		if !ok {
+			continue
+		}
+		if in.boxes[node.Cluster] == nil {
+			in.boxes[node.Cluster] = make(map[string]bool)
+		}
+		in.boxes[node.Cluster][node.Box] = true
 	}
 	counts, err := e.registry.DueCount(ctx)
 	if err != nil {
-		return nil, err
+		return work{}, err
 	}
-	found := make(map[time.Time]bool)
 	for processor := range counts {
 		due, err := e.registry.Due(ctx, processor, 0)
 		if err != nil {
-			return nil, err
+			return work{}, err
 		}
 		for _, d := range due {
-			quarter := schema.WindowAt(d.Quarter, schema.Quarter)
-			mine := scopes[d.Scope] || cluster == schema.BoxCluster && processor != registry.ProcessorCost
-			if mine && w.Overlap(quarter.From, quarter.To) > 0 {
-				found[quarter.From] = true
+			if w.Overlap(d.Quarter, d.Quarter.Add(schema.Quarter)) > 0 {
+				in.due = append(in.due, d)
 			}
+		}
+	}
+	return in, nil
+}
+
+// open are the quarters of which some work of a cluster is due.
+func (w work) open(cluster string) []schema.Window {
+	found := make(map[time.Time]bool)
+	for _, d := range w.due {
+		if d.Scope == cluster || w.boxes[cluster][d.Scope] || cluster == schema.BoxCluster && d.Processor != registry.ProcessorCost {
+			found[d.Quarter] = true
 		}
 	}
 	open := make([]schema.Window, 0, len(found))
 	for _, from := range slices.SortedFunc(maps.Keys(found), time.Time.Compare) {
 		open = append(open, schema.WindowAt(from, schema.Quarter))
 	}
-	return open, nil
-}
-
-// scopes are the cluster itself and every box that one of its nodes stood in
-// during the window.
-func (e *Engine) scopes(ctx context.Context, cluster string, w schema.Window) (map[string]bool, error) {
-	nodes, err := e.registry.History(ctx, fleet.KindNode, w)
-	if err != nil {
-		return nil, fmt.Errorf("read history of nodes: %w", err)
-	}
-	scopes := map[string]bool{cluster: true}
-	for _, o := range nodes {
-		if node, ok := o.Spec.(fleet.Node); ok && node.Cluster == cluster {
-			scopes[node.Box] = true
-		}
-	}
-	return scopes, nil
+	return open
 }
 
 // podLabels are the labels of a cluster's pods that were there in the window,

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -138,36 +139,68 @@ func (e *Engine) SettledOf(ctx context.Context, cluster string) (time.Time, erro
 // PodCells are what the pods of a cluster used in a window, by pod, where the rows
 // per pod are there; of those names where pods is not empty.
 func (e *Engine) PodCells(ctx context.Context, cluster string, pods []string, w schema.Window, step time.Duration) ([]PodCell, error) {
-	question := Request{Aggregate: append([]Key{Pod}, cellKeys...), Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}}}
+	var filter []Condition
 	if len(pods) > 0 {
-		question.Filter = append(question.Filter, Condition{Key: Pod, Values: pods})
+		filter = []Condition{{Key: Pod, Values: pods}}
 	}
+	cells, err := e.podCells(ctx, cluster, []Key{Pod}, filter, w, step, false)
+	if err != nil {
+		return nil, fmt.Errorf("pods of %s: %w", cluster, err)
+	}
+	return cells, nil
+}
+
+// NodePods are what the pods of one node used in a window, by pod and workload,
+// where the rows per pod are there.
+func (e *Engine) NodePods(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]PodCell, error) {
+	cells, err := e.podCells(ctx, cluster, []Key{Pod, Workload}, []Condition{{Key: Node, Values: []string{node}}}, w, step, false)
+	if err != nil {
+		return nil, fmt.Errorf("pods of node %s of %s: %w", node, cluster, err)
+	}
+	return cells, nil
+}
+
+// NodeWorkloads are what the workloads of one node used in a window, whose Pod is "";
+// the quarters, which are kept for ever, have it. It fails where rows per pod are
+// needed, for rules by label, and have been deleted (ErrExpired).
+func (e *Engine) NodeWorkloads(ctx context.Context, cluster, node string, w schema.Window, step time.Duration) ([]PodCell, error) {
+	cells, err := e.podCells(ctx, cluster, []Key{Workload}, []Condition{{Key: Node, Values: []string{node}}}, w, step, true)
+	if err != nil {
+		return nil, fmt.Errorf("workloads of node %s of %s: %w", node, cluster, err)
+	}
+	return cells, nil
+}
+
+// podCells are cells by more keys. whole makes rows per pod that have been deleted
+// an error.
+func (e *Engine) podCells(ctx context.Context, cluster string, by []Key, filter []Condition, w schema.Window, step time.Duration, whole bool) ([]PodCell, error) {
+	question := Request{Aggregate: append(slices.Clip(by), cellKeys...), Step: step, Filter: append([]Condition{{Key: Cluster, Values: []string{cluster}}}, filter...)}
 	table, err := e.tally(ctx, question, w)
 	if err != nil {
 		return nil, err
+	}
+	if whole && table.need.podRows {
+		if err := e.kept(ctx, question, w, table); err != nil {
+			return nil, err
+		}
 	}
 	cells := make([]PodCell, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
 		cell, err := row.cell()
 		if err != nil {
-			return nil, fmt.Errorf("pods of %s: %w", cluster, err)
+			return nil, err
 		}
-		cells = append(cells, PodCell{Pod: row.Key[string(Pod)], Cell: cell})
+		cells = append(cells, PodCell{Pod: row.Key[string(Pod)], Workload: row.Key[string(Workload)], Cell: cell})
 	}
 	slices.SortFunc(cells, func(a, b PodCell) int {
-		if c := strings.Compare(a.Pod, b.Pod); c != 0 {
-			return c
-		}
-		if c := a.From.Compare(b.From); c != 0 {
-			return c
-		}
-		return slices.Compare(a.key(), b.key())
+		return cmp.Or(strings.Compare(a.Pod, b.Pod), strings.Compare(a.Workload, b.Workload), a.From.Compare(b.From), slices.Compare(a.key(), b.key()))
 	})
 	return cells, nil
 }
 
-// PodCell is what one pod used.
+// PodCell is what one pod used, or one workload. Workload is KIND/NAME, and "" where
+// it was not asked for.
 type PodCell struct {
-	Pod string
+	Pod, Workload string
 	Cell
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
@@ -57,5 +58,48 @@ func TestCellsRefuseDeletedMinutes(t *testing.T) {
 	}
 	if _, err := f.Cells(t.Context(), "edge-a", schema.Window{From: at(0), To: at(60)}, 0); !errors.Is(err, ErrExpired) {
 		t.Errorf("deleted minutes: %v", err)
+	}
+}
+
+// TestHeatCells: what a box's heat was of use is credited by whose its energy is, in
+// whichever cluster, to the last millijoule; what nobody carries is nobody's.
+func TestHeatCells(t *testing.T) {
+	f := canaryFixture(t)
+	w := schema.Window{From: at(0), To: at(60)}
+	if cells, err := f.HeatCells(f.ctx, "own", w, 0); err != nil || len(cells) != 0 {
+		t.Fatalf("no heat is of use: %v %v", cells, err)
+	}
+	nobody := canaryPods[len(canaryPods)-1]
+	f.write(f.quarter, []influxsync.Point{
+		point(schema.BoxQuarter, at(0), map[string]string{schema.Cluster: schema.BoxCluster, schema.Box: "canary-box"}, map[string]int64{schema.UsefulHeat: 1_000_003}),
+		point(schema.EnergyQuarter, at(0), nobody.quarterTags(), energyValues(nobody, 0))})
+	credited := int64(0)
+	for _, cluster := range []string{"own", "common", "canary-own"} {
+		cells, err := f.HeatCells(f.ctx, cluster, w, 0)
+		if err != nil || len(cells) == 0 {
+			t.Fatalf("%s: %v %v", cluster, cells, err)
+		}
+		for _, cell := range cells {
+			credited += cell.Quantities[processors.UsefulHeat]
+		}
+	}
+	energy := func(filter ...Condition) int64 {
+		table, err := f.tally(f.ctx, Request{About: usage.AboutEnergy, Aggregate: []Key{Box}, Filter: filter}, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := int64(0)
+		for _, row := range table.rowsByID {
+			of, err := row.Sums.Energy()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += of
+		}
+		return sum
+	}
+	carried, all := energy(Condition{Key: Cluster, Values: []string{"own", "common", "canary-own"}}), energy()
+	if want := 1_000_003 * carried / all; credited < want-1 || credited > want+1 || credited == 1_000_003 {
+		t.Errorf("credited %d, want about %d of 1000003", credited, want)
 	}
 }

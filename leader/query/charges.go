@@ -23,8 +23,10 @@ type ChargeRequest struct {
 	Filter    []Condition
 	// Moved is for ChargesAhead alone: the window itself is moved to the start of the
 	// coming one, as a run is that starts then.
-	Moved   bool
-	Figures bool // with Charges.CarbonMicrograms and HeatMillijoules, for two more readings
+	Moved bool
+	// Hardware prices what was used as if it had been used on that hardware type.
+	Hardware string
+	Figures  bool // with Charges.CarbonMicrograms and HeatMillijoules
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -53,50 +55,46 @@ type Charge struct {
 // rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
 func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.tally(ctx, question, request.Window)
+	table, err := e.read(ctx, &tally{figures: request.Figures, as: request.Hardware}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	return e.chargesOf(ctx, table, request)
+	return chargesOf(table, request)
 }
 
 // chargesOf are the charges of what was read.
-func (e *Engine) chargesOf(ctx context.Context, table *tally, request ChargeRequest) ([]Charges, error) {
-	question := table.request
+func chargesOf(table *tally, request ChargeRequest) ([]Charges, error) {
 	all := make([]Charges, 0, len(table.rowsByID))
 	for _, row := range table.rowsByID {
 		made, err := row.charges()
 		if err != nil {
 			return nil, fmt.Errorf("charges of %v: %w", row.Key, err)
 		}
+		if request.Figures {
+			if err := made.figures(); err != nil {
+				return nil, err
+			}
+		}
 		all = append(all, made)
 	}
 	slices.SortFunc(all, func(a, b Charges) int { return usage.CompareKeys(a.Row, b.Row, request.Aggregate) })
-	if !request.Figures {
-		return all, nil
-	}
-	carbon, err := e.figuresOf(ctx, question, usage.AboutCarbon, request.Window)
-	if err != nil {
-		return nil, err
-	}
-	heat, err := e.figuresOf(ctx, question, usage.AboutHeat, request.Window)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		energy, err := all[i].Row.Sums.Energy()
-		if err != nil {
-			return nil, err
-		}
-		id := rowID(all[i].Row.From, all[i].Row.Key, request.Aggregate)
-		if s := carbon[id]; energy > 0 && s[usage.CarbonLocationEnergy] == energy {
-			all[i].CarbonMicrograms, all[i].CarbonKnown = s[usage.CarbonLocation], true
-		}
-		if s := heat[id]; s[usage.Heat] != 0 {
-			all[i].HeatMillijoules, all[i].HeatKnown = s[usage.Heat], true
-		}
-	}
 	return all, nil
+}
+
+// figures takes carbon and heat out of the sums.
+func (c *Charges) figures() error {
+	s := c.Row.Sums
+	energy, err := s.Energy()
+	if err != nil {
+		return err
+	}
+	if energy > 0 && s[usage.CarbonLocationEnergy] == energy {
+		c.CarbonMicrograms, c.CarbonKnown = s[usage.CarbonLocation], true
+	}
+	if s[usage.Heat] != 0 {
+		c.HeatMillijoules, c.HeatKnown = s[usage.Heat], true
+	}
+	return nil
 }
 
 // charges are a row's charges.
@@ -187,11 +185,15 @@ func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duratio
 	if err != nil {
 		return nil, err
 	}
+	due, err := e.workIn(ctx, w)
+	if err != nil {
+		return nil, err
+	}
 	for _, cluster := range clusters {
 		if !scopesOf(ctx).reads(cluster, fleetsOf(parts)...) {
 			continue
 		}
-		if err := e.sectorsOf(ctx, cluster, w, sectors); err != nil {
+		if err := e.sectorsOf(ctx, cluster, w, due.open(cluster), sectors); err != nil {
 			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 		}
 	}
@@ -199,12 +201,8 @@ func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duratio
 }
 
 // sectorsOf counts one cluster into the sectors.
-func (e *Engine) sectorsOf(ctx context.Context, cluster string, w schema.Window, sectors []Sector) error {
+func (e *Engine) sectorsOf(ctx context.Context, cluster string, w schema.Window, open []schema.Window, sectors []Sector) error {
 	parts, err := e.registry.Completeness(ctx, cluster, e.past(w))
-	if err != nil {
-		return err
-	}
-	open, err := e.openQuarters(ctx, cluster, w)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ const (
 
 	noteResidual  = "What the meters counted and no row carries (residualJoules) is " + notByBox + "."
 	noteUseful    = "Useful heat is " + notByBox + "."
-	noteHousehold = "Useful heat of households is told by day, three days after its end: days=true."
+	noteHousehold = "Useful heat of households is told by day, three days after its end (`days`)."
 	noteAvoided   = "What useful heat avoided is " + notByBox + "."
 	noteApart     = "Location-based, market-based, embodied and avoided are four figures: none is part of another, and none is subtracted from another."
 	noteEmbodied  = "No hardware of these rows has embodiedKg: what was emitted to make it is unknown."

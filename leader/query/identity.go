@@ -25,6 +25,7 @@ type identity struct {
 	labels    map[string]string
 	assigned  fleet.Assigned
 	billed    string // the customer whose prices hold
+	as        string // the hardware type as which it is priced; "" is the node's
 }
 
 // identify resolves a group. What a node is counted for itself belongs to its

@@ -40,6 +40,7 @@ func (e *Engine) slices(ctx context.Context, w schema.Window, extra []time.Time)
 type run struct {
 	schema.Window
 	whole bool // whole quarters, none of them open
+	byDay bool // whole days of UTC too, whose sums are known
 }
 
 // runs splits a slice into its whole closed quarters and the minutes between
@@ -48,21 +49,34 @@ func runs(w schema.Window, open []schema.Window, coarse bool) []run {
 	if !coarse {
 		return []run{{Window: w}}
 	}
-	isOpen := make(map[int64]bool, len(open))
-	for _, quarter := range open {
-		for _, part := range quarter.Split(schema.Quarter) {
-			isOpen[part.From.Truncate(schema.Quarter).Unix()] = true
-		}
-	}
+	at := w.From
 	var all []run
-	for _, part := range w.Split(schema.Quarter) {
-		whole := part.Length() == schema.Quarter && !isOpen[part.From.Unix()]
-		if last := len(all) - 1; last >= 0 && all[last].whole == whole {
-			all[last].To = part.To
-			continue
+	add := func(to time.Time, whole bool) {
+		if to = schema.Earlier(to, w.To); !at.Before(to) {
+			return
 		}
-		all = append(all, run{Window: part, whole: whole})
+		if last := len(all) - 1; last >= 0 && all[last].whole == whole {
+			all[last].To = to
+		} else {
+			all = append(all, run{Window: schema.Window{From: at, To: to}, whole: whole})
+		}
+		at = to
 	}
+	end := w.To.Truncate(schema.Quarter)
+	closed := func(to time.Time) { // up to there no quarter is open
+		if first := schema.WindowAt(at.Add(-1), schema.Quarter).To; first.After(at) {
+			add(first, false)
+		}
+		add(schema.Earlier(to, end), true)
+		add(to, false)
+	}
+	for _, o := range usage.Joined(open) {
+		if o.To.After(at) && o.From.Before(w.To) {
+			closed(o.From.Truncate(schema.Quarter))
+			add(schema.WindowAt(o.To.Add(-1), schema.Quarter).To, false)
+		}
+	}
+	closed(w.To)
 	return all
 }
 

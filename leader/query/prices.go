@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,8 +23,8 @@ type pricing struct {
 	versions map[listKey]string
 	plans    map[planKey]*rating.Plan
 	resolved map[resolvedKey]*resolved
-	rules    map[string]bool // that showback does not apply
-	assumed  []string        // of prices to come that are not known, for people
+	rules    map[string]bool   // that showback does not apply
+	assumed  map[string]string // by series, of prices to come that are not known, for people
 }
 
 type listKey struct {
@@ -50,7 +51,7 @@ type resolved struct {
 
 // newPricing reads the series that the lists of the slices use.
 func (e *Engine) newPricing(ctx context.Context, parts []slice, w schema.Window) (*pricing, error) {
-	p := &pricing{lists: make(map[listKey]string), versions: make(map[listKey]string), plans: make(map[planKey]*rating.Plan), resolved: make(map[resolvedKey]*resolved), rules: make(map[string]bool)}
+	p := &pricing{lists: make(map[listKey]string), versions: make(map[listKey]string), plans: make(map[planKey]*rating.Plan), resolved: make(map[resolvedKey]*resolved), rules: make(map[string]bool), assumed: make(map[string]string)}
 	versions, err := e.registry.History(ctx, fleet.KindPriceList, w)
 	if err != nil {
 		return nil, fmt.Errorf("read history of price lists: %w", err)
@@ -81,7 +82,7 @@ func (s slice) timed() bool {
 func (i identity) facts() rating.Facts {
 	owner, _ := i.fleet.Cluster(i.cluster)
 	node, _ := i.fleet.Node(i.cluster, i.node)
-	return rating.Facts{Hardware: node.Hardware, Provider: owner.Provider, Region: owner.Region}
+	return rating.Facts{Hardware: cmp.Or(i.as, node.Hardware), Provider: owner.Provider, Region: owner.Region}
 }
 
 // find is the prices of a list for a customer in the quarter that holds at, for what
@@ -151,6 +152,9 @@ func (p *pricing) plan(key planKey, list fleet.PriceList, version string) (*rati
 	}
 	for _, rule := range plan.NotInShowback() {
 		p.rules["price list "+list.Name+": "+rule] = true
+	}
+	if len(list.Share) > 0 {
+		p.rules["price list "+list.Name+": share: idle nodes and namespaces that serve all others are shared in bills"] = true
 	}
 	p.plans[key] = plan
 	return plan, nil

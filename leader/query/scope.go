@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,6 +13,20 @@ import (
 // ErrScope is a question that has no answer inside a scope: it is of whole boxes
 // or of whole clusters, which others have a part in.
 var ErrScope = errors.New("this is not told to tenants")
+
+// Covers says whether the context may be told all that is a customer's in a cluster's
+// namespace; "" is any of them.
+func Covers(ctx context.Context, customer, cluster, namespace string) bool {
+	return !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool { return !s.Covers(customer, cluster, namespace) })
+}
+
+// MayHold says whether the context's scopes do not by their clusters and namespaces
+// alone stand against being told of a namespace.
+func MayHold(ctx context.Context, cluster, namespace string) bool {
+	return !slices.ContainsFunc(scopesOf(ctx), func(s usage.Scope) bool {
+		return !s.KeepsCluster(cluster) || len(s.Namespaces) > 0 && !(Condition{Values: s.Namespaces}).Keeps(namespace)
+	})
+}
 
 type scopeKey struct{}
 
@@ -93,6 +108,29 @@ func (b bounds) owns(cluster string, fleets ...*fleet.Fleet) bool {
 // no part of a scope is finer than a cluster.
 func (b bounds) whole(cluster string, fleets ...*fleet.Fleet) bool {
 	return b.owns(cluster, fleets...) && !slices.ContainsFunc(b, func(s usage.Scope) bool { return len(s.Namespaces) > 0 || len(s.Labels) > 0 })
+}
+
+// alone says whether all that runs in a cluster is in the scopes, by each of the
+// fleets that has it: what of its nodes is idle then says nothing of others.
+func (b bounds) alone(cluster string, fleets ...*fleet.Fleet) bool {
+	known := false
+	for _, f := range fleets {
+		owner, ok := f.Cluster(cluster)
+		if !ok {
+			continue // nothing of that time is anybody's
+		}
+		known = true
+		others := append(f.Assignments(), fleet.Assignment{Customer: owner.Customer, Namespace: "*"})
+		for _, rule := range others {
+			if rule.Cluster != "" && rule.Cluster != cluster {
+				continue
+			}
+			if slices.ContainsFunc(b, func(s usage.Scope) bool { return !s.Covers(cmp.Or(rule.Customer, owner.Customer), cluster, "") }) {
+				return false
+			}
+		}
+	}
+	return known
 }
 
 // labels and customers say what must be known of a group to judge it.

@@ -30,7 +30,8 @@ func canaries() []fleet.Object {
 		fleet.NewObject("a", fleet.Assignment{Namespace: "acme-*", Customer: "acme", Project: "shop"}), // of no cluster: in all of them
 		fleet.NewObject("b", fleet.Assignment{Cluster: "common", Namespace: "canary-*", Customer: "canary", Project: "canary-project"}),
 		fleet.NewObject("all", fleet.PriceList{Currency: "EUR", Rates: []fleet.Rate{{Resource: "cpu_used", Price: "0.031"}, {Resource: "energy", Price: "0.28"}}}),
-		fleet.NewObject("canary-prices", fleet.PriceList{Currency: "USD", Customers: []string{"canary"}, Rates: []fleet.Rate{{Resource: "cpu_used", Price: "0.7770777"}}}),
+		fleet.NewObject("canary-prices", fleet.PriceList{Currency: "USD", Customers: []string{"canary"}, Rates: []fleet.Rate{{Resource: "cpu_used", Price: "0.7770777"},
+			{Resource: "energy", Dynamic: &fleet.DynamicPrice{Series: "canary-spot", Fallback: "0.7"}}}}),
 	}
 }
 
@@ -85,11 +86,26 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 	}
 	_, err := f.Carbon(ctx, Request{Window: window(0, 60)}, true)
 	put("days", nil, err)
+	for name, filter := range map[string][]Condition{"all": nil, "the other's": {{Key: Namespace, Values: []string{"canary-shop"}}}} {
+		request := ChargeRequest{Window: schema.Window{From: at(0), To: at(60)}, Aggregate: []Key{Cluster, Node, Namespace, Pod}, Filter: filter}
+		ahead, assumed, err := f.ChargesAhead(ctx, request, schema.Window{From: at(60), To: at(120)})
+		put("charges ahead of "+name, []any{ahead, assumed}, err)
+		assets, err := f.Assets(ctx, request)
+		put("nodes of "+name, assets, err)
+		whole, err := f.Whole(ctx, request.Window, filter)
+		put("whole of "+name, whole, err)
+	}
+	metered, err := f.Metered(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
+	put("metered", metered, err)
 	for _, cluster := range []string{"own", "common", "canary-own"} {
 		cells, err := f.Cells(ctx, cluster, schema.Window{From: at(0), To: at(60)}, 0)
 		put("cells of cluster "+cluster[:3], cells, err)
 		pods, err := f.PodCells(ctx, cluster, nil, schema.Window{From: at(0), To: at(60)}, 0)
 		put("pods of "+cluster[:3], pods, err)
+		pods, err = f.NodePods(ctx, cluster, "n1", schema.Window{From: at(0), To: at(60)}, 0)
+		put("pods of a node of "+cluster[:3], pods, err)
+		pods, err = f.NodeWorkloads(ctx, cluster, "*", schema.Window{From: at(0), To: at(60)}, 0)
+		put("workloads of nodes of "+cluster[:3], pods, err)
 	}
 	sectors, err := f.Sectors(ctx, schema.Window{From: at(0), To: at(60)}, schema.Quarter)
 	put("sectors", sectors, err)
@@ -218,7 +234,8 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded says of each question that an engine answers whether its answer is
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "Export": true, "Sectors": true, "Settled": true,
-	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": false, "ChargesAhead": false}
+	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true,
+	"Whole": true, "Metered": true, "Mounts": false, "NodePods": true, "NodeWorkloads": true, "HeatCells": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)
@@ -234,10 +251,10 @@ func TestEveryQuestionKnowsScopes(t *testing.T) {
 	_, bills := f.Bills(ctx, w, nil)
 	_, _, arrived := f.Arrived(ctx, "own", w)
 	_, settled := f.SettledOf(ctx, "own")
-	_, assets := f.Assets(ctx, ChargeRequest{Window: w})
-	_, _, ahead := f.ChargesAhead(ctx, ChargeRequest{Window: w}, w)
+	_, mounts := f.Mounts(ctx, w, func(string) bool { return true })
+	_, heat := f.HeatCells(ctx, "own", w, 0)
 	_, days := f.Heat(ctx, Request{Window: window(0, 60)}, true)
-	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "assets": assets, "ahead": ahead} {
+	for name, err := range map[string]error{"boxes": boxes, "completeness": completeness, "bills": bills, "arrived": arrived, "settled": settled, "days": days, "mounts": mounts, "heat of boxes": heat} {
 		if !errors.Is(err, ErrScope) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -22,6 +22,7 @@ type tally struct {
 	parts    []slice
 	need     need
 	rowsByID map[string]*tallyRow
+	work     work
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
 	labels   map[string]map[string]usage.Labels // by cluster and pod
@@ -30,7 +31,9 @@ type tally struct {
 	bills    *bills        // where the lines of billing periods are wanted
 	moved    bool          // the window's start is the coming window's
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
+	as       string        // the hardware type whose prices hold; "" is that of the node
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
+	figures  bool          // carbon and heat are read beside the energy
 	assets   bool          // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
@@ -67,16 +70,6 @@ func (e *Engine) tally(ctx context.Context, request Request, w schema.Window) (*
 // are given.
 func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window, lists []fleet.Object, bill *bills, assets bool) (*tally, error) {
 	return e.read(ctx, &tally{assets: assets}, request, w, lists, bill)
-}
-
-// tallyMoved is tallyIn with the window moved to the start of the coming one.
-func (e *Engine) tallyMoved(ctx context.Context, request Request, w, coming schema.Window) (*tally, error) {
-	return e.read(ctx, &tally{moved: true, coming: coming}, request, w, nil, nil)
-}
-
-// tallyIn is tallyWith at the prices of a window to come, where there is one.
-func (e *Engine) tallyIn(ctx context.Context, request Request, w, coming schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
-	return e.read(ctx, &tally{coming: coming}, request, w, lists, bill)
 }
 
 // read reads everything that a question needs into t.
@@ -123,6 +116,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 	}
 	if coming.Length() > 0 {
 		t.pricing.assume(coming)
+	}
+	if t.work, err = e.workIn(ctx, w); err != nil {
+		return nil, err
 	}
 	if len(t.scopes) == 0 { // what no pod carries is nobody's
 		clusters = append(clusters, schema.BoxCluster)
@@ -174,10 +170,7 @@ func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, er
 
 // cluster adds what one cluster used.
 func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) error {
-	open, err := t.engine.openQuarters(ctx, cluster, t.window)
-	if err != nil {
-		return err
-	}
+	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
 		end, err := t.engine.settledMinute(ctx, cluster)
 		if err != nil {
@@ -188,57 +181,50 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice) erro
 		}
 	}
 	t.open[cluster] = open
+	var err error
 	if t.metering, err = t.engine.registry.MeteringNamespaces(ctx, cluster); err != nil {
 		return err
 	}
+	known, err := t.days(ctx, cluster)
+	if err != nil {
+		return err
+	}
 	coarse := !t.need.podRows && t.request.Step%schema.Quarter == 0
-	for _, part := range parts {
-		for _, r := range runs(part.Window, open, coarse) {
-			if err := t.presence(ctx, cluster, r); err != nil {
-				return err
-			}
+	all := make([][]run, len(parts))
+	for i, part := range parts {
+		all[i] = known.cut(runs(part.Window, open, coarse))
+		if err := t.presence(ctx, cluster, known, all[i]); err != nil {
+			return err
 		}
 	}
-	for _, part := range parts {
-		for _, r := range runs(part.Window, open, coarse) {
-			for _, source := range t.sources(cluster, r.whole) {
-				if err := t.read(ctx, cluster, part, r, source); err != nil {
-					return err
-				}
-			}
-		}
-		if t.request.About != usage.AboutUsage || t.assets {
-			continue
-		}
-		if err := t.extended(ctx, cluster, part); err != nil {
+	for i, part := range parts {
+		if err := t.part(ctx, cluster, part, known, all[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// presence adds up how long the cluster's longest-living node was there, by
-// step: the part of the time asked for of which there are rows at all.
-func (t *tally) presence(ctx context.Context, cluster string, r run) error {
-	if cluster == schema.BoxCluster {
+// part adds what a cluster used while no fact changed.
+func (t *tally) part(ctx context.Context, cluster string, part slice, known days, all []run) error {
+	for _, r := range all {
+		sources := t.sources(cluster, r.whole)
+		if r.byDay {
+			if err := t.readDays(ctx, cluster, part, known, r, sources); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, source := range sources {
+			if err := t.read(ctx, cluster, part, r, source); err != nil {
+				return err
+			}
+		}
+	}
+	if t.request.About != usage.AboutUsage || t.assets {
 		return nil
 	}
-	table, db := schema.NodeMinute, t.engine.stores.Minute
-	if r.whole {
-		table, db = schema.NodeQuarter, t.engine.stores.Quarter
-	}
-	longest := make(map[int64]int64)
-	q := influxsync.Query{Select: []string{schema.Uptime}, Aggregate: "sum", From: table.Name, Window: r.Window,
-		Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}, Group: []string{schema.Node}, Every: t.request.Step}
-	err := db.Query(ctx, q, func(p influxsync.Point) error {
-		from := t.bucketOf(p).From.Unix()
-		longest[from] = max(longest[from], p.Int(schema.Uptime))
-		return nil
-	})
-	for from, uptime := range longest {
-		t.alive[aliveKey{cluster, from}] += float64(uptime)
-	}
-	return err
+	return t.extended(ctx, cluster, part)
 }
 
 // share is the part of a step of which the cluster has rows, 0 to 1.
@@ -249,11 +235,11 @@ func (t *tally) share(cluster string, b schema.Window) float64 {
 	return min(1, t.alive[aliveKey{cluster, b.From.Unix()}]/float64(b.Length().Milliseconds()))
 }
 
-func (t *tally) bucketOf(p influxsync.Point) schema.Window {
+func (t *tally) bucketAt(at time.Time) schema.Window {
 	if t.request.Step == 0 {
 		return t.window
 	}
-	return usage.Bucket(t.window, t.request.Step, p.Time)
+	return usage.Bucket(t.window, t.request.Step, at)
 }
 
 // source is a table with the quantities to take from it.
@@ -276,7 +262,11 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if t.assets {
 		return assetSources(cluster, db, node)
 	}
-	sources := []source{{db, energy, usage.OfEnergy, []string{schema.Container}, nil}}
+	take := usage.OfEnergy
+	if t.figures {
+		take = append(slices.Clone(take), usage.Heat, usage.CarbonLocation, usage.CarbonLocationEnergy)
+	}
+	sources := []source{{db, energy, take, []string{schema.Container}, nil}}
 	if cluster == schema.BoxCluster {
 		return sources
 	}
@@ -321,35 +311,30 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		q.Select = append(q.Select, quantity.Field())
 	}
 	lacks := func(tag string) bool { return slices.Contains(from.lacks, tag) }
-	for _, tag := range t.need.tags {
-		if !lacks(tag) {
-			q.Group = append(q.Group, tag)
-		}
-	}
-	q.Group = append(q.Group, from.more...)
+	q.Group = t.groupBy(from)
 	for _, condition := range t.where(cluster) {
 		if !lacks(condition.Tag) {
 			q.Where = append(q.Where, condition)
 		}
 	}
-	ofNode := lacks(schema.Namespace)
 	return from.db.Query(ctx, q, func(p influxsync.Point) error {
 		var sums Sums
 		for _, quantity := range from.take {
 			sums[quantity] = p.Int(quantity.Field())
 		}
-		if sums == (Sums{}) {
-			return nil // rows that a correction has set to zero
-		}
-		if t.assets {
-			sums = fullyUsed(sums)
-		}
-		var named processors.Quantities
-		if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
-			named = processors.Quantities{processors.VolumeClaimed.Of(class): sums[usage.VolumeClaimed], processors.VolumeUsed.Of(class): sums[usage.VolumeUsed]}
-		}
-		return t.add(t.identify(cluster, part, p, ofNode), t.bucketOf(p), p.Time, sums, named)
+		return t.count(cluster, part, from, lacks(schema.Namespace), p, t.bucketAt(p.Time), sums)
 	})
+}
+
+// groupBy are the tags that tell groups of a table apart.
+func (t *tally) groupBy(from source) []string {
+	var tags []string
+	for _, tag := range t.need.tags {
+		if !slices.Contains(from.lacks, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return append(tags, from.more...)
 }
 
 // where narrows the reading by what is a tag and has one exact value.
@@ -397,6 +382,7 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
 		return t.bills.add(t.pricing, list, who, at, sums, named)
 	}
+	who.as = t.as
 	prices, err := t.pricing.find(list, who, t.costsAt(at))
 	switch {
 	case err != nil:

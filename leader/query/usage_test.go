@@ -143,7 +143,7 @@ func TestBaseUnitsAgreeWithRating(t *testing.T) {
 		processors.CPUUsed: 3_600_000_000, processors.CPURequested: 3_600_000_000, // core-µs per core-hour
 		processors.MemoryUsed: 3600 << 20, processors.MemoryRequested: 3600 << 20, // KiB·s per GiB-hour
 		processors.NetworkReceive: 1_000_000_000, processors.NetworkTransmit: 1_000_000_000, // B per GB
-		processors.CPUMax: 3_600_000_000, processors.MemoryMax: 3600 << 20,
+		processors.CPUMax: 3_600_000_000, processors.MemoryMax: 3600 << 20, processors.CPUIdle: 3_600_000_000, processors.MemoryIdle: 3600 << 20,
 		processors.Energy: 3_600_000_000, processors.UsefulHeat: 3_600_000_000, // mJ per kWh
 		processors.NodeHours: 3_600_000, // ms per hour
 

@@ -70,10 +70,12 @@ func (r *Registry) BookActions(ctx context.Context, customer string) ([]BookActi
 type Issue struct {
 	Lines       []BookLine
 	Statement   BookStatement
-	Period      *BookPeriod // nil of a credit note
-	Formerly    string      // the period's state
-	Corrections []int64     // that are billed by it
-	Days        []BookDay   // that it rests on: customer, cluster, start and revision
+	Period      *BookPeriod    // nil of a credit note
+	Formerly    string         // the period's state
+	Corrections []int64        // that are billed by it
+	Days        []BookDay      // that it rests on: customer, cluster, start and revision
+	Refunded    []BookRefunded // what it gives back of nodes that failed; Statement is filled
+	Approved    int64          // the refund that was asked for, of a credit note; 0 is none
 	Did         BookAction
 }
 
@@ -103,6 +105,14 @@ func (r *Registry) IssueBook(ctx context.Context, issue Issue) error {
 		}
 		if err := sealDays(ctx, tx, issue.Days); err != nil {
 			return err
+		}
+		if err := refund(ctx, tx, s.Number, issue.Refunded); err != nil {
+			return err
+		}
+		if issue.Approved != 0 {
+			if err := r.decideRefund(ctx, tx, BookRefund{ID: issue.Approved, Decision: RefundApproved, DecidedBy: issue.Did.By, CreditNote: s.Number}); err != nil {
+				return err
+			}
 		}
 		return r.bookAction(ctx, tx, issue.Did)
 	})

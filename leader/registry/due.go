@@ -148,9 +148,19 @@ func (r *Registry) DueCount(ctx context.Context) (map[string]int, error) {
 // Done records that work which Due returned has been done, of what (the
 // fingerprint), and what follows from it, in one transaction. An entry that was
 // added again since Due returned it stays due. To keep the entry due itself, as
-// the running quarter is, name it in next.
+// the running quarter is, name it in next. A quarter of usage that has changed takes
+// away the sums of its day.
 func (r *Registry) Done(ctx context.Context, done Due, fingerprint string, next []Due) error {
 	err := r.write(ctx, ordered, func(tx *sql.Tx) error {
+		if done.Processor == ProcessorUsage {
+			former, err := fingerprintOf(ctx, tx, done.Processor, done.Scope, done.Quarter)
+			if err == nil && former != fingerprint {
+				err = openDay(ctx, tx, done.Scope, done.Quarter)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO fingerprint (processor, scope, quarter, fingerprint, at) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint, at = excluded.at`,
 			done.Processor, done.Scope, nanos(done.Quarter), fingerprint, nanos(r.clock.Now()))
@@ -172,8 +182,12 @@ func (r *Registry) Done(ctx context.Context, done Due, fingerprint string, next 
 
 // Fingerprint is that of the inputs of the last run, or "" before the first.
 func (r *Registry) Fingerprint(ctx context.Context, processor, scope string, quarter time.Time) (string, error) {
+	return fingerprintOf(ctx, r.reader, processor, scope, quarter)
+}
+
+func fingerprintOf(ctx context.Context, q queryer, processor, scope string, quarter time.Time) (string, error) {
 	var fingerprint string
-	err := r.reader.QueryRowContext(ctx, "SELECT fingerprint FROM fingerprint WHERE processor = ? AND scope = ? AND quarter = ?",
+	err := q.QueryRowContext(ctx, "SELECT fingerprint FROM fingerprint WHERE processor = ? AND scope = ? AND quarter = ?",
 		processor, scope, nanos(quarter)).Scan(&fingerprint)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("fingerprint of %s %s: %w", processor, scope, err)

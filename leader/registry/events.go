@@ -176,8 +176,8 @@ func (r *Registry) answered(ctx context.Context, events []Event, set, why string
 	return nil
 }
 
-// RetryEvents makes refused events pending again, with their ids, and returns how
-// many.
+// RetryEvents makes refused events pending again, of usage and of runs, with their ids,
+// and returns how many.
 func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
 	var count int64
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
@@ -185,11 +185,18 @@ func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
 		if err != nil {
 			return err
 		}
-		count, err = result.RowsAffected()
+		if count, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		if result, err = tx.ExecContext(ctx, `UPDATE run_event SET state = 'pending', attempts = 0, next_at = 0 WHERE state = 'refused'`); err != nil {
+			return err
+		}
+		runs, err := result.RowsAffected()
+		count += runs
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("try usage events again: %w", err)
+		return 0, fmt.Errorf("try events again: %w", err)
 	}
 	return count, nil
 }

@@ -239,6 +239,9 @@ func (r *Registry) Forget(ctx context.Context, cluster string) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE archive_day SET gone = 0, deleted_at = 0, checked_at = 0 WHERE cluster = ?", cluster); err != nil {
 			return err
 		}
+		if err := forgetDays(ctx, tx, cluster); err != nil {
+			return err
+		}
 		for _, table := range []string{"due", "fingerprint"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE processor IN (?, ?) AND scope = ?",
 				ProcessorUsage, ProcessorCost, cluster); err != nil {

@@ -88,10 +88,14 @@ func (w *Worker) finish(ctx context.Context, due registry.Due, fingerprint strin
 // sum adds a table's integers over a window, by the tags. Each row stands at
 // the window's start. One cluster's quarter fits 64 bits in every unit.
 func (w *Worker) sum(ctx context.Context, table schema.Table, cluster string, window schema.Window, group []string) ([]influxsync.Point, error) {
+	return w.sumFrom(ctx, w.stores.Minute, table, cluster, window, group)
+}
+
+func (w *Worker) sumFrom(ctx context.Context, db *influxsync.Database, table schema.Table, cluster string, window schema.Window, group []string) ([]influxsync.Point, error) {
 	var rows []influxsync.Point
 	query := influxsync.Query{Select: table.Integers(), Aggregate: "sum", From: table.Name, Window: window, Group: group,
 		Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}
-	err := w.stores.Minute.Query(ctx, query, func(row influxsync.Point) error {
+	err := db.Query(ctx, query, func(row influxsync.Point) error {
 		row.Time = window.From
 		rows = append(rows, row)
 		return nil
@@ -104,10 +108,14 @@ func (w *Worker) sum(ctx context.Context, table schema.Table, cluster string, wi
 
 // qualities are the distinct qualities of a cluster's energy, by part.
 func (w *Worker) qualities(ctx context.Context, cluster string, window schema.Window) (map[string]string, error) {
+	return w.qualitiesBy(ctx, w.stores.Minute, schema.EnergyMinute, cluster, window, schema.EnergyQuarter.Tags)
+}
+
+func (w *Worker) qualitiesBy(ctx context.Context, db *influxsync.Database, table schema.Table, cluster string, window schema.Window, group []string) (map[string]string, error) {
 	found := make(map[string]string)
-	query := influxsync.Query{Select: []string{schema.Quality}, Aggregate: "distinct", From: schema.EnergyMinute.Name, Window: window,
-		Group: schema.EnergyQuarter.Tags, Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}
-	err := w.stores.Minute.Query(ctx, query, func(row influxsync.Point) error {
+	query := influxsync.Query{Select: []string{schema.Quality}, Aggregate: "distinct", From: table.Name, Window: window,
+		Group: group, Where: []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}}
+	err := db.Query(ctx, query, func(row influxsync.Point) error {
 		value, _ := row.Field(schema.Quality)
 		found[part(row)] = mixed(found[part(row)], value.Str())
 		return nil

@@ -73,10 +73,12 @@ type Worker struct {
 	energy, box                             *output.Table
 	usage, nodes, energyQuarter, boxQuarter *output.Table
 	volumes, cost                           *output.Table
+	usageDay, nodeDay, volumeDay            *output.Table
 
-	mu     sync.Mutex // of Run
-	done   *prometheus.CounterVec
-	failed *prometheus.CounterVec
+	mu      sync.Mutex       // of Run
+	lastDay registry.OpenDay // that a pass looked at; under mu
+	done    *prometheus.CounterVec
+	failed  *prometheus.CounterVec
 }
 
 // New makes a worker. It fails only where its metrics are registered already.
@@ -92,6 +94,9 @@ func New(config Config, reg *registry.Registry, stores Stores, readings *meters.
 		energyQuarter: output.New(stores.Quarter, schema.EnergyQuarter, clk),
 		boxQuarter:    output.New(stores.Quarter, schema.BoxQuarter, clk),
 		cost:          output.New(stores.Quarter, schema.CostQuarter, clk),
+		usageDay:      output.New(stores.Quarter, schema.UsageDay, clk),
+		nodeDay:       output.New(stores.Quarter, schema.NodeDay, clk),
+		volumeDay:     output.New(stores.Quarter, schema.VolumeDay, clk),
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_work_done_total",
 			Help: "Scopes and quarters processed."}, []string{"processor"}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_work_failed_total",
@@ -105,7 +110,7 @@ func New(config Config, reg *registry.Registry, stores Stores, readings *meters.
 func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	budget := w.config.Budget / time.Duration(len(Order))
+	budget := w.config.Budget / time.Duration(len(Order)+1) // days are the last
 	var failures []error
 	for _, processor := range Order {
 		began := w.clock.Now()
@@ -129,7 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.done.WithLabelValues(processor).Inc()
 		}
 	}
-	return errors.Join(failures...)
+	return errors.Join(append(failures, w.days(ctx, budget)...)...)
 }
 
 // urgentFirst puts what runs now before a backlog, which keeps its order: the
@@ -178,7 +183,7 @@ func (w *Worker) same(ctx context.Context, due registry.Due, fingerprint string)
 // Forget lets go of what is remembered of the leader's tables, after they were
 // cleared. No pass may be running.
 func (w *Worker) Forget() {
-	for _, table := range []*output.Table{w.energy, w.box, w.usage, w.nodes, w.volumes, w.energyQuarter, w.boxQuarter, w.cost} {
+	for _, table := range []*output.Table{w.energy, w.box, w.usage, w.nodes, w.volumes, w.energyQuarter, w.boxQuarter, w.cost, w.usageDay, w.nodeDay, w.volumeDay} {
 		table.Forget()
 	}
 }

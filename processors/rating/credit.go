@@ -26,10 +26,10 @@ type Run struct {
 	Succeeded                          bool      // it had done its work when it ended
 }
 
-// diedWithin is how long after its node a pod's end may be told: Kubernetes evicts
+// DiedWithin is how long after its node a pod's end may be told: Kubernetes evicts
 // the pods of a node that does not answer after 5 minutes
 // (default-not-ready-toleration-seconds), and notices it within one.
-const diedWithin = 10 * time.Minute
+const DiedWithin = 10 * time.Minute
 
 // DiedWith are the runs that ended with the failure: on its node, begun before it,
 // and ended at it, by its eviction, or never seen again. What ended before, what
@@ -40,7 +40,7 @@ func DiedWith(f Failure, runs []Run) []Run {
 		if run.Cluster != f.Cluster || run.Node != f.Node || run.Succeeded || !run.Start.Before(f.At) {
 			continue
 		}
-		if run.End.IsZero() || !run.End.Before(f.At) && run.End.Before(f.At.Add(diedWithin)) {
+		if run.End.IsZero() || !run.End.Before(f.At) && run.End.Before(f.At.Add(DiedWithin)) {
 			died = append(died, run)
 		}
 	}
@@ -59,44 +59,79 @@ type Credit struct {
 // RuleFailedNode is Credit.By of RefundFailure.
 const RuleFailedNode = "rule failed-node"
 
-// RefundFailure gives back what the period's usage of the pods that died with a
-// node cost: lost is that usage since their start (a part of in.Usage), at the
-// prices that the period charges. Of graduated tiers the uppermost part is given
-// back first; fees and the minimum charge are not given back. Errors: as of
-// Charges; ErrInput where lost is not a part of the usage.
+// Loss is what a failure took: a part of a period's usage.
+type Loss struct {
+	Failure
+	Usage []Usage
+}
+
+// RefundFailure is RefundFailures of one failure.
 func (p *Plan) RefundFailure(f Failure, in Input, lost []Usage) (Credit, error) {
-	credit := Credit{By: RuleFailedNode, Reason: fmt.Sprintf("node %s of cluster %s failed at %s: usage of the pods that died with it, since their start",
-		f.Node, f.Cluster, f.At.UTC().Format(time.RFC3339))}
+	credits, err := p.RefundFailures(in, []Loss{{f, lost}})
+	if err != nil {
+		return Credit{}, err
+	}
+	return credits[0], nil
+}
+
+// RefundFailures gives back what the period's usage of the pods that died with nodes
+// cost, failure by failure in their order: each loss is that usage since the pods'
+// start (a part of in.Usage), at the prices that the period charges. Of graduated
+// tiers the uppermost part is given back first, and of volume tiers the price of all
+// of the period's usage counts; fees and the minimum charge are not given back. What
+// is given back for all losses is what their usage together cost. Errors: as of
+// Charges; ErrInput where the losses are not parts of the usage.
+func (p *Plan) RefundFailures(in Input, losses []Loss) ([]Credit, error) {
+	before, err := p.usageLines(in.Usage, nil)
+	if err != nil {
+		return nil, err
+	}
+	reached := make(map[string]int)
+	for _, line := range before {
+		reached[string(line.Resource)+"\x00"+line.Rate] = line.Tier
+	}
 	rest := slices.Clone(in.Usage)
+	credits := make([]Credit, len(losses))
+	for i, loss := range losses {
+		if rest, err = less(rest, loss.Usage); err != nil {
+			return nil, err
+		}
+		remaining, err := p.usageLines(rest, reached)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range remaining {
+			if line.Quantity != 0 && !slices.ContainsFunc(before, func(l Line) bool { return l.id() == line.id() }) {
+				return nil, bad("refund of %s: it was not used in the period", line.Rate)
+			}
+		}
+		credits[i] = Credit{By: RuleFailedNode, Reason: loss.Failure.String()}
+		if credits[i].Lines, err = differences(before, remaining); err != nil {
+			return nil, err
+		}
+		before = remaining
+	}
+	return credits, nil
+}
+
+// String is the failure for people, as a reason.
+func (f Failure) String() string {
+	return fmt.Sprintf("node %s of cluster %s failed at %s: usage of the pods that died with it, since their start", f.Node, f.Cluster, f.At.UTC().Format(time.RFC3339))
+}
+
+// less is usage with the lost usage taken off.
+func less(usage, lost []Usage) ([]Usage, error) {
 	for _, u := range lost {
 		minus := Usage{Key: u.Key, Facts: u.Facts, Slot: u.Slot, Quantities: make(processors.Quantities, len(u.Quantities))}
 		for r, quantity := range u.Quantities {
 			if quantity < 0 {
-				return Credit{}, bad("refund of %s: the quantity %d is below 0", r, quantity)
+				return nil, bad("refund of %s: the quantity %d is below 0", r, quantity)
 			}
 			minus.Quantities[r] = -quantity
 		}
-		rest = append(rest, minus)
+		usage = append(usage, minus)
 	}
-	all, err := p.usageLines(in.Usage, nil)
-	if err != nil {
-		return Credit{}, err
-	}
-	reached := make(map[string]int)
-	for _, line := range all {
-		reached[string(line.Resource)+"\x00"+line.Rate] = line.Tier
-	}
-	remaining, err := p.usageLines(rest, reached)
-	if err != nil {
-		return Credit{}, err
-	}
-	for _, line := range remaining {
-		if !slices.ContainsFunc(all, func(l Line) bool { return l.id() == line.id() }) {
-			return Credit{}, bad("refund of %s: it was not used in the period", line.Rate)
-		}
-	}
-	credit.Lines, err = differences(all, remaining)
-	return credit, err
+	return usage, nil
 }
 
 // usageLines are the lines of usage alone. reached names the tier of volume rates

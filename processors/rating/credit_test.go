@@ -2,6 +2,7 @@ package rating
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -129,4 +130,65 @@ func TestDistribute(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+}
+
+// TestRefundsAddUp: what is given back for several failures is what their usage
+// together is given back for, whatever the tiers, and no more than all cost.
+func TestRefundsAddUp(t *testing.T) {
+	random, apart := rand.New(rand.NewPCG(11, 4)), 0
+	for range 50 {
+		kind := []TierKind{Graduated, Volume}[random.IntN(2)]
+		plan := compiled(t, euros(Rate{Resource: processors.CPUUsed, Tiers: &Tiers{Kind: kind, Steps: []Tier{{UpTo: dec("100"), Price: dec("0.103")}, {UpTo: dec("200"), Price: dec("0.071")}, {Price: dec("0.049")}}}},
+			Rate{Resource: processors.MemoryMax, Price: dec("0.0137")}), "", nil)
+		in, losses, all := Input{Period: october}, []Loss{}, []Usage{}
+		for i := range 6 {
+			u := Usage{Key: string(rune('a' + i%3)), Quantities: processors.Quantities{processors.CPUUsed: random.Int64N(80 * coreHour), processors.MemoryMax: random.Int64N(80 * gibHour)}}
+			in.Usage = append(in.Usage, u)
+			if random.IntN(2) == 0 {
+				losses, all = append(losses, Loss{Failure{Node: "n"}, []Usage{u}}), append(all, u)
+			}
+		}
+		credits, err := plan.RefundFailures(in, losses)
+		if err != nil {
+			t.Fatal(err)
+		}
+		together, err := plan.RefundFailure(Failure{}, in, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []Line
+		for _, c := range credits {
+			lines = append(lines, c.Lines...)
+		}
+		got, err := Total(lines)
+		want, err2 := Total(together.Lines)
+		if err != nil || err2 != nil || got.Cmp(&want) != 0 {
+			t.Errorf("%s: %d failures give back %s, together %s", kind, len(losses), got.Text('f'), want.Text('f'))
+		}
+		// Control: each by itself, of the whole usage, gives back another sum of graduated
+		// tiers.
+		if kind == Graduated {
+			apart += differs(t, plan, in, losses, want)
+		}
+	}
+	if apart == 0 {
+		t.Error("the control agrees: the test sees nothing")
+	}
+}
+
+// differs is 1 where losses that know nothing of each other come to another sum.
+func differs(t *testing.T, plan *Plan, in Input, losses []Loss, want apd.Decimal) int {
+	var lines []Line
+	for _, loss := range losses {
+		credit, err := plan.RefundFailure(loss.Failure, in, loss.Usage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, credit.Lines...)
+	}
+	got, err := Total(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return min(1, max(got.Cmp(&want), -got.Cmp(&want)))
 }

@@ -65,32 +65,35 @@ func (x Exchange) rate(from, to string) (*big.Rat, bool) {
 	return b.Quo(b, a), true
 }
 
-// exchange is the month's rate between two currencies. Errors:
+// ratePlaces are the decimals of Exchanged.Rate.
+const ratePlaces = 18
+
+// exchange is the month's rate between two currencies, and who says so. Errors:
 // *MissingExchangeError, ErrInput.
-func exchange(from, to, month string, tables []Exchange) (*big.Rat, error) {
+func exchange(from, to, month string, tables []Exchange) (*big.Rat, string, error) {
 	for _, currency := range []string{from, to} {
 		if _, ok := processors.CurrencyExponent(currency); !ok {
-			return nil, bad("currency %q is not three capital letters (ISO 4217)", currency)
+			return nil, "", bad("currency %q is not three capital letters (ISO 4217)", currency)
 		}
 	}
 	if from == to {
-		return big.NewRat(1, 1), nil
+		return big.NewRat(1, 1), "", nil
 	}
 	for _, table := range tables {
 		if table.Month != month {
 			continue
 		}
 		if rate, ok := table.rate(from, to); ok {
-			return rate, nil
+			return rate, table.Source, nil
 		}
 	}
-	return nil, &MissingExchangeError{Month: month, From: from, To: to}
+	return nil, "", &MissingExchangeError{Month: month, From: from, To: to}
 }
 
 // Convert is an amount in another currency by the month's rates, rounded once, half
 // away from zero, to its smallest unit. Errors: *MissingExchangeError, ErrInput.
 func Convert(amount *apd.Decimal, from, to, month string, tables []Exchange) (apd.Decimal, error) {
-	rate, err := exchange(from, to, month, tables)
+	rate, _, err := exchange(from, to, month, tables)
 	if err != nil {
 		return apd.Decimal{}, err
 	}
@@ -99,17 +102,22 @@ func Convert(amount *apd.Decimal, from, to, month string, tables []Exchange) (ap
 }
 
 // ConvertLines is lines in another currency: each line is converted, and its shares
-// add up to it. Unit prices and Parts stay in the list's currency. Errors: as of
-// Convert.
+// add up to it. Unit prices and Parts stay in the list's currency, and Exchanged has
+// the line's costs in it. Errors: as of Convert.
 func ConvertLines(lines []Line, to, month string, tables []Exchange) ([]Line, error) {
 	converted := make([]Line, len(lines))
 	for i, line := range lines {
-		rate, err := exchange(line.Currency, to, month, tables)
+		rate, source, err := exchange(line.Currency, to, month, tables)
 		if err != nil {
 			return nil, about(line.Rate, err)
 		}
 		if converted[i], err = line.convert(to, rate); err != nil {
 			return nil, about(line.Rate, err)
+		}
+		if line.Currency != to {
+			shown := decimal(rounded(rate, ratePlaces), ratePlaces)
+			shown.Reduce(&shown)
+			converted[i].Exchanged = &Exchanged{Currency: line.Currency, ListCost: line.ListCost, ContractedCost: line.ContractedCost, Rate: shown, Month: month, Source: source}
 		}
 	}
 	return converted, nil

@@ -36,8 +36,22 @@ type Line struct {
 	// is CostPrice. Both are the operator's alone: see Public.
 	OperatorCost *apd.Decimal
 
+	// Exchanged is what the line was before it was converted; nil where it was not.
+	Exchanged *Exchanged
+
 	Parts  []Part  // of a dynamic price, the dearest last
 	Shares []Share // one per key with a quantity, by key; none of fees and the minimum charge
+}
+
+// Exchanged is a line in the currency of its price list, and how it was converted.
+type Exchanged struct {
+	Currency                 string      // of the list: of unit prices and Parts too
+	ListCost, ContractedCost apd.Decimal // rounded in that currency
+	// Rate is how much of the line's currency one unit of the list's is, to
+	// 18 decimals, for people: amounts are converted by the exact one.
+	Rate   apd.Decimal
+	Month  string
+	Source string // who says so
 }
 
 // Part is a part of a line at its own price.

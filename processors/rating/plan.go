@@ -137,7 +137,7 @@ func (p *Plan) Timed() bool { return p.tariff != nil || len(p.dynamic) > 0 }
 // rate is the rate of a resource where it was used: its own, else that of all
 // classes, and of these the most specific; nil is none.
 func (p *Plan) rate(r processors.Resource, facts Facts) *rate {
-	for _, wanted := range [...]processors.Resource{r, r.General()} {
+	for _, wanted := range r.PricedAs() {
 		for _, one := range p.rates[wanted] {
 			if one.match.holds(facts) {
 				return one

@@ -216,3 +216,27 @@ func TestExchange(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNetworkIsUnclassified: until there are classes, all network is of the one that
+// says so, and its price stands before that of all classes.
+func TestNetworkIsUnclassified(t *testing.T) {
+	class := processors.NetworkTransmit.Of("unclassified")
+	for name, test := range map[string]struct {
+		rates []Rate
+		want  string
+	}{
+		"of the class": {[]Rate{{Resource: class, Price: dec("0.08")}}, "0.16"},
+		"of all":       {[]Rate{{Resource: processors.NetworkTransmit, Price: dec("0.05")}}, "0.10"},
+		"of both":      {[]Rate{{Resource: processors.NetworkTransmit, Price: dec("0.05")}, {Resource: class, Price: dec("0.08")}}, "0.16"},
+		"of another":   {[]Rate{{Resource: processors.NetworkTransmit.Of("internet"), Price: dec("0.08")}}, "0"},
+	} {
+		result, err := compiled(t, euros(test.rates...), "", nil).Charges(Input{Period: october, Usage: []Usage{{Key: "a", Quantities: processors.Quantities{processors.NetworkTransmit: 2_000_000_000}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		total, err := Total(result.Lines)
+		if err != nil || total.Text('f') != test.want || (len(result.Lines) == 0) != (result.Unpriced[processors.NetworkTransmit] != 0) {
+			t.Errorf("%s: %s, unpriced %v, %v; want %s", name, total.Text('f'), result.Unpriced, err, test.want)
+		}
+	}
+}

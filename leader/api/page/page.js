@@ -40,6 +40,7 @@
   }
   const watts = w => Math.abs(w) < 0.9995 && w !== 0 ? [number(w * 1000), 'mW'] : scaled(w, 1000, ['W', 'kW', 'MW']);
   const energy = joules => scaled(joules / 3600, 1000, ['Wh', 'kWh', 'MWh', 'GWh']);
+  const grams = g => g !== 0 && Math.abs(g) < 0.9995 ? [number(g * 1000), 'mg'] : scaled(g, 1000, ['g', 'kg', 't', 'kt']);
   const bytes = b => scaled(b, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']);
   const rate = b => scaled(b, 1000, ['B/s', 'kB/s', 'MB/s', 'GB/s']);
   const join = ([value, unit]) => value + '\u00a0' + unit;
@@ -127,7 +128,16 @@
     for (const [amount, currency] of rows.flatMap(costOf)) sums.set(currency, (sums.get(currency) ?? 0) + amount);
     return [...sums].map(([currency, amount]) => money(amount, currency));
   }
-  function showTiles(data, usage) {
+  // Carbon: what is unknown is no 0, and a sum says of how much of the energy it is.
+  function carbonTile(rows) {
+    const sum = name => rows.reduce((total, r) => total + (r[name] ?? 0), 0);
+    const all = sum('energyJoules'), known = sum('locationEnergyJoules');
+    if (!(known > 0)) return ['CO\u2082e', ['\u2013'], 'no grid is described'];
+    const parts = ['by location' + (known < all * 0.9995 ? `, of ${hundred(known / all)} % of the energy` : '')];
+    if (sum('locationEstimatedJoules') > 0) parts.push('yearly means');
+    return ['CO\u2082e', grams(sum('locationGrams')), parts.join('; ')];
+  }
+  function showTiles(data, usage, carbon) {
     const sum = f => data.rows.reduce((total, r) => total + f(r), 0);
     const joules = sum(r => r.energyJoules), measured = sum(r => r.energyMeasuredJoules);
     const mean = f => sum(r => f(r) / r.seconds);
@@ -138,6 +148,7 @@
     $('tiles').replaceChildren(
       tile('Power', none ? ['–'] : watts(mean(r => r.energyJoules)), 'mean of the ' + windows[chosen][2]),
       tile('Energy', none ? ['–'] : energy(joules), joules ? `${hundred(Math.min(1, Math.max(0, measured / joules)))} % measured by meters` : 'no power model or meter'),
+      tile(...carbonTile(carbon)),
       tile('Cost', [cost.length ? cost.join(' + ') : '–'], cost.length ? (usage.provisional.length ? 'newest minutes are provisional' : 'final') : 'no price list'),
       tile('CPU', none ? ['–'] : [number(mean(r => r.cpuCoreSeconds)), 'cores'], 'used, all nodes'),
       tile('Memory', none ? ['–'] : bytes(mean(r => r.memoryByteSeconds)), 'used, all nodes'),
@@ -211,6 +222,13 @@
       return h('li', {}, h('b', {}, name), ` read ${span(silent)} ago`, m.lagSeconds ? `, ${span(Math.abs(m.lagSeconds))} ${m.lagSeconds > 0 ? 'behind' : 'ahead'}` : '', m.origin === 'integrated' ? ', watts integrated' : '');
     });
   }
+  function heatAndCarbon(box, fleet, fact) {
+    const heat = fleet.heat.get(box), carbon = fleet.carbon.get(box), useful = heat?.usefulJoules ?? 0;
+    const market = carbon?.marketGrams ?? null, avoided = carbon?.avoidedGrams ?? 0;
+    return [heat?.producedJoules > 0 ? fact('Heat', join(energy(heat.producedJoules)), ' produced', useful > 0 ? [', ', h('b', {}, join(energy(useful))), ' of use'] : '') : null,
+      (carbon?.locationGrams ?? null) === null ? null : fact('CO\u2082e', h('b', {}, join(grams(carbon.locationGrams))), ` by location (${carbon.locationQuality})`,
+        market === null ? '' : `; ${join(grams(market))} by contracts`, avoided > 0 ? `; apart, ${join(grams(avoided))} avoided by its heat` : '')];
+  }
   function showBoxes(answer, data, fleet) {
     const colors = new Map(data.rows.map(r => [r.id, r.color])), names = { idle: 'idle', overhead: 'overhead', unattributed: 'other' };
     $('boxesNote').textContent = answer.boxes.length ? `${clock(answer.from)} to ${clock(answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
@@ -232,15 +250,17 @@
         h('div', { class: 'stack', role: 'img', 'aria-label': 'who carries the energy' }, parts.map(([key, v]) => h('i', { color: names[key] ?? (key.endsWith('/__system__') ? 'system' : colors.get(key) ?? 'other'), width: (100 * v / total).toFixed(2) + '%', title: `${key.replace('__system__', 'system')}: ${join(energy(v))}, ${Math.round(100 * v / total)} %` }))),
         h('dl', {}, whole > 0 ? [fact('Idle', cents(b.idleJoules / whole), ' of the energy, ', h('b', {}, policies[b.idlePolicy] ?? b.idlePolicy), idle > 0 ? `; ${join(energy(idle))} by nobody` : ''),
           fact('Load', cents(b.activeJoules / whole), b.overheadJoules > 0 ? `, and ${cents(b.overheadJoules / whole)} of the box itself` : '')] : null,
-          fact('Nodes', b.nodes.length ? h('ul', {}, hardwareOf(b, fleet)) : 'none'), fact('Meters', b.meters.length ? h('ul', {}, meterLines(b, fleet, new Date(fleet.now))) : 'none')),
+          heatAndCarbon(b.box, fleet, fact), fact('Nodes', b.nodes.length ? h('ul', {}, hardwareOf(b, fleet)) : 'none'), fact('Meters', b.meters.length ? h('ul', {}, meterLines(b, fleet, new Date(fleet.now))) : 'none')),
         notes.map(note => h('p', { class: 'dim' }, note)));
     }));
   }
   // What the fleet says beside the numbers; the page does without what it may not see.
-  async function describe() {
+  async function describe(question) {
     const list = (path, of) => get(path).then(of, problem => { if (problem.gate) throw problem; return []; });
-    const [nodes, hardware, meters, models] = await Promise.all([list('/api/v1/fleet/node', a => a.items), list('/api/v1/fleet/hardware', a => a.items), list('/api/v1/meters', a => a.meters), list('/api/v1/models', a => a.models)]);
-    return { models, nodes: new Map(nodes.map(o => [o.spec.cluster + '/' + o.spec.node, o.spec])), hardware: new Map(hardware.map(o => [o.metadata.name, o.spec])), meters: new Map(meters.map(m => [m.meter, m])) };
+    const [nodes, hardware, meters, models, heat, carbon] = await Promise.all([list('/api/v1/fleet/node', a => a.items), list('/api/v1/fleet/hardware', a => a.items), list('/api/v1/meters', a => a.meters), list('/api/v1/models', a => a.models),
+      list('/api/v1/heat?' + question, a => a.rows), list('/api/v1/carbon?' + question, a => a.rows)]);
+    const byBox = rows => new Map(rows.map(r => [r.key.box, r]));
+    return { models, carbonRows: carbon, heat: byBox(heat), carbon: byBox(carbon), nodes: new Map(nodes.map(o => [o.spec.cluster + '/' + o.spec.node, o.spec])), hardware: new Map(hardware.map(o => [o.metadata.name, o.spec])), meters: new Map(meters.map(m => [m.meter, m])) };
   }
 
   async function refresh() {
@@ -249,11 +269,11 @@
     try {
       const step = windows[chosen][1] + 's', question = `window=${chosen}&aggregate=cluster,namespace&limit=5000`;
       const [overview, usage, steps, boxes, fleet] = await Promise.all([get('/api/v1/status'), get('/api/v1/usage?' + question),
-        get('/api/v1/usage?' + question.replace('5000', '50000') + '&step=' + step), get('/api/v1/boxes?window=' + chosen), describe()]);
+        get('/api/v1/usage?' + question.replace('5000', '50000') + '&step=' + step), get('/api/v1/boxes?window=' + chosen), describe(`window=${chosen}&aggregate=box`)]);
       if (mine !== round) return;
       $('gate').hidden = true; $('content').hidden = false;
       const data = shape(usage, steps);
-      showClusters(overview); summary(overview, usage); showTiles(data, usage); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data, { ...fleet, now: overview.now });
+      showClusters(overview); summary(overview, usage); showTiles(data, usage, fleet.carbonRows); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data, { ...fleet, now: overview.now });
       $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB');
     } catch (problem) {
       if (mine !== round) return;

@@ -1,0 +1,368 @@
+package books
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
+	"github.com/accumulus-metering/accumulus/processors/rating"
+)
+
+// used is what a pod used from its start to its end.
+type used struct {
+	Parts     []usedPart `json:"parts"`
+	Estimated bool       `json:"estimated,omitempty"`
+	Note      string     `json:"note,omitempty"`
+}
+
+// usedPart is what of it counts for a customer in a period.
+type usedPart struct {
+	Customer string `json:"c"`
+	Period   string `json:"m"`
+	place
+	Quantities processors.Quantities `json:"q"`
+}
+
+func (u used) pack() ([]byte, error) {
+	text, err := json.Marshal(u)
+	if err != nil {
+		return nil, fmt.Errorf("pack what was lost: %w", err)
+	}
+	return pack(text)
+}
+
+func unpackUsed(packed []byte) (used, error) {
+	var u used
+	text, err := unpack(packed)
+	if err == nil {
+		err = json.Unmarshal(text, &u)
+	}
+	if err != nil {
+		return used{}, fmt.Errorf("unpack what was lost: %w", err)
+	}
+	return u, nil
+}
+
+// sumLosses sums what the pods of a cluster's failed nodes used, where that is not
+// known yet, and again while rows per pod are there and have changed.
+func (b *Books) sumLosses(ctx context.Context, cluster string) error {
+	failures, err := b.registry.BookFailures(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	extent, there, err := b.registry.Extent(ctx, cluster, schema.PodMinute.Name)
+	if err != nil {
+		return fmt.Errorf("look up the last settled minute of %s: %w", cluster, err)
+	}
+	for _, f := range failures {
+		told := f.At.Add(rating.DiedWithin + lookAfter)
+		frozen := f.Fingerprint != "" && b.now().Sub(f.At) > podRows
+		if !f.Dismissed.IsZero() || frozen || !there || extent.To.Before(told) {
+			continue
+		}
+		if err := b.sumLoss(ctx, f, extent.To); err != nil {
+			return fmt.Errorf("failure %d, node %s: %w", f.ID, f.Node, err)
+		}
+	}
+	return nil
+}
+
+// lookAfter is how long after rating.DiedWithin a pod whose end was told late, or
+// not at all, is looked for: one that has readings in it ran on.
+const lookAfter = 10 * time.Minute
+
+// sumLoss sums what the pods of one failure used until settled, if what that comes
+// from has changed.
+func (b *Books) sumLoss(ctx context.Context, f registry.BookFailure, settled time.Time) error {
+	runs, err := b.diedWith(ctx, f)
+	if err != nil {
+		return err
+	}
+	life := schema.Window{From: f.At, To: f.At}
+	for i := range runs {
+		end := runs[i].End
+		if end.IsZero() {
+			end = settled
+		}
+		life = schema.Window{From: schema.Earlier(life.From, runs[i].Start), To: schema.Later(life.To, end)}
+	}
+	life = schema.Window{From: life.From.UTC().Truncate(schema.Quarter), To: schema.Earlier(life.To, settled).UTC().Add(schema.Minute - 1).Truncate(schema.Minute)}
+	fingerprint, err := b.lossFingerprint(ctx, f, runs, life)
+	if err != nil || fingerprint == f.Fingerprint {
+		return err
+	}
+	var lost []registry.BookLost
+	if len(runs) > 0 {
+		if lost, err = b.losses(ctx, f, runs, life); err != nil {
+			return err
+		}
+	}
+	return b.registry.PutBookLost(ctx, f.ID, fingerprint, lost)
+}
+
+// lossFingerprint is that of all that the losses come from.
+func (b *Books) lossFingerprint(ctx context.Context, f registry.BookFailure, runs []rating.Run, life schema.Window) (string, error) {
+	if len(runs) == 0 {
+		return "no pods", nil
+	}
+	text, _, err := b.fingerprint(ctx, f.Cluster, life)
+	for _, run := range runs {
+		text += fmt.Sprintf(" %s %d %d", run.UID, run.Start.UnixNano(), run.End.UnixNano())
+	}
+	return text, err
+}
+
+// diedWith are the pods that died with a node. Kubernetes tells the end of a pod
+// whose node is silent only when the node is back or gone, so a late end counts as
+// none where the pod has no readings after the failure.
+func (b *Books) diedWith(ctx context.Context, f registry.BookFailure) ([]rating.Run, error) {
+	var runs []rating.Run
+	err := b.registry.PodsOfNode(ctx, f.Cluster, f.Node, f.At, func(o registry.KubeObject) error {
+		var spec struct {
+			Node     string     `json:"node"`
+			Start    *time.Time `json:"start"`
+			End      *time.Time `json:"end"`
+			Reason   string     `json:"endReason"`
+			ExitCode int        `json:"exitCode"`
+		}
+		if json.Unmarshal(o.Spec, &spec) != nil || spec.Node != f.Node || spec.Start == nil {
+			return nil // a pod without a start was never billed
+		}
+		run := rating.Run{Cluster: f.Cluster, Node: f.Node, Namespace: o.Namespace, Pod: o.Name, UID: o.UID, Start: *spec.Start}
+		if spec.End != nil {
+			run.End, run.Succeeded = *spec.End, spec.ExitCode == 0 && spec.Reason == completed
+		}
+		runs = append(runs, run)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	after := schema.Window{From: f.At.Add(rating.DiedWithin).UTC().Truncate(schema.Minute)}
+	after.To = after.From.Add(lookAfter)
+	cells, err := b.engine.NodePods(ctx, f.Cluster, f.Node, after, 0)
+	if err != nil {
+		return nil, err
+	}
+	ranOn := make(map[[2]string]bool)
+	for _, cell := range cells {
+		if cell.Covered > 0 {
+			ranOn[[2]string{cell.Namespace, cell.Pod}] = true
+		}
+	}
+	ends := make(map[string]time.Time)
+	for i := range runs {
+		ends[runs[i].UID] = runs[i].End
+		late := runs[i].End.IsZero() || runs[i].End.After(after.From)
+		switch {
+		case late && ranOn[[2]string{runs[i].Namespace, runs[i].Pod}]:
+			runs[i].End = after.To
+		case late:
+			runs[i].End = time.Time{}
+		}
+	}
+	died := rating.DiedWith(rating.Failure{Cluster: f.Cluster, Node: f.Node, At: f.At}, runs)
+	for i := range died {
+		died[i].End = ends[died[i].UID]
+	}
+	return died, nil
+}
+
+// completed is the reason with which a container ends that has done its work.
+const completed = "Completed"
+
+// losses sums what the pods used in their lives.
+func (b *Books) losses(ctx context.Context, f registry.BookFailure, runs []rating.Run, life schema.Window) ([]registry.BookLost, error) {
+	s := &lossSum{b: b, failure: f, runs: runs, used: make(map[string]*used), calendars: make(map[[2]string]Calendar)}
+	var err error
+	if s.parts, err = b.parts(ctx, life); err != nil {
+		return nil, err
+	}
+	if s.tariffs, err = b.tariffs(ctx, life); err != nil {
+		return nil, err
+	}
+	if s.metering, err = b.registry.MeteringNamespaces(ctx, f.Cluster); err != nil {
+		return nil, err
+	}
+	for _, run := range runs {
+		s.used[run.UID] = new(used)
+	}
+	for _, p := range s.parts {
+		for _, piece := range p.Split(24 * time.Hour) {
+			if err := s.read(ctx, part{piece, p.fleet}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var lost []registry.BookLost
+	for _, run := range runs {
+		packed, err := s.used[run.UID].pack()
+		if err != nil {
+			return nil, err
+		}
+		lost = append(lost, registry.BookLost{Cluster: f.Cluster, UID: run.UID, Namespace: run.Namespace, Pod: run.Pod, Start: run.Start, End: run.End, Used: packed})
+	}
+	return lost, nil
+}
+
+// lossSum is the sum of what pods of one node used.
+type lossSum struct {
+	b         *Books
+	failure   registry.BookFailure
+	runs      []rating.Run
+	parts     []part
+	tariffs   *tariffs
+	metering  []string
+	used      map[string]*used // by UID
+	calendars map[[2]string]Calendar
+}
+
+// read counts a part of at most a day: by the rows per pod where they come to what
+// the workloads used, else each pod's share of its workload by its time alive.
+func (s *lossSum) read(ctx context.Context, p part) error {
+	alive := slices.ContainsFunc(s.runs, func(run rating.Run) bool { return lifeOf(run, p.To).Overlap(p.From, p.To) > 0 })
+	if !alive {
+		return nil
+	}
+	whole, err := s.b.engine.NodeWorkloads(ctx, s.failure.Cluster, s.failure.Node, p.Window, schema.Quarter)
+	expired := errors.Is(err, query.ErrExpired)
+	if err != nil && !expired {
+		return err
+	}
+	pods, err := s.b.engine.NodePods(ctx, s.failure.Cluster, s.failure.Node, p.Window, schema.Quarter)
+	if err != nil {
+		return err
+	}
+	type of struct {
+		from                time.Time
+		namespace, workload string
+	}
+	missing := make(map[of]int64) // ms of workloads' time alive that no row per pod has
+	for _, cell := range whole {
+		missing[of{cell.From, cell.Namespace, cell.Workload}] += cell.Uptime
+	}
+	for _, cell := range pods {
+		missing[of{cell.From, cell.Namespace, cell.Workload}] -= cell.Uptime
+	}
+	for _, run := range s.runs {
+		life, workload := lifeOf(run, p.To), ""
+		for _, cell := range pods {
+			if cell.Namespace != run.Namespace || cell.Pod != run.Pod || life.Overlap(cell.From, cell.To) <= 0 {
+				continue
+			}
+			workload = cell.Workload
+			if expired || missing[of{cell.From, cell.Namespace, cell.Workload}] <= 0 {
+				if err := s.count(ctx, p, run, cell.Cell, 1, 1); err != nil {
+					return err
+				}
+			}
+		}
+		if workload == "" {
+			if workload, err = s.workloadOf(ctx, run); err != nil {
+				return err
+			}
+		}
+		for _, cell := range whole {
+			overlap := life.Overlap(cell.From, cell.To).Milliseconds()
+			if cell.Namespace != run.Namespace || cell.Workload != workload || overlap <= 0 || missing[of{cell.From, cell.Namespace, cell.Workload}] <= 0 {
+				continue
+			}
+			if err := s.count(ctx, p, run, cell.Cell, min(overlap, cell.Uptime), cell.Uptime); err != nil {
+				return err
+			}
+			s.used[run.UID].Estimated = s.used[run.UID].Estimated || overlap < cell.Uptime
+		}
+		if expired && life.Overlap(p.From, p.To) > 0 && s.b.now().Sub(p.From) > podRows {
+			s.used[run.UID].Note = fmt.Sprintf("what it used before %s is not known: the rows per pod of that time have been deleted, and rules by label need them", p.To.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// lifeOf is a run's life in whole minutes; one without an end goes on until then.
+func lifeOf(run rating.Run, until time.Time) schema.Window {
+	w := schema.Window{From: run.Start.UTC().Truncate(schema.Minute), To: until}
+	if !run.End.IsZero() {
+		w.To = schema.Earlier(until, run.End.UTC().Add(schema.Minute-1).Truncate(schema.Minute))
+	}
+	return w
+}
+
+// workloadOf is a pod's workload by its object, KIND/NAME.
+func (s *lossSum) workloadOf(ctx context.Context, run rating.Run) (string, error) {
+	workload := ""
+	err := s.b.registry.PodsOfNode(ctx, run.Cluster, run.Node, run.Start, func(o registry.KubeObject) error {
+		var spec struct{ WorkloadKind, Workload string }
+		if o.UID == run.UID && json.Unmarshal(o.Spec, &spec) == nil && spec.Workload != "" {
+			workload = spec.WorkloadKind + "/" + spec.Workload
+		}
+		return nil
+	})
+	return workload, err
+}
+
+// count adds num/den of a cell, rounded down, to a pod's use.
+func (s *lossSum) count(ctx context.Context, p part, run rating.Run, cell query.Cell, num, den int64) error {
+	customer := account(p.fleet, s.failure.Cluster, cell.Customer)
+	if customer == "" || den <= 0 {
+		return nil
+	}
+	list, version, ok, err := s.tariffs.find(ctx, p, s.failure.Cluster, customer)
+	if err != nil || !ok || list.Excludes(cell.Namespace, s.metering) {
+		return err
+	}
+	plan, err := s.tariffs.plan(list, version, customer)
+	if err != nil {
+		return err
+	}
+	period, err := s.period(ctx, customer, cell.From)
+	if err != nil {
+		return err
+	}
+	at := place{Namespace: cell.Namespace, Project: cell.Project, User: cell.User, List: version, Slot: plan.SlotAt(cell.From),
+		Facts: rating.Facts{Hardware: cell.Hardware, Provider: cell.Provider, Region: cell.Region}}
+	of := s.used[run.UID]
+	i := slices.IndexFunc(of.Parts, func(u usedPart) bool { return u.Customer == customer && u.Period == period && u.place == at })
+	if i < 0 {
+		i = len(of.Parts)
+		of.Parts = append(of.Parts, usedPart{customer, period, at, make(processors.Quantities)})
+	}
+	for resource, quantity := range cell.Quantities {
+		share := new(big.Int).Mul(big.NewInt(quantity), big.NewInt(num))
+		sum, err := usage.Add(of.Parts[i].Quantities[resource], share.Quo(share, big.NewInt(den)).Int64())
+		if err != nil {
+			return fmt.Errorf("sum of %s: %w", resource, err)
+		}
+		of.Parts[i].Quantities[resource] = sum
+	}
+	return nil
+}
+
+// period is the customer's period that holds a moment.
+func (s *lossSum) period(ctx context.Context, customer string, at time.Time) (string, error) {
+	month := at.UTC().Format(monthForm)
+	for _, name := range []string{month, neighbour(month, -1), neighbour(month, 1)} {
+		key := [2]string{customer, name}
+		c, known := s.calendars[key]
+		if !known {
+			var err error
+			if c, err = s.b.calendar(ctx, customer, name); err != nil && !errors.Is(err, registry.ErrNotFound) {
+				return "", err
+			}
+			s.calendars[key] = c
+		}
+		if !at.Before(c.From) && at.Before(c.To) {
+			return name, nil
+		}
+	}
+	return month, nil
+}

@@ -1,0 +1,172 @@
+package books
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// TestSharingKeepsEveryUnit: whatever is shared, by whichever policy, what all cells
+// have is what was there with what the nodes had left.
+func TestSharingKeepsEveryUnit(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 12))
+	policies := []string{fleet.IdleEqual, fleet.IdleRequests, fleet.IdleUsage, fleet.IdleNone}
+	at := december
+	carried, controlled := 0, false
+	for range 300 {
+		list := fleet.PriceList{Name: "l", Share: []fleet.Sharing{{Of: fleet.ShareIdle, Policy: policies[random.IntN(4)]}, {Of: fleet.ShareMetering, Policy: policies[random.IntN(4)]},
+			{Of: fleet.ShareNamespaces, Namespaces: []string{"ingress*"}, Policy: policies[random.IntN(4)]}}}
+		s := &sharing{list: list, metering: []string{"accumulus"}, owner: fleet.Cluster{Customer: "acme"}, carriers: make(map[string]*carrier), capacity: map[string]allocatable{"": {1 << 40, 1 << 40}, "arm": {1 << 38, 1 << 38}}}
+		before := make(processors.Quantities)
+		var energy int64
+		for i, namespace := range []string{"accumulus", "ingress-a", "ingress-b", "shop", "blog", "__system__", "shop"} {
+			cell := query.Cell{From: at, To: at.Add(schema.Quarter), Customer: []string{"acme", "globex"}[i%2], Namespace: namespace, Hardware: []string{"", "arm"}[random.IntN(2)], Uptime: random.Int64N(900_000),
+				Quantities: processors.Quantities{processors.CPUUsed: random.Int64N(1 << 36), processors.CPURequested: random.Int64N(1 << 36), processors.MemoryRequested: random.Int64N(1 << 36), processors.Energy: random.Int64N(1 << 30)}}
+			cell.EnergyMeasured = cell.Quantities[processors.Energy] / 2
+			energy += cell.EnergyMeasured
+			for resource, quantity := range cell.Quantities {
+				before[resource] += quantity
+			}
+			s.cells = append(s.cells, cell)
+		}
+		for _, cell := range s.idle() {
+			for resource, quantity := range cell.Quantities {
+				before[resource] += quantity
+			}
+		}
+		made, err := s.apply()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums, kept := make(processors.Quantities), make(processors.Quantities)
+		for _, cell := range made {
+			energy -= cell.EnergyMeasured
+			for resource, quantity := range cell.Quantities {
+				sums[resource] += quantity
+				if cell.origin == "" {
+					kept[resource] += quantity
+				}
+				if cell.origin != "" && (cell.Namespace == "accumulus" || cell.Namespace == "__system__" || cell.Namespace == "ingress-a") {
+					t.Errorf("%s carries a part of %s", cell.Namespace, cell.origin)
+				}
+			}
+			if cell.origin != "" {
+				carried++
+			}
+		}
+		for resource, want := range before {
+			if sums[resource] != want {
+				t.Errorf("%v: %s is %d, and was %d", list.Share, resource, sums[resource], want)
+			}
+			controlled = controlled || kept[resource] != want // Control: without the carried parts they do not add up
+		}
+		if energy != 0 {
+			t.Errorf("measured energy differs by %d", energy)
+		}
+	}
+	if carried == 0 || !controlled {
+		t.Error("nothing is carried: the test sees nothing")
+	}
+}
+
+// TestSharedCostInBills: idle nodes and a namespace that serves all others are on
+// lines of those that carry them, and the total is what all of it costs.
+func TestSharedCostInBills(t *testing.T) {
+	objects := small("UTC")
+	since := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	list := prices(fleet.Rate{Resource: "cpu_used", Price: "0.03"}, fleet.Rate{Resource: "cpu_idle", Price: "0.01"}, fleet.Rate{Resource: "memory_idle", Price: "0.002"},
+		fleet.Rate{Resource: "heat_credit", Price: "0.09"})
+	objects[3] = fleet.NewObject("standard", list).Since(since)
+	objects = append(objects, fleet.NewObject("blog", fleet.Assignment{Namespace: "blog", Customer: "globex"}).Since(since))
+	totals := make(map[string]int64)
+	sums := func(w *world, customer string) map[string]int64 {
+		w.heat = 1
+		d, err := w.Draft(t.Context(), customer, "2026-11", "dora")
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := make(map[string]int64)
+		for _, l := range d.Lines {
+			if what := sharesDiffer(l); what != "" {
+				t.Errorf("%s: %s", l.Rate, what)
+			}
+			for _, share := range l.Shares {
+				by[l.Resource+" "+share.Namespace] += share.Quantity
+				totals[l.Resource] += share.Quantity
+			}
+			if l.Resource == "heat_credit" && !below(l.Cost) {
+				t.Errorf("heat costs %s", l.Cost)
+			}
+		}
+		return by
+	}
+	plain := newWorld(t, december, objects...)
+	acme := sums(plain, "acme")
+	sums(plain, "globex")
+	before := totals
+	totals = make(map[string]int64)
+	list.Share = []fleet.Sharing{{Of: fleet.ShareIdle, Policy: fleet.IdleEqual}, {Of: fleet.ShareNamespaces, Namespaces: []string{"ingress"}, Policy: fleet.IdleUsage}}
+	objects[3] = fleet.NewObject("standard", list).Since(since)
+	shared := newWorld(t, december, objects...)
+	shared.namespaces["edge-a"] = []string{"shop", "blog", "ingress"}
+	now, theirs := sums(shared, "acme"), sums(shared, "globex")
+	if _, stays := now["cpu_used ingress"]; stays || now["cpu_used shop"] <= acme["cpu_used shop"] || theirs["cpu_idle blog"] == 0 || now["cpu_idle shop"] == 0 {
+		t.Errorf("acme %v, globex %v", now, theirs)
+	}
+	idle := int64(30*24*3600) * 8_000_000
+	if totals["cpu_idle"] != idle { // nothing requests anything here
+		t.Errorf("idle %d, want %d", totals["cpu_idle"], idle)
+	}
+	for _, resource := range []string{"cpu_used", "heat_credit"} {
+		want := before[resource] + ingressOf(shared, resource)
+		if totals[resource] != want {
+			t.Errorf("%s: %d, want %d", resource, totals[resource], want)
+		}
+	}
+}
+
+// ingressOf is what the namespace ingress used in November.
+func ingressOf(w *world, resource string) int64 {
+	sum := int64(0)
+	for day := range 30 {
+		from := time.Date(2026, 11, 1+day, 0, 0, 0, 0, time.UTC)
+		one := int64(0)
+		for minute := from.Unix() / 60; minute < from.Add(24*time.Hour).Unix()/60; minute++ {
+			q := w.used("edge-a", "ingress", minute)
+			if resource == "heat_credit" {
+				one += q[processors.Energy]
+			} else {
+				sum += q[processors.Resource(resource)]
+			}
+		}
+		sum += one / 2
+	}
+	return sum
+}
+
+func TestSharingSaysWhatIsWrong(t *testing.T) {
+	for text, want := range map[string]string{
+		`{of: idle, policy: equal}`:                                   "idle has no price",
+		`{of: dust, policy: equal}`:                                   `"dust" is none of idle`,
+		`{of: metering, policy: most}`:                                `"most" is none of equal`,
+		`{of: namespaces, policy: equal}`:                             "name the namespaces",
+		`{of: metering, namespaces: [x], policy: equal}`:              "leave it out",
+		`{of: namespaces, namespaces: ["[x"], policy: equal}`:         "no pattern",
+		`{of: metering, policy: none}, {of: metering, policy: equal}`: "shared twice",
+	} {
+		objects, err := fleet.Decode(fmt.Appendf(nil, "apiVersion: accumulus.dev/v1\nkind: PriceList\nmetadata: {name: x}\nspec:\n  currency: EUR\n  rates: [{resource: cpu_used, price: \"1\"}]\n  share: [%s]\n", text))
+		if err == nil {
+			err = fleet.Validate(objects, nil)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
