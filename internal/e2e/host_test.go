@@ -32,7 +32,11 @@ func TestHostAgainstKernel(t *testing.T) {
 	w := newWorld(t, simulator.Fleet{}, time.Now().Add(-2*time.Minute), 15*time.Second)
 	s := w.hostSite()
 	w.run(w.clock.Now().Add(time.Minute))
-	w.run(time.Now().Truncate(15 * time.Second)) // the group's birth is told by the machine's clock
+	// The group's birth is told by the machine's clock, and has to lie between the last
+	// reading without it and the first one with it.
+	for now := time.Now(); w.clock.Now().Before(now.Truncate(w.interval)); now = time.Now() {
+		w.run(now.Truncate(w.interval))
+	}
 	workload, err := host.StartWorkload(host.WorkloadConfig{Name: "accumulus-e2e",
 		Command: []string{"sh", "-c", "i=0; while [ $i -lt 4500000 ]; do i=$((i+1)); done"}}, clock.System())
 	if err != nil {
