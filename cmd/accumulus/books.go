@@ -143,7 +143,7 @@ func (a *app) showDraft(d books.Draft) error {
 		}
 	}
 	if len(d.Waiting) > 0 {
-		a.printf("Not settled: %s\n", strings.Join(d.Waiting, ", "))
+		a.printf("Not settled, so not in it or not final: %s\n", strings.Join(d.Waiting, ", "))
 	}
 	if d.Outdated {
 		a.printf("Facts have changed since it was drafted: draft it again.\n")

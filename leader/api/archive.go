@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -96,7 +97,7 @@ func (s *Server) showArchive(w http.ResponseWriter, r *http.Request) error {
 	}
 	shown, err := s.deps.Archive.Show(vars["cluster"], day)
 	if errors.Is(err, archive.ErrAbsent) {
-		return errors.Join(ErrNotFound, err)
+		return notArchived(err)
 	}
 	if err != nil {
 		return err
@@ -114,11 +115,17 @@ func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, archive.ErrAbsent) && seen.Manifests == 0:
-		return errors.Join(ErrNotFound, err)
+		return notArchived(err)
 	case errors.Is(err, archive.ErrAbsent), errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrSignature):
 		answer.Wrong = err.Error()
 	default:
 		return err
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+// notArchived is the answer to a question about what the archive has not.
+func notArchived(err error) error {
+	return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err),
+		Hint: "A day is archived three days after it ended, when nothing of it is due; `accumulus archive list` shows what is there."}
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -42,7 +43,7 @@ func newDocsPage(version string, routes []Route) (*docsPage, error) {
 	docs := described()
 	for _, route := range routes {
 		doc := docs[route.Method+" "+route.Path]
-		one := docsRoute{Method: route.Method, Path: route.Path, Summary: route.Summary, Roles: strings.Join(rolesOf(route), ", "),
+		one := docsRoute{Method: route.Method, Path: route.Path, Summary: route.Summary, Roles: letIn(route),
 			Body: forms(doc.Body, doc.BodyTypes), Answer: fmt.Sprintf("%d %s", doc.status(), forms(doc.Answer, doc.AnswerTypes))}
 		for _, name := range doc.Query {
 			one.Parameters = append(one.Parameters, docsParameter{name, parameterDocs[name].text})
@@ -55,10 +56,20 @@ func newDocsPage(version string, routes []Route) (*docsPage, error) {
 	return page, nil
 }
 
+// letIn names the roles of a route for people.
+func letIn(route Route) string {
+	if route.Role.Admits(Nobody) {
+		return "anybody, also without a token"
+	}
+	return strings.Join(rolesOf(route), ", ")
+}
+
 // forms are the forms of a body or an answer in words.
 func forms(value any, types []string) string {
 	var all []string
-	if value != nil {
+	if _, raw := value.(json.RawMessage); raw {
+		all = append(all, "JSON")
+	} else if value != nil {
 		all = append(all, "JSON "+strings.TrimPrefix(fmt.Sprintf("%T", value), "json."))
 	}
 	return strings.Join(append(all, types...), ", ")

@@ -76,12 +76,12 @@ func TestTheDocumentIsServed(t *testing.T) {
 		}
 	}
 	page := text(t, call(s, "GET", "/docs/api", "", ""))
-	for _, want := range []string{"/api/v1/clusters/{name}/completeness", "requireComplete", "billing, operator"} {
+	for _, want := range []string{"/api/v1/clusters/{name}/completeness", "requireComplete", "billing, operator", "anybody, also without a token"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %s", want)
 		}
 	}
-	for _, outside := range []string{`src="`, `href="http`, "<script", "ZgotmplZ", "@import"} {
+	for _, outside := range []string{`src="`, `href="http`, "<script", "ZgotmplZ", "@import", "nobody,", "RawMessage"} {
 		if strings.Contains(page, outside) {
 			t.Errorf("the page has %s", outside)
 		}

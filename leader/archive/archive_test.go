@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func TestSettledDayIsArchived(t *testing.T) {
 	}
 	if seen, err := VerifyDir(t.Context(), w.Dir(), Scope{}, w.Key()); err != nil || seen.Clusters != 2 || seen.Manifests == 0 {
 		t.Errorf("verify: %+v, %v", seen, err)
+	}
+	if _, err := VerifyDir(t.Context(), t.TempDir(), Scope{}, w.Key()); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "nothing is archived in") {
+		t.Errorf("verify of nothing: %v", err)
 	}
 	before := w.files(edge, first)
 	w.pass()

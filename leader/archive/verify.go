@@ -172,7 +172,10 @@ func VerifyDir(ctx context.Context, root string, scope Scope, key ed25519.Public
 		}
 	}
 	if seen.Clusters == 0 {
-		return seen, fmt.Errorf("%s has no cluster %s: %w", root, scope.Cluster, ErrAbsent)
+		if scope.Cluster == "" {
+			return seen, fmt.Errorf("nothing is archived in %s: %w", root, ErrAbsent)
+		}
+		return seen, fmt.Errorf("cluster %s has nothing in %s: %w", scope.Cluster, root, ErrAbsent)
 	}
 	return seen, nil
 }

@@ -71,6 +71,34 @@ func TestLifeOfAPeriod(t *testing.T) {
 	}
 }
 
+// TestBeforeItsEnd: a draft of a month that goes on is not called complete, and who
+// approves it is told what to do when.
+func TestBeforeItsEnd(t *testing.T) {
+	w := newWorld(t, time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC), small("Europe/Amsterdam")...)
+	ctx := t.Context()
+	if _, err := w.Explain(ctx, "acme", 1); err == nil || !strings.Contains(err.Error(), "acme has no closed line") {
+		t.Errorf("explain before anything is closed: %v", err)
+	}
+	d, err := w.Draft(ctx, "acme", "2026-11", "dora")
+	if err != nil || !d.Rated.Complete() || len(d.Waiting) == 0 || d.Period.Complete {
+		t.Fatalf("draft complete %v, waiting %v: %v", d.Period.Complete, d.Waiting, err)
+	}
+	if _, err := w.Review(ctx, "acme", "2026-11", "dora"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Approve(ctx, "acme", "2026-11", "anna")
+	if told, ok := errors.AsType[*Error](err); !ok || told.Hint != "Draft it again when it has ended: accumulus books draft --customer acme --period 2026-11" {
+		t.Errorf("approved before its end: %v", err)
+	}
+}
+
+func TestStatementWithoutLines(t *testing.T) {
+	page, err := Statement{ID: "acme-0001", Customer: "acme", Kind: StatementKind, Zone: "UTC", Total: "0"}.HTML()
+	if err != nil || strings.Contains(string(page), "the last has the hash") || strings.Contains(string(page), `<th class="n"></th>`) {
+		t.Errorf("page: %v\n%s", err, page)
+	}
+}
+
 // TestClosedLinesDoNotChange tries all that is stored of a closed period by SQL.
 func TestClosedLinesDoNotChange(t *testing.T) {
 	w := newWorld(t, december, small("Europe/Amsterdam")...)

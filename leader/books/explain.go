@@ -143,6 +143,9 @@ func (b *Books) explanation(ctx context.Context, customer string, number int64) 
 	if err != nil {
 		return e, err
 	}
+	if len(chain.Lines) == 0 {
+		return e, fmt.Errorf("%s has no closed line: %w", customer, registry.ErrNotFound)
+	}
 	if number < 1 || number > int64(len(chain.Lines)) {
 		return e, fmt.Errorf("%s has the lines 1 to %d: %w", customer, len(chain.Lines), registry.ErrNotFound)
 	}

@@ -241,7 +241,7 @@ func (b *Books) Draft(ctx context.Context, customer, period, by string) (Draft, 
 		return Draft{}, fmt.Errorf("draft %s of %s: %w", period, customer, err)
 	}
 	one.State = StateDraft
-	one.progress = progress{Drafted: &Done{by, b.now()}, Total: d.Total, Currency: d.Currency, Complete: d.Rated.Complete()}
+	one.progress = progress{Drafted: &Done{by, b.now()}, Total: d.Total, Currency: d.Currency, Complete: d.Rated.Complete() && len(d.Waiting) == 0}
 	d.Period = one
 	if p.Draft, err = packDraft(d); err != nil {
 		return Draft{}, err
@@ -335,9 +335,10 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 // current is what the facts come to now, which must be what a draft says; an error
 // too where the period has not ended or not settled.
 func (b *Books) current(ctx context.Context, c Calendar, d Draft) (Draft, error) {
-	again := fmt.Sprintf("Draft it again: accumulus books draft --customer %s --period %s", c.Customer, c.Period)
+	command := fmt.Sprintf("accumulus books draft --customer %s --period %s", c.Customer, c.Period)
+	again := "Draft it again: " + command
 	if b.now().Before(c.To) {
-		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)), Hint: again + " when it has ended."}
+		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)), Hint: "Draft it again when it has ended: " + command}
 	}
 	now, err := b.compute(ctx, c)
 	switch {
