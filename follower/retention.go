@@ -41,7 +41,9 @@ type journal interface {
 	meter.Journal
 	Head() (influxsync.Entry, bool)
 	Unread(after time.Time) (time.Time, bool)
+	Unpulled(after time.Time) (time.Time, bool)
 	Windows(w schema.Window) []schema.Window
+	Stay(keep, until time.Time) []schema.Window
 	Prune(ctx context.Context, keep, until time.Time) (int, error)
 }
 
@@ -90,7 +92,7 @@ func (f *Follower) retain(ctx context.Context) error {
 	}
 	if over && lead && now.Sub(f.retention.overSince) >= forcedAfter {
 		f.retention.overSince = now
-		err = f.force(ctx, tables, f.oneMore(tables, present))
+		err = f.force(ctx, tables, present)
 	}
 	return err
 }
@@ -163,7 +165,7 @@ func (f *Follower) retainMinutes(ctx context.Context, tables []kept, lead bool, 
 		if !found || !oldest.Before(keep) {
 			continue
 		}
-		if err := f.deleteMinutes(ctx, t, schema.Window{From: oldest.Truncate(day), To: keep}); err != nil {
+		if err := f.deleteMinutes(ctx, t, schema.Window{From: oldest.Truncate(day), To: keep}, t.Stay(keep, until)); err != nil {
 			return err
 		}
 		windows, err := t.Prune(ctx, keep, until)
@@ -176,21 +178,41 @@ func (f *Follower) retainMinutes(ctx context.Context, tables []kept, lead bool, 
 	return f.store.Database(schema.ResultsDB).Delete(ctx, schema.EnergyMinute.Name, nil, schema.Window{From: time.Unix(0, 1), To: horizon})
 }
 
-// deleteMinutes deletes a table's rows by the day. What pods that live on used is kept
-// for their runs.
-func (f *Follower) deleteMinutes(ctx context.Context, t kept, w schema.Window) error {
+// deleteMinutes deletes a table's rows by the day, but for those of windows that stay,
+// in order. What pods that live on used is kept for their runs.
+func (f *Follower) deleteMinutes(ctx context.Context, t kept, w schema.Window, stay []schema.Window) error {
 	for _, part := range w.Split(day) {
 		if t.Name == schema.PodMinute.Name {
 			if err := f.facts.Carry(ctx, part); err != nil {
 				return err
 			}
 		}
-		if err := f.store.Database(t.DB).Delete(ctx, t.Name, nil, part); err != nil {
-			return err
+		for _, piece := range without(part, stay) {
+			if err := f.store.Database(t.DB).Delete(ctx, t.Name, nil, piece); err != nil {
+				return err
+			}
 		}
 		f.met.deleted.Inc()
 	}
 	return nil
+}
+
+// without is a window less others, which are in order.
+func without(w schema.Window, less []schema.Window) []schema.Window {
+	var pieces []schema.Window
+	for _, l := range less {
+		if l.Overlap(w.From, w.To) <= 0 {
+			continue
+		}
+		if w.From.Before(l.From) {
+			pieces = append(pieces, schema.Window{From: w.From, To: l.From})
+		}
+		w.From = l.To
+	}
+	if w.From.Before(w.To) {
+		pieces = append(pieces, w)
+	}
+	return pieces
 }
 
 // overBudget says whether the embedded store takes more of the disk than it may.
@@ -257,15 +279,30 @@ const diskReason = "disk budget: deleted before it was pulled"
 // journalAtOnce bounds the entries of one request.
 const journalAtOnce = 500
 
-// force deletes minutes before their leader has pulled them, the oldest day, as the
-// disk has no room for more: each window gets a revision without rows that says so.
-func (f *Follower) force(ctx context.Context, tables []kept, before time.Time) error {
-	w := schema.Window{From: before.Add(-day), To: before}
+// force deletes minutes before their leader has pulled them, the oldest day that has
+// any but never of the last two, as the disk has no room for more: each window gets a
+// revision without rows that says so.
+func (f *Follower) force(ctx context.Context, tables []kept, present time.Time) error {
+	var first time.Time
+	for _, t := range tables {
+		if oldest, found := t.Unpulled(t.pulled); found && (first.IsZero() || oldest.Before(first)) {
+			first = oldest
+		}
+	}
+	w := schema.WindowAt(first, day)
+	if first.IsZero() || w.To.After(present.Add(-leastMinutes)) {
+		return nil
+	}
 	for _, t := range tables {
 		var entries []influxsync.Entry
+		var stay []schema.Window // what was pulled goes with its entries
 		for _, window := range t.Windows(w) {
-			if latest, ok := t.Latest(window); ok && latest.Time.After(t.pulled) && latest.Rows > 0 {
+			switch latest, ok := t.Latest(window); {
+			case !ok || latest.Rows == 0:
+			case latest.Time.After(t.pulled):
 				entries = append(entries, influxsync.Entry{Window: window, Reason: diskReason})
+			default:
+				stay = append(stay, window)
 			}
 		}
 		for len(entries) > 0 {
@@ -275,7 +312,7 @@ func (f *Follower) force(ctx context.Context, tables []kept, before time.Time) e
 			}
 			entries = entries[n:]
 		}
-		if err := f.deleteMinutes(ctx, t, w); err != nil {
+		if err := f.deleteMinutes(ctx, t, w, stay); err != nil {
 			return err
 		}
 	}

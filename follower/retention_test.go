@@ -244,3 +244,59 @@ func TestDiskBudget(t *testing.T) {
 		t.Error("the last two days went")
 	}
 }
+
+// TestDiskBudgetGoesOn: a leader that stays away for long costs one day after the
+// other, not the first one again and again.
+func TestDiskBudgetGoesOn(t *testing.T) {
+	r := old(t, func(c *Config) { c.KeepMinutes, c.DiskBudget = 30*day, 1 })
+	r.acknowledge(r.storeID, time.Unix(0, 1))
+	r.clock.Set(r.clock.Now().Add(2 * day))
+	r.tickTo(r.clock.Now().Add(4 * time.Minute))
+	day3 := schema.Window{From: day2.To, To: day2.To.Add(day)}
+	for _, gone := range []schema.Window{day1, day2, day3} {
+		if r.count(schema.MinuteDB, "pod", gone) == 0 {
+			t.Fatalf("there is nothing of %s", gone)
+		}
+		r.look() // the budget is exceeded
+		r.retention.overSince = r.clock.Now().Add(-forcedAfter)
+		r.look()
+		if n := r.count(schema.MinuteDB, "pod", gone); n > 0 {
+			t.Errorf("%d rows of %s are left", n, gone)
+		}
+	}
+	r.retention.overSince = r.clock.Now().Add(-forcedAfter)
+	r.look()
+	if r.count(schema.MinuteDB, "pod", schema.Window{From: day3.To, To: day3.To.Add(day)}) == 0 {
+		t.Error("the last two days went")
+	}
+	if _, err := r.pull(centre(t), influxsync.Mark{}); err != nil {
+		t.Errorf("a leader that comes now: %v", err)
+	}
+}
+
+// TestLateRevisionStays: the entry of an old window that was revised late is behind
+// the journal's new begin, and so are its rows: a leader that comes anew wants them.
+func TestLateRevisionStays(t *testing.T) {
+	r := old(t, nil)
+	pods := r.journals[schema.PodMinute.Name].(journal)
+	late := schema.Window{From: day1.To.Add(-time.Minute), To: day1.To}
+	entry, ok := pods.Latest(late)
+	if !ok || entry.Rows == 0 {
+		t.Fatalf("the last window of the day has no rows: %+v", entry)
+	}
+	if _, err := pods.Append(t.Context(), influxsync.Entry{Window: late, Rows: entry.Rows, Digest: entry.Digest, Coverage: entry.Coverage, Reason: "late"}); err != nil {
+		t.Fatal(err)
+	}
+	r.tickTo(r.clock.Now().Add(3 * time.Minute))
+	for range 2 {
+		r.retention.looked = time.Time{}
+		r.look()
+		if got := r.count(schema.MinuteDB, "pod", day1); got != int(entry.Rows) {
+			t.Errorf("%d rows are left of the day, want the %d of the late window", got, entry.Rows)
+		}
+		synced, err := r.pull(centre(t), influxsync.Mark{})
+		if err != nil || len(synced.Windows) == 0 {
+			t.Errorf("a leader that comes now: %d windows, %v", len(synced.Windows), err)
+		}
+	}
+}

@@ -57,6 +57,20 @@ func (j *Journal) Unread(after time.Time) (time.Time, bool) {
 	return time.Unix(0, oldest).UTC(), found
 }
 
+// Unpulled is the begin of the oldest window that has rows by an entry after a moment;
+// false where there is none.
+func (j *Journal) Unpulled(after time.Time) (time.Time, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	oldest, found := int64(0), false
+	for s, l := range j.latest {
+		if l.rows > 0 && l.time > after.UnixNano() && (!found || s.from < oldest) {
+			oldest, found = s.from, true
+		}
+	}
+	return time.Unix(0, oldest).UTC(), found
+}
+
 // Windows are those that the journal names and that begin in w, by their begin.
 func (j *Journal) Windows(w schema.Window) []schema.Window {
 	j.mu.Lock()
@@ -67,22 +81,40 @@ func (j *Journal) Windows(w schema.Window) []schema.Window {
 			list = append(list, window)
 		}
 	}
-	slices.SortFunc(list, func(a, b schema.Window) int { return a.From.Compare(b.From) })
+	sortByBegin(list)
 	return list
+}
+
+// Stay are the windows before keep whose newest entry Prune would not delete, as they
+// were revised late, by their begin: who follows the journal from its new begin looks
+// for their rows.
+func (j *Journal) Stay(keep, until time.Time) []schema.Window {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first, _ := j.firstLeft(keep, until)
+	var list []schema.Window
+	for s, l := range j.latest {
+		if s.from < keep.UnixNano() && l.time >= first {
+			list = append(list, s.window())
+		}
+	}
+	sortByBegin(list)
+	return list
+}
+
+func sortByBegin(list []schema.Window) {
+	slices.SortFunc(list, func(a, b schema.Window) int { return a.From.Compare(b.From) })
 }
 
 // Prune deletes the entries that are older than all those of windows which begin at
 // keep or later, and not newer than until (the zero time: whatever their age). Rows of
-// the windows that they name are to be gone before. Where the journal begins then is
+// the windows that they name are to be gone before; those of Stay are to be there. Where the journal begins then is
 // noted before the first entry goes, so that its chain can be verified. The last entry
 // stays. It returns how many windows the journal names no more.
 func (j *Journal) Prune(ctx context.Context, keep, until time.Time) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	first, previous := j.firstKept(keep)
-	if !until.IsZero() && first > until.UnixNano() {
-		first, previous = j.firstFrom(until)
-	}
+	first, previous := j.firstLeft(keep, until)
 	if first == 0 {
 		return 0, nil
 	}
@@ -103,6 +135,16 @@ func (j *Journal) Prune(ctx context.Context, keep, until time.Time) (int, error)
 		}
 	}
 	return forgotten, nil
+}
+
+// firstLeft is the first entry that Prune leaves, with the hash before it; 0 where it
+// deletes none.
+func (j *Journal) firstLeft(keep, until time.Time) (first int64, previous string) {
+	first, previous = j.firstKept(keep)
+	if !until.IsZero() && first > until.UnixNano() {
+		first, previous = j.firstFrom(until)
+	}
+	return first, previous
 }
 
 // firstKept is the oldest entry of those that windows from keep on have, with the hash

@@ -18,7 +18,8 @@ const carriedTable = "run_carried"
 const carriedRows = "minutes"
 
 // Carry keeps, durably, what pods that had not ended by the end of a day used in it,
-// before the minutes of the day are deleted. It may be repeated.
+// before the minutes of the day are deleted. It may be repeated, also after a crash has
+// left a part of them.
 func (w *Writer) Carry(ctx context.Context, day schema.Window) error {
 	tags := []string{schema.Namespace, schema.Pod, schema.PodUID}
 	query := influxsync.Query{Select: append([]string{schema.Coverage}, summed...), Aggregate: "sum", From: schema.PodMinute.Name, Window: day,
@@ -36,6 +37,14 @@ func (w *Writer) Carry(ctx context.Context, day schema.Window) error {
 		err = w.stores.Minute.Query(ctx, query, func(p influxsync.Point) error {
 			if row := rows[p.Tag(schema.PodUID)]; row != nil {
 				row.Fields = append(row.Fields, influxsync.FieldValue{Name: carriedRows, Value: influxsync.Int(p.Int(schema.Uptime))})
+			}
+			return nil
+		})
+	}
+	if err == nil && len(rows) > 0 { // a day of which a part is deleted already is not whole any more
+		err = w.stores.Facts.TimeQuery(ctx, carriedTable, day, nil, func(p influxsync.Point) error {
+			if row := rows[p.Tag(schema.PodUID)]; row != nil && p.Int(carriedRows) >= row.Int(carriedRows) {
+				delete(rows, p.Tag(schema.PodUID))
 			}
 			return nil
 		})

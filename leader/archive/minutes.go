@@ -62,6 +62,9 @@ func (m *Minutes) Query(ctx context.Context, q influxsync.Query, each func(influ
 	} else {
 		err = m.pieces(ctx, q, gone, merged)
 	}
+	if err == nil {
+		err = m.unmoved(ctx, q, gone)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,11 +79,22 @@ func (m *Minutes) fromStore(ctx context.Context, q influxsync.Query, each func(i
 	if err := m.live.Query(ctx, q, each); err != nil {
 		return err
 	}
+	return m.unmoved(ctx, q, nil)
+}
+
+// unmoved is ErrMoved where days of the query are gone of which that was not known
+// before: the store was asked for their rows, and may have had a part of them.
+func (m *Minutes) unmoved(ctx context.Context, q influxsync.Query, known []registry.ArchivedDay) error {
 	gone, err := m.gone(ctx, q)
-	if err == nil && len(gone) > 0 {
-		err = ErrMoved
+	if err != nil {
+		return err
 	}
-	return err
+	for _, d := range gone {
+		if !slices.ContainsFunc(known, func(o registry.ArchivedDay) bool { return o.Cluster == d.Cluster && o.Day.Equal(d.Day) }) {
+			return ErrMoved
+		}
+	}
+	return nil
 }
 
 // gone are the days that the query touches and that the store does not have.

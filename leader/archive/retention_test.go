@@ -358,3 +358,39 @@ func resign(root string, day time.Time, change func(*Manifest), with Signer) err
 	}
 	return err
 }
+
+// TestDayThatGoesWhileAnotherIsReadFromTheArchive: a question that begins in the
+// archive and whose later day goes meanwhile has no answer, and not a part of one.
+func TestDayThatGoesWhileAnotherIsReadFromTheArchive(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.days(3, 4*dayLength)
+	w.pass()
+	w.clk.Set(first.Add(15*dayLength + time.Hour))
+	w.pass()
+	second := first.Add(dayLength)
+	if !w.archived(edge, first).Gone || w.archived(edge, second).Gone {
+		t.Fatal("want the first day gone, and the second one there")
+	}
+	minutes := NewMinutes(w.Dir(), w.reg, w.store.Database(schema.MinuteDB))
+	q := influxsync.Query{From: schema.PodMinute.Name, Window: schema.Window{From: first, To: second.Add(dayLength)}, Group: []string{"*"},
+		Where: []influxsync.Condition{{Tag: schema.Cluster, Value: edge}}}
+	ask := func(meanwhile func()) (rows int, err error) {
+		err = minutes.Query(t.Context(), q, func(influxsync.Point) error {
+			if rows++; rows == 1 {
+				meanwhile()
+			}
+			return nil
+		})
+		return rows, err
+	}
+	if rows, err := ask(func() {}); err != nil || rows != 4*busy {
+		t.Fatalf("%d rows, %v; want %d", rows, err, 4*busy)
+	}
+	rows, err := ask(func() {
+		w.clk.Set(first.Add(16*dayLength + time.Hour))
+		w.pass()
+	})
+	if !errors.Is(err, ErrMoved) {
+		t.Errorf("%d rows of %d, and %v; want ErrMoved", rows, 4*busy, err)
+	}
+}

@@ -88,11 +88,11 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 		return Correction{}, basis{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s is %s: only a closed one has corrections", period, customer, one.State),
 			Hint: fmt.Sprintf("Draft it again instead: accumulus books draft --customer %s --period %s", customer, period)}
 	}
-	now, err := b.compute(ctx, c)
+	now, _, err := b.used(ctx, c) // who asks what has changed refunds nothing
 	if err != nil {
 		return Correction{}, basis{}, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
 	}
-	rated := slices.DeleteFunc(now.Lines, func(l Line) bool { return l.ChargePeriod != period || l.Kind == KindRefund })
+	rated := now.Lines
 	billed, seen, err := b.billed(ctx, customer, period)
 	if err != nil {
 		return Correction{}, basis{}, err

@@ -164,6 +164,27 @@ func TestPodsOfAFailedNodeAreRefunded(t *testing.T) {
 	}
 }
 
+// TestReratingRefundsNothing: who asks what a closed month comes to now is told, and no
+// failure is recorded that the next statement would refund.
+func TestReratingRefundsNothing(t *testing.T) {
+	w := newWorld(t, december, small("UTC")...)
+	w.lives = make(map[string]schema.Window)
+	w.close("acme", "2026-11")
+	w.clock.Set(time.Date(2027, 3, 3, 0, 0, 0, 0, time.UTC))
+	w.down(died, 20*time.Minute)
+	w.pod("shop", "shop-1", died.Add(-4*time.Hour), died.Add(time.Hour), "Deleted")
+	w.arrived(december)
+	if made, err := w.Rerate(t.Context(), "acme", "2026-11"); err != nil || len(made.Lines) != 0 {
+		t.Errorf("re-rated: %+v %v", made, err)
+	}
+	if failures, err := w.Failures(t.Context(), ""); err != nil || len(failures) != 0 {
+		t.Errorf("a question has recorded %+v %v", failures, err)
+	}
+	if d, err := w.Draft(t.Context(), "acme", "2026-11", "dora"); err == nil {
+		t.Errorf("a closed month was drafted: %+v", d)
+	}
+}
+
 // TestOncePerPod: a failure that is recorded again, by another moment, by the watch
 // and by hand, or twice for one pod, gives back what the pod used once.
 func TestOncePerPod(t *testing.T) {

@@ -116,32 +116,10 @@ func named(by string) (string, error) {
 
 // compute makes a draft's content of what the days are now.
 func (b *Books) compute(ctx context.Context, c Calendar) (Draft, error) {
-	clusters, err := b.clusters(ctx, c.Customer, c.Window)
+	d, clusters, err := b.used(ctx, c)
 	if err != nil {
 		return Draft{}, err
 	}
-	// And those of which there are days already: a namespace may have gone to another
-	// customer since.
-	summed, err := b.registry.BookClusters(ctx, c.Customer, c.Window)
-	if err != nil {
-		return Draft{}, err
-	}
-	clusters = append(clusters, summed...)
-	slices.Sort(clusters)
-	clusters = slices.Compact(clusters)
-	fresh, err := b.freshen(ctx, []string{c.Customer}, clusters, c.days(), 0)
-	if err != nil {
-		return Draft{}, err
-	}
-	rated, err := b.rate(ctx, c, false)
-	if err != nil {
-		return Draft{}, err
-	}
-	d := Draft{Rated: rated}
-	for _, day := range fresh.waiting {
-		d.Waiting = append(d.Waiting, c.date(day))
-	}
-	slices.Sort(d.Waiting)
 	if err := b.lookForFailures(ctx, clusters, schema.Window{From: c.From, To: b.now()}); err != nil {
 		return Draft{}, err
 	}
@@ -149,6 +127,38 @@ func (b *Books) compute(ctx context.Context, c Calendar) (Draft, error) {
 		return Draft{}, err
 	}
 	return d, b.addCorrections(ctx, c, &d)
+}
+
+// used is what the days come to now, without refunds and corrections, with the
+// clusters that they are of.
+func (b *Books) used(ctx context.Context, c Calendar) (Draft, []string, error) {
+	clusters, err := b.clusters(ctx, c.Customer, c.Window)
+	if err != nil {
+		return Draft{}, nil, err
+	}
+	// And those of which there are days already: a namespace may have gone to another
+	// customer since.
+	summed, err := b.registry.BookClusters(ctx, c.Customer, c.Window)
+	if err != nil {
+		return Draft{}, nil, err
+	}
+	clusters = append(clusters, summed...)
+	slices.Sort(clusters)
+	clusters = slices.Compact(clusters)
+	fresh, err := b.freshen(ctx, []string{c.Customer}, clusters, c.days(), 0)
+	if err != nil {
+		return Draft{}, nil, err
+	}
+	rated, err := b.rate(ctx, c, false)
+	if err != nil {
+		return Draft{}, nil, err
+	}
+	d := Draft{Rated: rated}
+	for _, day := range fresh.waiting {
+		d.Waiting = append(d.Waiting, c.date(day))
+	}
+	slices.Sort(d.Waiting)
+	return d, clusters, nil
 }
 
 // addCorrections adds what was applied to closed periods and no statement has yet.

@@ -3,10 +3,10 @@ package work
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // bringBack has the minute rows that an entry is computed of put back into the store,
@@ -22,12 +22,42 @@ func (w *Worker) bringBack(ctx context.Context, due registry.Due) error {
 			return err
 		}
 	}
-	for _, cluster := range clusters {
-		if err := w.config.Archive.Restore(ctx, cluster, due.Quarter.UTC().Truncate(24*time.Hour)); err != nil {
-			return err
+	span, err := w.reach(ctx, due)
+	if err != nil {
+		return err
+	}
+	for day := span.From.UTC().Truncate(schema.Day); day.Before(span.To); day = day.Add(schema.Day) {
+		for _, cluster := range clusters {
+			if err := w.config.Archive.Restore(ctx, cluster, day); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// reach is the time whose minute rows an entry is computed of: of power that of the
+// meters' intervals too, which may begin on the day before or end on the next. A
+// quarter that is too new to be archived has none that is.
+func (w *Worker) reach(ctx context.Context, due registry.Due) (schema.Window, error) {
+	quarter := quarterOf(due)
+	if due.Processor != registry.ProcessorPower || w.clock.Now().Sub(quarter.To) < registry.FoldAfter {
+		return quarter, nil
+	}
+	parts, err := w.boxValidities(ctx, quarter, due.Scope)
+	if err != nil {
+		return quarter, err
+	}
+	found, err := w.meters(ctx, due.Scope, quarter, parts)
+	if err != nil {
+		return quarter, err
+	}
+	var counted []processors.Meter
+	for _, m := range found {
+		counted = append(counted, m.Meter)
+	}
+	span, _ := processors.Span(quarter, counted)
+	return span, nil
 }
 
 // clustersIn are those whose rows the power of a box is computed of: of the box, and of
