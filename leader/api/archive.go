@@ -96,12 +96,18 @@ func (s *Server) showArchive(w http.ResponseWriter, r *http.Request) error {
 	}
 	shown, err := s.deps.Archive.Show(vars["cluster"], day)
 	if errors.Is(err, archive.ErrAbsent) {
-		return errors.Join(ErrNotFound, err)
+		return notArchived(err)
 	}
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, ArchivedDay{shown.Manifest, shown.Hash, base64.StdEncoding.EncodeToString(shown.Key)})
+}
+
+// notArchived says what there is in place of what is not.
+func notArchived(err error) error {
+	return &Hinted{Err: errors.Join(ErrNotFound, err), Hint: "GET /api/v1/archive lists what is archived; a day is three days after it ended.",
+		Command: "`accumulus archive list` shows what is archived; a day is three days after it ended."}
 }
 
 func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
@@ -114,7 +120,7 @@ func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, archive.ErrAbsent) && seen.Manifests == 0:
-		return errors.Join(ErrNotFound, err)
+		return notArchived(err)
 	case errors.Is(err, archive.ErrAbsent), errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrSignature):
 		answer.Wrong = err.Error()
 	default:

@@ -100,8 +100,12 @@ func problemOf(err error) Problem {
 		problem.Hint = "The leader's log has more; `accumulus status` shows what else is wrong."
 	}
 	var hinted *Hinted
-	if errors.As(err, &hinted) {
+	if errors.As(err, &hinted) && problem.Status != http.StatusRequestEntityTooLarge { // what belongs in the body is not what is wrong then
 		problem.Hint, problem.Command = hinted.Hint, hinted.Command
+	}
+	if problem.Status == http.StatusNotFound && problem.Hint == "" {
+		problem.Hint = "Look the name or number up in the list that it is of; GET /api/v1 lists all endpoints."
+		problem.Command = "Look the name or number up in the list that it is of."
 	}
 	problem.Title = http.StatusText(problem.Status)
 	return problem

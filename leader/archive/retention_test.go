@@ -358,3 +358,11 @@ func resign(root string, day time.Time, change func(*Manifest), with Signer) err
 	}
 	return err
 }
+
+func TestClusterThatNoDirectoryCanBe(t *testing.T) {
+	for _, cluster := range []string{"", "..", ".new-1", strings.Repeat("x", 9000)} {
+		if _, err := Open(t.TempDir(), cluster, time.Unix(0, 0)); !errors.Is(err, ErrAbsent) {
+			t.Errorf("%.10q: %v", cluster, err)
+		}
+	}
+}

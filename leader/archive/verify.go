@@ -172,7 +172,7 @@ func VerifyDir(ctx context.Context, root string, scope Scope, key ed25519.Public
 		}
 	}
 	if seen.Clusters == 0 {
-		return seen, fmt.Errorf("%s has no cluster %s: %w", root, scope.Cluster, ErrAbsent)
+		return seen, fmt.Errorf("%s in %s: %w", cmp.Or(scope.Cluster, "any cluster"), root, ErrAbsent)
 	}
 	return seen, nil
 }
