@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/client"
@@ -63,6 +64,9 @@ func (a *app) applies(command *cobra.Command) {
 		}
 		for _, warning := range plan.Warnings {
 			_, _ = fmt.Fprintf(a.errOut, "Warning: %s; the cluster is not reached until that is mended\n", warning) // nowhere is left to tell
+		}
+		if len(plan.Changes) == 0 {
+			return fmt.Errorf("no object is in %s: each document needs apiVersion, kind, metadata.name and spec", strings.Join(files, ", "))
 		}
 		a.printf("%s", plan.Changes)
 		if plan.Changes.Empty() || dryRun {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -98,6 +99,9 @@ func (a *app) archivedDays(ctx context.Context, o archiveOptions) ([]registry.Ar
 			return nil, err
 		}
 		return c.Archived(ctx, scope)
+	}
+	if _, err := os.Stat(o.dir); err != nil {
+		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	key, err := publicKey(o.key)
 	if err != nil {

@@ -77,6 +77,10 @@ func (l *leader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"title":"x","status":422,"detail":"the objects cannot be applied","hint":"Mend them.","errors":["Box/b: spec.site: too long"]}`)
 		return
 	}
+	if r.URL.Path == "/api/v1/fleet" && r.Method == http.MethodPost && len(body) == 0 {
+		_, _ = io.WriteString(w, `{"dryRun":true,"changes":[]}`)
+		return
+	}
 	if strings.HasSuffix(r.URL.Path, "/installation") {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(http.StatusNotFound)

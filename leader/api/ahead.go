@@ -78,6 +78,11 @@ func (s *Server) forecastJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range []string{"name", "namespace", "cluster"} {
+		if text := values.Get(name); !usage.IsText(text) {
+			return usage.Wrong(name, text, "it has bytes that no name has: send UTF-8 without control characters")
+		}
+	}
 	q := ahead.JobQuestion{Name: values.Get("name"), Namespace: values.Get("namespace"), Cluster: values.Get("cluster")}
 	if text := values.Get("completions"); text != "" {
 		if q.Completions, err = strconv.Atoi(text); err != nil || q.Completions < 1 || q.Completions > mostCompletions {

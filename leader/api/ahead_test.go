@@ -90,6 +90,8 @@ func TestRatesAndForecasts(t *testing.T) {
 		{"/api/v1/forecast/job?name=x&completions=8", 200, `"completions": 8`},
 		{"/api/v1/forecast/job?name=x&completions=0", 400, "1 to 1000000"},
 		{"/api/v1/forecast/job?name=new", 422, "spec.completions"},
+		{"/api/v1/forecast/job?name=x&namespace=a%00b", 400, "UTF-8 without control"},
+		{"/api/v1/forecast/job?name=x&cluster=%ff", 400, "UTF-8 without control"},
 		{"/api/v1/forecast/job?name=none", 404, "accumulus report run"},
 		{"/api/v1/recommendations?namespace=shop", 200, `"rows"`},
 		{"/api/v1/recommendations?aggregate=pod", 400, "this endpoint knows filter,"},

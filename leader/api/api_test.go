@@ -187,6 +187,8 @@ func TestProblems(t *testing.T) {
 		{"POST", "/api/v1/fleet", "kind: [", 422, "apiVersion"},
 		{"POST", "/api/v1/fleet", `{"apiVersion":"accumulus.dev/v1","kind":"Node","metadata":{"name":"n"},"spec":{"cluster":"c","node":"n","box":"none"}}`, 422, "none"},
 		{"POST", "/api/v1/fleet", strings.Repeat("#", maxBody+1), 413, "4 MiB"},
+		{"POST", "/api/v1/books/acme/2026-10/draft", strings.Repeat(" ", maxBody+1), 413, "4 MiB"},
+		{"GET", "/api/v1/books/acme/statements/2", "", 404, "Look the name or number up"},
 	} {
 		answer := call(s, test.method, test.path, operatorToken, test.body)
 		body := text(t, answer)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -105,6 +104,12 @@ func (s *Server) showArchive(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, ArchivedDay{shown.Manifest, shown.Hash, base64.StdEncoding.EncodeToString(shown.Key)})
 }
 
+// notArchived says what there is in place of what is not.
+func notArchived(err error) error {
+	return &Hinted{Err: errors.Join(ErrNotFound, err), Hint: "GET /api/v1/archive lists what is archived; a day is three days after it ended.",
+		Command: "`accumulus archive list` shows what is archived; a day is three days after it ended."}
+}
+
 func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 	scope, err := archiveScope(r)
 	if err != nil {
@@ -122,10 +127,4 @@ func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, answer)
-}
-
-// notArchived is the answer to a question about what the archive has not.
-func notArchived(err error) error {
-	return &Hinted{Err: fmt.Errorf("%w: %w", ErrNotFound, err),
-		Hint: "A day is archived three days after it ended, when nothing of it is due; `accumulus archive list` shows what is there."}
 }

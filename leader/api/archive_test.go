@@ -51,7 +51,8 @@ func TestArchiveSaysWhatIsWrong(t *testing.T) {
 		{"/api/v1/archive/edge-b/2026-11-27", 404, "not in the archive"},
 		{"/api/v1/archive/edge-a/yesterday", 400, "UTC day such as"},
 		{"/api/v1/archive/verify?cluster=edge-b", 200, `"wrong":"pod-1.parquet: it is not what the manifest says"`},
-		{"/api/v1/archive/verify?cluster=edge-c", 404, `"hint":"A day is archived three days after it ended`},
+		{"/api/v1/archive/verify?cluster=edge-c", 404, "a day is three days after it ended"},
+		{"/api/v1/archive/edge-b/2026-11-27", 404, "GET /api/v1/archive lists"},
 		{"/api/v1/archive/verify", 200, `"holds":true`},
 	} {
 		answer := call(s, http.MethodGet, test.path, operatorToken, "")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/accumulus-metering/accumulus/leader/archive"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/focus"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -96,12 +97,18 @@ func problemOf(err error) Problem {
 		problem.Status = http.StatusUnprocessableEntity
 	case errors.Is(err, ErrNotReady):
 		problem.Status = http.StatusServiceUnavailable
+	case errors.Is(err, archive.ErrMoved):
+		problem.Status, problem.Hint = http.StatusServiceUnavailable, "Ask again: the next answer reads them there."
 	default:
 		problem.Hint = "The leader's log has more; `accumulus status` shows what else is wrong."
 	}
 	var hinted *Hinted
-	if errors.As(err, &hinted) {
+	if errors.As(err, &hinted) && problem.Status != http.StatusRequestEntityTooLarge { // what belongs in the body is not what is wrong then
 		problem.Hint, problem.Command = hinted.Hint, hinted.Command
+	}
+	if problem.Status == http.StatusNotFound && problem.Hint == "" {
+		problem.Hint = "Look the name or number up in the list that it is of; GET /api/v1 lists all endpoints."
+		problem.Command = "Look the name or number up in the list that it is of."
 	}
 	problem.Title = http.StatusText(problem.Status)
 	return problem

@@ -19,12 +19,12 @@ const dayLength = 24 * time.Hour
 const newestName = "manifest.json"
 
 // errName is a cluster whose name is no directory's.
-var errName = errors.New("the name cannot be a directory")
+var errName = fmt.Errorf("the name cannot be a directory: %w", ErrAbsent)
 
 // dayDir is where a day of a cluster is.
 func dayDir(root, cluster string, day time.Time) (string, error) {
 	name := url.PathEscape(cluster)
-	if name == "" || strings.HasPrefix(name, ".") {
+	if name == "" || len(name) > 255 || strings.HasPrefix(name, ".") {
 		return "", fmt.Errorf("archive of cluster %q: %w", cluster, errName)
 	}
 	return filepath.Join(root, name, day.UTC().Format("2006"), day.UTC().Format("01"), day.UTC().Format("02")), nil

@@ -394,3 +394,11 @@ func TestDayThatGoesWhileAnotherIsReadFromTheArchive(t *testing.T) {
 		t.Errorf("%d rows of %d, and %v; want ErrMoved", rows, 4*busy, err)
 	}
 }
+
+func TestClusterThatNoDirectoryCanBe(t *testing.T) {
+	for _, cluster := range []string{"", "..", ".new-1", strings.Repeat("x", 9000)} {
+		if _, err := Open(t.TempDir(), cluster, time.Unix(0, 0)); !errors.Is(err, ErrAbsent) {
+			t.Errorf("%.10q: %v", cluster, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -100,6 +101,42 @@ func TestStatementWithoutLines(t *testing.T) {
 }
 
 // TestClosedLinesDoNotChange tries all that is stored of a closed period by SQL.
+// TestBooksRefuseWhatTheyCouldNotShow: what is written there is signed and stays.
+func TestBooksRefuseWhatTheyCouldNotShow(t *testing.T) {
+	w := newWorld(t, december, small("Europe/Amsterdam")...)
+	for _, by := range []string{"", "  ", "do\nra", "do\x1b[31mra", "do\x00ra", "d\xff", "\ufffd", strings.Repeat("x", 201)} {
+		if _, err := w.Draft(t.Context(), "acme", "2026-11", by); !errors.Is(err, ErrInput) {
+			t.Errorf("draft by %q: %v", by, err)
+		}
+	}
+	for _, period := range []string{"0001-01", "1969-12", "2026-13", "9999999-01", "-1"} {
+		if _, err := w.Draft(t.Context(), "acme", period, "dora"); !errors.Is(err, ErrInput) {
+			t.Errorf("draft of %q: %v", period, err)
+		}
+		if _, err := w.List(t.Context(), "acme", period); !errors.Is(err, ErrInput) {
+			t.Errorf("list of %q: %v", period, err)
+		}
+	}
+	if stored, err := w.List(t.Context(), "", ""); err != nil || len(stored) != 0 {
+		t.Errorf("stored: %v, %v", stored, err)
+	}
+	if log, err := w.Actions(t.Context(), "acme"); err != nil || len(log) != 0 {
+		t.Errorf("log: %v, %v", log, err)
+	}
+	w.close("acme", "2026-11")
+	for _, reason := range []string{"", "a\x1bb", "\xff", strings.Repeat("x", mostReason+1)} {
+		if _, err := w.Apply(t.Context(), "acme", "2026-11", "dora", reason); !errors.Is(err, ErrInput) {
+			t.Errorf("correction because %.20q: %v", reason, err)
+		}
+	}
+	if _, err := w.Apply(t.Context(), "acme", "2026-11", "Zoë O’Brien", "two\nlines, über"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Chain(t.Context(), "nobody"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("chain of nobody: %v", err)
+	}
+}
+
 func TestClosedLinesDoNotChange(t *testing.T) {
 	w := newWorld(t, december, small("Europe/Amsterdam")...)
 	w.close("acme", "2026-11")

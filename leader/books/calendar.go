@@ -27,13 +27,23 @@ const monthForm = "2006-01"
 // maxOffset is more than any zone differs from UTC.
 const maxOffset = 15 * time.Hour
 
+// month is when a period begins, were its zone UTC. Before 1970 nothing was metered, and
+// zones were not what they are.
+func month(period string) (time.Time, error) {
+	start, err := time.Parse(monthForm, period)
+	if err != nil || start.Year() < 1970 {
+		return start, &Error{Kind: ErrInput, Text: fmt.Sprintf("period %q is no month since 1970", period), Hint: "Write it as 2026-11."}
+	}
+	return start, nil
+}
+
 // calendar is a customer's period: as it was stored, else the calendar month in the
 // zone that the customer has when the month begins. It begins where the period
 // before it ends, also where the zone has changed between them.
 func (b *Books) calendar(ctx context.Context, customer, period string) (Calendar, error) {
-	start, err := time.Parse(monthForm, period)
+	start, err := month(period)
 	if err != nil {
-		return Calendar{}, wrong("period %q is no month: write it as 2026-11", period)
+		return Calendar{}, err
 	}
 	stored, err := b.registry.BookPeriod(ctx, customer, period)
 	if err == nil {
@@ -79,7 +89,7 @@ func (b *Books) zone(ctx context.Context, customer string, w schema.Window) (*ti
 	}
 	i := slices.IndexFunc(versions, func(o fleet.Object) bool { return o.Name() == customer })
 	if i < 0 {
-		return nil, fmt.Errorf("customer %q: none of that name in this period: %w", customer, registry.ErrNotFound)
+		return nil, &Error{Kind: registry.ErrNotFound, Text: fmt.Sprintf("no customer %q was there in that time", customer), Hint: "`accumulus get customers` lists them."}
 	}
 	name := versions[i].Spec.(fleet.Customer).TimeZone
 	if name == "" {

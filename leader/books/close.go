@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -137,6 +139,9 @@ func estimate(d Draft, by string, request CloseRequest) (*Estimate, error) {
 		return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("estimate method %q is not known", request.Method),
 			Hint: "Use " + MethodMeasured + ": what is missing is taken as not used, and what comes later becomes a correction."}
 	}
+	if err := plain("reason", request.Reason, mostReason); err != nil {
+		return nil, err
+	}
 	return &Estimate{By: by, Reason: strings.TrimSpace(request.Reason), Method: MethodMeasured, Gaps: gaps}, nil
 }
 
@@ -153,6 +158,9 @@ func (b *Books) Chain(ctx context.Context, customer string) (Chain, error) {
 	statements, err := b.registry.BookStatements(ctx, customer)
 	for _, s := range statements {
 		c.Statements = append(c.Statements, IssuedStatement{s.Number, s.Text, s.Signature})
+	}
+	if err == nil && len(c.Lines)+len(c.Statements) == 0 {
+		_, err = b.zone(ctx, customer, schema.Window{From: time.Unix(0, 0), To: b.now()}) // a chain of nobody does not hold
 	}
 	return c, err
 }

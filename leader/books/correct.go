@@ -51,6 +51,9 @@ func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) 
 	if reason == "" {
 		return Correction{}, &Error{Kind: ErrInput, Text: "the correction has no reason", Hint: "Say why: the customer reads it (--reason TEXT)."}
 	}
+	if err := plain("reason", reason, mostReason); err != nil {
+		return Correction{}, err
+	}
 	made, of, err := b.rerate(ctx, customer, period)
 	if err != nil || len(made.Lines) == 0 {
 		return made, err

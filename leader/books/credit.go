@@ -70,6 +70,9 @@ func (b *Books) RequestRefund(ctx context.Context, customer string, request Refu
 	if err != nil {
 		return Refund{}, err
 	}
+	if err := plain("reason", request.Reason, mostReason); err != nil {
+		return Refund{}, err
+	}
 	of, err := b.refundable(ctx, customer, request.Statement)
 	if err != nil {
 		return Refund{}, err
@@ -118,6 +121,9 @@ func (b *Books) DeclineRefund(ctx context.Context, customer string, id int64, by
 	}
 	if reason = strings.TrimSpace(reason); reason == "" {
 		return Refund{}, &Error{Kind: ErrInput, Text: "nothing says why the refund is declined", Hint: "Say why (--reason TEXT)."}
+	}
+	if err := plain("reason", reason, mostReason); err != nil {
+		return Refund{}, err
 	}
 	if err := b.registry.DeclineBookRefund(ctx, id, reason, registry.BookAction{By: by, Action: "decline-refund", Customer: customer, Detail: fmt.Sprintf("refund %d: %s", id, reason)}); err != nil {
 		return Refund{}, err

@@ -142,6 +142,9 @@ func (b *Books) RecordFailure(ctx context.Context, request FailureRequest) (Fail
 	case reason == "":
 		return Failure{}, &Error{Kind: ErrInput, Text: "the failure has no reason", Hint: "Say how it is known that the node failed: who approves the period reads it (--reason TEXT)."}
 	}
+	if err := plain("reason", reason, mostReason); err != nil {
+		return Failure{}, err
+	}
 	life, err := b.nodeStates(ctx, request.Cluster, schema.Window{From: at.Add(-rating.DiedWithin), To: at.Add(rating.DiedWithin)})
 	if err != nil {
 		return Failure{}, err
@@ -171,6 +174,9 @@ func (b *Books) DismissFailure(ctx context.Context, id int64, by, reason string)
 	}
 	if reason = strings.TrimSpace(reason); reason == "" {
 		return Failure{}, &Error{Kind: ErrInput, Text: "the dismissal has no reason", Hint: "Say why the failure does not count (--reason TEXT)."}
+	}
+	if err := plain("reason", reason, mostReason); err != nil {
+		return Failure{}, err
 	}
 	err = b.registry.DismissBookFailure(ctx, id, reason, registry.BookAction{By: by, Action: "dismiss", Detail: fmt.Sprintf("failure %d: %s", id, reason)})
 	if errors.Is(err, registry.ErrRefunded) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -91,6 +93,11 @@ type Draft struct {
 // List are the periods that are not open; of a customer or a month where these are
 // not "".
 func (b *Books) List(ctx context.Context, customer, period string) ([]Period, error) {
+	if period != "" {
+		if _, err := month(period); err != nil {
+			return nil, err
+		}
+	}
 	stored, err := b.registry.BookPeriods(ctx, customer, period)
 	if err != nil {
 		return nil, err
@@ -111,7 +118,26 @@ func named(by string) (string, error) {
 	if by = strings.TrimSpace(by); by == "" {
 		return "", &Error{Kind: ErrInput, Text: "nobody is named", Hint: "Say who you are: the books record it (--as NAME; \"by\" in the body)."}
 	}
-	return by, nil
+	return by, plain("name", by, 200)
+}
+
+// mostReason bounds why something is done, in bytes: lines and statements hold it.
+const mostReason = 4000
+
+// plain refuses a text that a signed statement could not show as it was written: the
+// books keep it for good.
+func plain(what, text string, most int) error {
+	strange := func(r rune) bool {
+		return unicode.IsControl(r) && r != '\n' && r != '\t' || r == unicode.ReplacementChar
+	}
+	if what == "name" {
+		strange = func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
+	}
+	if len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, strange) {
+		return nil
+	}
+	return &Error{Kind: ErrInput, Text: fmt.Sprintf("the %s is longer than %d bytes, or has control characters", what, most),
+		Hint: "Nothing was changed. The books keep it for good: write plain text in UTF-8."}
 }
 
 // compute makes a draft's content of what the days are now.

@@ -47,7 +47,7 @@ func VerifyExplanation(file []byte, key ed25519.PublicKey) (Explanation, []Findi
 		err = json.Unmarshal([]byte(signed.Text), &e)
 	}
 	if err != nil {
-		return e, nil, fmt.Errorf("read explanation: %w", err)
+		return e, nil, fmt.Errorf("read explanation: it is no whole file of `accumulus explain`: %w", err)
 	}
 	if e.Format != explanationFormat {
 		return e, nil, fmt.Errorf("read explanation: its form is %q, and this program reads %s", e.Format, explanationFormat)

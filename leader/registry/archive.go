@@ -263,6 +263,9 @@ func (r *Registry) dayState(ctx context.Context, sum hash.Hash, cluster string, 
 		return false, err
 	}
 	settled = len(due) == 0
+	if settled, err = r.edgesSettled(ctx, settled, scopes, w); err != nil {
+		return false, err
+	}
 	tables, err := names(ctx, r.reader, "SELECT DISTINCT tbl FROM mark WHERE cluster = ? ORDER BY tbl", cluster)
 	if err != nil {
 		return false, err
@@ -296,6 +299,20 @@ func (r *Registry) dayState(ctx context.Context, sum hash.Hash, cluster string, 
 			return false, err
 		}
 		settled = settled && waiting == 0
+	}
+	return settled, nil
+}
+
+// edgesSettled says whether, beside what is known, no power is due in the days before
+// and after: a meter interval over midnight is split over the minutes of both.
+func (r *Registry) edgesSettled(ctx context.Context, settled bool, scopes []string, w schema.Window) (bool, error) {
+	for _, scope := range scopes {
+		var due int
+		if err := r.reader.QueryRowContext(ctx, "SELECT count(*) FROM due WHERE processor = ? AND scope = ? AND quarter >= ? AND quarter < ?",
+			ProcessorPower, scope, nanos(w.From.Add(-day)), nanos(w.To.Add(day))).Scan(&due); err != nil {
+			return false, err
+		}
+		settled = settled && due == 0
 	}
 	return settled, nil
 }
