@@ -160,6 +160,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/api/v1/usage?limit=0", "", 400, "limit"},
 		{"GET", "/api/v1/usage?window=overflow", "", 422, "shorter window"},
 		{"GET", "/api/v1/usage?window=broken", "", 500, "connection lost"},
+		{"GET", "/api/v1/usage?window=moved", "", 503, "Ask again"},
 		{"GET", "/api/v1/boxes?windw=1h", "", 400, "windw"},
 		{"GET", "/api/v1/export?format=pdf", "", 400, "csv"},
 		{"GET", "/api/v1/export?requireComplete=1", "", 400, "true or false"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/accumulus-metering/accumulus/leader/allocation"
+	"github.com/accumulus-metering/accumulus/leader/archive"
 	"io"
 	"log/slog"
 	"net/http"
@@ -86,6 +87,9 @@ func (l *leader) Usage(ctx context.Context, request query.Request) (query.Answer
 	l.scoped = append(l.scoped, query.Scoped(ctx))
 	if request.Window == "overflow" {
 		return query.Answer{}, query.ErrOverflow
+	}
+	if request.Window == "moved" {
+		return query.Answer{}, archive.ErrMoved
 	}
 	if request.Window == "broken" {
 		return query.Answer{}, errors.New("query minute: connection lost")

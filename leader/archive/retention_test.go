@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -132,6 +133,11 @@ func TestNothingGoesUnarchived(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			if err := os.WriteFile(file(w, "manifest-1.json"), text, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		"power is due on the day after": func(w *world) {
+			if err := w.reg.AddDue(w.t.Context(), registry.Due{Processor: registry.ProcessorPower, Scope: "b1", Quarter: first.Add(dayLength), Reason: "test"}); err != nil {
 				w.t.Fatal(err)
 			}
 		},
