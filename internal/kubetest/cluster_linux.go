@@ -116,7 +116,7 @@ func (c *Cluster) address(host int) string { return fmt.Sprintf("10.99.%d.%d", c
 
 // startNode starts the node's first process and gives it a wire to the bridge.
 func (c *Cluster) startNode(ctx context.Context, number int) error {
-	node := Node{Name: fmt.Sprintf("%s-%d", c.Name, number), Address: c.address(10 + number)}
+	node := Node{Name: fmt.Sprintf("%s-%d", c.Name, number), Address: c.address(10 + number), Pods: c.pods(number)}
 	node.Cgroup = filepath.Join(c.lab.Cgroup(), node.Name)
 	config := NodeConfig{Name: node.Name, Address: node.Address, Gateway: gateway, Dir: filepath.Join(c.plane.Dir, node.Name), Cgroup: node.Cgroup}
 	if err := c.nodeFiles(&config, number); err != nil {

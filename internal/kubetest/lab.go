@@ -52,6 +52,7 @@ type Standing struct {
 type Node struct {
 	Name    string
 	Address string // of its kubelet, on port 10250
+	Pods    string // addresses of its pods: 10.244.17.0/24
 	Cgroup  string // of the whole node, relative to each hierarchy; its pods' are below /kubepods
 }
 
