@@ -6,6 +6,8 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,29 @@ import (
 	"strings"
 	"time"
 )
+
+// CheckURL says what is wrong with a webhook's URL, without repeating it: it may hold
+// what is secret.
+func CheckURL(text string) error {
+	target, err := url.Parse(text)
+	if err == nil && target.User != nil {
+		return errors.New("it holds a name or password: a token belongs in a file")
+	}
+	if err != nil || target.Host == "" || target.Scheme != "https" && target.Scheme != "http" {
+		return errors.New("want http:// or https:// and a host")
+	}
+	return nil
+}
+
+// EventID is the id of a CloudEvent: SHA-256, in hex, of what the event is of. The same
+// parts are the same event, whenever and by whom it is made.
+func EventID(parts ...string) string {
+	sum := sha256.New()
+	for _, part := range parts {
+		_, _ = fmt.Fprintf(sum, "%d:%s|", len(part), part) // a hash returns no error
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
 
 // timeout bounds one request.
 const timeout = 30 * time.Second

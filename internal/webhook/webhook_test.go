@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,6 +42,27 @@ func TestPost(t *testing.T) {
 	request.TokenFile += ".gone"
 	if _, err := Post(t.Context(), http.DefaultClient, request); !os.IsNotExist(unwrapped(err)) {
 		t.Errorf("without the token's file: %v", err)
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	for text, said := range map[string]string{"https://hooks.example/a": "", "http://127.0.0.1:9000": "", "hook": "want http", "ftp://a/b": "want http", "https://": "want http",
+		"": "want http", "https://me:secret@a/b": "token belongs in a file", "://": "want http"} {
+		err := CheckURL(text)
+		if (err != nil) != (said != "") || err != nil && (!strings.Contains(err.Error(), said) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestEventID: parts stand apart, and the id is what receivers have from before.
+func TestEventID(t *testing.T) {
+	if EventID("a", "b") == EventID("ab") || EventID("a", "") == EventID("a") {
+		t.Error("different events have one id")
+	}
+	sum := sha256.Sum256([]byte("4:acme|2:eu|"))
+	if got, want := EventID("acme", "eu"), hex.EncodeToString(sum[:]); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

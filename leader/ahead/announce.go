@@ -2,8 +2,6 @@ package ahead
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,13 +39,11 @@ const mostLookback = 32 * 24 * time.Hour
 func (c AnnounceConfig) Validate() error {
 	var wrong []error
 	for name, text := range map[string]string{"run-events-url": c.URL, "public-url": c.PublicURL} {
-		target, err := url.Parse(text)
-		switch {
-		case text == "":
-		case err != nil || target.Host == "" || target.Scheme != "https" && target.Scheme != "http":
-			wrong = append(wrong, fmt.Errorf("%s: want http:// or https:// and a host", name))
-		case target.User != nil:
-			wrong = append(wrong, fmt.Errorf("%s: it holds a name or password: a token belongs in a file", name))
+		if text == "" {
+			continue
+		}
+		if err := webhook.CheckURL(text); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	if c.Lookback < 0 || c.Lookback > mostLookback {
@@ -174,15 +170,9 @@ func (r run) alone() bool {
 	return !slices.Contains([]string{kindJob, "CronJob", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController", "Node"}, kind)
 }
 
-// eventID is the id of the run's event: SHA-256, in hex, of what it is of.
-func (r run) eventID() string { return idOf(r.cluster, r.kind, r.namespace, r.name, r.uid) }
-
-func idOf(parts ...string) string {
-	sum := sha256.New()
-	for _, part := range parts {
-		_, _ = fmt.Fprintf(sum, "%d:%s|", len(part), part) // a hash returns no error
-	}
-	return hex.EncodeToString(sum.Sum(nil))
+// eventID is the id of the run's event.
+func (r run) eventID() string {
+	return webhook.EventID(r.cluster, r.kind, r.namespace, r.name, r.uid)
 }
 
 // Ended is a run, or a group of runs, that ended: the data of an event.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/internal/webhook"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
@@ -114,6 +115,6 @@ func (a *Announcer) noteGroup(ctx context.Context, name string, runs []run, sett
 		return nil
 	}
 	data := Ended{Kind: kindGroup, Name: name, Start: report.From, End: last, Failed: report.Failures > 0, Report: report, HTML: a.link(url.Values{"group": {name}}, runs[0].end, last)}
-	_, err = a.put(ctx, idOf(kindGroup, name, last.UTC().Format(time.RFC3339Nano)), subject, data)
+	_, err = a.put(ctx, webhook.EventID(kindGroup, name, last.UTC().Format(time.RFC3339Nano)), subject, data)
 	return err
 }

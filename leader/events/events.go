@@ -11,15 +11,11 @@ package events
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -51,12 +47,8 @@ func (c Config) Validate() error {
 	if c.URL == "" {
 		return nil
 	}
-	target, err := url.Parse(c.URL)
-	if err == nil && target.User != nil {
-		return errors.New("events URL: it holds a name or password: a token belongs in a file")
-	}
-	if err != nil || target.Host == "" || target.Scheme != "https" && target.Scheme != "http" {
-		return errors.New("events URL: want http:// or https:// and a host")
+	if err := webhook.CheckURL(c.URL); err != nil {
+		return fmt.Errorf("events URL: %w", err)
 	}
 	if c.Lookback < 0 || c.Lookback > 32*24*time.Hour {
 		return fmt.Errorf("events lookback %s: use at most 768h, after which a receiver no longer knows what it has", c.Lookback)
@@ -321,11 +313,7 @@ func (s *Sender) encode(some []registry.Event) (media string, body []byte, err e
 	return "application/cloudevents-batch+json", body, err
 }
 
-// ID is an event's: SHA-256, in hex, of what it is of and of its revision.
+// ID is an event's: of what it is of and of its revision.
 func ID(e registry.Event) string {
-	sum := sha256.New()
-	for _, part := range []string{e.Customer, e.Cluster, e.Namespace, e.Resource, e.Currency, e.Bucket.UTC().Format(time.RFC3339), strconv.FormatInt(e.Revision, 10)} {
-		_, _ = fmt.Fprintf(sum, "%d:%s|", len(part), part) // a hash returns no error
-	}
-	return hex.EncodeToString(sum.Sum(nil))
+	return webhook.EventID(e.Customer, e.Cluster, e.Namespace, e.Resource, e.Currency, e.Bucket.UTC().Format(time.RFC3339), strconv.FormatInt(e.Revision, 10))
 }
