@@ -44,21 +44,13 @@ func (of basis) pack() ([]byte, error) {
 	for _, d := range of.days {
 		of.Days = append(of.Days, basisDay{d.Cluster, d.Window.From, d.Window.To, d.Revision, d.Fingerprint, d.Expected, d.Received, d.Complete, d.Gaps, d.Cells})
 	}
-	text, err := json.Marshal(of)
-	if err != nil {
-		return nil, fmt.Errorf("pack what a correction comes of: %w", err)
-	}
-	return pack(text)
+	return packJSON("what a correction comes of", of)
 }
 
 func unpackBasis(packed []byte) (basis, error) {
-	var of basis
-	text, err := unpack(packed)
-	if err == nil {
-		err = json.Unmarshal(text, &of)
-	}
+	of, err := unpackJSON[basis]("what a correction comes of", packed)
 	if err != nil {
-		return of, fmt.Errorf("unpack what a correction comes of: %w", err)
+		return of, err
 	}
 	for _, d := range of.Days {
 		of.days = append(of.days, registry.BookDay{Cluster: d.Cluster, Window: schema.Window{From: d.From.UTC(), To: d.To.UTC()}, Revision: d.Revision,

@@ -32,25 +32,9 @@ type usedPart struct {
 	Quantities processors.Quantities `json:"q"`
 }
 
-func (u used) pack() ([]byte, error) {
-	text, err := json.Marshal(u)
-	if err != nil {
-		return nil, fmt.Errorf("pack what was lost: %w", err)
-	}
-	return pack(text)
-}
+func (u used) pack() ([]byte, error) { return packJSON("what was lost", u) }
 
-func unpackUsed(packed []byte) (used, error) {
-	var u used
-	text, err := unpack(packed)
-	if err == nil {
-		err = json.Unmarshal(text, &u)
-	}
-	if err != nil {
-		return used{}, fmt.Errorf("unpack what was lost: %w", err)
-	}
-	return u, nil
-}
+func unpackUsed(packed []byte) (used, error) { return unpackJSON[used]("what was lost", packed) }
 
 // sumLosses sums what the pods of a cluster's failed nodes used, where that is not
 // known yet, and again while rows per pod are there and have changed.

@@ -285,22 +285,12 @@ func (b *Books) Draft(ctx context.Context, customer, period, by string) (Draft, 
 	return d, b.put(ctx, p, one, registry.BookAction{By: by, Action: "draft", Detail: d.Total + " " + d.Currency})
 }
 
-func packDraft(d Draft) ([]byte, error) {
-	text, err := json.Marshal(d)
-	if err != nil {
-		return nil, fmt.Errorf("pack draft: %w", err)
-	}
-	return pack(text)
-}
+func packDraft(d Draft) ([]byte, error) { return packJSON("draft", d) }
 
 func unpackDraft(p registry.BookPeriod, one Period) (Draft, error) {
-	var d Draft
-	text, err := unpack(p.Draft)
-	if err == nil {
-		err = json.Unmarshal(text, &d)
-	}
+	d, err := unpackJSON[Draft]("draft", p.Draft)
 	if err != nil {
-		return Draft{}, fmt.Errorf("draft of period %s of %s: %w", p.Period, p.Customer, err)
+		return Draft{}, fmt.Errorf("period %s of %s: %w", p.Period, p.Customer, err)
 	}
 	d.Period = one
 	return d, nil

@@ -128,11 +128,7 @@ const packVersion = 1
 func (s *sheet) pack() ([]byte, error) {
 	slices.SortFunc(s.Groups, func(a, b group) int { return a.compare(b.place) })
 	s.index = nil
-	text, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("pack day: %w", err)
-	}
-	return pack(text)
+	return packJSON("day", s)
 }
 
 func (p place) compare(o place) int {
@@ -149,15 +145,32 @@ func (p place) compare(o place) int {
 }
 
 func unpackSheet(packed []byte) (sheet, error) {
-	var s sheet
-	text, err := unpack(packed)
+	return unpackJSON[sheet]("day", packed)
+}
+
+// packJSON is a value as JSON in few bytes; what is its name in errors.
+func packJSON(what string, v any) ([]byte, error) {
+	text, err := json.Marshal(v)
 	if err == nil {
-		err = json.Unmarshal(text, &s)
+		text, err = pack(text)
 	}
 	if err != nil {
-		return sheet{}, fmt.Errorf("unpack day: %w", err)
+		return nil, fmt.Errorf("pack %s: %w", what, err)
 	}
-	return s, nil
+	return text, nil
+}
+
+// unpackJSON is what packJSON has packed.
+func unpackJSON[T any](what string, packed []byte) (T, error) {
+	var v, none T
+	text, err := unpack(packed)
+	if err == nil {
+		err = json.Unmarshal(text, &v)
+	}
+	if err != nil {
+		return none, fmt.Errorf("unpack %s: %w", what, err)
+	}
+	return v, nil
 }
 
 // pack is text in few bytes.
