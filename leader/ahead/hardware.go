@@ -110,11 +110,9 @@ func (s shape) cost(all []query.Charges) (cost float64, currency string, known b
 }
 
 // median is the run of median length, as it was.
-func median(all []executed) executed {
+func median[R interface{ took() time.Duration }](all []R) R {
 	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b executed) int {
-		return int(a.end.Sub(a.start)/time.Millisecond - b.end.Sub(b.start)/time.Millisecond)
-	})
+	slices.SortStableFunc(sorted, func(a, b R) int { return int(a.took()/time.Millisecond - b.took()/time.Millisecond) })
 	return sorted[(len(sorted)-1)/2]
 }
 

@@ -214,17 +214,21 @@ func (d *Desk) hourMoves(ctx context.Context, own []query.Charges, end time.Time
 	if err != nil {
 		return nil, nil, err
 	}
-	of := make(map[string][]executed)
+	of := make(map[string][]run)
 	for _, r := range ended {
-		of[id(r)] = append(of[id(r)], executed{run: r})
+		of[id(r)] = append(of[id(r)], r)
 	}
 	looked := 0
 	for _, key := range slices.Sorted(maps.Keys(of)) {
-		runs, err := d.ownExecuted(ctx, of[key])
+		const most = mostDaily * runDays
+		if len(of[key]) > most {
+			continue
+		}
+		runs, err := d.own(ctx, of[key], run.conditions, most)
 		if err != nil {
 			return nil, nil, err
 		}
-		if len(runs) < leastRuns || len(runs) > mostDaily*runDays {
+		if len(runs) < leastRuns {
 			continue
 		}
 		if looked++; looked > mostCronJobs {
@@ -242,27 +246,9 @@ func (d *Desk) hourMoves(ctx context.Context, own []query.Charges, end time.Time
 	return moves, notes, nil
 }
 
-// ownExecuted are the runs that the caller may be told of, as reports have it.
-func (d *Desk) ownExecuted(ctx context.Context, runs []executed) ([]executed, error) {
-	if !query.Scoped(ctx) || len(runs) > mostDaily*runDays {
-		return runs, nil
-	}
-	var own []executed
-	for _, one := range runs {
-		whole, err := d.engine.Whole(ctx, one.life(), one.conditions())
-		if err != nil {
-			return nil, fmt.Errorf("run %s/%s: %w", one.namespace, one.name, err)
-		}
-		if whole {
-			own = append(own, one)
-		}
-	}
-	return own, nil
-}
-
 // hourMove rates the median run of a CronJob in each hour of the coming day.
-func (d *Desk) hourMove(ctx context.Context, runs []executed, end time.Time) (Move, bool, error) {
-	one, err := d.execution(ctx, median(runs).run)
+func (d *Desk) hourMove(ctx context.Context, runs []run, end time.Time) (Move, bool, error) {
+	one, err := d.execution(ctx, median(runs))
 	if err != nil {
 		return Move{}, false, err
 	}
@@ -307,7 +293,7 @@ func (d *Desk) hourMove(ctx context.Context, runs []executed, end time.Time) (Mo
 }
 
 // usualHour is the hour in UTC in which most runs began, the latest run's of equals.
-func usualHour(runs []executed) int {
+func usualHour(runs []run) int {
 	counts, best := make(map[int]int), -1
 	for _, r := range slices.Backward(runs) {
 		hour := r.start.UTC().Hour()

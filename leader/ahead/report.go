@@ -101,7 +101,7 @@ func (d *Desk) Report(ctx context.Context, q ReportQuestion) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if found, err = d.own(ctx, found); err != nil {
+	if found, err = d.own(ctx, found, run.ofPod, mostReported); err != nil {
 		return Report{}, err
 	}
 	switch {
@@ -124,23 +124,23 @@ func (d *Desk) reportOf(ctx context.Context, name string, found []run) (Report, 
 	return r.finish(), nil
 }
 
-// own are the runs that the caller may be told, one more than are reported at most:
-// those of which all is in his scope. A run whose minutes are not kept any more cannot
-// be shown to be his, and is not told to tenants.
-func (d *Desk) own(ctx context.Context, found []run) ([]run, error) {
+// own are the runs that the caller may be told, one more than most at most: those of
+// which all that they used, by a filter, is in his scope. A run whose minutes are not
+// kept any more cannot be shown to be his, and is not told to tenants.
+func (d *Desk) own(ctx context.Context, found []run, used func(run) []usage.Condition, most int) ([]run, error) {
 	if !query.Scoped(ctx) {
 		return found, nil
 	}
 	var own []run
 	for _, one := range found {
-		whole, err := d.engine.Whole(ctx, one.life(), one.ofPod())
+		whole, err := d.engine.Whole(ctx, one.life(), used(one))
 		if err != nil {
-			return nil, fmt.Errorf("pod %s/%s: %w", one.namespace, one.name, err)
+			return nil, fmt.Errorf("run %s/%s: %w", one.namespace, one.name, err)
 		}
 		if whole {
 			own = append(own, one)
 		}
-		if len(own) > mostReported {
+		if len(own) > most {
 			break
 		}
 	}

@@ -38,6 +38,8 @@ type run struct {
 // failed says whether the run did not do what it was started for.
 func (r run) failed() bool { return r.exit != 0 }
 
+func (r run) took() time.Duration { return r.end.Sub(r.start) }
+
 // life is the minutes in which it ran.
 func (r run) life() schema.Window {
 	return schema.Window{From: r.start.UTC().Truncate(schema.Minute), To: schema.WindowAt(r.end.Add(-1), schema.Minute).To}
