@@ -263,9 +263,6 @@ func (r *Registry) dayState(ctx context.Context, sum hash.Hash, cluster string, 
 		return false, err
 	}
 	settled = len(due) == 0
-	if settled, err = r.edgesSettled(ctx, settled, scopes, w); err != nil {
-		return false, err
-	}
 	tables, err := names(ctx, r.reader, "SELECT DISTINCT tbl FROM mark WHERE cluster = ? ORDER BY tbl", cluster)
 	if err != nil {
 		return false, err
@@ -290,8 +287,11 @@ func (r *Registry) dayState(ctx context.Context, sum hash.Hash, cluster string, 
 	}
 	for _, scope := range scopes {
 		var waiting int
-		err := r.reader.QueryRowContext(ctx, "SELECT count(*) FROM due WHERE processor IN (?, ?) AND scope = ? AND quarter >= ? AND quarter < ?",
-			ProcessorHeat, ProcessorCarbon, scope, nanos(w.From), nanos(w.To)).Scan(&waiting)
+		// Of power the days before and after count too: a meter's interval over midnight is
+		// split over the minutes of both.
+		err := r.reader.QueryRowContext(ctx, `SELECT count(*) FROM due WHERE scope = ? AND
+			(processor IN (?, ?) AND quarter >= ? AND quarter < ? OR processor = ? AND quarter >= ? AND quarter < ?)`,
+			scope, ProcessorHeat, ProcessorCarbon, nanos(w.From), nanos(w.To), ProcessorPower, nanos(w.From.Add(-day)), nanos(w.To.Add(day))).Scan(&waiting)
 		if err == nil {
 			err = r.putFingerprints(ctx, put, w, "processor IN (?, ?, ?) AND scope = ?", ProcessorPower, ProcessorHeat, ProcessorCarbon, scope)
 		}
@@ -299,20 +299,6 @@ func (r *Registry) dayState(ctx context.Context, sum hash.Hash, cluster string, 
 			return false, err
 		}
 		settled = settled && waiting == 0
-	}
-	return settled, nil
-}
-
-// edgesSettled says whether, beside what is known, no power is due in the days before
-// and after: a meter interval over midnight is split over the minutes of both.
-func (r *Registry) edgesSettled(ctx context.Context, settled bool, scopes []string, w schema.Window) (bool, error) {
-	for _, scope := range scopes {
-		var due int
-		if err := r.reader.QueryRowContext(ctx, "SELECT count(*) FROM due WHERE processor = ? AND scope = ? AND quarter >= ? AND quarter < ?",
-			ProcessorPower, scope, nanos(w.From.Add(-day)), nanos(w.To.Add(day))).Scan(&due); err != nil {
-			return false, err
-		}
-		settled = settled && due == 0
 	}
 	return settled, nil
 }

@@ -30,13 +30,9 @@ type BudgetAlert struct {
 func (r *Registry) NoteAlert(ctx context.Context, a BudgetAlert) (bool, error) {
 	fresh := false
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO budget_alert (budget, period, percent, basis, state, body, at, attempts, next_at, error) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, '')`,
+		var err error
+		fresh, err = inserted(ctx, tx, `INSERT OR IGNORE INTO budget_alert (budget, period, percent, basis, state, body, at, attempts, next_at, error) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, '')`,
 			a.Budget, nanos(a.Period), a.Percent, a.On, a.State, a.Body, nanos(a.At), nanos(a.At))
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		fresh = n > 0
 		return err
 	})
 	if err != nil {

@@ -123,6 +123,16 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// inserted executes an INSERT OR IGNORE of one row and says whether the row is new.
+func inserted(ctx context.Context, tx *sql.Tx, statement string, args ...any) (bool, error) {
+	result, err := tx.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
 // each runs a query and scans every row of it.
 func each(ctx context.Context, q queryer, row func(scan func(...any) error) error, query string, args ...any) error {
 	rows, err := q.QueryContext(ctx, query, args...)

@@ -32,13 +32,9 @@ func (r *Registry) NoteRunEvent(ctx context.Context, e RunEvent) (bool, error) {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM run_event WHERE ended < ? AND state = 'sent'`, nanos(r.clock.Now().Add(-runEventsKept))); err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO run_event (id, subject, ended, state, body, at, attempts, next_at, error) VALUES (?, ?, ?, 'pending', ?, ?, 0, ?, '')`,
+		var err error
+		fresh, err = inserted(ctx, tx, `INSERT OR IGNORE INTO run_event (id, subject, ended, state, body, at, attempts, next_at, error) VALUES (?, ?, ?, 'pending', ?, ?, 0, ?, '')`,
 			e.ID, e.Subject, nanos(e.Ended), e.Body, nanos(e.At), nanos(e.At))
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		fresh = n > 0
 		return err
 	})
 	if err != nil {
