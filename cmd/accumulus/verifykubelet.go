@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +18,9 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
 
@@ -47,6 +50,9 @@ type counter struct {
 	at    time.Time
 	value *big.Rat // core-seconds, or bytes
 }
+
+// kubeletQuantities are those that kubelets count.
+var kubeletQuantities = []string{"cpuCoreSeconds", "networkReceiveBytes", "networkTransmitBytes"}
 
 // podCounters are a pod's counters by quantity.
 type podCounters map[string]counter
@@ -114,83 +120,49 @@ func plusCount(a, b *uint64) *uint64 {
 	return &sum
 }
 
-// apiServer reads kubelets through a cluster's API server.
-type apiServer struct {
-	base   string
-	client *http.Client
-}
-
-func newAPIServer(config *rest.Config) (*apiServer, error) {
-	transport, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("reach the API server: %w", err)
+// bounded is the answer of an API server, as far as maxSummary.
+func bounded(ctx context.Context, request *rest.Request) ([]byte, error) {
+	answer, err := request.Stream(ctx)
+	if apierrors.IsForbidden(err) {
+		return nil, fmt.Errorf("%w; reading kubelets takes the verb get on nodes/proxy (and list on nodes without --node)", err)
 	}
-	transport.Timeout = time.Minute
-	base, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("reach the API server: %w", err)
-	}
-	return &apiServer{strings.TrimSuffix(base.String(), "/"), transport}, nil
-}
-
-func (s *apiServer) get(ctx context.Context, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask the API server: %w", err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxSummary))
-	if err != nil {
-		return nil, fmt.Errorf("ask the API server for %s: %w", path, err)
-	}
-	if answer.StatusCode != http.StatusOK {
-		hint := ""
-		if answer.StatusCode == http.StatusForbidden {
-			hint = "; reading kubelets takes the verb get on nodes/proxy (and list on nodes without --node)"
-		}
-		return nil, fmt.Errorf("ask the API server for %s: %s%s", path, answer.Status, hint)
-	}
-	return text, nil
+	defer func() { _ = answer.Close() }() // it was only read
+	return io.ReadAll(io.LimitReader(answer, maxSummary))
 }
 
-// nodes are the names of the cluster's nodes.
-func (s *apiServer) nodes(ctx context.Context) ([]string, error) {
-	text, err := s.get(ctx, "/api/v1/nodes")
+// nodeNames are those of the cluster's nodes.
+func nodeNames(ctx context.Context, api rest.Interface) ([]string, error) {
+	var list corev1.NodeList
+	text, err := bounded(ctx, api.Get().Resource("nodes"))
+	if err == nil {
+		err = json.Unmarshal(text, &list)
+	}
 	if err != nil {
-		return nil, err
-	}
-	var list struct {
-		Items []struct{ Metadata struct{ Name string } }
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
 		return nil, fmt.Errorf("read the list of nodes: %w", err)
 	}
 	var names []string
 	for _, node := range list.Items {
-		names = append(names, node.Metadata.Name)
+		names = append(names, node.Name)
 	}
 	return names, nil
 }
 
-// read asks each node's kubelet.
-func (s *apiServer) read(ctx context.Context, nodes []string, namespace string) (kubeletReading, error) {
+// readKubelets asks each node's kubelet, through the API server.
+func readKubelets(ctx context.Context, api rest.Interface, nodes []string, namespace string) (kubeletReading, error) {
 	all := make(kubeletReading)
 	for _, node := range nodes {
-		text, err := s.get(ctx, "/api/v1/nodes/"+url.PathEscape(node)+"/proxy/stats/summary")
-		if err != nil {
-			return nil, err
+		var found kubeletReading
+		text, err := bounded(ctx, api.Get().Resource("nodes").Name(node).SubResource("proxy", "stats", "summary"))
+		if err == nil {
+			found, err = decodeSummary(text, namespace)
 		}
-		found, err := decodeSummary(text, namespace)
 		if err != nil {
 			return nil, fmt.Errorf("kubelet of %s: %w", node, err)
 		}
-		for pod, counters := range found {
-			all[pod] = counters
-		}
+		maps.Copy(all, found)
 	}
 	return all, nil
 }
@@ -205,16 +177,19 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 	if err != nil {
 		return comparison{}, err
 	}
-	server, err := newAPIServer(config)
+	config = rest.CopyConfig(config)
+	config.Timeout, config.QPS = time.Minute, -1 // all nodes are read at one moment, as far as may be
+	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return comparison{}, err
+		return comparison{}, fmt.Errorf("reach the API server: %w", err)
 	}
+	api := clients.CoreV1().RESTClient()
 	c, err := a.client()
 	if err != nil {
 		return comparison{}, err
 	}
 	if len(o.nodes) == 0 {
-		if o.nodes, err = server.nodes(ctx); err != nil {
+		if o.nodes, err = nodeNames(ctx, api); err != nil {
 			return comparison{}, err
 		}
 	}
@@ -226,7 +201,7 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 		if err := clock.At(ctx, a.clock, at); err != nil {
 			return comparison{}, err
 		}
-		reading, err := server.read(ctx, o.nodes, o.namespace)
+		reading, err := readKubelets(ctx, api, o.nodes, o.namespace)
 		if err != nil {
 			return comparison{}, err
 		}
@@ -286,8 +261,8 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 	type sum struct{ own, metered, bound *big.Rat }
 	sums := make(map[string]*sum)
 	first, last := readings[0], readings[len(readings)-1]
-	for _, pod := range sortedPods(last) {
-		for _, name := range []string{"cpuCoreSeconds", "networkReceiveBytes", "networkTransmitBytes"} {
+	for _, pod := range slices.Sorted(maps.Keys(last)) {
+		for _, name := range kubeletQuantities {
 			begin, was := first[pod][name]
 			end, is := last[pod][name]
 			told := metered[pod][name]
@@ -313,12 +288,12 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 			s.bound.Add(s.bound, bound)
 		}
 	}
-	for _, pod := range sortedPods(first) {
+	for _, pod := range slices.Sorted(maps.Keys(first)) {
 		if _, there := last[pod]; !there {
 			made.Skipped = append(made.Skipped, fmt.Sprintf("pod %s: it ended meanwhile", pod))
 		}
 	}
-	for _, name := range []string{"cpuCoreSeconds", "networkReceiveBytes", "networkTransmitBytes"} {
+	for _, name := range kubeletQuantities {
 		if s := sums[name]; s != nil {
 			made.Quantities = append(made.Quantities, within("", name, s.own, s.metered, s.bound))
 		}
@@ -352,13 +327,4 @@ func within(pod, name string, own, metered, bound *big.Rat) compared {
 	}
 	one.Within = difference.Abs(difference).Cmp(bound) <= 0
 	return one
-}
-
-func sortedPods(reading kubeletReading) []string {
-	var names []string
-	for name := range reading {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, cmp.Compare[string])
-	return names
 }
