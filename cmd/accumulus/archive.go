@@ -180,6 +180,9 @@ It says the first thing that is wrong, and ends with code 1.`,
 			} else {
 				a.printf("%s, %s, %s with %d rows, %s\n", plural.Of(seen.Clusters, "cluster", "clusters"), plural.Of(seen.Manifests, "manifest", "manifests"),
 					plural.Of(seen.Files, "file", "files"), seen.Rows, humanBytes(float64(seen.Bytes)))
+				if seen.Sealed > 0 {
+					a.printf("%s by closed periods, and are there\n", plural.Of(seen.Sealed, "revision is named", "revisions are named"))
+				}
 				if seen.Revised > 0 {
 					a.printf("%s been revised since, and will be archived again when settled\n", plural.Of(seen.Revised, "day has", "days have"))
 				}
