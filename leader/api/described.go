@@ -95,7 +95,7 @@ func described() map[string]Doc {
 		"GET /api/v1/reports/run":     {Query: []string{"name", "group", "namespace", "cluster", "window", "format"}, Answer: ahead.Report{}, AnswerTypes: []string{mediaText, mediaHTML}},
 
 		"GET /api/v1/archive": {Query: []string{"cluster", "day"}, Answer: ArchiveList{}}, "GET /api/v1/archive/{cluster}/{day}": of(ArchivedDay{}),
-		"GET /api/v1/archive/verify":                               {Query: []string{"cluster", "day"}, Answer: ArchiveVerified{}},
+		"GET /api/v1/archive/verify":                               {Query: []string{"cluster", "day", "place"}, Answer: ArchiveVerified{}},
 		"GET /api/v1/books":                                        {Query: []string{"customer", "period"}, Answer: PeriodList{}},
 		"GET /api/v1/books/{customer}/chain":                       of(books.Chain{}),
 		"GET /api/v1/books/{customer}/log":                         of(ActionList{}),
