@@ -344,18 +344,37 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 		return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s drafted period %s of %s and cannot approve it", by, period, customer),
 			Hint: "Ask another person to approve it: four eyes see more than two."}
 	}
-	for _, f := range d.Failures {
-		if strings.EqualFold(f.By, by) {
-			return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s recorded the failure of node %s of %s, which the draft refunds, and cannot approve it", by, f.Node, f.Cluster),
-				Hint: "Ask another person to approve the period."}
-		}
+	if err := d.vouchedBy(by); err != nil {
+		return Period{}, err
 	}
-	if _, err := b.current(ctx, c, d); err != nil {
+	now, err := b.current(ctx, c, d)
+	if err == nil { // the draft may be older than what was done about its failures
+		err = now.vouchedBy(by)
+	}
+	if err != nil {
 		return Period{}, err
 	}
 	one := d.Period
 	one.State, one.Approved = StateApproved, &Done{by, b.now()}
 	return one, b.put(ctx, p, one, registry.BookAction{By: by, Action: "approve", Detail: d.Total + " " + d.Currency})
+}
+
+// vouchedBy is ErrFourEyes where a draft refunds a failure by somebody's word.
+func (d Draft) vouchedBy(who string) error {
+	for _, f := range d.Failures {
+		did := ""
+		switch {
+		case strings.EqualFold(f.By, who):
+			did = "recorded the failure"
+		case strings.EqualFold(f.Reinstated, who):
+			did = "reinstated the failure"
+		default:
+			continue
+		}
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s %s of node %s of %s, which the draft refunds, and cannot approve it", who, did, f.Node, f.Cluster),
+			Hint: "Ask another person to approve the period."}
+	}
+	return nil
 }
 
 // current is what the facts come to now, which must be what a draft says; an error
