@@ -193,7 +193,7 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 		for _, part := range losses[i].parts {
 			version, usage, all := rest.take(losses[i].Cluster, part)
 			if !all {
-				losses[i].note("a part of what the pods used is not in the period's usage any more")
+				losses[i].note("a part of what the pods used is not in the usage of the draft: its day has not settled, or was corrected")
 			}
 			if version != "" {
 				byVersion[version][i].Usage = append(byVersion[version][i].Usage, usage)
