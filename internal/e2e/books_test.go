@@ -17,6 +17,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/accumulus-metering/accumulus/leader/client"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/google/go-cmp/cmp"
 )
@@ -221,6 +222,13 @@ func checkBilled(t *testing.T, w *world, dora, anna *client.Client, made books.C
 	ctx := t.Context()
 	w.check(w.centre.client.RemoveCluster(ctx, "steady", false))
 	w.site("steady").down()
+	for _, gone := range []struct {
+		kind fleet.Kind
+		name string
+	}{{fleet.KindMeter, "meter-a"}, {fleet.KindBox, "box-a"}} { // or a month of its quarters is due
+		_, err := w.centre.leader.Registry().Remove(ctx, gone.kind, gone.name, "test")
+		w.check(err)
+	}
 	w.clock.Set(time.Date(2027, 1, 1, 0, 30, 0, 0, time.UTC))
 	w.centre.rest()
 	w.centre.again()

@@ -13,7 +13,7 @@ type tag struct {
 
 // tags are in the order in which people look for them. The longest path decides.
 var tags = []tag{
-	{"Status and pages", "Probes, the pages, and what the leader says of itself", []string{"/", "/docs", "/openapi.json", "/healthz", "/livez", "/readyz", "/api/v1", "/api/v1/status", "/api/v1/me"}},
+	{"Status and pages", "Probes, the pages, and what the leader says of itself", []string{"/docs", "/openapi.json", "/healthz", "/livez", "/readyz", "/api/v1/status", "/api/v1/me"}},
 	{"Usage and cost", "What was used, and what it costs", []string{"/api/v1/usage", "/api/v1/export", "/api/v1/events"}},
 	{"Allocation", "As OpenCost's API has it", []string{"/allocation", "/api/v1/allocation"}},
 	{"Energy, heat, carbon", "Of boxes, nodes and pods", []string{"/api/v1/energy", "/api/v1/heat", "/api/v1/carbon", "/api/v1/boxes"}},
@@ -31,6 +31,9 @@ var tags = []tag{
 
 // tagOf is the index of a path's tag, -1 where none has it.
 func tagOf(path string) int {
+	if path == "/" || path == "/api/v1" { // what all others begin with
+		return 0
+	}
 	found, longest := -1, 0
 	for i, t := range tags {
 		for _, begin := range t.paths {
