@@ -42,13 +42,18 @@ func (o *kubeletOptions) bindAll(flags *pflag.FlagSet) {
 }
 
 const (
-	// lateRead is by how much a follower's reading may be late.
+	// lateRead is by how much a follower's reading may be late, at most half of its
+	// interval.
 	lateRead = 2 * time.Second
 	// countedEach is how often it is asked whether kubelets have counted anew, which
-	// they do each ten to fifteen seconds, and countedWithin for how long at most.
+	// they do each ten to fifteen seconds (more often where the follower reads more
+	// often), and countedWithin for how long at most.
 	countedEach   = 3 * time.Second
 	countedWithin = 45 * time.Second
 )
+
+// span is from a moment until the follower has read again.
+func (o kubeletOptions) span() time.Duration { return o.scrape + min(lateRead, o.scrape/2) }
 
 // edgeReadings are readings of the kubelets around an edge of a stretch. The follower's
 // last reading before the edge is not older than before, and the first that counts what
@@ -225,7 +230,7 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 			return comparison{}, err
 		}
 	}
-	from := a.clock.Now().Add(o.scrape + lateRead).Truncate(time.Minute).Add(time.Minute)
+	from := a.clock.Now().Add(o.span()).Truncate(time.Minute).Add(time.Minute)
 	to := from.Add(o.stretch)
 	_, _ = fmt.Fprintf(a.errOut, "Reading the kubelets of %s from %s to %s\n", strings.Join(o.nodes, ", "), humanTime(from), humanTime(to)) // nowhere is left to tell
 	var edges [2]edgeReadings
@@ -259,13 +264,13 @@ func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptio
 		reading, err = readKubelets(ctx, api, o.nodes, o.namespace)
 		return reading
 	}
-	e.before, e.at = read(edge.Add(-o.scrape-lateRead)), read(edge)
+	e.before, e.at = read(edge.Add(-o.span())), read(edge)
 	at := edge
 	for counted := false; !counted && err == nil && at.Sub(edge) < countedWithin; {
-		at = at.Add(countedEach)
+		at = at.Add(min(countedEach, o.scrape))
 		counted = read(at).countedAfter(edge, e.at)
 	}
-	e.after = read(at.Add(o.scrape + lateRead))
+	e.after = read(at.Add(o.span()))
 	return e, err
 }
 
