@@ -1,10 +1,12 @@
 package books
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +280,73 @@ func TestRefundReachesIntoClosedMonths(t *testing.T) {
 	w.chain("acme")
 	if _, err := w.DismissFailure(t.Context(), failures[0].ID, "olga", "it was not"); !errors.Is(err, ErrState) {
 		t.Errorf("dismissed after its statement: %v", err)
+	}
+}
+
+// TestADismissalIsTakenBack: the failure counts again, with what its pods had used when
+// it was dismissed, also when their minutes are gone; all that was done stands in its
+// log, and who took it back does not approve the refund.
+func TestADismissalIsTakenBack(t *testing.T) {
+	w := failedWorld(t, time.Date(2026, 11, 10, 9, 7, 0, 0, time.UTC))
+	ctx := t.Context()
+	d, err := w.Draft(ctx, "acme", "2026-11", "dora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, want := refunds(t, d.Lines)
+	id := d.Failures[0].ID
+	if _, err := w.ReinstateFailure(ctx, id, "olga", "it does count"); !errors.Is(err, ErrState) {
+		t.Errorf("what was not dismissed is taken back: %v", err)
+	}
+	if _, err := w.DismissFailure(ctx, id, "olga", "it was drained"); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = w.Draft(ctx, "acme", "2026-11", "dora"); err != nil || len(d.Failures) != 0 {
+		t.Fatalf("%+v, %v", d.Failures, err)
+	}
+	w.clock.Set(december.Add(5 * 24 * time.Hour))
+	w.podsSince = w.clock.Now() // the minutes of its pods are gone
+	for _, bad := range [][2]string{{"", "x"}, {"olga", " "}, {"olga", "a\x1bb"}} {
+		if _, err := w.ReinstateFailure(ctx, id, bad[0], bad[1]); !errors.Is(err, ErrInput) {
+			t.Errorf("by %q because %q: %v", bad[0], bad[1], err)
+		}
+	}
+	back, err := w.ReinstateFailure(ctx, id, "Olga", "another node was drained")
+	if err != nil || !back.Counts || back.Dismissed != nil || len(back.Pods) != 1 || back.Pods[0].Estimated || len(back.Log) != 2 ||
+		back.Log[0].Action != "dismiss" || back.Log[1].Action != "reinstate" || back.Log[1].By != "Olga" || !strings.Contains(back.Log[1].Detail, "another node was drained") || back.Log[1].At.IsZero() {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	if d, err = w.Draft(ctx, "acme", "2026-11", "dora"); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := refunds(t, d.Lines); got != want || len(d.Failures) != 1 || d.Failures[0].Reinstated != "Olga" {
+		t.Errorf("given back %s, before %s: %+v", got, want, d.Failures)
+	}
+	if _, err := w.Review(ctx, "acme", "2026-11", "dora"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Approve(ctx, "acme", "2026-11", "olga"); !errors.Is(err, ErrFourEyes) {
+		t.Errorf("who took it back approves: %v", err)
+	}
+	// It may be dismissed again, and that taken back.
+	if gone, err := w.DismissFailure(ctx, id, "carl", "after all"); err != nil || gone.Counts || len(gone.Log) != 3 {
+		t.Errorf("%+v, %v", gone, err)
+	}
+	// The control: without what was laid aside the pods' share is all that is known.
+	db, err := sql.Open("sqlite3", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(ctx, "DELETE FROM book_dismissed_lost")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if back, err = w.ReinstateFailure(ctx, id, "olga", "it does count"); err != nil || len(back.Log) != 4 ||
+		!slices.ContainsFunc(back.Pods, func(p LostPod) bool { return p.Pod == "shop-1" && p.Estimated }) {
+		t.Errorf("the control: %+v, %v", back, err)
+	}
+	if _, err := w.ReinstateFailure(ctx, 99, "olga", "x"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("no failure: %v", err)
 	}
 }
 
