@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -142,7 +143,8 @@ left its cluster; and those that somebody recorded. What the pods that died with
 used since their start is given back in the drafts of the periods that are open.`,
 		Example: `  accumulus books failures
   accumulus books failures record --cluster ams-03 --node n7 --at 2026-11-20T14:03:00Z --reason "its power supply burnt" --as olga
-  accumulus books failures dismiss 3 --reason "it was drained" --as olga`,
+  accumulus books failures dismiss 3 --reason "it was drained" --as olga
+  accumulus books failures reinstate 3 --reason "another node was drained" --as olga`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -157,7 +159,7 @@ used since their start is given back in the drafts of the periods that are open.
 		}}
 	command.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	a.answerFlags(command)
-	command.AddCommand(newFailureRecord(a), newFailureDismiss(a))
+	command.AddCommand(newFailureRecord(a), newFailureDismiss(a), newFailureReinstate(a))
 	return command
 }
 
@@ -176,6 +178,10 @@ func (a *app) showFailures(all []books.Failure) error {
 		by := f.Source
 		if f.By != "" {
 			by = f.By
+		}
+		if len(f.Log) > 0 && f.Log[len(f.Log)-1].Action == "reinstate" {
+			last := f.Log[len(f.Log)-1]
+			evidence = fmt.Sprintf("%s; its dismissal is taken back by %s (%s)", evidence, last.By, last.Detail)
 		}
 		t.add(fmt.Sprint(f.ID), f.Cluster, f.Node, humanTime(f.At), by, counts, pods, evidence)
 	}
@@ -237,20 +243,21 @@ func newFailureRecord(a *app) *cobra.Command {
 	return command
 }
 
-func newFailureDismiss(a *app) *cobra.Command {
+// aboutFailure is a command about one failure, by whom and why.
+func (a *app) aboutFailure(use, short string, do func(c *client.Client, ctx context.Context, id int64, by, reason string) (books.Failure, error)) *cobra.Command {
 	var o bookOptions
 	var reason string
-	command := &cobra.Command{Use: "dismiss FAILURE --reason TEXT --as NAME", Short: "Say that a failure does not count; it stays recorded", Args: cobra.ExactArgs(1),
+	command := &cobra.Command{Use: use + " FAILURE --reason TEXT --as NAME", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var id int64
-			if _, err := fmt.Sscan(args[0], &id); err != nil {
+			id, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil {
 				return fmt.Errorf("failure %q: name it by the number that accumulus books failures shows", args[0])
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			made, err := c.DismissFailure(cmd.Context(), id, o.as, reason)
+			made, err := do(c, cmd.Context(), id, o.as, reason)
 			if err != nil || a.output != asTable {
 				return a.answerOr(err, made)
 			}
@@ -261,4 +268,12 @@ func newFailureDismiss(a *app) *cobra.Command {
 	o.who(a, command, "as", "who you are: the books record it (ACCUMULUS_AS)")
 	required(command, "reason")
 	return command
+}
+
+func newFailureDismiss(a *app) *cobra.Command {
+	return a.aboutFailure("dismiss", "Say that a failure does not count; it stays recorded", (*client.Client).DismissFailure)
+}
+
+func newFailureReinstate(a *app) *cobra.Command {
+	return a.aboutFailure("reinstate", "Take back that a failure was dismissed: it counts again", (*client.Client).ReinstateFailure)
 }

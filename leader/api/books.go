@@ -34,6 +34,7 @@ type Books interface {
 	Failures(ctx context.Context, cluster string) ([]books.Failure, error)
 	RecordFailure(ctx context.Context, request books.FailureRequest) (books.Failure, error)
 	DismissFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
+	ReinstateFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
 	Chain(ctx context.Context, customer string) (books.Chain, error)
 	Explain(ctx context.Context, customer string, number int64) ([]byte, error)
 	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)

@@ -376,8 +376,13 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 	if eyes != nil && !b.config.OnePerson {
 		return Period{}, eyes
 	}
-	if _, err := b.current(ctx, c, d); err != nil {
+	now, err := b.current(ctx, c, d)
+	if err != nil {
 		return Period{}, err
+	}
+	// The draft may be older than what was done about its failures.
+	if eyes = cmp.Or(eyes, now.vouchedBy(by)); eyes != nil && !b.config.OnePerson {
+		return Period{}, eyes
 	}
 	one := d.Period
 	one.State, one.Approved = StateApproved, b.done(ctx, by)
@@ -409,13 +414,7 @@ func fourEyes(d Draft, by string) error {
 		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("period %s of %s was drafted with a token that several may have: that %s did it is what the caller said", period, customer, d.Drafted.By),
 			Hint: fmt.Sprintf("Let somebody else draft it again with a token of his own (`accumulus token create NAME --role billing`): accumulus books draft --customer %s --period %s --token-file NAME.token", customer, period)}
 	}
-	for _, f := range d.Failures {
-		if strings.EqualFold(f.By, by) {
-			return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s recorded the failure of node %s of %s, which the draft refunds, and cannot approve it", by, f.Node, f.Cluster),
-				Hint: "Ask another person to approve the period."}
-		}
-	}
-	return nil
+	return d.vouchedBy(by)
 }
 
 // hasEnded is an error of a period that goes on.
@@ -429,6 +428,24 @@ func (b *Books) hasEnded(c Calendar) error {
 
 func draftCommand(c Calendar) string {
 	return fmt.Sprintf("accumulus books draft --customer %s --period %s", c.Customer, c.Period)
+}
+
+// vouchedBy is ErrFourEyes where a draft refunds a failure by somebody's word.
+func (d Draft) vouchedBy(who string) error {
+	for _, f := range d.Failures {
+		did := ""
+		switch {
+		case strings.EqualFold(f.By, who):
+			did = "recorded the failure"
+		case strings.EqualFold(f.Reinstated, who):
+			did = "reinstated the failure"
+		default:
+			continue
+		}
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s %s of node %s of %s, which the draft refunds, and cannot approve it", who, did, f.Node, f.Cluster),
+			Hint: "Ask another person to approve the period."}
+	}
+	return nil
 }
 
 // current is what the facts come to now, which must be what a draft says; an error

@@ -23,9 +23,12 @@ type RefundedFailure struct {
 	Source   string    `json:"source"`
 	Evidence string    `json:"evidence"`
 	By       string    `json:"by,omitempty"` // who recorded it; not there of the watch
-	Period   string    `json:"period"`       // in which it was used
-	Pods     []DeadPod `json:"pods"`
-	Notes    []string  `json:"notes,omitempty"` // what is not given back, and why
+	// Reinstated is who took a dismissal of it back last; not there of one that nobody
+	// dismissed.
+	Reinstated string    `json:"reinstatedBy,omitempty"`
+	Period     string    `json:"period"` // in which it was used
+	Pods       []DeadPod `json:"pods"`
+	Notes      []string  `json:"notes,omitempty"` // what is not given back, and why
 	// Estimated says that a part of it is a pod's share of its workload's use.
 	Estimated bool `json:"estimated,omitempty"`
 }
@@ -169,7 +172,13 @@ func lostIn(customer string, failures []registry.BookFailure) (map[string][]lost
 }
 
 func refundedFailure(f registry.BookFailure, period string) RefundedFailure {
-	return RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: period, Pods: []DeadPod{}}
+	of := RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: period, Pods: []DeadPod{}}
+	for _, did := range f.Log {
+		if did.Action == failureReinstated {
+			of.Reinstated = did.By
+		}
+	}
+	return of
 }
 
 // refundPeriod adds the lines of one period's losses that no statement has given
@@ -184,7 +193,7 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 		for _, part := range losses[i].parts {
 			version, usage, all := rest.take(losses[i].Cluster, part)
 			if !all {
-				losses[i].note("a part of what the pods used is not in the period's usage any more")
+				losses[i].note("a part of what the pods used is not in the usage of the draft: its day has not settled, or was corrected")
 			}
 			if version != "" {
 				byVersion[version][i].Usage = append(byVersion[version][i].Usage, usage)
