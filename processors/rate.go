@@ -35,10 +35,10 @@ const (
 
 // Resources is all of them but those with a name of their own (Of, Extended), in
 // the order of lines.
-func Resources() []Resource {
-	return []Resource{CPUUsed, CPURequested, CPUMax, MemoryUsed, MemoryRequested, MemoryMax, NetworkReceive, NetworkTransmit, Energy, NodeHours,
-		NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed, CPUIdle, MemoryIdle, UsefulHeat}
-}
+func Resources() []Resource { return slices.Clone(resources) }
+
+var resources = []Resource{CPUUsed, CPURequested, CPUMax, MemoryUsed, MemoryRequested, MemoryMax, NetworkReceive, NetworkTransmit, Energy, NodeHours,
+	NodeReceive, NodeTransmit, EphemeralUsed, VolumeClaimed, VolumeUsed, CPUIdle, MemoryIdle, UsefulHeat}
 
 // Derived says that the resource is another way to count what other resources
 // count too: without a price, nothing is missing.

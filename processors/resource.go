@@ -87,11 +87,10 @@ func CompareResources(a, b Resource) int {
 }
 
 func (r Resource) order() int {
-	all := Resources()
-	if i := slices.Index(all, r.General()); i >= 0 {
+	if i := slices.Index(resources, r.General()); i >= 0 {
 		return i
 	}
-	return len(all)
+	return len(resources)
 }
 
 // Requested is what a request of so many pieces or bytes of an Extended resource,

@@ -323,7 +323,7 @@ func (t *tally) add(w who, b schema.Window, sums usage.Sums) error {
 	if err != nil || made == nil {
 		return err
 	}
-	return made.Count(sums, t.share(b))
+	return made.Count(&sums, t.share(b))
 }
 
 // row finds or makes the row of a key and a step; nil where a filter drops it.

@@ -91,8 +91,11 @@ func (q Quantity) Field() string { return fieldOf[q] }
 type Sums [quantities]int64
 
 // Add adds other; a sum beyond int64 is an error, never a wrapped number.
-func (s *Sums) Add(other Sums) error {
+func (s *Sums) Add(other *Sums) error {
 	for i, v := range other {
+		if v == 0 {
+			continue
+		}
 		sum, err := Add(s[i], v)
 		if err != nil {
 			return fmt.Errorf("sum of %s: %w", fieldOf[i], err)

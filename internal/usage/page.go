@@ -10,18 +10,27 @@ import (
 // CompareKeys orders by the keys, then by time; what no pod carries comes last.
 func CompareKeys(a, b Row, keys []Key) int {
 	for _, k := range keys {
-		left, right := a.Key[string(k)], b.Key[string(k)]
-		if strings.HasPrefix(left, "__") != strings.HasPrefix(right, "__") {
-			if strings.HasPrefix(left, "__") {
-				return 1
-			}
-			return -1
-		}
-		if c := strings.Compare(left, right); c != 0 {
+		if c := compareValue(a.Key[string(k)], b.Key[string(k)]); c != 0 {
 			return c
 		}
 	}
 	return a.From.Compare(b.From)
+}
+
+// CompareValues orders by the values of the same keys, as CompareKeys does.
+func CompareValues(a, b []string) int { return slices.CompareFunc(a, b, compareValue) }
+
+func compareValue(left, right string) int {
+	if left == right {
+		return 0
+	}
+	if strings.HasPrefix(left, "__") != strings.HasPrefix(right, "__") {
+		if strings.HasPrefix(left, "__") {
+			return 1
+		}
+		return -1
+	}
+	return strings.Compare(left, right)
 }
 
 // sortColumns are what rows can be sorted by.
@@ -61,12 +70,15 @@ func costNumber(r Row) Exact {
 	return number
 }
 
+// ByKey says whether rows are wanted in the order of CompareKeys.
+func (r Request) ByKey() bool { return r.Sort == "" || r.Sort == "key" }
+
 // sortRows orders by the wanted column, then by key and time.
 func sortRows(rows []Row, request Request) {
-	by := trimSign(request.Sort)
-	if by == "" || by == "key" && request.Sort == "key" {
+	if request.ByKey() {
 		return // they are
 	}
+	by := trimSign(request.Sort)
 	sign := 1
 	if strings.HasPrefix(request.Sort, "-") {
 		sign = -1

@@ -2,6 +2,7 @@ package usage
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"slices"
@@ -140,7 +141,7 @@ func (t *Tally) extended() map[string]Exact {
 }
 
 // Count adds a group's sums, of whose window the share is there at all.
-func (t *Tally) Count(sums Sums, share float64) error {
+func (t *Tally) Count(sums *Sums, share float64) error {
 	if err := t.Sums.Add(sums); err != nil {
 		return err
 	}
@@ -296,4 +297,23 @@ func (l Labels) At(w schema.Window) map[string]string {
 		found = v.Labels
 	}
 	return found
+}
+
+// LabelText is labels as a JSON object, as OpenCost's column Labels has them: without
+// annotations, and "" of none.
+func LabelText(labels map[string]string) (string, error) {
+	own := make(map[string]string, len(labels))
+	for name, value := range labels {
+		if !strings.HasPrefix(name, schema.AnnotationPrefix) {
+			own[name] = value
+		}
+	}
+	if len(own) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(own)
+	if err != nil {
+		return "", fmt.Errorf("write labels: %w", err)
+	}
+	return string(text), nil
 }

@@ -99,7 +99,7 @@ func costsOf(charges query.Charges) map[string]*big.Rat {
 		if costs[line.List.Currency] == nil {
 			costs[line.List.Currency] = new(big.Rat)
 		}
-		costs[line.List.Currency].Add(costs[line.List.Currency], line.Cost)
+		costs[line.List.Currency].Add(costs[line.List.Currency], line.Cost())
 	}
 	return costs
 }

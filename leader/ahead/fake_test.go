@@ -95,9 +95,8 @@ func (u *usedBy) charges(request query.ChargeRequest, price *big.Rat) []query.Ch
 			row.Sums[usage.CPU] = int64(cores * 1e6 * seconds)
 			row.Sums[usage.CPURequest] = int64(u.requested * 1e6 * seconds)
 			row.Sums[usage.EnergyActive] = int64(cores * 10_000 * seconds)
-			hours := big.NewRat(row.Sums[usage.CPU], 3_600_000_000)
 			all = append(all, query.Charges{Row: row, CarbonKnown: true, CarbonMicrograms: row.Sums[usage.EnergyActive],
-				Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: row.Sums[usage.CPU], List: &fleet.PriceList{Currency: "EUR"}, Cost: hours.Mul(hours, price)}, {Resource: processors.Energy}}})
+				Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: row.Sums[usage.CPU], List: &fleet.PriceList{Currency: "EUR"}, UnitPrice: new(big.Rat).Mul(big.NewRat(1, 3_600_000_000), price)}, {Resource: processors.Energy}}})
 		}
 	}
 	return all

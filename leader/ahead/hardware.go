@@ -96,7 +96,7 @@ func (s shape) cost(all []query.Charges) (cost float64, currency string, known b
 			if line.List == nil || currency != "" && line.List.Currency != currency {
 				continue
 			}
-			v, _ := line.Cost.Float64()
+			v, _ := line.Cost().Float64()
 			if line.Resource == processors.Energy {
 				if s.power == 0 && v != 0 {
 					return 0, "", false

@@ -48,7 +48,7 @@ func (y *twoTypes) Charges(ctx context.Context, request query.ChargeRequest) ([]
 		c := query.Charges{Row: query.Row{Key: map[string]string{"cluster": "edge-a", "namespace": "batch", "workload": workload, "hardware": "small"}}, CarbonKnown: true, CarbonMicrograms: 24e6}
 		c.Row.Sums[usage.Uptime], c.Row.Sums[usage.EnergyActive] = int64(minutes*60_000), 24e3
 		list := &fleet.PriceList{Currency: "EUR"}
-		c.Lines = []query.Charge{{Resource: processors.CPURequested, List: list, Cost: cpu}, {Resource: processors.Energy, List: list, Cost: big.NewRat(1, 1)}}
+		c.Lines = []query.Charge{{Resource: processors.CPURequested, Quantity: 1, List: list, UnitPrice: cpu}, {Resource: processors.Energy, Quantity: 1, List: list, UnitPrice: big.NewRat(1, 1)}}
 		all = append(all, c)
 	}
 	return all, nil

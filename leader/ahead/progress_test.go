@@ -54,7 +54,7 @@ func (p podsAlive) charges(request query.ChargeRequest, price *big.Rat) (all []q
 		}
 		c := query.Charges{Row: query.Row{Key: map[string]string{"cluster": "edge-a", "namespace": "batch", "workload": "CronJob/nightly", "pod": name}}}
 		c.Row.Sums[usage.Uptime] = alive.Milliseconds()
-		c.Lines = []query.Charge{{Resource: processors.CPUUsed, List: &fleet.PriceList{Currency: "EUR"}, Cost: new(big.Rat).Mul(big.NewRat(int64(alive), int64(time.Hour)), price)}}
+		c.Lines = []query.Charge{{Resource: processors.CPUUsed, Quantity: int64(alive), List: &fleet.PriceList{Currency: "EUR"}, UnitPrice: new(big.Rat).Mul(big.NewRat(1, int64(time.Hour)), price)}}
 		all = append(all, c)
 	}
 	return all

@@ -155,7 +155,7 @@ func (s *sample) price(line query.Charge) {
 	if of[line.List.Currency] == nil {
 		of[line.List.Currency] = new(big.Rat)
 	}
-	of[line.List.Currency].Add(of[line.List.Currency], line.Cost)
+	of[line.List.Currency].Add(of[line.List.Currency], line.Cost())
 }
 
 // advise is the recommendation, where there is enough to go by.

@@ -32,7 +32,7 @@ func (b *byMinute) Charges(_ context.Context, request query.ChargeRequest) ([]qu
 		row.Sums[usage.Memory], row.Sums[usage.MemoryRequest] = memory*1024*60, 1024*1024*60
 		idle := row
 		idle.Key = map[string]string{"workload": "Job/short"}
-		all = append(all, query.Charges{Row: row, Lines: []query.Charge{{Resource: processors.CPURequested, List: &fleet.PriceList{Currency: "EUR"}, Cost: big.NewRat(5*2, 100*60)}, {Resource: processors.MemoryRequested}}})
+		all = append(all, query.Charges{Row: row, Lines: []query.Charge{{Resource: processors.CPURequested, Quantity: 1, List: &fleet.PriceList{Currency: "EUR"}, UnitPrice: big.NewRat(5*2, 100*60)}, {Resource: processors.MemoryRequested}}})
 		if minute.From.Hour() == 3 {
 			all = append(all, query.Charges{Row: idle})
 		}

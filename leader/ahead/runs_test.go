@@ -148,7 +148,7 @@ func (y types) ChargesAhead(ctx context.Context, request query.ChargeRequest, co
 	all, assumed, err := y.usedBy.ChargesAhead(ctx, request, coming)
 	if coming.From.Hour() == 3 { // at night
 		for i := range all {
-			all[i].Lines[0].Cost.Mul(all[i].Lines[0].Cost, big.NewRat(1, 2))
+			all[i].Lines[0].UnitPrice = new(big.Rat).Mul(all[i].Lines[0].UnitPrice, big.NewRat(1, 2))
 		}
 	}
 	return y.as(request, all), assumed, err
@@ -157,7 +157,7 @@ func (y types) ChargesAhead(ctx context.Context, request query.ChargeRequest, co
 func (types) as(request query.ChargeRequest, all []query.Charges) []query.Charges {
 	for i := range all {
 		if request.Hardware == "big" {
-			all[i].Lines[0].Cost.Mul(all[i].Lines[0].Cost, big.NewRat(1, 4))
+			all[i].Lines[0].UnitPrice = new(big.Rat).Mul(all[i].Lines[0].UnitPrice, big.NewRat(1, 4))
 		}
 	}
 	return all
@@ -194,7 +194,7 @@ func TestEstimateOnOtherHardware(t *testing.T) {
 // known, neither is the cost there.
 func TestAnUnknownPowerIsNoCost(t *testing.T) {
 	line := func(resource processors.Resource) query.Charge {
-		return query.Charge{Resource: resource, List: &fleet.PriceList{Currency: "EUR"}, Cost: big.NewRat(1, 1)}
+		return query.Charge{Resource: resource, Quantity: 1, List: &fleet.PriceList{Currency: "EUR"}, UnitPrice: big.NewRat(1, 1)}
 	}
 	s := shape{scale: 2, power: 1, joules: 10}
 	both := []query.Charges{{Lines: []query.Charge{line(processors.CPUUsed), line(processors.Energy)}}}
@@ -265,5 +265,17 @@ func TestLeastStart(t *testing.T) {
 	}
 	if got := least(starts, func(s Start) *float64 { return s.Cost }); got == nil || !got.At.Equal(starts[1].At) {
 		t.Errorf("cheapest %v", got)
+	}
+}
+
+// TestFailedWithoutAnExitCode: a pod whose node was lost has none.
+func TestFailedWithoutAnExitCode(t *testing.T) {
+	for reason, failed := range map[string]bool{"Completed": false, "Deleted": false, "": false, "DeletionByPodGC": true, "Evicted": true} {
+		if got := (run{kind: kindPod, reason: reason}).failed(); got != failed {
+			t.Errorf("%q failed: %t", reason, got)
+		}
+	}
+	if (run{kind: kindJob, reason: "CompletionsReached"}).failed() {
+		t.Error("a Job that succeeded failed")
 	}
 }

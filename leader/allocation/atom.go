@@ -15,20 +15,21 @@ type atom struct {
 	idle    bool
 	mounted bool // a volume that some pod mounted
 	values  *values
+	labels  map[string]string // of its pods; shared
 
 	noCarbon, noHeat, provisional bool
 	uptime, covered, coverage     float64
 }
 
 func newAtom(c query.Charges, currency string) *atom {
-	a := &atom{key: make(map[usage.Key]string, len(c.Row.Key)), values: valuesOf(c, currency), provisional: c.Row.Provisional}
+	a := &atom{key: make(map[usage.Key]string, len(c.Row.Key)), values: valuesOf(c, currency), labels: c.Labels, provisional: c.Row.Provisional}
 	for k, v := range c.Row.Key {
 		a.key[usage.Key(k)] = v
 	}
 	a.idle = a.key[usage.Namespace] == schema.IdleNamespace
 	a.mounted = c.Row.Sums[usage.VolumeMounted] > 0
-	energy := a.values.has(energyActive) || a.values.has(energyIdle) || a.values.has(energyOverhead)
-	energy = energy && a.values.energy().Sign() != 0
+	total, err := c.Row.Sums.Energy()
+	energy := total != 0 || err != nil
 	a.noCarbon, a.noHeat = energy && !c.CarbonKnown, energy && !c.HeatKnown
 	a.uptime = float64(c.Row.Sums[usage.Uptime])
 	a.covered, a.coverage = c.Row.Coverage*a.uptime, c.Row.Coverage

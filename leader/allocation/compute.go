@@ -12,6 +12,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 )
 
@@ -94,7 +95,7 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 // after the other.
 func (e *Engine) read(ctx context.Context, r Request, cuts []schema.Window, from func(context.Context, query.ChargeRequest) ([]query.Charges, error)) ([][]query.Charges, error) {
 	all := make([][]query.Charges, len(cuts))
-	question := query.ChargeRequest{Window: r.Window, Aggregate: r.keys(), Filter: r.conditions(), Figures: true}
+	question := query.ChargeRequest{Window: r.Window, Aggregate: r.keys(), Filter: r.conditions(), Figures: true, Labels: true}
 	if clocked := len(cuts) > 1 && day%r.Step == 0 && r.Window.From.Truncate(r.Step).Equal(r.Window.From); clocked {
 		question.Step = r.Step
 		rows, err := from(ctx, question)
@@ -118,13 +119,23 @@ func (e *Engine) read(ctx context.Context, r Request, cuts []schema.Window, from
 // currencyOf is the currency of the answer's costs: the one that the prices are in.
 func currencyOf(r Request, charges, assets [][]query.Charges, warnings *[]string) (string, error) {
 	found := make(map[string]bool)
+	lists := make(map[string]bool) // that share in bills
+	var last *fleet.PriceList
 	for _, rows := range slices.Concat(charges, assets) {
 		for _, row := range rows {
-			for _, line := range row.Lines {
-				if line.List != nil {
-					found[line.List.Currency] = true
+			for i := range row.Lines {
+				if list := row.Lines[i].List; list != nil && list != last {
+					found[list.Currency], last = true, list
+					if len(list.Share) > 0 {
+						lists[list.Name] = true
+					}
 				}
 			}
+		}
+	}
+	if !r.shares() {
+		for _, name := range slices.Sorted(maps.Keys(lists)) {
+			*warnings = append(*warnings, "Bills by price list "+name+" share idle nodes or namespaces that serve all others; here they stand where they arose, unless shareIdle, shareNamespaces, shareLabels or shareCost is given.")
 		}
 	}
 	names := slices.Sorted(maps.Keys(found))
@@ -147,7 +158,7 @@ func (r Request) set(w schema.Window, charges, assets []query.Charges, answer *A
 	var atoms, idle []*atom
 	for _, c := range charges {
 		a := newAtom(c, answer.Currency)
-		if *a.values == (values{}) {
+		if a.values.empty() {
 			continue // a node's time alone, without a price
 		}
 		a.name = r.nameOf(a)

@@ -190,7 +190,7 @@ func idleAddsUp(t *testing.T, real *query.Engine) {
 	for _, a := range assets {
 		for _, line := range a.Lines {
 			if line.List != nil {
-				want.Add(want, line.Cost)
+				want.Add(want, line.Cost())
 			}
 		}
 	}

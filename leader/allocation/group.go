@@ -1,6 +1,7 @@
 package allocation
 
 import (
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ type group struct {
 
 func newGroup(a *atom) *group {
 	g := &group{clusters: make(map[string]bool), volumes: make(map[string]*values)}
-	g.name, g.idle, g.values = a.name, a.idle, new(values)
+	g.name, g.idle, g.values, g.labels = a.name, a.idle, new(values), a.labels
 	g.key = make(map[usage.Key]string)
 	for k, v := range a.key {
 		g.key[k] = v
@@ -55,6 +56,10 @@ func (g *group) add(a *atom, keys []usage.Key) {
 		if g.key[k] != a.key[k] {
 			g.key[k] = ""
 		}
+	}
+	if !maps.Equal(g.labels, a.labels) {
+		g.labels = maps.Clone(g.labels)
+		maps.DeleteFunc(g.labels, func(name, value string) bool { own, ok := a.labels[name]; return !ok || own != value })
 	}
 	g.clusters[a.key[usage.Cluster]] = true
 	g.noCarbon, g.noHeat, g.provisional = g.noCarbon || a.noCarbon, g.noHeat || a.noHeat, g.provisional || a.provisional
@@ -74,16 +79,12 @@ func (g *group) properties() Properties {
 		Hardware: g.key[usage.Hardware], Provider: g.key[usage.Provider], Region: g.key[usage.Region]}
 	kind, name, _ := strings.Cut(g.key[usage.Workload], "/")
 	p.ControllerKind, p.Controller = strings.ToLower(kind), name
+	for name, value := range g.labels {
+		p.label(name, value)
+	}
 	for k, v := range g.key {
 		if name, ok := k.LabelName(); ok && v != "" {
-			into := &p.Labels
-			if annotation, is := strings.CutPrefix(name, schema.AnnotationPrefix); is {
-				into, name = &p.Annotations, annotation
-			}
-			if *into == nil {
-				*into = make(map[string]string)
-			}
-			(*into)[name] = v
+			p.label(name, v)
 		}
 	}
 	if len(g.clusters) > 1 {
@@ -93,6 +94,18 @@ func (g *group) properties() Properties {
 		slices.Sort(p.Clusters)
 	}
 	return p
+}
+
+// label sets a label, or an annotation that stands as one.
+func (p *Properties) label(name, value string) {
+	into := &p.Labels
+	if annotation, is := strings.CutPrefix(name, schema.AnnotationPrefix); is {
+		into, name = &p.Annotations, annotation
+	}
+	if *into == nil {
+		*into = make(map[string]string)
+	}
+	(*into)[name] = value
 }
 
 func assigned(name string) string {
@@ -105,6 +118,7 @@ func assigned(name string) string {
 // told is the group as the answer has it.
 func (g *group) told(r Request, w schema.Window, currency string) Allocation {
 	v := g.values
+	v.settle()
 	hours := big.NewRat(int64(w.Length()/time.Minute), 60)
 	per := func(q quantity) Number { return number(new(big.Rat).Quo(v.get(q), hours)) }
 	of := func(q quantity) Number { return number(v.get(q)) }

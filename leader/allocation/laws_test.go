@@ -36,9 +36,8 @@ func (world) Sectors(_ context.Context, w schema.Window, _ time.Duration) ([]que
 	return []query.Sector{{Window: w, Complete: true}}, nil
 }
 
-func charge(resource processors.Resource, quantity int64, price *big.Rat) query.Charge {
-	cost := new(big.Rat).Mul(big.NewRat(quantity, resource.Base()), price)
-	return query.Charge{Resource: resource, Quantity: quantity, List: &fleet.PriceList{Currency: "EUR"}, Cost: cost}
+func charged(resource processors.Resource, quantity int64, price *big.Rat) query.Charge {
+	return query.Charge{Resource: resource, Quantity: quantity, List: &fleet.PriceList{Currency: "EUR"}, UnitPrice: new(big.Rat).Mul(big.NewRat(1, resource.Base()), price)}
 }
 
 func randomWorld(random *rand.Rand, overcommit bool) world {
@@ -55,7 +54,7 @@ func randomWorld(random *rand.Rand, overcommit bool) world {
 				s[usage.CPUMax], s[usage.MemoryMax] = max(s[usage.CPU], s[usage.CPURequest]), max(s[usage.Memory], s[usage.MemoryRequest])
 				s[usage.EnergyActive] = random.Int64N(1e9)
 				cores, memory = cores+s[usage.CPUMax], memory+s[usage.MemoryMax]
-				c.Lines = []query.Charge{charge(processors.CPUMax, s[usage.CPUMax], cpu), charge(processors.MemoryMax, s[usage.MemoryMax], ram)}
+				c.Lines = []query.Charge{charged(processors.CPUMax, s[usage.CPUMax], cpu), charged(processors.MemoryMax, s[usage.MemoryMax], ram)}
 				w.charges = append(w.charges, c)
 			}
 			asset := query.Charges{Row: usage.Row{Key: map[string]string{"cluster": cluster, "node": node}}}
@@ -63,7 +62,7 @@ func randomWorld(random *rand.Rand, overcommit bool) world {
 			if overcommit {
 				asset.Row.Sums[usage.AllocatableCPU] = cores / 2
 			}
-			asset.Lines = []query.Charge{charge(processors.CPUMax, asset.Row.Sums[usage.AllocatableCPU], cpu), charge(processors.MemoryMax, asset.Row.Sums[usage.AllocatableMemory], ram)}
+			asset.Lines = []query.Charge{charged(processors.CPUMax, asset.Row.Sums[usage.AllocatableCPU], cpu), charged(processors.MemoryMax, asset.Row.Sums[usage.AllocatableMemory], ram)}
 			w.assets = append(w.assets, asset)
 		}
 	}
@@ -83,7 +82,7 @@ func TestLaws(t *testing.T) {
 		w := randomWorld(random, overcommit)
 		want := new(big.Rat)
 		for _, asset := range w.assets {
-			want.Add(want, asset.Lines[0].Cost).Add(want, asset.Lines[1].Cost)
+			want.Add(want, asset.Lines[0].Cost()).Add(want, asset.Lines[1].Cost())
 		}
 		for _, byNode := range []bool{false, true} {
 			for _, split := range []string{"", weighted, even} {

@@ -96,6 +96,7 @@ func newMonth(b *testing.B) *month {
 	for c := *monthSample; c < *monthClusters; c++ {
 		m.days(c)
 	}
+	m.ledger()
 	return m
 }
 

@@ -200,6 +200,11 @@ const monthHours = 730
 // idle says whether idle capacity has to be known.
 func (r Request) idle() bool { return r.includeIdle || r.shareIdle != "" }
 
+// shares says whether the question says how something is shared.
+func (r Request) shares() bool {
+	return r.shareIdle != "" || len(r.shareNamespaces) > 0 || len(r.shareLabels) > 0 || r.shareCost != nil
+}
+
 // keys are what has to be read apart.
 func (r Request) keys() []usage.Key {
 	keys := []usage.Key{usage.Cluster, usage.Namespace, usage.Claim}

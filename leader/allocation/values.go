@@ -1,6 +1,7 @@
 package allocation
 
 import (
+	"maps"
 	"math/big"
 	"strings"
 
@@ -47,10 +48,20 @@ const (
 // costs are those that add up to the total.
 var costs = []quantity{costCPU, costRAM, costGPU, costNetwork, costPV, costEnergy, costOther, costShared}
 
-// values are exact: what is counted in whole stored units, and the rest.
+// values are exact: what is counted in whole stored units, what was charged, and the
+// rest.
 type values struct {
 	whole [quantities]int64
 	rest  [quantities]*big.Rat // nil is 0; not changed once it stands here
+	// charged are quantities by their price, which are multiplied when they are asked
+	// for: most charges of an answer have the same few prices.
+	charged map[charge]int64
+}
+
+// charge is a cost at one price.
+type charge struct {
+	cost  quantity
+	price *big.Rat // of one stored unit: charges of the same are one by its address
 }
 
 // stored is how many of a quantity one stored unit is, as a fraction.
@@ -78,13 +89,49 @@ func (v *values) get(q quantity) *big.Rat {
 	if v.rest[q] != nil {
 		sum.Add(sum, v.rest[q])
 	}
+	for c, n := range v.charged {
+		if c.cost == q {
+			sum.Add(sum, c.of(n))
+		}
+	}
 	return sum
 }
 
-// has says whether anything was added.
-func (v *values) has(q quantity) bool { return v.whole[q] != 0 || v.rest[q] != nil }
+// of is the cost of a quantity.
+func (c charge) of(n int64) *big.Rat {
+	return new(big.Rat).Mul(c.price, new(big.Rat).SetInt64(n))
+}
 
-func (v *values) clear(q quantity) { v.whole[q], v.rest[q] = 0, nil }
+// settle multiplies what was charged.
+func (v *values) settle() {
+	for c, n := range v.charged {
+		v.add(c.cost, c.of(n))
+	}
+	v.charged = nil
+}
+
+// has says whether anything was added.
+func (v *values) has(q quantity) bool {
+	if v.whole[q] != 0 || v.rest[q] != nil {
+		return true
+	}
+	for c := range v.charged {
+		if c.cost == q {
+			return true
+		}
+	}
+	return false
+}
+
+// empty says that nothing was added.
+func (v *values) empty() bool {
+	return len(v.charged) == 0 && v.whole == [quantities]int64{} && v.rest == [quantities]*big.Rat{}
+}
+
+func (v *values) clear(q quantity) {
+	v.whole[q], v.rest[q] = 0, nil
+	maps.DeleteFunc(v.charged, func(c charge, _ int64) bool { return c.cost == q })
+}
 
 func (v *values) add(q quantity, more *big.Rat) {
 	switch {
@@ -115,6 +162,25 @@ func (v *values) plus(o *values) {
 		}
 		v.add(q, o.rest[q])
 	}
+	for c, n := range o.charged {
+		v.charge(c, n)
+	}
+}
+
+// charge adds a quantity at a price.
+func (v *values) charge(c charge, n int64) {
+	if n == 0 || c.price.Sign() == 0 {
+		return
+	}
+	if v.charged == nil {
+		v.charged = make(map[charge]int64)
+	}
+	sum, err := usage.Add(v.charged[c], n)
+	if err != nil {
+		v.add(c.cost, c.of(n))
+		return
+	}
+	v.charged[c] = sum
 }
 
 func (v *values) sum(of ...quantity) *big.Rat {
@@ -168,7 +234,7 @@ func valuesOf(c query.Charges, currency string) *values {
 			v.addInt(gpuHours, line.Quantity)
 		}
 		if line.List != nil && line.List.Currency == currency {
-			v.add(costOf(line.Resource), line.Cost)
+			v.charge(charge{costOf(line.Resource), line.UnitPrice}, line.Quantity)
 		}
 	}
 	return v
@@ -182,9 +248,6 @@ func isGPU(r processors.Resource) bool {
 
 // costOf is the field that a resource's cost belongs to.
 func costOf(r processors.Resource) quantity {
-	if isGPU(r) {
-		return costGPU
-	}
 	switch r.General() {
 	case processors.CPUUsed, processors.CPURequested, processors.CPUMax:
 		return costCPU
@@ -196,6 +259,9 @@ func costOf(r processors.Resource) quantity {
 		return costPV
 	case processors.Energy:
 		return costEnergy
+	}
+	if isGPU(r) {
+		return costGPU
 	}
 	return costOther
 }

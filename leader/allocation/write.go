@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"github.com/accumulus-metering/accumulus/internal/usage"
 )
 
 // Response is the JSON of an answer, for who reads it.
@@ -82,7 +84,7 @@ func (a Answer) JSON() ([]byte, error) {
 var csvHeader = []string{"Name", "Start", "End", "Cluster", "Node", "Namespace", "ControllerKind", "Controller", "Pod", "Container",
 	"CPUCoreHours", "CPUCoreRequestAverage", "CPUCoreUsageAverage", "CPUCost", "GPUHours", "GPUCost", "NetworkReceiveBytes", "NetworkTransferBytes", "NetworkCost",
 	"PVByteHours", "PVCost", "RAMByteHours", "RAMByteRequestAverage", "RAMByteUsageAverage", "RAMCost", "SharedCost", "TotalCost", "TotalEfficiency",
-	"EnergyKwh", "EnergyActiveKwh", "EnergyIdleKwh", "EnergyCost", "OtherCost", "CO2eKg", "HeatKwh", "Coverage", "Quality", "Currency", "Provisional"}
+	"EnergyKwh", "EnergyActiveKwh", "EnergyIdleKwh", "EnergyCost", "OtherCost", "CO2eKg", "HeatKwh", "Coverage", "Quality", "Currency", "Provisional", "Labels"}
 
 // CSV is the answer as rows, one per name and step.
 func (a Answer) CSV() ([]byte, error) {
@@ -94,6 +96,10 @@ func (a Answer) CSV() ([]byte, error) {
 	for _, set := range a.Sets {
 		for _, o := range set.Allocations {
 			p := o.Properties
+			labels, err := usage.LabelText(p.Labels)
+			if err != nil {
+				return nil, err
+			}
 			row := []string{o.Name, o.Start, o.End, p.Cluster, p.Node, p.Namespace, p.ControllerKind, p.Controller, p.Pod, p.Container}
 			for _, n := range []Number{o.CPUCoreHours, o.CPUCoreRequestAverage, o.CPUCoreUsageAverage, o.CPUCost, o.GPUHours, o.GPUCost, o.NetworkReceiveBytes,
 				o.NetworkTransferBytes, o.NetworkCost, o.PVByteHours, o.PVCost, o.RAMByteHours, o.RAMByteRequestAverage, o.RAMByteUsageAverage, o.RAMCost, o.SharedCost, o.TotalCost} {
@@ -103,7 +109,7 @@ func (a Answer) CSV() ([]byte, error) {
 			for _, n := range []Number{o.EnergyKwh, o.EnergyActiveKwh, o.EnergyIdleKwh, o.EnergyCost, o.OtherCost} {
 				row = append(row, n.String())
 			}
-			row = append(row, perhaps(o.CO2eKg), perhaps(o.HeatKwh), fraction(o.Coverage), o.Quality, o.Currency, strconv.FormatBool(o.Provisional))
+			row = append(row, perhaps(o.CO2eKg), perhaps(o.HeatKwh), fraction(o.Coverage), o.Quality, o.Currency, strconv.FormatBool(o.Provisional), labels)
 			if err := w.Write(row); err != nil {
 				return nil, err
 			}

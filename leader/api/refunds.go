@@ -104,7 +104,7 @@ func idOf(r *http.Request) (int64, error) {
 func themselves(r *http.Request, claimed string) (string, error) {
 	p := identity.Of(r.Context())
 	switch {
-	case p.Via == identity.ViaFile || p.Via == identity.ViaDemo:
+	case p.Shared():
 		return "", &Hinted{Err: fmt.Errorf("a refund needs two callers who are known by name, and the token that was shown is one that several may have: %w; nothing was changed", ErrForbidden),
 			Hint:    `Give each person a token of his own (POST /api/v1/tokens with {"name":"dora","role":"billing"}), or an issuer: docs/access.md. One asks for the refund, the other one approves it.`,
 			Command: "Give each person a token of his own, or an issuer (docs/access.md): `accumulus token create dora --role billing > dora.token`. One asks with --token-file dora.token, the other one approves with his."}

@@ -201,8 +201,8 @@ func (b *Books) read(ctx context.Context, all map[string]*sheet, tariffs *tariff
 			if sheet == nil {
 				continue
 			}
-			sheet.shares(cmp.Or(cell.origin, cell.pooled))
-			at := place{Namespace: cell.Namespace, Project: cell.Project, User: cell.User, Origin: cell.origin,
+			sheet.shares(cmp.Or(cell.Origin, cell.Pooled))
+			at := place{Namespace: cell.Namespace, Project: cell.Project, User: cell.User, Origin: cell.Origin,
 				Facts: rating.Facts{Hardware: cell.Hardware, Provider: cell.Provider, Region: cell.Region}}
 			list, version, ok, err := tariffs.find(ctx, p, cluster, customer)
 			if err != nil {
@@ -213,7 +213,7 @@ func (b *Books) read(ctx context.Context, all map[string]*sheet, tariffs *tariff
 				if err != nil {
 					return err
 				}
-				at.List, at.Excluded, at.Slot = version, cell.nobodys || list.Excludes(cell.Namespace, metering), plan.SlotAt(cell.From)
+				at.List, at.Excluded, at.Slot = version, cell.Nobodys || list.Excludes(cell.Namespace, metering), plan.SlotAt(cell.From)
 			}
 			if err := sheet.count(at, cell.Cell); err != nil {
 				return err

@@ -103,7 +103,7 @@ func failureOf(f registry.BookFailure) (Failure, error) {
 	one := Failure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Recorded: f.Recorded,
 		Counts: f.Dismissed.IsZero(), Log: f.Log, Summed: f.Fingerprint != "", Pods: []LostPod{}}
 	if !one.Counts {
-		one.Dismissed = &Dismissal{Done{f.DismissedBy, f.Dismissed}, f.DismissedReason}
+		one.Dismissed = &Dismissal{Done{By: f.DismissedBy, At: f.Dismissed}, f.DismissedReason}
 	}
 	for _, lost := range f.Lost {
 		used, err := unpackUsed(lost.Used)

@@ -352,7 +352,7 @@ func TestADismissalIsTakenBack(t *testing.T) {
 
 func TestFailuresNeedEvidenceAndAnApprover(t *testing.T) {
 	w := newWorld(t, december, small("UTC")...)
-	w.lives = make(map[string]schema.Window)
+	w.lives, w.silent = make(map[string]schema.Window), died
 	ctx := t.Context()
 	w.down(died, 4*time.Minute) // too short
 	w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(5*time.Minute), "Deleted")
@@ -418,5 +418,75 @@ func TestFailureThatIsNotSummed(t *testing.T) {
 	now, err := w.Look(t.Context(), "acme", "2026-11")
 	if err != nil || !now.Outdated {
 		t.Errorf("outdated %t %v", now.Outdated, err)
+	}
+}
+
+// TestKnownAsSoonAsEachPodIs: a failure is summed when each pod of the node has ended or
+// has readings after it, long before all that would be told late has been.
+func TestKnownAsSoonAsEachPodIs(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		silent  bool // shop-0, of which no end is told, has no readings after the failure
+		arrived time.Duration
+		known   bool
+	}{
+		{"all are known", false, 9 * time.Minute, true},
+		{"an end has not settled", false, time.Minute, false},
+		{"nothing tells of one", true, 9 * time.Minute, false},
+		{"nothing tells of one for long", true, 21 * time.Minute, true},
+	} {
+		w := newWorld(t, december, small("UTC")...)
+		w.lives, w.silent = make(map[string]schema.Window), died
+		w.down(died, 6*time.Minute)
+		w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(2*time.Minute), "Deleted")
+		w.sees("Pod", "shop", "shop-0", died.Add(-time.Hour), time.Time{}, map[string]any{"node": "n1", "start": died.Add(-time.Hour)})
+		want := 1
+		if test.silent {
+			w.lives["shop/shop-0"], want = schema.Window{From: died.Add(-time.Hour), To: december}, 2
+		}
+		w.arrived(died.Add(test.arrived))
+		if _, err := w.Draft(t.Context(), "acme", "2026-11", "dora"); err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.Failures(t.Context(), "edge-a")
+		if err != nil || len(all) != 1 || all[0].Summed != test.known {
+			t.Fatalf("%s: %+v %v", test.name, all, err)
+		}
+		if test.known && len(all[0].Pods) != want {
+			t.Errorf("%s: died %+v", test.name, all[0].Pods)
+		}
+	}
+}
+
+// TestWhoOutlivedTheFailure: a pod that has readings when its node is back was not taken
+// by it, also where somebody deletes it soon after; one of which nothing is read after
+// that was. A node that was away for less than a failure takes nobody.
+func TestWhoOutlivedTheFailure(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		end    time.Duration // of the pod, after the failure
+		silent time.Time
+		died   int
+	}{
+		{"deleted after the node was back", 9 * time.Minute, time.Time{}, 0},
+		{"evicted, and ended with the node's return", 6*time.Minute + 30*time.Second, time.Time{}, 1},
+		{"gone with the node", 9 * time.Minute, died, 1},
+	} {
+		w := newWorld(t, december, small("UTC")...)
+		w.lives, w.silent = make(map[string]schema.Window), test.silent
+		w.down(died, 6*time.Minute)
+		w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(test.end), "Deleted")
+		w.arrived(december)
+		d, err := w.Draft(t.Context(), "acme", "2026-11", "dora")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.Failures(t.Context(), "edge-a")
+		if err != nil || len(all) != 1 || !all[0].Summed || len(all[0].Pods) != test.died {
+			t.Errorf("%s: %+v %v", test.name, all, err)
+		}
+		if lines, _ := refunds(t, d.Lines); (len(lines) > 0) != (test.died > 0) {
+			t.Errorf("%s: refunded %+v", test.name, lines)
+		}
 	}
 }

@@ -169,8 +169,8 @@ func settledHours(day schema.Window, charges []query.Charges) (hours []schema.Wi
 				sums[key], costs[key] = &registry.EventValue{EventKey: key}, new(big.Rat)
 				order = append(order, key)
 			}
-			if sums[key].Quantity += line.Quantity; line.Cost != nil {
-				costs[key].Add(costs[key], line.Cost)
+			if sums[key].Quantity += line.Quantity; line.UnitPrice != nil {
+				costs[key].Add(costs[key], line.Cost())
 			}
 		}
 	}

@@ -40,9 +40,9 @@ func (e *engine) Charges(_ context.Context, request query.ChargeRequest) ([]quer
 		return nil, nil
 	}
 	list := fleet.PriceList{Name: "standard", Currency: "EUR"}
-	cost := new(big.Rat).Mul(big.NewRat(3, 100), big.NewRat(e.microseconds, processors.CPUUsed.Base()))
+	price := new(big.Rat).Mul(big.NewRat(3, 100), big.NewRat(1, processors.CPUUsed.Base()))
 	return []query.Charges{{Row: query.Row{Key: map[string]string{"customer": e.customer, "cluster": "ams-03", "namespace": "shop"}, From: at, To: at.Add(time.Hour), Provisional: e.provisional},
-		Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: e.microseconds, List: &list, Price: "0.03", Cost: cost}}}}, nil
+		Lines: []query.Charge{{Resource: processors.CPUUsed, Quantity: e.microseconds, List: &list, Price: "0.03", UnitPrice: price}}}}, nil
 }
 
 // receiver adds up as a meter does: an id that it knows is forgotten.

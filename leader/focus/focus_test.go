@@ -59,7 +59,7 @@ func (w *world) Charges(_ context.Context, request query.ChargeRequest) ([]query
 	list := fleet.PriceList{Name: "standard", Currency: "EUR", Rates: []fleet.Rate{{Resource: "cpu_used", Price: fleet.Decimal(w.price)}, {Resource: "energy", Price: "0.25"}}}
 	line := func(r processors.Resource, quantity int64, price string) query.Charge {
 		value, _ := new(big.Rat).SetString(price)
-		return query.Charge{Resource: r, Quantity: quantity, List: &list, ListPrice: fleet.Decimal(price), Price: fleet.Decimal(price), Cost: value.Mul(value, big.NewRat(quantity, r.Base()))}
+		return query.Charge{Resource: r, Quantity: quantity, List: &list, ListPrice: fleet.Decimal(price), Price: fleet.Decimal(price), UnitPrice: value.Mul(value, big.NewRat(1, r.Base()))}
 	}
 	var all []query.Charges
 	for at := request.Window.From; at.Before(request.Window.To); {

@@ -96,13 +96,18 @@ type openCost struct {
 
 func (o *openCost) month(ctx context.Context, engine Engine, request Request, w schema.Window) error {
 	header, keys := slices.Clone(OpenCostHeader), slices.Clone(openCostKeys)
+	all := false
 	for _, label := range request.Labels {
+		if label == AllLabels {
+			header, all = append(header, "Labels"), true
+			continue
+		}
 		header, keys = append(header, "Label_"+label), append(keys, usage.Label(label))
 	}
 	if err := o.csv.Write(header); err != nil {
 		return err
 	}
-	question := query.ChargeRequest{Aggregate: keys, Step: 24 * time.Hour}
+	question := query.ChargeRequest{Aggregate: keys, Step: 24 * time.Hour, Labels: all}
 	if request.Customer != "" {
 		question.Filter = []query.Condition{{Key: query.Customer, Values: []string{request.Customer}}}
 	}
@@ -140,15 +145,24 @@ func (o *openCost) row(c query.Charges, labels []string) error {
 			return &query.InputError{Parameter: "format", Value: "opencost-csv",
 				Hint: fmt.Sprintf("the period has prices in %s and in %s, and OpenCost's CSV has no column for the currency: name a customer, or use the format focus", o.currency, line.List.Currency)}
 		}
+		cost := line.Cost()
 		if of := openCostColumn(line.Resource); of != "" {
-			costs[of].Add(costs[of], line.Cost)
+			costs[of].Add(costs[of], cost)
 		}
-		costs["total"].Add(costs["total"], line.Cost)
+		costs["total"].Add(costs["total"], cost)
 	}
 	o.total.Add(o.total, costs["total"])
 	o.rows++
 	cells := append(o.figures(c), decimals(costs, "cpu", "ram", "network", "pv", "gpu", "total")...)
 	for _, label := range labels {
+		if label == AllLabels {
+			text, err := usage.LabelText(c.Labels)
+			if err != nil {
+				return err
+			}
+			cells = append(cells, text)
+			continue
+		}
 		cells = append(cells, c.Row.Key[string(usage.Label(label))])
 	}
 	return o.csv.Write(cells)

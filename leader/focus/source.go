@@ -18,7 +18,8 @@ type Request struct {
 	Period   string        // a month, 2026-11: of each customer in its own time zone
 	Customer string        // "" is all
 	Step     time.Duration // of a charge period in UTC: an hour or a day; 0 is a day
-	// Labels are names of pods' labels, of OpenCost's CSV: it has a column for each.
+	// Labels are names of pods' labels, of OpenCost's CSV: it has a column for each, and
+	// for AllLabels one with all of them.
 	Labels []string
 	// RequireComplete makes it an error if something of the period is missing or has
 	// not settled.
@@ -40,6 +41,9 @@ func (r *Request) Check() (year int, month time.Month, err error) {
 	return start.Year(), start.Month(), nil
 }
 
+// AllLabels among the labels of a request is all labels of a pod, as a JSON object.
+const AllLabels = "*"
+
 // maxLabels bounds the labels of one file.
 const maxLabels = 20
 
@@ -52,7 +56,7 @@ func ParseLabels(text string) ([]string, error) {
 	names := strings.Split(text, ",")
 	for _, name := range names {
 		if name == "" || len(name) > 512 || !usage.IsText(name) || len(names) > maxLabels {
-			return nil, &query.InputError{Parameter: "labels", Value: text, Hint: fmt.Sprintf("name labels such as app,team with commas between them, %d at most", maxLabels)}
+			return nil, &query.InputError{Parameter: "labels", Value: text, Hint: fmt.Sprintf("name labels such as app,team with commas between them, %d at most, or * for one column of all", maxLabels)}
 		}
 	}
 	slices.Sort(names)

@@ -26,8 +26,8 @@ func TestChargesAhead(t *testing.T) {
 		sum := new(big.Rat)
 		for _, c := range charges {
 			for _, line := range c.Lines {
-				if line.Cost != nil {
-					sum.Add(sum, line.Cost)
+				if line.UnitPrice != nil {
+					sum.Add(sum, line.Cost())
 				}
 			}
 		}
@@ -75,8 +75,8 @@ func TestChargesAsOnOtherHardware(t *testing.T) {
 		}
 		of := make(map[processors.Resource]*big.Rat)
 		for _, line := range all[0].Lines {
-			if line.Cost != nil {
-				of[line.Resource] = line.Cost
+			if line.UnitPrice != nil {
+				of[line.Resource] = line.Cost()
 			}
 		}
 		return of

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -28,16 +27,7 @@ func (e *Engine) Assets(ctx context.Context, request ChargeRequest) ([]Charges, 
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Charges, 0, len(table.rowsByID))
-	for _, row := range table.rowsByID {
-		made, err := row.charges()
-		if err != nil {
-			return nil, fmt.Errorf("assets of %v: %w", row.Key, err)
-		}
-		all = append(all, made)
-	}
-	slices.SortFunc(all, func(a, b Charges) int { return usage.CompareKeys(a.Row, b.Row, keys) })
-	return all, nil
+	return chargesOf(table, ChargeRequest{})
 }
 
 // aloneIn are the clusters of which all is in the scopes for all of a window.
@@ -58,13 +48,12 @@ func assetSources(cluster string, db Reader, node schema.Table) []source {
 	return []source{{db, node, usage.OfAssets, podTags, nil}}
 }
 
-// fullyUsed are a node's sums as if all that is allocatable were requested and used.
-func fullyUsed(s Sums) Sums {
+// fullyUsed makes a node's sums as if all that is allocatable were requested and used.
+func fullyUsed(s *Sums) {
 	for _, q := range []usage.Quantity{usage.CPU, usage.CPURequest, usage.CPUMax} {
 		s[q] = s[usage.AllocatableCPU]
 	}
 	for _, q := range []usage.Quantity{usage.Memory, usage.MemoryRequest, usage.MemoryMax} {
 		s[q] = s[usage.AllocatableMemory]
 	}
-	return s
 }

@@ -34,7 +34,7 @@ func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Objec
 	if Scoped(ctx) {
 		return nil, fmt.Errorf("bills: %w", ErrScope)
 	}
-	b := &bills{sums: make(map[billKey]*bill)}
+	b := &bills{sums: make(map[*plan]*bill)}
 	table, err := e.tallyWith(ctx, Request{Aggregate: []Key{Customer, Cluster, Namespace}}, w, lists, b, false)
 	if err != nil {
 		return nil, err
@@ -43,19 +43,19 @@ func (e *Engine) Bills(ctx context.Context, w schema.Window, lists []fleet.Objec
 		return nil, err
 	}
 	var all []Charged
-	for key, one := range b.sums {
-		owner, _ := table.parts[len(table.parts)-1].fleet.Customer(key.customer)
+	for of, one := range b.sums {
+		owner, _ := table.parts[len(table.parts)-1].fleet.Customer(of.customer)
 		location, err := time.LoadLocation(owner.TimeZone)
 		if err != nil {
-			return nil, fmt.Errorf("time zone of %s: %w", key.customer, err)
+			return nil, fmt.Errorf("time zone of %s: %w", of.customer, err)
 		}
 		in := rating.Input{Period: w, Held: usage.Joined(one.held), Location: location}
-		for of, quantities := range one.usage {
-			in.Usage = append(in.Usage, rating.Usage{Key: of.key, Facts: of.facts, Slot: of.slot, Quantities: quantities})
+		for used, quantities := range one.usage {
+			in.Usage = append(in.Usage, rating.Usage{Key: used.key, Facts: used.facts, Slot: used.slot, Quantities: quantities})
 		}
 		slices.SortFunc(in.Usage, compareUsage)
-		charged := Charged{Customer: key.customer, List: one.plan.List().Name, Currency: one.plan.List().Currency, Input: in}
-		if charged.Result, err = one.plan.Charges(in); err != nil {
+		charged := Charged{Customer: of.customer, List: of.List().Name, Currency: of.List().Currency, Input: in}
+		if charged.Result, err = of.Charges(in); err != nil {
 			return nil, err
 		}
 		all = append(all, charged)
@@ -70,56 +70,178 @@ func compareUsage(a, b rating.Usage) int {
 	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Facts.String(), b.Facts.String()), cmp.Compare(a.Slot.Tariff, b.Slot.Tariff), cmp.Compare(a.Slot.Prices, b.Slot.Prices))
 }
 
-// bills are sums by customer and list.
-type bills struct{ sums map[billKey]*bill }
-
-// billKey is a list's text for a customer.
-type billKey = planKey
+// bills are sums by list for a customer.
+type bills struct{ sums map[*plan]*bill }
 
 type bill struct {
-	plan  *rating.Plan
 	usage map[usageKey]processors.Quantities
 	held  []schema.Window
 }
 
 type usageKey struct {
-	key   string
-	facts rating.Facts
-	slot  rating.Slot
+	key string
+	place
 }
 
-func (b *bills) of(p *pricing, list fleet.PriceList, f *fleet.Fleet, customer string) (*bill, error) {
-	key, plan, err := p.planOf(list, f, customer)
+func (b *bills) of(p *pricing, list *fleet.PriceList, f *fleet.Fleet, customer string) (*plan, *bill, error) {
+	plan, err := p.planOf(list, f, customer)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if b.sums[key] == nil {
-		b.sums[key] = &bill{plan: plan, usage: make(map[usageKey]processors.Quantities)}
+	if b.sums[plan] == nil {
+		b.sums[plan] = &bill{usage: make(map[usageKey]processors.Quantities)}
 	}
-	return b.sums[key], nil
+	return plan, b.sums[plan], nil
 }
 
 // add counts a group's sums in the slot of the quarter that holds at.
-func (b *bills) add(p *pricing, list fleet.PriceList, who identity, at time.Time, sums Sums, named processors.Quantities) error {
-	one, err := b.of(p, list, who.fleet, who.billed)
+func (b *bills) add(p *pricing, list *fleet.PriceList, who *identity, at time.Time, sums *Sums, named processors.Quantities) error {
+	plan, one, err := b.of(p, list, who.fleet, who.billed)
 	if err != nil {
 		return err
 	}
-	key := usageKey{key: who.cluster + "/" + who.namespace}
-	if one.plan.MatchesPlaces() {
-		key.facts = who.facts()
-	}
-	if one.plan.Timed() {
-		key.slot = one.plan.SlotAt(at)
-	}
+	key := usageKey{who.cluster + "/" + who.namespace, plan.place(who, at)}
 	quantities, err := quantitiesOf(sums, named)
 	if err != nil {
 		return err
 	}
-	sum := one.usage[key]
-	err = usage.AddNamed(&sum, quantities)
-	one.usage[key] = sum
+	return one.add(key, quantities)
+}
+
+func (b *bill) add(key usageKey, quantities processors.Quantities) error {
+	sum := b.usage[key]
+	err := usage.AddNamed(&sum, quantities)
+	b.usage[key] = sum
 	return err
+}
+
+// byCells says whether some list has what is of cells: a share of what others used,
+// or useful heat.
+func byCells(parts []slice) bool {
+	return slices.ContainsFunc(parts, func(part slice) bool {
+		return slices.ContainsFunc(part.fleet.PriceLists(), func(list fleet.PriceList) bool { return len(list.Share) > 0 || list.CreditsHeat() })
+	})
+}
+
+// cluster counts what a cluster used as the books do: by the local days of those who
+// are billed for it, or by quarters where prices change with time, after the list of
+// its own customer has shared what it shares.
+func (b *bills) cluster(ctx context.Context, t *tally, cluster string, part slice) error {
+	zones, err := zonesIn(part.fleet, cluster)
+	if err != nil {
+		return err
+	}
+	for _, zone := range zones {
+		pieces, step := localDays(part.Window, zone.Location), time.Duration(0)
+		switch {
+		case part.timed():
+			step = schema.Quarter
+		case zone.String() == time.UTC.String():
+			pieces, step = []schema.Window{part.Window}, schema.Day
+		}
+		for _, piece := range pieces {
+			if err := b.piece(ctx, t, cluster, part.fleet, piece, step, zone); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// piece counts the part of the customers of a zone in a piece of a cluster's time.
+func (b *bills) piece(ctx context.Context, t *tally, cluster string, f *fleet.Fleet, w schema.Window, step time.Duration, of zone) error {
+	e := t.engine
+	cells, err := e.Cells(ctx, cluster, w, step)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(f.PriceLists(), fleet.PriceList.CreditsHeat) {
+		heat, err := e.HeatCells(ctx, cluster, w, step)
+		if err != nil {
+			return err
+		}
+		cells = append(cells, heat...)
+	}
+	metering, err := e.registry.MeteringNamespaces(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	owner, _ := f.Cluster(cluster)
+	list, _ := f.PriceListFor(cluster, owner.Customer)
+	var capacity Capacity
+	if len(list.Share) > 0 {
+		assets, err := e.Assets(ctx, ChargeRequest{Window: w, Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}}})
+		if err != nil {
+			return err
+		}
+		capacity = CapacityOf(assets, f, cluster)
+	}
+	shared, err := Share(list, owner, metering, cells, capacity)
+	if err != nil {
+		return err
+	}
+	for _, cell := range shared {
+		customer := cell.Customer
+		if customer == "" || customer == schema.Unassigned {
+			customer = owner.Customer
+		}
+		list, ok := f.PriceListFor(cluster, customer)
+		if !ok || !of.has[customer] || cell.Nobodys || list.Excludes(cell.Namespace, metering) {
+			continue
+		}
+		plan, one, err := b.of(t.pricing, &list, f, customer)
+		if err != nil {
+			return err
+		}
+		who := place{facts: rating.Facts{Hardware: cell.Hardware, Provider: cell.Provider, Region: cell.Region}}
+		if err := one.add(usageKey{cluster + "/" + cell.Namespace, plan.only(who, cell.From)}, cell.Quantities); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zone is those who are billed for something in a cluster and have one clock.
+type zone struct {
+	*time.Location
+	has map[string]bool // customers
+}
+
+// zonesIn are the zones of a cluster's customer and of those that a rule for it names.
+func zonesIn(f *fleet.Fleet, cluster string) ([]zone, error) {
+	owner, _ := f.Cluster(cluster)
+	names := []string{owner.Customer}
+	for _, rule := range f.Assignments() {
+		if rule.Cluster == "" || rule.Cluster == cluster {
+			names = append(names, cmp.Or(rule.Customer, owner.Customer))
+		}
+	}
+	var all []zone
+	for _, name := range names {
+		customer, _ := f.Customer(name)
+		location, err := time.LoadLocation(customer.TimeZone)
+		if err != nil {
+			return nil, fmt.Errorf("time zone of %s: %w", name, err)
+		}
+		i := slices.IndexFunc(all, func(z zone) bool { return z.String() == location.String() })
+		if i < 0 {
+			i, all = len(all), append(all, zone{location, make(map[string]bool)})
+		}
+		all[i].has[name] = true
+	}
+	return all, nil
+}
+
+// localDays cuts a window at the starts of a location's days.
+func localDays(w schema.Window, location *time.Location) []schema.Window {
+	var days []schema.Window
+	for at := w.From; at.Before(w.To); {
+		year, month, day := at.In(location).Date()
+		end := schema.Earlier(rating.StartOfDay(year, month, day+1, location), w.To)
+		days = append(days, schema.Window{From: at, To: end})
+		at = end
+	}
+	return days
 }
 
 // hold notes when each list held for each customer of a cluster: he pays its fees
@@ -131,13 +253,13 @@ func (b *bills) hold(t *tally) error {
 			if !ok || cluster.Customer == "" {
 				continue
 			}
-			if _, err := b.of(t.pricing, list, part.fleet, cluster.Customer); err != nil {
+			if _, _, err := b.of(t.pricing, &list, part.fleet, cluster.Customer); err != nil {
 				return err
 			}
 		}
-		for key, one := range b.sums {
+		for of, one := range b.sums {
 			for _, list := range part.fleet.PriceLists() {
-				if mine, _, err := t.pricing.planOf(list, part.fleet, key.customer); err == nil && mine == key {
+				if mine, err := t.pricing.planOf(&list, part.fleet, of.customer); err == nil && mine == of {
 					one.held = append(one.held, part.Window)
 				}
 			}

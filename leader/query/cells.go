@@ -75,7 +75,7 @@ func (c Cell) key() []string {
 }
 
 func (row *tallyRow) cell() (Cell, error) {
-	quantities, err := quantitiesOf(row.Sums, row.Named)
+	quantities, err := quantitiesOf(&row.Sums, row.Named)
 	if err != nil {
 		return Cell{}, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
-	"slices"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -27,6 +26,7 @@ type ChargeRequest struct {
 	// Hardware prices what was used as if it had been used on that hardware type.
 	Hardware string
 	Figures  bool // with Charges.CarbonMicrograms and HeatMillijoules
+	Labels   bool // with Charges.Labels, where the rows are by pod
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -38,6 +38,9 @@ type Charges struct {
 	// all of the energy; HeatMillijoules what became heat, where HeatKnown.
 	CarbonMicrograms, HeatMillijoules int64
 	CarbonKnown, HeatKnown            bool
+	// Labels are those that the pods of the row have in common, each as it was when
+	// the window began or the pod, annotations as labels; not to be changed.
+	Labels map[string]string
 }
 
 // Charge is a quantity under one price list. Nothing of it is rounded.
@@ -48,16 +51,24 @@ type Charge struct {
 	// ListPrice is the price before discounts, Price what is charged: per
 	// Resource.Unit, in the slot of time and at the place.
 	ListPrice, Price fleet.Decimal
-	Cost             *big.Rat // of List.Currency
+	UnitPrice        *big.Rat // of List.Currency for one stored unit; shared by charges, not to be changed
 	Slot             string   // of the list's time of use; "" where it has none
 	Excluded         bool     // by the price list: it has no price for that
+}
+
+// Cost is what the quantity costs, in List.Currency; nil where it has no price.
+func (c *Charge) Cost() *big.Rat {
+	if c.UnitPrice == nil {
+		return nil
+	}
+	return new(big.Rat).Mul(c.UnitPrice, new(big.Rat).SetInt64(c.Quantity))
 }
 
 // Charges are the charges of a window, ordered by time and key. It may have more
 // rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
 func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.read(ctx, &tally{figures: request.Figures, as: request.Hardware}, question, request.Window, nil, nil)
+	table, err := e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware}, question, request.Window, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -66,20 +77,18 @@ func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges,
 
 // chargesOf are the charges of what was read.
 func chargesOf(table *tally, request ChargeRequest) ([]Charges, error) {
-	all := make([]Charges, 0, len(table.rowsByID))
-	for _, row := range table.rowsByID {
-		made, err := row.charges()
-		if err != nil {
+	rows := table.sorted()
+	all := make([]Charges, len(rows))
+	for i, row := range rows {
+		if err := row.charges(&all[i]); err != nil {
 			return nil, fmt.Errorf("charges of %v: %w", row.Key, err)
 		}
 		if request.Figures {
-			if err := made.figures(); err != nil {
+			if err := all[i].figures(); err != nil {
 				return nil, err
 			}
 		}
-		all = append(all, made)
 	}
-	slices.SortFunc(all, func(a, b Charges) int { return usage.CompareKeys(a.Row, b.Row, request.Aggregate) })
 	return all, nil
 }
 
@@ -99,43 +108,56 @@ func (c *Charges) figures() error {
 	return nil
 }
 
-// charges are a row's charges.
-func (row *tallyRow) charges() (Charges, error) {
-	bare, err := row.Bare()
-	if err != nil {
-		return Charges{}, err
+// charges makes a row's charges.
+func (row *tallyRow) charges(made *Charges) (err error) {
+	if made.Row, err = row.Bare(); err != nil {
+		return err
 	}
-	all, err := quantitiesOf(row.Sums, row.Named)
+	rest, err := amountsOf(&row.Sums)
 	if err != nil {
-		return Charges{}, err
+		return err
 	}
+	made.Labels = row.labels
+	named := maps.Clone(row.Named)
 	excluded, err := row.leftOut()
 	if err != nil {
-		return Charges{}, err
+		return err
 	}
-	made := Charges{Row: bare}
-	for _, id := range slices.Sorted(maps.Keys(row.prices)) {
-		slot := row.prices[id]
-		lines, err := slot.rate()
-		if err != nil {
-			return Charges{}, err
-		}
-		for _, line := range lines {
-			if all[line.resource] -= line.quantity; line.quantity != 0 {
-				made.Lines = append(made.Lines, Charge{Resource: line.resource, Quantity: line.quantity, List: &slot.at.list, Slot: slot.at.tariff, ListPrice: fleet.Decimal(line.listPrice), Price: fleet.Decimal(line.price), Cost: line.cost})
+	made.Lines = make([]Charge, 0, len(standard)+len(named))
+	for _, slot := range row.prices.sorted() {
+		err := slot.each(func(i counted, resource processors.Resource, unit *unitPrice, quantity int64) error {
+			if quantity == 0 {
+				return nil
 			}
+			if i >= 0 {
+				rest[i] -= quantity
+			} else {
+				named[resource] -= quantity
+			}
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: quantity, List: &slot.at.list, Slot: slot.at.tariff,
+				ListPrice: fleet.Decimal(unit.before), Price: fleet.Decimal(unit.text), UnitPrice: unit.price})
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
-	maps.DeleteFunc(all, func(r processors.Resource, rest int64) bool { return r.Derived() || rest == 0 && excluded[r] == 0 })
-	for _, resource := range all.Resources() {
-		if left := excluded[resource]; left != 0 {
-			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left, Excluded: true})
+	return inOrder(named, func(i counted, resource processors.Resource) error {
+		left, out := named[resource], excluded[resource]
+		if i >= 0 {
+			left = rest[i]
 		}
-		if rest := all[resource] - excluded[resource]; rest != 0 {
-			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: rest})
+		if left -= out; (left != 0 || out != 0) && resource.Derived() {
+			return nil
 		}
-	}
-	return made, nil
+		if out != 0 {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: out, Excluded: true})
+		}
+		if left != 0 {
+			made.Lines = append(made.Lines, Charge{Resource: resource, Quantity: left})
+		}
+		return nil
+	})
 }
 
 // figuresOf are the sums of the same rows, of another subject.
@@ -205,7 +227,7 @@ func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duratio
 
 // sectorsOf counts one cluster into the sectors.
 func (e *Engine) sectorsOf(ctx context.Context, cluster string, w schema.Window, open []schema.Window, sectors []Sector) error {
-	parts, err := e.registry.Completeness(ctx, cluster, e.past(w))
+	parts, err := e.registry.Arrivals(ctx, cluster, e.past(w))
 	if err != nil {
 		return err
 	}

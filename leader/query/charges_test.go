@@ -35,7 +35,7 @@ func TestCharges(t *testing.T) {
 		for _, line := range c.Lines {
 			addTo(quantities, string(line.Resource), big.NewRat(line.Quantity, line.Resource.Base()))
 			if line.List != nil {
-				addTo(costs, line.List.Currency, line.Cost)
+				addTo(costs, line.List.Currency, line.Cost())
 				priced++
 			}
 		}

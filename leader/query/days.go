@@ -175,7 +175,7 @@ func (t *tally) readDay(ctx context.Context, cluster string, part slice, known d
 			for i, quantity := range from.take {
 				sums[quantity] = values[i]
 			}
-			return t.count(cluster, part, from, ofNode, pointOf(group, key, step.Window.From), step.Window, sums)
+			return t.count(cluster, part, from, ofNode, pointOf(group, key, step.Window.From), step.Window, &sums)
 		})
 		if err != nil {
 			return err
@@ -215,18 +215,19 @@ func (t *tally) sumDays(known days, r run, of func(registry.DaySums) []byte, gro
 }
 
 // count adds the sums of a group of rows.
-func (t *tally) count(cluster string, part slice, from source, ofNode bool, p influxsync.Point, b schema.Window, sums Sums) error {
-	if sums == (Sums{}) {
+func (t *tally) count(cluster string, part slice, from source, ofNode bool, p influxsync.Point, b schema.Window, sums *Sums) error {
+	if *sums == (Sums{}) {
 		return nil // rows that a correction has set to zero
 	}
 	if t.assets {
-		sums = fullyUsed(sums)
+		fullyUsed(sums)
 	}
 	var named processors.Quantities
 	if class := p.Tag(schema.StorageClass); slices.Contains(from.more, schema.StorageClass) {
 		named = processors.Quantities{processors.VolumeClaimed.Of(class): sums[usage.VolumeClaimed], processors.VolumeUsed.Of(class): sums[usage.VolumeUsed]}
 	}
-	return t.add(t.identify(cluster, part, p, ofNode), b, p.Time, sums, named)
+	who := t.identify(cluster, part, p, ofNode)
+	return t.add(&who, b, p.Time, sums, named)
 }
 
 // presence adds up how long the cluster's longest-living node was there in a slice,

@@ -91,12 +91,12 @@ func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, e
 	if err != nil {
 		return nil, Answer{}, err
 	}
-	rows, err := table.rows()
+	rows, next, total, err := table.page()
 	if err != nil {
 		return nil, Answer{}, err
 	}
 	answer := Answer{Answer: usage.Answer{From: w.From, To: w.To, Settled: settled, StepSeconds: int64(request.Step / time.Second),
-		Aggregate: request.Aggregate, Total: len(rows), Clusters: clusters, Provisional: table.provisional(), NotApplied: table.notApplied()}}
+		Aggregate: request.Aggregate, Total: total, Rows: rows, Next: next, Clusters: clusters, Provisional: table.provisional(), NotApplied: table.notApplied()}}
 	if answer.Aggregate == nil {
 		answer.Aggregate = []Key{}
 	}
@@ -107,8 +107,7 @@ func (e *Engine) answer(ctx context.Context, request Request) (*tally, Answer, e
 			return nil, Answer{}, err
 		}
 	}
-	answer.Rows, answer.Next, err = usage.Page(rows, request, e.config.PageRows)
-	return table, answer, err
+	return table, answer, nil
 }
 
 // incomplete are those of the clusters of which something is missing.

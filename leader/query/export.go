@@ -159,12 +159,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 		return Export{}, err
 	}
 	totals, excluded := make(map[string]*big.Rat), make(map[string]*big.Rat)
-	made := make([]*tallyRow, 0, len(table.rowsByID))
-	for _, row := range table.rowsByID {
-		made = append(made, row)
-	}
-	slices.SortFunc(made, func(a, b *tallyRow) int { return usage.CompareKeys(Row{Key: a.Key}, Row{Key: b.Key}, keys) })
-	for _, row := range made {
+	for _, row := range table.sorted() {
 		lines, err := row.lines(w, totals)
 		if err == nil {
 			err = addCosts(excluded, row.excluded)
@@ -193,7 +188,7 @@ func (e *Engine) Export(ctx context.Context, request ExportRequest) (Export, err
 }
 
 // addCosts adds the exact costs under the price lists to sums by currency.
-func addCosts(sums map[string]*big.Rat, slots map[string]*priced) error {
+func addCosts(sums map[string]*big.Rat, slots slots) error {
 	costs, err := costsOf(slots)
 	for currency, cost := range costs {
 		if sums[currency] == nil {
@@ -227,7 +222,7 @@ func (e *Engine) exportCompleteness(ctx context.Context, export *Export, w schem
 // lines are a row's lines, by resource and price; what has no price comes
 // last. Their costs are added to totals.
 func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line, error) {
-	all, err := quantitiesOf(row.Sums, row.Named)
+	all, err := quantitiesOf(&row.Sums, row.Named)
 	if err != nil {
 		return nil, err
 	}
@@ -235,14 +230,9 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, 0, len(row.prices))
-	for id := range row.prices {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
 	var rated []ratedLine
-	for _, id := range ids {
-		lines, err := row.prices[id].rate()
+	for _, slot := range row.prices.sorted() {
+		lines, err := slot.rate()
 		if err != nil {
 			return nil, err
 		}
@@ -264,7 +254,7 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 		}
 		totals[line.currency].Add(totals[line.currency], cost)
 		made := row.line(w, line.resource, line.quantity)
-		made.UnitPrice, made.Cost, made.Currency = line.price, usage.Decimal(cost, line.currency), line.currency
+		made.UnitPrice, made.Cost, made.Currency = line.unit.text, usage.Decimal(cost, line.currency), line.currency
 		out = append(out, made)
 	}
 	for _, resource := range all.Resources() {
@@ -281,9 +271,9 @@ func (row *tallyRow) lines(w schema.Window, totals map[string]*big.Rat) ([]Line,
 
 // leftOut are the quantities of namespaces that a price list excludes.
 func (row *tallyRow) leftOut() (processors.Quantities, error) {
-	sum := make(processors.Quantities)
-	for _, slot := range row.excluded {
-		quantities, err := quantitiesOf(slot.sums, slot.named)
+	var sum processors.Quantities
+	for _, slot := range row.excluded.all {
+		quantities, err := quantitiesOf(&slot.sums, slot.named)
 		if err != nil {
 			return nil, err
 		}

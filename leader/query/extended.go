@@ -30,7 +30,7 @@ func (t *tally) extended(ctx context.Context, cluster string, part slice) error 
 		}
 		for _, piece := range pieces {
 			err := t.request.RequestedBySteps(t.window, piece, of.Held, of.Requests, func(b schema.Window, named processors.Quantities) error {
-				return t.add(who, b, piece.From, Sums{}, named)
+				return t.add(&who, b, piece.From, &Sums{}, named)
 			})
 			if err != nil {
 				return err

@@ -39,8 +39,8 @@ func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode 
 	if kind, name := p.Tag(schema.WorkloadKind), p.Tag(schema.Workload); name != "" {
 		who.workload = kind + "/" + name
 	}
-	who.box = t.box(part, p, who)
-	if t.need.labels {
+	who.box = t.box(part, p, &who)
+	if t.need.labels || t.labelled {
 		who.labels = t.labels[cluster][p.Tag(schema.PodUID)].At(part.Window)
 	}
 	if t.need.assign {
@@ -48,16 +48,33 @@ func (t *tally) identify(cluster string, part slice, p influxsync.Point, ofNode 
 		who.billed = who.assigned.Customer
 	}
 	if who.billed == "" || who.billed == schema.Unassigned {
-		owner, _ := part.fleet.Cluster(cluster)
-		who.billed = owner.Customer
+		who.billed = t.owner.of(part.fleet, cluster)
 	}
 	return who
 }
 
+// owner is who owns the cluster that is being counted.
+type owner struct {
+	fleet             *fleet.Fleet
+	cluster, customer string
+}
+
+// of is the customer who owns a cluster by a fleet; "" is nobody.
+func (o *owner) of(f *fleet.Fleet, cluster string) string {
+	if o.fleet != f || o.cluster != cluster {
+		known, _ := f.Cluster(cluster)
+		*o = owner{f, cluster, known.Customer}
+	}
+	return o.customer
+}
+
 // box is where the node stands by the registry. The rows of a cluster name a
 // box by an id that says nothing; the box's own rows name it.
-func (t *tally) box(part slice, p influxsync.Point, who identity) string {
+func (t *tally) box(part slice, p influxsync.Point, who *identity) string {
 	if who.cluster != schema.BoxCluster {
+		if who.node == "" {
+			return ""
+		}
 		node, _ := part.fleet.Node(who.cluster, who.node)
 		return node.Box
 	}
@@ -68,7 +85,7 @@ func (t *tally) box(part slice, p influxsync.Point, who identity) string {
 }
 
 // value is what the group has for a key.
-func (i identity) value(k Key) string {
+func (i *identity) value(k Key) string {
 	switch k {
 	case Cluster:
 		return i.cluster
@@ -101,7 +118,7 @@ func (i identity) value(k Key) string {
 }
 
 // fact is what the registry has for a key.
-func (i identity) fact(k Key) string {
+func (i *identity) fact(k Key) string {
 	owner, _ := i.fleet.Cluster(i.cluster)
 	node, _ := i.fleet.Node(i.cluster, i.node)
 	switch k {

@@ -57,7 +57,7 @@ func (b bounds) allows(request Request) error {
 }
 
 // keeps says whether a group is in all scopes. Its customer is who is billed.
-func (b bounds) keeps(who identity) bool {
+func (b bounds) keeps(who *identity) bool {
 	for _, s := range b {
 		if !s.Keeps(who.billed, who.cluster, who.namespace, who.labels) {
 			return false

@@ -1,10 +1,12 @@
 package query
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +25,8 @@ type tally struct {
 	parts    []slice
 	need     need
 	rowsByID map[string]*tallyRow
+	made     []*tallyRow // the same, in the order in which they came
+	id       []byte      // scratch for the id of a row
 	work     dueWork
 	open     map[string][]schema.Window // by cluster; what may still change
 	alive    map[aliveKey]float64
@@ -34,7 +38,9 @@ type tally struct {
 	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
 	as       string        // the hardware type whose prices hold; "" is that of the node
 	settled  time.Time     // end of the newest minute of the cluster that is being read
+	owner    owner
 	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
+	labelled bool          // rows have the labels of their pods
 	figures  bool          // carbon and heat are read beside the energy
 	assets   bool          // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
@@ -44,8 +50,63 @@ type tally struct {
 // tallyRow is one row in the making.
 type tallyRow struct {
 	usage.Tally
-	prices   map[string]*priced // summed quantities by price list
-	excluded map[string]*priced // those of namespaces that the list excludes
+	pods     bool              // something of pods is in it
+	labels   map[string]string // that they have in common; shared
+	values   []string          // of the key, in the order of the question's aggregate
+	prices   slots    // summed quantities by price list
+	excluded slots    // those of namespaces that the list excludes
+}
+
+// slots are quantities by their prices: one of each id.
+type slots struct {
+	all  []*priced
+	byID map[string]*priced // where there are many
+}
+
+// fewSlots is how many are looked through.
+const fewSlots = 8
+
+// of finds or makes the quantities at prices.
+func (s *slots) of(at *resolved) *priced {
+	if last := len(s.all) - 1; last >= 0 && s.all[last].at == at {
+		return s.all[last]
+	}
+	if s.byID != nil {
+		if found := s.byID[at.id]; found != nil {
+			return found
+		}
+	} else if i := slices.IndexFunc(s.all, func(p *priced) bool { return p.at == at || p.at.id == at.id }); i >= 0 {
+		return s.all[i]
+	}
+	made := &priced{at: at}
+	s.all = append(s.all, made)
+	switch {
+	case s.byID != nil:
+		s.byID[at.id] = made
+	case len(s.all) > fewSlots:
+		s.byID = make(map[string]*priced)
+		for _, p := range s.all {
+			s.byID[p.at.id] = p
+		}
+	}
+	return made
+}
+
+// add adds quantities to those at the same prices.
+func (s *slots) add(at *resolved, sums *Sums, named processors.Quantities) error {
+	slot := s.of(at)
+	if err := slot.sums.Add(sums); err != nil {
+		return err
+	}
+	return usage.AddNamed(&slot.named, named)
+}
+
+// sorted are the slots by their ids.
+func (s *slots) sorted() []*priced {
+	if len(s.all) < 2 {
+		return s.all
+	}
+	return slices.SortedFunc(slices.Values(s.all), func(a, b *priced) int { return strings.Compare(a.at.id, b.at.id) })
 }
 
 // priced are quantities under one price list and who is billed for them.
@@ -91,9 +152,19 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		return nil, err
 	}
 	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !t.scopes.reads(name, fleetsOf(parts)...) })
-	if t.need.labels {
-		if parts, err = t.cutAtLabels(ctx, clusters); err != nil {
+	if t.labelled {
+		t.need.podRows = true
+		t.need.add(schema.Namespace, schema.PodUID)
+	}
+	if t.need.labels || t.labelled {
+		cuts, err := t.readLabels(ctx, clusters)
+		if err != nil {
 			return nil, err
+		}
+		if t.need.labels {
+			if parts, err = e.slices(ctx, w, cuts); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if parts, err = e.overlay(ctx, parts, lists); err != nil {
@@ -153,10 +224,9 @@ func (e *Engine) clusters(ctx context.Context, w schema.Window) ([]string, error
 	return slices.Compact(names), nil
 }
 
-// cutAtLabels reads the pods' labels and cuts the window also where a pod's
-// labels changed while it lived.
-func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, error) {
-	var cuts []time.Time
+// readLabels reads the pods' labels. It returns when a pod's labels changed while it
+// lived.
+func (t *tally) readLabels(ctx context.Context, clusters []string) (cuts []time.Time, err error) {
 	for _, cluster := range clusters {
 		byPod, err := t.engine.podLabels(ctx, cluster, t.window)
 		if err != nil {
@@ -169,11 +239,19 @@ func (t *tally) cutAtLabels(ctx context.Context, clusters []string) ([]slice, er
 		}
 		t.labels[cluster] = byPod
 	}
-	return t.engine.slices(ctx, t.window, cuts)
+	return cuts, nil
 }
 
 // cluster adds what one cluster used.
 func (t *tally) cluster(ctx context.Context, cluster string, parts []slice, known days) error {
+	if t.bills != nil && byCells(parts) && cluster != schema.BoxCluster {
+		for _, part := range parts {
+			if err := t.bills.cluster(ctx, t, cluster, part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
 		end, err := t.engine.settledMinute(ctx, cluster)
@@ -326,7 +404,7 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		for _, quantity := range from.take {
 			sums[quantity] = p.Int(quantity.Field())
 		}
-		return t.count(cluster, part, from, lacks(schema.Namespace), p, t.bucketAt(p.Time), sums)
+		return t.count(cluster, part, from, lacks(schema.Namespace), p, t.bucketAt(p.Time), &sums)
 	})
 }
 
@@ -377,7 +455,7 @@ func (t *tally) where(cluster string) []influxsync.Condition {
 
 // add counts one group's sums into its row, at the prices of the quarter that holds
 // at.
-func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, named processors.Quantities) error {
+func (t *tally) add(who *identity, b schema.Window, at time.Time, sums *Sums, named processors.Quantities) error {
 	for _, c := range t.request.Filter {
 		if !c.Keeps(who.value(c.Key)) {
 			return nil
@@ -396,27 +474,31 @@ func (t *tally) add(who identity, b schema.Window, at time.Time, sums Sums, name
 	if err := row.CountNamed(named); err != nil {
 		return err
 	}
+	if t.labelled && who.pod != "" {
+		row.carry(who.labels)
+	}
 	row.Open = row.Open || overlaps(t.open[who.cluster], b)
 	t.boxes[who.box], t.seen[who.cluster] = true, true
 	if t.request.About != usage.AboutUsage {
 		return nil
 	}
-	list, ok := who.fleet.PriceListFor(who.cluster, who.billed)
-	if !ok {
+	payer := t.pricing.payerOf(who)
+	if !payer.priced {
 		return nil
 	}
-	if t.bills != nil && !list.Excludes(who.namespace, t.metering) {
-		return t.bills.add(t.pricing, list, who, at, sums, named)
+	excluded := payer.list.Excludes(who.namespace, t.metering)
+	if t.bills != nil && !excluded {
+		return t.bills.add(t.pricing, payer.list, who, at, sums, named)
 	}
 	who.as = t.as
-	prices, err := t.pricing.find(list, who, t.costsAt(at))
+	prices, err := t.pricing.find(payer, who, t.costsAt(at))
 	switch {
 	case err != nil:
 		return err
-	case list.Excludes(who.namespace, t.metering):
-		return price(row.excluded, prices, sums, named)
+	case excluded:
+		return row.excluded.add(prices, sums, named)
 	}
-	return price(row.prices, prices, sums, named)
+	return row.prices.add(prices, sums, named)
 }
 
 func overlaps(windows []schema.Window, w schema.Window) bool {
@@ -424,14 +506,12 @@ func overlaps(windows []schema.Window, w schema.Window) bool {
 }
 
 // row finds or makes the row of a key and a step.
-func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
-	var id strings.Builder
-	id.WriteString(strconv.FormatInt(b.From.Unix(), 10))
+func (t *tally) row(who *identity, b schema.Window) (*tallyRow, error) {
+	t.id = binary.BigEndian.AppendUint64(t.id[:0], uint64(b.From.Unix()))
 	for _, k := range t.request.Aggregate {
-		id.WriteByte(0)
-		id.WriteString(who.value(k))
+		t.id = append(append(t.id, who.value(k)...), 0)
 	}
-	row, ok := t.rowsByID[id.String()]
+	row, ok := t.rowsByID[string(t.id)]
 	if ok {
 		return row, nil
 	}
@@ -439,25 +519,33 @@ func (t *tally) row(who identity, b schema.Window) (*tallyRow, error) {
 		return nil, usage.Wrong("aggregate", usage.KeyList(t.request.Aggregate),
 			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
 	}
-	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, prices: make(map[string]*priced), excluded: make(map[string]*priced)}
-	for _, k := range t.request.Aggregate {
-		row.Key[string(k)] = who.value(k)
+	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, values: make([]string, len(t.request.Aggregate))}
+	for i, k := range t.request.Aggregate {
+		row.values[i] = who.value(k)
+		row.Key[string(k)] = row.values[i]
 	}
-	t.rowsByID[id.String()] = row
+	t.rowsByID[string(t.id)] = row
+	t.made = append(t.made, row)
 	return row, nil
 }
 
-// price adds quantities to those at the same prices.
-func price(slots map[string]*priced, at *resolved, sums Sums, named processors.Quantities) error {
-	slot, ok := slots[at.id]
-	if !ok {
-		slot = &priced{at: at}
-		slots[at.id] = slot
+// carry keeps of the labels those that another pod has too.
+func (row *tallyRow) carry(labels map[string]string) {
+	switch {
+	case !row.pods:
+		row.pods, row.labels = true, labels
+	case !maps.Equal(row.labels, labels):
+		row.labels = maps.Clone(row.labels)
+		maps.DeleteFunc(row.labels, func(name, value string) bool { own, ok := labels[name]; return !ok || own != value })
 	}
-	if err := slot.sums.Add(sums); err != nil {
-		return err
-	}
-	return usage.AddNamed(&slot.named, named)
+}
+
+// sorted are the rows, ordered by key and time as usage.CompareKeys does.
+func (t *tally) sorted() []*tallyRow {
+	slices.SortFunc(t.made, func(a, b *tallyRow) int {
+		return cmp.Or(usage.CompareValues(a.values, b.values), a.Window.From.Compare(b.Window.From))
+	})
+	return t.made
 }
 
 // tells says whether the answer may name a cluster: a tenant hears of those that
@@ -466,18 +554,26 @@ func (t *tally) tells(cluster string) bool {
 	return t.seen[cluster] || t.scopes.owns(cluster, fleetsOf(t.parts)...)
 }
 
-// rows are the finished rows, ordered by time and key.
-func (t *tally) rows() ([]Row, error) {
-	rows := make([]Row, 0, len(t.rowsByID))
-	for _, made := range t.rowsByID {
-		row, err := made.finish()
-		if err != nil {
-			return nil, err
+// page is the page of finished rows that was asked for, the name of the next one and
+// the number of all rows. All are finished only where they are sorted by what is in
+// them.
+func (t *tally) page() (rows []Row, next string, total int, err error) {
+	made := t.sorted()
+	if total = len(made); t.request.ByKey() {
+		if made, next, err = usage.Cut(made, t.request, t.engine.config.PageRows); err != nil {
+			return nil, "", 0, err
 		}
-		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, func(a, b Row) int { return usage.CompareKeys(a, b, t.request.Aggregate) })
-	return rows, nil
+	rows = make([]Row, len(made))
+	for i, row := range made {
+		if rows[i], err = row.finish(); err != nil {
+			return nil, "", 0, err
+		}
+	}
+	if !t.request.ByKey() {
+		rows, next, err = usage.Page(rows, t.request, t.engine.config.PageRows)
+	}
+	return rows, next, total, err
 }
 
 func (row *tallyRow) finish() (Row, error) {

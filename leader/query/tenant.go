@@ -38,7 +38,7 @@ func (e *Engine) sumOf(ctx context.Context, question Request, w schema.Window) (
 	}
 	var sums Sums
 	for _, row := range table.rowsByID {
-		if err := sums.Add(row.Sums); err != nil {
+		if err := sums.Add(&row.Sums); err != nil {
 			return Sums{}, err
 		}
 	}

@@ -60,13 +60,24 @@ type Completeness struct {
 // whoever knows of it. Tables of events (object, run) have a window only where
 // something happened.
 func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Window) ([]Completeness, error) {
+	return r.completeness(ctx, cluster, w, true)
+}
+
+// Arrivals is Completeness without Rated, which is of every quarter of the window.
+func (r *Registry) Arrivals(ctx context.Context, cluster string, w schema.Window) ([]Completeness, error) {
+	return r.completeness(ctx, cluster, w, false)
+}
+
+func (r *Registry) completeness(ctx context.Context, cluster string, w schema.Window, rated bool) ([]Completeness, error) {
 	objects, err := r.current(ctx) // before the transaction: it takes a connection of its own
 	if err != nil {
 		return nil, err
 	}
-	boxes, err := r.boxesOf(ctx, cluster, w)
-	if err != nil {
-		return nil, err
+	var boxes []string
+	if rated {
+		if boxes, err = r.boxesOf(ctx, cluster, w); err != nil {
+			return nil, err
+		}
 	}
 	tx, err := r.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view of all tables
 	if err != nil {
@@ -74,7 +85,7 @@ func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Wi
 	}
 	defer func() { _ = tx.Rollback() }()
 	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
-	if err := r.prepare(ctx, &c, objects, boxes); err != nil {
+	if err := r.prepare(ctx, &c, objects, boxes, rated); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	var result []Completeness
@@ -89,7 +100,7 @@ func (r *Registry) Completeness(ctx context.Context, cluster string, w schema.Wi
 }
 
 // prepare reads what all tables of a cluster have in common.
-func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.Object, boxes []string) error {
+func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.Object, boxes []string, rated bool) error {
 	var err error
 	if c.alive, err = r.lifetime(ctx, c.q, c.cluster); err != nil {
 		return err
@@ -97,8 +108,10 @@ func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.O
 	if c.link, err = clusterStates(ctx, c.q, c.cluster); err != nil {
 		return err
 	}
-	if c.rated, err = ratedQuarters(ctx, c.q, c.cluster, boxes, c.window); err != nil {
-		return err
+	if rated {
+		if c.rated, err = ratedQuarters(ctx, c.q, c.cluster, boxes, c.window); err != nil {
+			return err
+		}
 	}
 	c.expected, c.numbers, err = r.expectation(ctx, c.q, objects, c.cluster, c.window)
 	return err
