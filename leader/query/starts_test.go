@@ -91,8 +91,8 @@ func TestStartsAreReadOnce(t *testing.T) {
 		for _, charges := range all {
 			for _, c := range charges {
 				for _, line := range c.Lines {
-					if line.Cost != nil {
-						text = append(text, fmt.Sprint(c.Row.Key, line.Resource, line.Quantity, line.Cost.FloatString(12)))
+					if line.List != nil {
+						text = append(text, fmt.Sprint(c.Row.Key, line.Resource, line.Quantity, line.Cost().FloatString(12)))
 					}
 				}
 			}
