@@ -30,6 +30,10 @@ func (p podsAlive) Charges(_ context.Context, request query.ChargeRequest) ([]qu
 	return p.charges(request, big.NewRat(1, 10)), nil
 }
 
+func (p podsAlive) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error) {
+	return startsOf(ctx, p, request, coming)
+}
+
 func (p podsAlive) ChargesAhead(_ context.Context, request query.ChargeRequest, _ schema.Window) ([]query.Charges, []string, error) {
 	return p.charges(request, big.NewRat(2, 10)), nil, nil
 }
