@@ -83,8 +83,12 @@ func (q quantity) stored() (numerator, denominator int64) {
 
 func (v *values) get(q quantity) *big.Rat {
 	sum := new(big.Rat)
-	if v.whole[q] != 0 {
-		sum.Mul(sum.SetFrac64(q.stored()), new(big.Rat).SetInt64(v.whole[q]))
+	if n := v.whole[q]; n != 0 {
+		if numerator, denominator := q.stored(); numerator == 1 {
+			sum.SetFrac64(n, denominator)
+		} else {
+			sum.SetFrac(new(big.Int).Mul(big.NewInt(n), big.NewInt(numerator)), big.NewInt(denominator))
+		}
 	}
 	if v.rest[q] != nil {
 		sum.Add(sum, v.rest[q])

@@ -39,10 +39,10 @@ type tally struct {
 	as       string        // the hardware type whose prices hold; "" is that of the node
 	settled  time.Time     // end of the newest minute of the cluster that is being read
 	owner    owner
-	metering []string      // namespaces in which the metering itself runs, of the cluster that is being read
-	labelled bool          // rows have the labels of their pods
-	figures  bool          // carbon and heat are read beside the energy
-	assets   bool          // nodes are counted as if all that is allocatable were requested and used
+	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
+	labelled bool     // rows have the labels of their pods
+	figures  bool     // carbon and heat are read beside the energy
+	assets   bool     // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
 }
@@ -53,8 +53,8 @@ type tallyRow struct {
 	pods     bool              // something of pods is in it
 	labels   map[string]string // that they have in common; shared
 	values   []string          // of the key, in the order of the question's aggregate
-	prices   slots    // summed quantities by price list
-	excluded slots    // those of namespaces that the list excludes
+	prices   slots             // summed quantities by price list
+	excluded slots             // those of namespaces that the list excludes
 }
 
 // slots are quantities by their prices: one of each id.
