@@ -18,9 +18,9 @@ func (r Request) nameOf(a *atom) string {
 		byCluster := slices.ContainsFunc(r.aggregate, func(d dimension) bool { return d.key == usage.Cluster })
 		switch {
 		case r.idleByNode && r.idle():
-			return a.key[usage.Cluster] + "/" + a.key[usage.Node] + "/" + Idle
+			return a.key[string(usage.Cluster)] + "/" + a.key[string(usage.Node)] + "/" + Idle
 		case byCluster:
-			return a.key[usage.Cluster] + "/" + Idle
+			return a.key[string(usage.Cluster)] + "/" + Idle
 		}
 		return Idle
 	}
@@ -42,10 +42,7 @@ type group struct {
 func newGroup(a *atom) *group {
 	g := &group{clusters: make(map[string]bool), volumes: make(map[string]*values)}
 	g.name, g.idle, g.values, g.labels = a.name, a.idle, new(values), a.labels
-	g.key = make(map[usage.Key]string)
-	for k, v := range a.key {
-		g.key[k] = v
-	}
+	g.key = maps.Clone(a.key)
 	return g
 }
 
@@ -53,19 +50,19 @@ func newGroup(a *atom) *group {
 func (g *group) add(a *atom, keys []usage.Key) {
 	g.values.plus(a.values)
 	for _, k := range keys {
-		if g.key[k] != a.key[k] {
-			g.key[k] = ""
+		if g.key[string(k)] != a.key[string(k)] {
+			g.key[string(k)] = ""
 		}
 	}
 	if !maps.Equal(g.labels, a.labels) {
 		g.labels = maps.Clone(g.labels)
 		maps.DeleteFunc(g.labels, func(name, value string) bool { own, ok := a.labels[name]; return !ok || own != value })
 	}
-	g.clusters[a.key[usage.Cluster]] = true
+	g.clusters[a.key[string(usage.Cluster)]] = true
 	g.noCarbon, g.noHeat, g.provisional = g.noCarbon || a.noCarbon, g.noHeat || a.noHeat, g.provisional || a.provisional
 	g.uptime, g.covered, g.share = g.uptime+a.uptime, g.covered+a.covered, max(g.share, a.coverage)
-	if claim := a.key[usage.Claim]; claim != "" {
-		id := "cluster=" + a.key[usage.Cluster] + ":name=" + a.key[usage.Namespace] + "/" + claim
+	if claim := a.key[string(usage.Claim)]; claim != "" {
+		id := "cluster=" + a.key[string(usage.Cluster)] + ":name=" + a.key[string(usage.Namespace)] + "/" + claim
 		if g.volumes[id] == nil {
 			g.volumes[id] = new(values)
 		}
@@ -74,16 +71,16 @@ func (g *group) add(a *atom, keys []usage.Key) {
 }
 
 func (g *group) properties() Properties {
-	p := Properties{Cluster: g.key[usage.Cluster], Node: g.key[usage.Node], Namespace: g.key[usage.Namespace], Pod: g.key[usage.Pod], Container: g.key[usage.Container],
-		Customer: assigned(g.key[usage.Customer]), Project: assigned(g.key[usage.Project]), User: assigned(g.key[usage.User]),
-		Hardware: g.key[usage.Hardware], Provider: g.key[usage.Provider], Region: g.key[usage.Region]}
-	kind, name, _ := strings.Cut(g.key[usage.Workload], "/")
+	p := Properties{Cluster: g.key[string(usage.Cluster)], Node: g.key[string(usage.Node)], Namespace: g.key[string(usage.Namespace)], Pod: g.key[string(usage.Pod)], Container: g.key[string(usage.Container)],
+		Customer: assigned(g.key[string(usage.Customer)]), Project: assigned(g.key[string(usage.Project)]), User: assigned(g.key[string(usage.User)]),
+		Hardware: g.key[string(usage.Hardware)], Provider: g.key[string(usage.Provider)], Region: g.key[string(usage.Region)]}
+	kind, name, _ := strings.Cut(g.key[string(usage.Workload)], "/")
 	p.ControllerKind, p.Controller = strings.ToLower(kind), name
 	for name, value := range g.labels {
 		p.label(name, value)
 	}
 	for k, v := range g.key {
-		if name, ok := k.LabelName(); ok && v != "" {
+		if name, ok := usage.Key(k).LabelName(); ok && v != "" {
 			p.label(name, v)
 		}
 	}
@@ -136,7 +133,7 @@ func (g *group) told(r Request, w schema.Window, currency string) Allocation {
 	}
 	cost := func(q quantity) Number { return money(v.get(q)) }
 	a := Allocation{Name: g.name, Properties: g.properties(), Window: Window{stamp(w.From), stamp(w.To)}, Start: stamp(w.From), End: stamp(w.To),
-		Minutes:  number(big.NewRat(int64(w.Length()/time.Minute), 1)),
+		Minutes:      number(big.NewRat(int64(w.Length()/time.Minute), 1)),
 		CPUCoreHours: of(cpuMax), CPUCost: cost(costCPU), CPUCostIdle: cost(idleCPU), CPUEfficiency: efficiency(v, cpuUsed, cpuRequested, g.idle),
 		GPUHours: of(gpuHours), GPUCost: cost(costGPU),
 		NetworkTransferBytes: of(transmitted), NetworkReceiveBytes: of(received), NetworkCost: cost(costNetwork),

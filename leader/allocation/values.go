@@ -213,8 +213,8 @@ func byteHours(kib int64) *big.Rat {
 	return new(big.Rat).Mul(big.NewRat(kib, 3600), big.NewRat(1024, 1))
 }
 
-// valuesOf are one row's, its costs in the one currency.
-func valuesOf(c query.Charges, currency string) *values {
+// valuesOf are one row's, its costs in the one currency, or in all where it is "".
+func valuesOf(c *query.Charges, currency string) *values {
 	v := new(values)
 	s := c.Row.Sums
 	v.addInt(cpuMax, max(s[usage.CPUMax], s[usage.CPU], s[usage.CPURequest]))
@@ -233,11 +233,12 @@ func valuesOf(c query.Charges, currency string) *values {
 	v.addInt(energyIntegrated, s[usage.EnergyIntegrated])
 	v.addInt(co2e, c.CarbonMicrograms)
 	v.addInt(heat, c.HeatMillijoules)
-	for _, line := range c.Lines {
+	for i := range c.Lines {
+		line := &c.Lines[i]
 		if isGPU(line.Resource) {
 			v.addInt(gpuHours, line.Quantity)
 		}
-		if line.List != nil && line.List.Currency == currency {
+		if line.List != nil && (currency == "" || line.List.Currency == currency) {
 			v.charge(charge{costOf(line.Resource), line.UnitPrice}, line.Quantity)
 		}
 	}
