@@ -21,9 +21,11 @@ type atom struct {
 	uptime, covered, coverage     float64
 }
 
-// newAtom is an atom with the costs in one currency, of all where it is "".
-func newAtom(c *query.Charges, currency string) *atom {
-	a := &atom{key: c.Row.Key, values: valuesOf(c, currency), labels: c.Labels, provisional: c.Row.Provisional}
+// newAtom is an atom with the costs in one currency, of all where it is "". Its values
+// are put into those that are given, which have none.
+func newAtom(c *query.Charges, currency string, into *values) *atom {
+	a := &atom{key: c.Row.Key, values: into, labels: c.Labels, provisional: c.Row.Provisional}
+	into.take(c, currency)
 	a.idle = a.key[string(usage.Namespace)] == schema.IdleNamespace
 	a.mounted = c.Row.Sums[usage.VolumeMounted] > 0
 	total, err := c.Row.Sums.Energy()
@@ -103,7 +105,7 @@ func findIdle(atoms []*atom, assets []query.Charges, currency string, byNode boo
 	books = make(map[scope]*reconciled)
 	for i := range assets {
 		asset := &assets[i]
-		node := newAtom(asset, currency)
+		node := newAtom(asset, currency, new(values))
 		of := used[node.scope(true)]
 		if of == nil {
 			of = new(values)

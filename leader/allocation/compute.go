@@ -67,7 +67,7 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 		answer.Closed = answer.Closed && s.Complete
 	}
 	cuts := steps(r.Window, r.Step)
-	used := &reader{request: r, lists: make(map[*fleet.PriceList]bool), atoms: make([][]*atom, len(cuts))}
+	used := newReader(r, len(cuts))
 	if err := used.read(cuts, func(question query.ChargeRequest, at func(time.Time) int) error {
 		return e.source.EachCharge(ctx, question, func(c *query.Charges) error {
 			used.add(c, at(c.Row.From))
@@ -97,7 +97,10 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 		return answer, err
 	}
 	for i, cut := range cuts {
-		answer.Sets = append(answer.Sets, r.set(cut, used.atoms[i], assets[i], &answer))
+		if !used.direct {
+			used.groups[i] = r.group(cut, used.atoms[i], assets[i], &answer)
+		}
+		answer.Sets = append(answer.Sets, r.set(cut, used.groups[i], &answer))
 	}
 	answer.page(r)
 	answer.warn(r)
@@ -107,16 +110,29 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 // reader reads what an answer is made of.
 type reader struct {
 	request Request
-	atoms   [][]*atom                 // by step
+	keys    []usage.Key
+	direct  bool                      // nothing is shared or split: atoms are added to groups as they come
+	atoms   [][]*atom                 // by step, else
+	groups  []groups                  // by step
+	scratch values                    // of an atom that is added at once
 	lists   map[*fleet.PriceList]bool // that something has a price of
 	last    *fleet.PriceList
+}
+
+func newReader(r Request, steps int) *reader {
+	u := &reader{request: r, keys: r.keys(), lists: make(map[*fleet.PriceList]bool), groups: make([]groups, steps), atoms: make([][]*atom, steps)}
+	u.direct = !r.idle() && !r.shares() && !slices.Contains(u.keys, usage.Container)
+	for i := range u.groups {
+		u.groups[i] = make(groups)
+	}
+	return u
 }
 
 // read asks for all steps at once where they are those of the clock, else for one
 // after the other. at is the number of the step of a row.
 func (u *reader) read(cuts []schema.Window, ask func(question query.ChargeRequest, at func(from time.Time) int) error) error {
 	r := u.request
-	question := query.ChargeRequest{Window: r.Window, Aggregate: r.keys(), Filter: r.conditions(), Figures: true, Labels: true}
+	question := query.ChargeRequest{Window: r.Window, Aggregate: u.keys, Filter: r.conditions(), Figures: true, Labels: true}
 	if clocked := len(cuts) > 1 && day%r.Step == 0 && r.Window.From.Truncate(r.Step).Equal(r.Window.From); clocked {
 		question.Step = r.Step
 		return ask(question, func(from time.Time) int { return int(from.Sub(r.Window.From) / r.Step) })
@@ -133,7 +149,16 @@ func (u *reader) read(cuts []schema.Window, ask func(question query.ChargeReques
 // add makes an atom of a step.
 func (u *reader) add(c *query.Charges, step int) {
 	u.note(c)
-	if a := newAtom(c, u.request.Currency); !a.values.empty() { // else it is a node's time alone, without a price
+	if u.direct {
+		charged := u.scratch.charged
+		clear(charged)
+		u.scratch = values{charged: charged}
+		if a := newAtom(c, u.request.Currency, &u.scratch); !a.idle && !a.values.empty() {
+			u.groups[step].add(u.request, a, u.keys)
+		}
+		return
+	}
+	if a := newAtom(c, u.request.Currency, new(values)); !a.values.empty() { // else it is a node's time alone, without a price
 		u.atoms[step] = append(u.atoms[step], a)
 	}
 }
@@ -176,8 +201,9 @@ func (u *reader) currency(warnings *[]string) (string, error) {
 	return "", nil
 }
 
-// set is the allocations of one step.
-func (r Request) set(w schema.Window, atoms []*atom, assets []query.Charges, answer *Answer) Set {
+// group shares what the question shares in one step, and puts together what has one
+// name.
+func (r Request) group(w schema.Window, atoms []*atom, assets []query.Charges, answer *Answer) groups {
 	var idle []*atom
 	for _, a := range atoms {
 		a.name = r.nameOf(a)
@@ -203,17 +229,30 @@ func (r Request) set(w schema.Window, atoms []*atom, assets []query.Charges, ans
 	if !shared {
 		answer.warnOnce("There is nothing to put shared cost on: it stands where it arose.")
 	}
-	groups := make(map[string]*group)
+	all, keys := make(groups), r.keys()
 	for _, a := range slices.Concat(atoms, idle) {
-		if r.filter != nil && !r.filter.keeps(a) {
-			continue
-		}
-		a.name = r.nameOf(a)
-		if groups[a.name] == nil {
-			groups[a.name] = newGroup(a)
-		}
-		groups[a.name].add(a, r.keys())
+		all.add(r, a, keys)
 	}
+	return all
+}
+
+// groups are allocations in the making, by their names.
+type groups map[string]*group
+
+// add adds an atom that the filter keeps.
+func (g groups) add(r Request, a *atom, keys []usage.Key) {
+	if r.filter != nil && !r.filter.keeps(a) {
+		return
+	}
+	a.name = r.nameOf(a)
+	if g[a.name] == nil {
+		g[a.name] = newGroup(a)
+	}
+	g[a.name].add(a, keys)
+}
+
+// set is the allocations of one step.
+func (r Request) set(w schema.Window, groups groups, answer *Answer) Set {
 	set := Set{Window: w}
 	for _, name := range slices.SortedFunc(maps.Keys(groups), compareNames) {
 		set.Allocations = append(set.Allocations, groups[name].told(r, w, answer.Currency))

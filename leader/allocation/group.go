@@ -24,6 +24,9 @@ func (r Request) nameOf(a *atom) string {
 		}
 		return Idle
 	}
+	if len(r.aggregate) == 1 {
+		return a.named(r.aggregate[0])
+	}
 	parts := make([]string, len(r.aggregate))
 	for i, d := range r.aggregate {
 		parts[i] = a.named(d)

@@ -112,7 +112,7 @@ func TestLaws(t *testing.T) {
 func addUp(w world, byNode bool, split string, t *testing.T) (sum, difference *big.Rat) {
 	var atoms []*atom
 	for _, c := range w.charges {
-		a := newAtom(&c, "EUR")
+		a := newAtom(&c, "EUR", new(values))
 		a.name = a.key[string(usage.Namespace)]
 		atoms = append(atoms, a)
 	}

@@ -164,7 +164,7 @@ const noCurrency = "-"
 // node adds the prices of a node. Energy and network have prices of their own.
 func (b *board) node(c query.Charges, length time.Duration) {
 	for _, currency := range currencies(c) {
-		a := newAtom(&c, currency)
+		a := newAtom(&c, currency, new(values))
 		labels := []string{a.key[string(usage.Cluster)], a.key[string(usage.Node)], a.key[string(usage.Node)], currency}
 		b.ratio(nodeCPU, a.values.get(costCPU), big.NewRat(c.Row.Sums[usage.AllocatableCPU], microsecondsPerHour), labels)
 		b.ratio(nodeRAM, a.values.get(costRAM), new(big.Rat).Quo(byteHours(c.Row.Sums[usage.AllocatableMemory]), big.NewRat(gib, 1)), labels)
@@ -192,7 +192,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 	gpus := make(map[[3]string]*values)
 	for _, c := range charges {
 		for _, currency := range currencies(c) {
-			a := newAtom(&c, currency)
+			a := newAtom(&c, currency, new(values))
 			if a.key[string(usage.Claim)] != "" {
 				b.ratio(pvCost, a.values.get(costPV), new(big.Rat).Quo(a.values.get(pvByteHours), big.NewRat(gib, 1)),
 					[]string{a.key[string(usage.Cluster)], a.key[string(usage.Namespace)], a.key[string(usage.Claim)], currency})
@@ -204,7 +204,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 				gpus[id].plus(a.values)
 			}
 		}
-		if a := newAtom(&c, noCurrency); a.key[string(usage.Pod)] != "" && !strings.HasPrefix(a.key[string(usage.Pod)], "__") {
+		if a := newAtom(&c, noCurrency, new(values)); a.key[string(usage.Pod)] != "" && !strings.HasPrefix(a.key[string(usage.Pod)], "__") {
 			atoms = append(atoms, a)
 			if a.key[string(usage.Container)] != "" {
 				count[podOf(a)]++

@@ -86,7 +86,10 @@ func (e *Engine) EachCharge(ctx context.Context, request ChargeRequest, f func(*
 		return err
 	}
 	var made Charges
-	for _, row := range table.sorted() {
+	rows := table.sorted()
+	table.rowsByID = nil
+	for i, row := range rows {
+		rows[i] = nil // it is not needed any more
 		if err := row.charges(&made, request.Figures); err != nil {
 			return err
 		}
