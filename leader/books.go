@@ -10,6 +10,6 @@ import (
 func (l *Leader) buildBooks(metrics prometheus.Registerer) error {
 	_, issuer := l.config.Exports.Parties.Names()
 	var err error
-	l.books, err = books.New(books.Config{Issuer: issuer, FailedAfter: l.config.FailedAfter, Readings: meters.NewStore(l.store)}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
+	l.books, err = books.New(books.Config{Issuer: issuer, FailedAfter: l.config.FailedAfter, OnePerson: l.config.OnePersonBooks, Readings: meters.NewStore(l.store)}, l.registry, l.query, l.seedKey, l.clock, l.log, metrics)
 	return err
 }

@@ -2,7 +2,6 @@ package leader
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/accumulus-metering/accumulus/internal/review"
@@ -18,7 +17,7 @@ import (
 // callers are who is known beside the token files, as the access file is: the named
 // tokens, then its issuers and its cluster.
 func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer) (*identity.File, error) {
-	known := func(config identity.Config) (identity.Directory, error) {
+	known := func(config identity.Config, metrics prometheus.Registerer) (identity.Directory, error) {
 		all := identity.Directory{tokens}
 		for _, one := range config.OIDC {
 			source, err := issuer.New(one, l.clock)
@@ -28,7 +27,7 @@ func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer)
 			all = append(all, source)
 		}
 		if config.Kubernetes != nil {
-			reviewer, err := l.newReviewer(*config.Kubernetes, replacing{metrics})
+			reviewer, err := l.newReviewer(*config.Kubernetes, metrics)
 			if err != nil {
 				return nil, err
 			}
@@ -37,19 +36,6 @@ func (l *Leader) callers(tokens *identity.Tokens, metrics prometheus.Registerer)
 		return all, nil
 	}
 	return identity.OpenFile(l.config.AccessFile, known, l.log, metrics)
-}
-
-// replacing registers in place of what an earlier reading of a file has registered.
-type replacing struct{ prometheus.Registerer }
-
-func (r replacing) Register(c prometheus.Collector) error {
-	err := r.Registerer.Register(c)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
-		r.Unregister(there.ExistingCollector)
-		err = r.Registerer.Register(c)
-	}
-	return err
 }
 
 // newReviewer asks the API server of the cluster that the leader runs in.

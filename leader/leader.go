@@ -67,6 +67,7 @@ type Config struct {
 	Tick           time.Duration // 15 s
 	MeterInterval  time.Duration // 10 s
 	FailedAfter    time.Duration // how long a node must not be ready to have failed; 0 = 5 minutes
+	OnePersonBooks bool          // one person may draft and approve a billing period, and that is recorded
 	Access         AccessConfig
 	Installer      InstallerConfig
 	SeedKeyFile    string // PEM key that signs seeds; "" is seed.key in Dir, made at the first start
@@ -290,6 +291,9 @@ func (l *Leader) build(metrics Gathering) error {
 
 // Registry is the leader's memory, for who embeds a leader.
 func (l *Leader) Registry() *registry.Registry { return l.registry }
+
+// Books are the leader's books, for who embeds a leader.
+func (l *Leader) Books() *books.Books { return l.books }
 
 // Store is the central store, for who embeds a leader.
 func (l *Leader) Store() *influxsync.Server { return l.store }

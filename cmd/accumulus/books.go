@@ -13,7 +13,6 @@ import (
 // bookOptions are what most commands of the books take.
 type bookOptions struct {
 	customer, period, as string
-	json                 bool
 }
 
 func newBooks(a *app) *cobra.Command {
@@ -41,7 +40,7 @@ func (o *bookOptions) bind(a *app, command *cobra.Command, changes bool) {
 	flags := command.Flags()
 	flags.StringVar(&o.customer, "customer", "", "the customer")
 	flags.StringVar(&o.period, "period", "", "the month, such as 2026-11")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	if changes {
 		o.who(a, command, "as", "who you are: the books record it (ACCUMULUS_AS)")
 	}
@@ -64,8 +63,8 @@ func newBooksList(a *app) *cobra.Command {
 				return err
 			}
 			all, err := c.Books(cmd.Context(), o.customer, o.period)
-			if err != nil || o.json {
-				return a.jsonOr(err, all)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, all)
 			}
 			t := &table{columns: append(left("CUSTOMER", "PERIOD", "STATE", "STATEMENT", "COMPLETE"), right("TOTAL")...)}
 			for _, p := range all {
@@ -76,7 +75,7 @@ func newBooksList(a *app) *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&o.customer, "customer", "", "only this customer")
 	flags.StringVar(&o.period, "period", "", "only this month, such as 2026-11")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	return command
 }
 
@@ -89,14 +88,6 @@ func numberOf(statement int64) string {
 
 func money(amount, currency string) string { return strings.TrimSpace(amount + " " + currency) }
 
-// jsonOr prints an answer as JSON unless there is an error.
-func (a *app) jsonOr(err error, answer any) error {
-	if err != nil {
-		return err
-	}
-	return a.printJSON(answer)
-}
-
 func newBooksDraft(a *app) *cobra.Command {
 	var o bookOptions
 	command := &cobra.Command{Use: "draft --customer NAME --period MONTH --as NAME", Short: "Rate a period as it is now, and keep that as its draft",
@@ -106,8 +97,8 @@ func newBooksDraft(a *app) *cobra.Command {
 				return err
 			}
 			d, err := c.DraftBook(cmd.Context(), o.customer, o.period, o.as)
-			if err != nil || o.json {
-				return a.jsonOr(err, d)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, d)
 			}
 			return a.showDraft(d)
 		}}
@@ -141,6 +132,9 @@ func (a *app) showDraft(d books.Draft) error {
 		for _, note := range f.Notes {
 			a.printf("  Not given back: %s\n", note)
 		}
+	}
+	if d.Preview != "" {
+		a.printf("Preview: %s.\n", d.Preview)
 	}
 	if len(d.Waiting) > 0 {
 		a.printf("Not settled, so not in it or not final: %s\n", strings.Join(d.Waiting, ", "))
@@ -208,8 +202,8 @@ without, nothing is changed.`,
 			} else {
 				r, err = c.ReviewBook(cmd.Context(), o.customer, o.period, o.as)
 			}
-			if err != nil || o.json {
-				return a.jsonOr(err, r)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, r)
 			}
 			return a.showReview(r)
 		}}
@@ -239,6 +233,9 @@ func (a *app) showReview(r books.Review) error {
 		}
 	}
 	a.printf("\nOutliers: %s\n", r.Rule)
+	if len(r.NotJudged) > 0 {
+		a.printf("Not judged, as too new: %s\n", strings.Join(r.NotJudged, ", "))
+	}
 	if len(r.Outliers) == 0 {
 		a.printf("There are none.\n")
 		return nil
@@ -259,10 +256,17 @@ func newBooksApprove(a *app) *cobra.Command {
 				return err
 			}
 			p, err := c.ApproveBook(cmd.Context(), o.customer, o.period, o.as)
-			if err != nil || o.json {
-				return a.jsonOr(err, p)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, p)
 			}
-			a.printf("%s %s: %s by %s, %s\n", p.Customer, p.Period, p.State, o.as, money(p.Total, p.Currency))
+			by := o.as
+			if p.Approved != nil {
+				by = p.Approved.By
+				if p.Approved.OnePerson {
+					by += " alone, as the leader is set to allow"
+				}
+			}
+			a.printf("%s %s: %s by %s, %s\n", p.Customer, p.Period, p.State, by, money(p.Total, p.Currency))
 			return nil
 		}}
 	o.bind(a, command, true)
@@ -280,8 +284,8 @@ func newBooksClose(a *app) *cobra.Command {
 			}
 			request.By = o.as
 			s, err := c.CloseBook(cmd.Context(), o.customer, o.period, request)
-			if err != nil || o.json {
-				return a.jsonOr(err, s)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, s)
 			}
 			a.printf("%s %s is closed: statement %s, %s, %s\n", s.Customer, s.Period, s.ID, plural.Of(s.LineCount, "line", "lines"), money(s.Total, s.Currency))
 			return nil
@@ -306,20 +310,23 @@ func newBooksStatement(a *app) *cobra.Command {
 				return err
 			}
 			format := asJSON
-			if a.output == asHTML && !o.json {
+			if a.output == asHTML {
 				format = asHTML
 			}
 			text, err := c.Statement(cmd.Context(), o.customer, o.period, number, format)
 			if err != nil {
 				return err
 			}
-			if a.output != asTable || o.json {
+			if a.output == asHTML {
 				_, err = a.out.Write(text)
 				return err
 			}
 			var s books.Statement
 			if err := json.Unmarshal(text, &s); err != nil {
 				return fmt.Errorf("read statement: %w", err)
+			}
+			if a.output != asTable {
+				return a.answerOr(nil, s)
 			}
 			a.printf("%s %s of %s, period %s, issued %s\n\n", s.Kind, s.ID, s.Name, s.Period, humanTime(s.Issued))
 			if err := a.showLines(s.Lines); err != nil {
@@ -332,9 +339,8 @@ func newBooksStatement(a *app) *cobra.Command {
 	flags.StringVar(&o.customer, "customer", "", "the customer")
 	flags.StringVar(&o.period, "period", "", "the closed month, such as 2026-11")
 	flags.StringVar(&number, "number", "", "the number of a statement or credit note")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
 	_ = command.MarkFlagRequired("customer") // the flag was just added
-	a.outputFlag(command, asTable, asJSON, asHTML)
+	a.answerFlags(command, asHTML)
 	return command
 }
 
@@ -365,8 +371,8 @@ nothing.`,
 			} else {
 				made, err = c.Rerate(cmd.Context(), o.customer, o.period)
 			}
-			if err != nil || o.json {
-				return a.jsonOr(err, made)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, made)
 			}
 			return a.showCorrection(made)
 		}}
@@ -416,15 +422,15 @@ to their statement. It ends with code 1 and the first line that is wrong.`,
 				return err
 			}
 			found, err := books.Verify(chain)
-			if err != nil || o.json {
-				return a.jsonOr(err, found)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, found)
 			}
 			a.printf("%s: %s and %s hold; the last line's hash is %s\n", found.Customer, plural.Of(found.Lines, "line", "lines"),
 				plural.Of(found.Statements, "statement", "statements"), orDash(found.Head))
 			return nil
 		}}
 	command.Flags().StringVar(&o.customer, "customer", "", "the customer")
-	command.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	_ = command.MarkFlagRequired("customer") // the flag was just added
 	return command
 }
@@ -438,8 +444,8 @@ func newBooksLog(a *app) *cobra.Command {
 				return err
 			}
 			log, err := c.BookLog(cmd.Context(), o.customer)
-			if err != nil || o.json {
-				return a.jsonOr(err, log)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, log)
 			}
 			t := &table{columns: left("TIME", "WHO", "WHAT", "PERIOD", "DETAIL")}
 			for _, one := range log.Items {
@@ -448,7 +454,7 @@ func newBooksLog(a *app) *cobra.Command {
 			return t.write(a.out)
 		}}
 	command.Flags().StringVar(&o.customer, "customer", "", "the customer")
-	command.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	_ = command.MarkFlagRequired("customer") // the flag was just added
 	return command
 }

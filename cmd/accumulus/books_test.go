@@ -233,6 +233,8 @@ func TestFailuresOfNodes(t *testing.T) {
 		{"failures record --cluster edge-a --node n1 --at 2026-11-20T14:00:00Z --reason x", "nobody is named"},
 		{"failures dismiss three --reason x --as olga", "by the number"},
 		{"failures dismiss 3 --reason x --as olga", "failure 3"},
+		{"failures reinstate three --reason x --as olga", "by the number"},
+		{"failures reinstate 3 --reason x --as olga", "failure 3"},
 		{"refund --customer acme --statement 1 --amount 5 --reason x --approver anna", "token create"},
 	} {
 		if printed := serve(append([]string{"books"}, words(test.args)...)...); !strings.Contains(printed, test.said) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,8 +36,8 @@ a person's own.`, Args: cobra.NoArgs,
 				return err
 			}
 			asked, err := c.RequestRefund(cmd.Context(), o.customer, request)
-			if err != nil || o.json {
-				return a.jsonOr(err, asked)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, asked)
 			}
 			a.printf("Refund %d of %s on statement %d is asked for by %s.\nAnother person approves it: accumulus books approve-refund --customer %s --refund %d\n",
 				asked.ID, money(asked.Amount, asked.Currency), asked.Statement, asked.Requested.By, asked.Customer, asked.ID)
@@ -51,7 +52,7 @@ a person's own.`, Args: cobra.NoArgs,
 	flags.StringVar(&request.Approver, "approver", "", "who approves")
 	_ = flags.MarkDeprecated("approver", "nobody approves by being named: accumulus books approve-refund, with a token of his own") // the flag was just added
 	_ = flags.MarkHidden("by")                                                                                                      // the flag was just added
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	required(command, "customer", "statement", "amount", "reason")
 	return command
 }
@@ -70,7 +71,7 @@ func (a *app) decideRefund(use, short string, reason *string, run func(ctx conte
 	flags := command.Flags()
 	flags.StringVar(&o.customer, "customer", "", "the customer")
 	flags.Int64Var(&id, "refund", 0, "number of the refund")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	required(command, "customer", "refund")
 	if reason != nil {
 		flags.StringVar(reason, "reason", "", "why")
@@ -83,8 +84,8 @@ func newBooksApproveRefund(a *app) *cobra.Command {
 	return a.decideRefund("approve-refund --customer NAME --refund N", "Approve a refund that somebody else asked for, and issue its credit note", nil,
 		func(ctx context.Context, c *client.Client, o bookOptions, id int64) error {
 			note, err := c.ApproveRefund(ctx, o.customer, id)
-			if err != nil || o.json {
-				return a.jsonOr(err, note)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, note)
 			}
 			a.printf("Credit note %s of statement %d: %s\n", note.ID, note.Refers, money(note.Total, note.Currency))
 			return nil
@@ -96,8 +97,8 @@ func newBooksDeclineRefund(a *app) *cobra.Command {
 	return a.decideRefund("decline-refund --customer NAME --refund N --reason TEXT", "Decline a refund, or take one's own back", &reason,
 		func(ctx context.Context, c *client.Client, o bookOptions, id int64) error {
 			refund, err := c.DeclineRefund(ctx, o.customer, id, reason)
-			if err != nil || o.json {
-				return a.jsonOr(err, refund)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, refund)
 			}
 			a.printf("Refund %d is declined by %s: %s\n", refund.ID, refund.Decided.By, refund.Note)
 			return nil
@@ -113,8 +114,8 @@ func newBooksRefunds(a *app) *cobra.Command {
 				return err
 			}
 			all, err := c.Refunds(cmd.Context(), o.customer)
-			if err != nil || o.json {
-				return a.jsonOr(err, all)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, all)
 			}
 			t := &table{columns: append(left("REFUND", "STATEMENT", "STATE", "ASKED BY", "DECIDED BY"), right("AMOUNT")...)}
 			t.columns = append(t.columns, left("REASON")...)
@@ -128,14 +129,13 @@ func newBooksRefunds(a *app) *cobra.Command {
 			return t.write(a.out)
 		}}
 	command.Flags().StringVar(&o.customer, "customer", "", "the customer")
-	command.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	required(command, "customer")
 	return command
 }
 
 func newBooksFailures(a *app) *cobra.Command {
 	var cluster string
-	var asked bool
 	command := &cobra.Command{Use: "failures [--cluster NAME]", Short: "Nodes that failed, and the pods whose use is refunded",
 		Long: `Lists the nodes that failed: by the word of the watch, where a node that was ready was
 not, or was not reached, for longer than the leader's --failed-after, or until it
@@ -143,7 +143,8 @@ left its cluster; and those that somebody recorded. What the pods that died with
 used since their start is given back in the drafts of the periods that are open.`,
 		Example: `  accumulus books failures
   accumulus books failures record --cluster ams-03 --node n7 --at 2026-11-20T14:03:00Z --reason "its power supply burnt" --as olga
-  accumulus books failures dismiss 3 --reason "it was drained" --as olga`,
+  accumulus books failures dismiss 3 --reason "it was drained" --as olga
+  accumulus books failures reinstate 3 --reason "another node was drained" --as olga`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -151,14 +152,14 @@ used since their start is given back in the drafts of the periods that are open.
 				return err
 			}
 			all, err := c.Failures(cmd.Context(), cluster)
-			if err != nil || asked {
-				return a.jsonOr(err, all)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, all)
 			}
 			return a.showFailures(all.Items)
 		}}
 	command.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
-	command.Flags().BoolVar(&asked, "json", false, "print JSON")
-	command.AddCommand(newFailureRecord(a), newFailureDismiss(a))
+	a.answerFlags(command)
+	command.AddCommand(newFailureRecord(a), newFailureDismiss(a), newFailureReinstate(a))
 	return command
 }
 
@@ -177,6 +178,10 @@ func (a *app) showFailures(all []books.Failure) error {
 		by := f.Source
 		if f.By != "" {
 			by = f.By
+		}
+		if len(f.Log) > 0 && f.Log[len(f.Log)-1].Action == "reinstate" {
+			last := f.Log[len(f.Log)-1]
+			evidence = fmt.Sprintf("%s; its dismissal is taken back by %s (%s)", evidence, last.By, last.Detail)
 		}
 		t.add(fmt.Sprint(f.ID), f.Cluster, f.Node, humanTime(f.At), by, counts, pods, evidence)
 	}
@@ -222,8 +227,8 @@ func newFailureRecord(a *app) *cobra.Command {
 			}
 			request.By = o.as
 			made, err := c.RecordFailure(cmd.Context(), request)
-			if err != nil || o.json {
-				return a.jsonOr(err, made)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, made)
 			}
 			return a.showFailures([]books.Failure{made})
 		}}
@@ -232,34 +237,43 @@ func newFailureRecord(a *app) *cobra.Command {
 	flags.StringVar(&request.Node, "node", "", "the node, as Kubernetes names it")
 	flags.StringVar(&at, "at", "", "when it failed, such as 2026-11-20T14:03:00Z")
 	flags.StringVar(&request.Reason, "reason", "", "how that is known: who approves the period reads it")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	o.who(a, command, "as", "who you are: the books record it (ACCUMULUS_AS)")
 	required(command, "cluster", "node", "at", "reason")
 	return command
 }
 
-func newFailureDismiss(a *app) *cobra.Command {
+// aboutFailure is a command about one failure, by whom and why.
+func (a *app) aboutFailure(use, short string, do func(c *client.Client, ctx context.Context, id int64, by, reason string) (books.Failure, error)) *cobra.Command {
 	var o bookOptions
 	var reason string
-	command := &cobra.Command{Use: "dismiss FAILURE --reason TEXT --as NAME", Short: "Say that a failure does not count; it stays recorded", Args: cobra.ExactArgs(1),
+	command := &cobra.Command{Use: use + " FAILURE --reason TEXT --as NAME", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var id int64
-			if _, err := fmt.Sscan(args[0], &id); err != nil {
+			id, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil {
 				return fmt.Errorf("failure %q: name it by the number that accumulus books failures shows", args[0])
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			made, err := c.DismissFailure(cmd.Context(), id, o.as, reason)
-			if err != nil || o.json {
-				return a.jsonOr(err, made)
+			made, err := do(c, cmd.Context(), id, o.as, reason)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, made)
 			}
 			return a.showFailures([]books.Failure{made})
 		}}
 	command.Flags().StringVar(&reason, "reason", "", "why")
-	command.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	o.who(a, command, "as", "who you are: the books record it (ACCUMULUS_AS)")
 	required(command, "reason")
 	return command
+}
+
+func newFailureDismiss(a *app) *cobra.Command {
+	return a.aboutFailure("dismiss", "Say that a failure does not count; it stays recorded", (*client.Client).DismissFailure)
+}
+
+func newFailureReinstate(a *app) *cobra.Command {
+	return a.aboutFailure("reinstate", "Take back that a failure was dismissed: it counts again", (*client.Client).ReinstateFailure)
 }

@@ -38,7 +38,7 @@ A request from this machine needs no token here: it may look, not change.`,
 	flags.StringVar(&config.Dir, "data", "", "keep everything in this directory; without it, what is metered goes with the process")
 	flags.StringVar(&config.Listen, "listen", "127.0.0.1:8080", "loopback address of the leader")
 	flags.DurationVar(&config.Interval, "interval", 5*time.Second, "length of a scrape and of a tick")
-	flags.BoolVar(&config.History, "history", true, "fill the day before the start")
+	flags.BoolVar(&config.History, "history", true, "fill the day before the start, and close the month before")
 	flags.BoolVar(&config.Host, "host", true, "meter this machine too")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log what leader and followers do")
 	command.AddCommand(newLoad())
@@ -80,19 +80,23 @@ type narrator struct {
 	mu  sync.Mutex
 	out io.Writer
 	dir string
+
+	server string // as a flag, where it is not the default
 }
+
+func (n *narrator) operator() string { return filepath.Join(n.dir, "leader", "operator.token") }
 
 func (n *narrator) event(e demo.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case e.Kind == "listening":
+		if e.Address != "127.0.0.1:8080" {
+			n.server = " --server http://" + e.Address
+		}
+		server := n.server
 		n.say("\n  Status page   http://%s/\n\n", e.Address)
 		n.say("The first minute shows after about a minute. Meanwhile, or in another terminal:\n\n")
-		server := ""
-		if e.Address != "127.0.0.1:8080" {
-			server = " --server http://" + e.Address
-		}
 		for _, line := range []string{
 			"accumulus status" + server,
 			"accumulus usage --window 1h --aggregate cluster,namespace" + server,
@@ -100,11 +104,27 @@ func (n *narrator) event(e demo.Event) {
 			"accumulus boxes --window 1h" + server,
 			"accumulus export --period " + e.Time.UTC().Format("2006-01") + " --format csv" + server,
 			"accumulus get pricelists -o yaml" + server + " >prices.yaml      # change a price, then:",
-			"accumulus apply -f prices.yaml --token-file " + filepath.Join(n.dir, "leader", "operator.token") + server,
+			"accumulus apply -f prices.yaml --token-file " + n.operator() + server,
 		} {
 			n.say("  %s\n", self(line))
 		}
 		n.say("\nCtrl-C stops everything.\n\n")
+	case e.Kind == "books" && e.Err != nil:
+		n.say("The month before could not be closed: %v\n", e.Err)
+	case e.Kind == "books":
+		n.say("\n%s of acme is closed, and a correction of it waits for the next statement:\n\n", e.Period)
+		for _, line := range []string{
+			"accumulus books list" + n.server,
+			"accumulus books statement --customer acme --period " + e.Period + n.server,
+			"accumulus books log --customer acme" + n.server,
+			"accumulus explain acme/1 -o acme-1.json.gz" + n.server,
+			"accumulus verify acme-1.json.gz",
+			"accumulus books verify --customer acme" + n.server,
+			"accumulus books draft --customer acme --period " + e.Time.UTC().Format("2006-01") + " --as me --token-file " + n.operator() + n.server + "   # has the correction",
+		} {
+			n.say("  %s\n", self(line))
+		}
+		n.say("\n")
 	case e.Kind == "history" && e.Err != nil:
 		n.say("History of %s stopped: %v\n", e.Cluster, e.Err)
 	case e.Kind == "history" && e.Done >= 1:

@@ -60,7 +60,6 @@ A line is named as statements name it: CUSTOMER/NUMBER.`,
 
 func newVerify(a *app) *cobra.Command {
 	var key string
-	var asked bool
 	command := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Recompute a file of explain, without the leader",
@@ -82,8 +81,8 @@ code 1 if something does not.`,
 			if err != nil {
 				return err
 			}
-			if asked {
-				err = a.printJSON(map[string]any{"line": e.Line, "findings": findings})
+			if a.output != asTable {
+				err = a.answerOr(nil, map[string]any{"line": e.Line, "findings": findings})
 			} else {
 				err = a.showFindings(e, findings)
 			}
@@ -101,7 +100,7 @@ code 1 if something does not.`,
 	}
 	command.AddCommand(newVerifyUsage(a))
 	command.Flags().StringVar(&key, "public-key", "", "the leader's public key, as GET /api/v1/seed/key gives it (default: the one in the file)")
-	command.Flags().BoolVar(&asked, "json", false, "print JSON")
+	a.answerFlags(command)
 	return command
 }
 

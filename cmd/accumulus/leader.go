@@ -29,6 +29,7 @@ type leaderOptions struct {
 	insecure                      bool
 	tick, meterInterval           time.Duration
 	failedAfter                   time.Duration
+	onePersonBooks                bool
 	influxURL, influxTokenFile    string
 	exportSchedule, exportDir     string
 	exports                       exportOptions
@@ -57,6 +58,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.tick, "tick", 15*time.Second, "length of a slot: pull, process, push")
 	flags.DurationVar(&o.meterInterval, "meter-interval", 10*time.Second, "between two readings of the electricity meters")
 	flags.DurationVar(&o.failedAfter, "failed-after", 5*time.Minute, "how long a node must not be ready, or not be reached, to have failed: what its pods used is then refunded")
+	flags.BoolVar(&o.onePersonBooks, "one-person-books", false, "let one person draft and approve a billing period; its lines and its statement say so")
 	flags.StringVar(&o.influxURL, "influxdb-url", "", "external InfluxDB 1.x as the central store (default: embedded)")
 	flags.StringVar(&o.influxTokenFile, "influxdb-token-file", "", "file of its bearer token")
 	flags.StringVar(&o.exportSchedule, "export-schedule", "", `when to write the billing export, as five cron fields in UTC, such as "15 2 * * *" (default: never)`)
@@ -76,7 +78,7 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 
 // complete makes a configuration of the options, and lists all that is wrong.
 func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
-	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval, FailedAfter: o.failedAfter,
+	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval, FailedAfter: o.failedAfter, OnePersonBooks: o.onePersonBooks,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
 		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule}, Archive: o.archive,

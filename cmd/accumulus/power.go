@@ -74,6 +74,11 @@ func (a *app) showModels(answer models.Answer) error {
 	if err := t.write(a.out); err != nil {
 		return err
 	}
+	for _, m := range answer.Models {
+		if m.Next != nil {
+			a.printf("\nAnother model of %s begins %s.\n", strings.TrimSpace(m.Hardware+" "+m.Box), humanTime(*m.Next))
+		}
+	}
 	for _, c := range answer.Calibrations {
 		var points []string
 		for _, p := range c.Points {

@@ -12,6 +12,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/client"
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 )
 
 // app is what every command shares.
@@ -118,6 +119,46 @@ func (a *app) outputFlag(command *cobra.Command, formats ...string) {
 		}
 		return nil
 	}
+}
+
+// answerFlags adds -o with what every answer can be, and other formats; --json, as
+// these commands once had it alone, is the same as -o json and not shown.
+func (a *app) answerFlags(command *cobra.Command, others ...string) {
+	a.outputFlag(command, append([]string{asTable, asJSON, asYAML}, others...)...)
+	var alone bool
+	command.Flags().BoolVar(&alone, "json", false, "the same as -o json")
+	_ = command.Flags().MarkHidden("json") // the flag was just added
+	check := command.PreRunE
+	command.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if alone {
+			a.output = asJSON
+		}
+		return check(cmd, args)
+	}
+}
+
+// jsonOr prints an answer as JSON unless there is an error.
+func (a *app) jsonOr(err error, answer any) error {
+	if err != nil {
+		return err
+	}
+	return a.printJSON(answer)
+}
+
+// answerOr prints an answer as JSON or YAML, unless there is an error.
+func (a *app) answerOr(err error, answer any) error {
+	if err != nil {
+		return err
+	}
+	if a.output != asYAML {
+		return a.printJSON(answer)
+	}
+	text, err := yaml.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("write YAML: %w", err)
+	}
+	_, err = a.out.Write(text)
+	return err
 }
 
 // unitsFlag adds --units.

@@ -30,6 +30,7 @@ type kubeletOptions struct {
 	nodes     []string
 	stretch   time.Duration
 	patience  time.Duration // for the leader to have the last minute
+	scrape    time.Duration // the follower's interval
 	namespace string
 }
 
@@ -211,7 +212,7 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 	if err != nil {
 		return comparison{}, err
 	}
-	made := compareCounters(schema.Window{From: from, To: to}, readings, metered)
+	made := compareCounters(schema.Window{From: from, To: to}, readings, metered, o.scrape)
 	made.Cluster, made.Namespace = cluster, o.namespace
 	if len(made.Quantities) == 0 {
 		return made, fmt.Errorf("no pod of namespace %s was there from %s to %s on these nodes: name its nodes with --node, or leave that out", o.namespace, humanTime(from), humanTime(to))
@@ -256,8 +257,8 @@ func (a *app) meteredPods(ctx context.Context, c *client.Client, cluster string,
 // its counter did not fall. The bound of each is what its counter grows in the time
 // between a reading and the edge, and in an interval of the follower, at the rate near
 // that edge or over the stretch, whichever is higher.
-func compareCounters(w schema.Window, readings []kubeletReading, metered map[string]map[string]*big.Rat) comparison {
-	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod uses between the kubelet's reading and the edge, and in the follower's interval of %s, at both edges of %s", ownInterval, w.Length())}
+func compareCounters(w schema.Window, readings []kubeletReading, metered map[string]map[string]*big.Rat, scrape time.Duration) comparison {
+	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod uses between the kubelet's reading and the edge, and in the follower's interval of %s, at both edges of %s", scrape, w.Length())}
 	type sum struct{ own, metered, bound *big.Rat }
 	sums := make(map[string]*sum)
 	first, last := readings[0], readings[len(readings)-1]
@@ -276,8 +277,8 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 				told = new(big.Rat)
 			}
 			own := new(big.Rat).Sub(end.value, begin.value)
-			bound := edgeBound(w.From, begin, readings[1][pod][name], own, w)
-			bound.Add(bound, edgeBound(w.To, readings[len(readings)-2][pod][name], end, own, w))
+			bound := edgeBound(w.From, begin, readings[1][pod][name], own, w, scrape)
+			bound.Add(bound, edgeBound(w.To, readings[len(readings)-2][pod][name], end, own, w, scrape))
 			made.Quantities = append(made.Quantities, within(pod, name, own, told, bound))
 			if sums[name] == nil {
 				sums[name] = &sum{new(big.Rat), new(big.Rat), new(big.Rat)}
@@ -302,7 +303,7 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 }
 
 // edgeBound is what may lie on the other side of an edge: two readings are near it.
-func edgeBound(at time.Time, one, other counter, grown *big.Rat, w schema.Window) *big.Rat {
+func edgeBound(at time.Time, one, other counter, grown *big.Rat, w schema.Window, scrape time.Duration) *big.Rat {
 	rate := new(big.Rat).Quo(grown, big.NewRat(int64(w.Length()), 1))
 	near := one
 	if at.Equal(w.To) {
@@ -314,7 +315,7 @@ func edgeBound(at time.Time, one, other counter, grown *big.Rat, w schema.Window
 			rate = local
 		}
 	}
-	gap := max(near.at.Sub(at), at.Sub(near.at)) + ownInterval
+	gap := max(near.at.Sub(at), at.Sub(near.at)) + scrape
 	return rate.Mul(rate, big.NewRat(int64(gap), 1))
 }
 

@@ -78,6 +78,8 @@ func TestVerifyUsageByKubelets(t *testing.T) {
 		{"agree", "2026-11-23T10:12:00Z", "303.5", "edge", nil, 0, []string{"web-0", "cpuCoreSeconds", "300.000", "303.500", "1.167", "all", "Not compared: pod short: it ended meanwhile", "Bound: what a pod uses"}},
 		{"differ", "2026-11-23T10:12:00Z", "150", "edge", nil, 1, []string{"NO", "differs by more"}},
 		{"json", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json"}, 0, []string{`"bound": "22.000"`}},
+		{"a follower that reads often", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--scrape-interval", "5s"}, 0, []string{`"bound": "12.000"`}},
+		{"a follower that never reads", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--scrape-interval", "0s"}, 1, []string{"more than 0s"}},
 		{"never metered", "2026-11-23T10:10:00Z", "303.5", "edge", nil, 1, []string{"it has all until"}},
 		{"another node", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--node", "n9"}, 1, []string{"nodes/proxy"}},
 		{"too short", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--for", "90s"}, 1, []string{"whole minutes"}},

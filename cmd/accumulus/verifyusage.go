@@ -26,7 +26,8 @@ import (
 // intervals explain.
 var errDiffers = errors.New("a quantity differs by more than the tolerance")
 
-// ownInterval is how often a follower reads, where nobody says otherwise.
+// ownInterval is how often a follower reads, where nobody says otherwise, and how
+// often the leader is asked whether it has metered a stretch.
 const ownInterval = 15 * time.Second
 
 // comparison is a customer's own meter against what is metered.
@@ -62,7 +63,7 @@ var meterable = map[string]func(r usage.Row) usage.Exact{
 
 func newVerifyUsage(a *app) *cobra.Command {
 	var source, prometheus, cluster, namespace, window, selector string
-	var interval time.Duration
+	var interval, scrape time.Duration
 	var asked bool
 	var kubelets kubeletOptions
 	command := &cobra.Command{
@@ -84,18 +85,23 @@ networkTransmitBytes, as in the API.
 
 Two meters that read the same counter differ by what happens between a reading and the
 window's edge. The tolerance is that: at both edges an interval of each meter, by the
-window's length. A longer window has a smaller one. It ends with code 1 beyond that.`,
+window's length. A longer window has a smaller one. It ends with code 1 beyond that.
+Where the cluster's follower reads more or less often than each 15 s (the chart's
+scrapeInterval), say so with --scrape-interval.`,
 		Example: `  accumulus verify usage --source kubelet --context ams-03 --cluster ams-03 --namespace shop --for 15m
   accumulus verify usage --source prometheus --prometheus http://127.0.0.1:9090 --cluster ams-03 --namespace shop --window yesterday
   accumulus verify usage --source own.csv --cluster ams-03 --namespace shop --window 2026-11-01T00:00:00Z,2026-11-02T00:00:00Z`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if scrape <= 0 || interval <= 0 {
+				return fmt.Errorf("--scrape-interval %s, --interval %s: a meter reads again after more than 0s", scrape, interval)
+			}
 			if source == "kubelet" {
-				kubelets.namespace = namespace
+				kubelets.namespace, kubelets.scrape = namespace, scrape
 				made, err := a.compareKubelet(cmd.Context(), kubelets, cluster)
 				return a.tellComparison(made, err, asked)
 			}
-			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, interval, func(from, to time.Time) (map[string]*big.Rat, error) {
+			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, intervals{scrape, interval}, func(from, to time.Time) (map[string]*big.Rat, error) {
 				if source == "prometheus" {
 					return askPrometheus(cmd.Context(), prometheus, namespace, selector, from, to)
 				}
@@ -112,6 +118,7 @@ window's length. A longer window has a smaller one. It ends with code 1 beyond t
 	flags.StringVar(&namespace, "namespace", "", "the namespace")
 	flags.StringVarP(&window, "window", "w", "yesterday", "time to compare")
 	flags.DurationVar(&interval, "interval", 30*time.Second, "how often one's own meter reads")
+	flags.DurationVar(&scrape, "scrape-interval", ownInterval, "how often the cluster's follower reads")
 	kubelets.bindAll(flags)
 	flags.BoolVar(&asked, "json", false, "print JSON")
 	required(command, "source", "cluster", "namespace")
@@ -135,8 +142,11 @@ func (a *app) tellComparison(made comparison, err error, inJSON bool) error {
 	return err
 }
 
+// intervals are how often the two meters read.
+type intervals struct{ follower, own time.Duration }
+
 // compareUsage asks the leader, and the own meter for the very same window.
-func (a *app) compareUsage(ctx context.Context, cluster, namespace, window string, interval time.Duration, own func(from, to time.Time) (map[string]*big.Rat, error)) (comparison, error) {
+func (a *app) compareUsage(ctx context.Context, cluster, namespace, window string, each intervals, own func(from, to time.Time) (map[string]*big.Rat, error)) (comparison, error) {
 	c, err := a.client()
 	if err != nil {
 		return comparison{}, err
@@ -153,9 +163,9 @@ func (a *app) compareUsage(ctx context.Context, cluster, namespace, window strin
 		return comparison{}, err
 	}
 	length := answer.To.Sub(answer.From)
-	tolerance := big.NewRat(int64(2*(ownInterval+interval)), int64(length))
+	tolerance := big.NewRat(int64(2*(each.follower+each.own)), int64(length))
 	made := comparison{Cluster: cluster, Namespace: namespace, From: answer.From, To: answer.To, Tolerance: percentOf(tolerance),
-		Origin: fmt.Sprintf("at both edges of %s an interval of each meter: %s of the follower, %s of the own one", length, ownInterval, interval)}
+		Origin: fmt.Sprintf("at both edges of %s an interval of each meter: %s of the follower, %s of the own one", length, each.follower, each.own)}
 	for _, name := range sortedNames(values) {
 		metered, ok := new(big.Rat).SetString(meterable[name](answer.Rows[0]).String())
 		if !ok {

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"time"
@@ -264,16 +265,19 @@ type ending struct {
 
 // termination says whether the pod has ended, and how: when its last container
 // finished, with the exit code and reason of the first container in the spec's
-// order that failed, or the pod's own reason (Evicted) if it has one.
+// order that failed, or the pod's own reason (Evicted) if it has one. One that has
+// failed by no container's word, as when its node was lost, ends when that is seen and
+// has the reason for which Kubernetes gave it up (DeletionByPodGC): never the end of
+// an init container that had done its work.
 func termination(pod *corev1.Pod) (ending, bool) {
 	all := append(append(append([]corev1.ContainerStatus(nil), pod.Status.ContainerStatuses...),
 		pod.Status.InitContainerStatuses...), pod.Status.EphemeralContainerStatuses...)
 	var end ending
-	running := len(pod.Status.ContainerStatuses) < len(pod.Spec.Containers)
+	running, lost := len(pod.Status.ContainerStatuses) < len(pod.Spec.Containers), false
 	for _, status := range all {
 		stopped := status.State.Terminated
 		if stopped == nil {
-			running = true
+			running, lost = true, lost || status.State.Running != nil
 			continue
 		}
 		if stopped.FinishedAt.After(end.at) {
@@ -286,6 +290,12 @@ func termination(pod *corev1.Pod) (ending, bool) {
 			end.code, end.reason = stopped.ExitCode, stopped.Reason
 		}
 	}
+	if pod.Status.Phase == corev1.PodFailed && end.code == 0 {
+		end.reason = cmp.Or(disruption(pod), string(corev1.PodFailed))
+	}
+	if pod.Status.Phase == corev1.PodFailed && lost {
+		end.at = time.Time{}
+	}
 	if pod.Status.Reason != "" {
 		end.reason = pod.Status.Reason
 	}
@@ -293,4 +303,15 @@ func termination(pod *corev1.Pod) (ending, bool) {
 		return end, true
 	}
 	return end, pod.DeletionTimestamp != nil && !running
+}
+
+// disruption is why Kubernetes ended a pod that did not end by itself; "" where it
+// says nothing.
+func disruption(pod *corev1.Pod) string {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue {
+			return condition.Reason
+		}
+	}
+	return ""
 }

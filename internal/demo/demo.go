@@ -56,8 +56,9 @@ type Config struct {
 
 // Event is something that a person who watches wants to know.
 type Event struct {
-	Kind    string // listening, history, workloads
+	Kind    string // listening, history, workloads, books
 	Cluster string
+	Period  string // that is closed in the books
 	Address string // of the leader
 	Time    time.Time
 	Done    float64
@@ -107,7 +108,7 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 	group.Go(func() error { return d.runWorkloads(ctx) })
 	group.Go(func() error { return d.runTank(ctx) })
 	if d.config.History {
-		group.Go(func() error { return d.fill(ctx) })
+		group.Go(func() error { return d.lookBack(ctx) })
 	}
 	return group.Wait()
 }

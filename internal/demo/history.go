@@ -43,6 +43,22 @@ func (d *Demo) fill(ctx context.Context) error {
 	return group.Wait()
 }
 
+// lookBack fills the day before the start and, beside that, closes the month before.
+func (d *Demo) lookBack(ctx context.Context) error {
+	var group errgroup.Group
+	group.Go(func() error { return d.fill(ctx) })
+	group.Go(func() error {
+		err := d.closeMonth(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil // the next start goes on here
+		}
+		d.log.Error("the month before is not closed", "err", err)
+		d.config.Progress(Event{Kind: "books", Done: 1, Err: err})
+		return nil
+	})
+	return group.Wait()
+}
+
 func (d *Demo) fillCluster(ctx context.Context, a *agent) error {
 	for !a.follower.Status().Open {
 		if err := d.clock.Sleep(ctx, d.config.Interval/10); err != nil {

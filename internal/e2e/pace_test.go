@@ -50,15 +50,15 @@ func (p *pacer) asleep() (int, <-chan struct{}) {
 	return n, p.moved
 }
 
-// rest returns when as many loops sleep, or with ctx's error. More of them are an
-// error too: one that nobody counts could still be at work.
-func (p *pacer) rest(ctx context.Context, loops int) error {
+// rest returns when from least to most loops sleep, or with ctx's error. More of them
+// are an error too: one that nobody counts could still be at work.
+func (p *pacer) rest(ctx context.Context, least, most int) error {
 	for {
 		n, moved := p.asleep()
 		switch {
-		case n > loops:
-			return fmt.Errorf("%d loops sleep, of %d that are known: count the new one", n, loops)
-		case n == loops:
+		case n > most:
+			return fmt.Errorf("%d loops sleep, of %d that are known: count the new one", n, most)
+		case n >= least:
 			return nil
 		}
 		select {

@@ -69,6 +69,9 @@ type centre struct {
 	stop   func() error
 	client *client.Client
 	url    string
+	adjust func(*leader.Config) // before it is opened; nil changes nothing
+	more   int                  // loops beside leaderLoops
+	loose  int                  // of these, how many may wait for something else than a slot
 }
 
 // leaderLoops are those that wait for slots: the manager's, the meters', that of
@@ -196,7 +199,7 @@ func (s *site) rest() {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := s.pace.rest(ctx, 1); err != nil {
+	if err := s.pace.rest(ctx, 1, 1); err != nil {
 		s.Fatalf("follower of %s does not come to rest at %s: %+v", s.cluster, s.clock.Now(), s.follower.Status())
 	}
 }
@@ -215,8 +218,11 @@ func (s *site) database(name string) *influxsync.Database {
 func (c *centre) start() {
 	c.Helper()
 	c.pace = newPacer(c.clock)
-	opened, err := leader.Open(context.Background(), leader.Config{Dir: c.dir, Tick: c.tick, MeterInterval: c.interval,
-		API: api.Config{Listen: "127.0.0.1:0"}}, c.pace, quiet().With("role", "leader"), prometheus.NewRegistry())
+	config := leader.Config{Dir: c.dir, Tick: c.tick, MeterInterval: c.interval, API: api.Config{Listen: "127.0.0.1:0"}}
+	if c.adjust != nil {
+		c.adjust(&config)
+	}
+	opened, err := leader.Open(context.Background(), config, c.pace, quiet().With("role", "leader"), prometheus.NewRegistry())
 	c.check(err)
 	listener, err := opened.Listen(context.Background())
 	c.check(err)
@@ -239,7 +245,7 @@ func (c *centre) rest() {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := c.pace.rest(ctx, leaderLoops); err != nil {
+	if err := c.pace.rest(ctx, leaderLoops+c.more-c.loose, leaderLoops+c.more); err != nil {
 		c.Fatalf("the leader does not come to rest at %s: %v", c.clock.Now(), err)
 	}
 }

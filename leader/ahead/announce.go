@@ -58,13 +58,17 @@ func (c AnnounceConfig) Validate() error {
 // EventBooks note what was told of runs: *registry.Registry.
 type EventBooks interface {
 	NoteRunEvent(ctx context.Context, e registry.RunEvent) (bool, error)
+	RunEventUnmade(ctx context.Context, e registry.RunEvent) error
+	DismissRunEvents(ctx context.Context, unmade time.Time) ([]registry.RunEvent, error)
 	AnswerRunEvent(ctx context.Context, e registry.RunEvent) error
 	RunEvents(ctx context.Context, since time.Time) ([]registry.RunEvent, error)
 }
 
 // Announcer tells a webhook of each run that ended, once: of each Job, of each pod that
 // is nobody's replica, and of each group of pods. It waits until what the run used has
-// settled, and nothing of its energy is provisional any more.
+// settled, and nothing of its energy is provisional any more. A run whose report cannot
+// be made is tried again later and later, and holds back no other; it is dismissed, on
+// record, after mostMade attempts or when the look-back has ended.
 type Announcer struct {
 	config AnnounceConfig
 	desk   *Desk
@@ -90,7 +94,7 @@ func NewAnnouncer(config AnnounceConfig, desk *Desk, books EventBooks, client *h
 		config.Lookback = 72 * time.Hour
 	}
 	a := &Announcer{config: config, desk: desk, books: books, client: client, clock: clk, log: log, waiting: make(map[string]time.Time),
-		told: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_run_events_total", Help: "Reports of runs that ended, and what came of telling the webhook: noted, sent, refused, or a failed request."}, []string{"result"})}
+		told: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_run_events_total", Help: "Reports of runs that ended, and what came of them: noted or unmade, sent, refused or a failed request, dismissed."}, []string{"result"})}
 	if config.GroupLabel != "" {
 		a.groups = &groups{label: config.GroupLabel, pods: make(map[string]*groupPod)}
 	}
@@ -106,61 +110,138 @@ const (
 	// provisionalFor is how long readings of meters are waited for.
 	provisionalFor = 24 * time.Hour
 	lookAgain      = 10 * time.Minute
-	// mostNoted bounds the reports of one tick: the next goes on.
-	mostNoted = 500
+	// mostNoted bounds the reports of one tick, and mostFailed those that cannot be made:
+	// the next goes on.
+	mostNoted  = 500
+	mostFailed = 50
+	// mostMade bounds the attempts to make one report: the last one is about 27 hours
+	// after the first.
+	mostMade = 12
 )
 
-// Tick notes what ended, and tells the webhook what is pending and due.
+// Tick notes what ended, and tells the webhook what is pending and due. What cannot be
+// read now holds back nothing that was noted before.
 func (a *Announcer) Tick(ctx context.Context) error {
 	settled, err := a.desk.settled(ctx)
 	if errors.Is(err, ErrNothing) {
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.note(ctx, settled)
 	}
-	if err := a.note(ctx, settled); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return a.send(ctx)
+	return errors.Join(err, a.send(ctx))
 }
 
 // note looks for runs that ended in the look-back and are not known yet.
 func (a *Announcer) note(ctx context.Context, settled time.Time) error {
 	from := settled.Add(-a.config.Lookback).Truncate(time.Hour)
+	given, err := a.books.DismissRunEvents(ctx, from)
+	if err != nil {
+		return err
+	}
+	for _, e := range given {
+		a.dismissed(e)
+	}
 	events, err := a.books.RunEvents(ctx, from.Add(-time.Hour))
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(events))
+	known := make(map[string]registry.RunEvent, len(events))
 	for _, e := range events {
-		known[e.ID] = true
+		known[e.ID] = e
 	}
-	noted := 0
+	l := look{settled: settled, known: known}
 	for _, hour := range (schema.Window{From: from, To: settled.Add(-settleAfter)}).Split(time.Hour) {
 		for _, kind := range []string{kindJob, kindPod} {
-			ended, err := a.desk.runs(ctx, kind, hour, func(r run) bool {
-				id := r.eventID()
-				return !known[id] && (kind == kindJob || r.alone()) && !a.waiting[id].After(settled)
-			})
-			if err != nil {
+			if err := a.noteEnded(ctx, &l, kind, hour); err != nil || l.full() {
 				return err
-			}
-			for _, one := range ended {
-				fresh, err := a.noteRun(ctx, one, settled)
-				if err != nil {
-					return err
-				}
-				if fresh {
-					noted++
-				}
-				if noted == mostNoted {
-					return nil
-				}
 			}
 		}
 	}
 	return a.noteGroups(ctx, from, settled, events)
+}
+
+// look is one look for runs that ended.
+type look struct {
+	settled       time.Time
+	known         map[string]registry.RunEvent // by their ids
+	noted, failed int
+}
+
+func (l *look) full() bool { return l.noted == mostNoted || l.failed == mostFailed }
+
+// noteEnded notes the runs of a kind that ended in an hour, until the look is full.
+func (a *Announcer) noteEnded(ctx context.Context, l *look, kind string, hour schema.Window) error {
+	kept := 0
+	ended, err := a.desk.runs(ctx, kind, hour, func(r run) bool {
+		id := r.eventID()
+		e, there := l.known[id]
+		keep := kept < mostNoted && (!there || a.again(e)) && (kind == kindJob || r.alone()) && !a.waiting[id].After(l.settled)
+		if keep {
+			kept++
+		}
+		return keep
+	})
+	if err != nil {
+		return err
+	}
+	for _, one := range ended {
+		fresh, err := a.noteRun(ctx, one, l.settled)
+		if err != nil {
+			l.failed++
+			e := l.known[one.eventID()]
+			e.ID, e.Subject, e.Ended = one.eventID(), one.subject(), one.end
+			err = a.unmade(ctx, e, err)
+		}
+		if fresh {
+			l.noted++
+		}
+		if err != nil || l.full() {
+			return err
+		}
+	}
+	return nil
+}
+
+// again says whether it is time to try to make an event's report again.
+func (a *Announcer) again(e registry.RunEvent) bool {
+	return e.State == registry.EventUnmade && !e.Next.After(a.clock.Now())
+}
+
+// unmade notes that the report of an event could not be made, with its attempts before:
+// it is tried again, later and later, or dismissed after the last time.
+func (a *Announcer) unmade(ctx context.Context, e registry.RunEvent, why error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	now := a.clock.Now().UTC()
+	e.Attempts++
+	e.State, e.Error, e.Next = registry.EventUnmade, why.Error(), now.Add(backoff(e.Attempts))
+	if e.At.IsZero() {
+		e.At = now
+	}
+	if e.Attempts >= mostMade {
+		e.State = registry.EventDismissed
+	}
+	if err := a.books.RunEventUnmade(ctx, e); err != nil {
+		return err
+	}
+	a.told.WithLabelValues(registry.EventUnmade).Inc()
+	if e.State == registry.EventDismissed {
+		a.dismissed(e)
+		return nil
+	}
+	a.log.Warn("no report of a run that ended", "run", e.Subject, "attempts", e.Attempts, "next", e.Next, "err", why)
+	return nil
+}
+
+// dismissed tells of an event that was given up.
+func (a *Announcer) dismissed(e registry.RunEvent) {
+	a.told.WithLabelValues(registry.EventDismissed).Inc()
+	a.log.Error("event of a run given up", "run", e.Subject, "ended", e.Ended, "attempts", e.Attempts, "why", e.Error)
 }
 
 // alone says whether a pod is a run by itself: no Job's, and no replica of what goes on
@@ -173,6 +254,11 @@ func (r run) alone() bool {
 // eventID is the id of the run's event.
 func (r run) eventID() string {
 	return webhook.EventID(r.cluster, r.kind, r.namespace, r.name, r.uid)
+}
+
+// subject is what the run's event is of.
+func (r run) subject() string {
+	return strings.Join([]string{r.cluster, r.namespace, r.kind, r.name}, "/")
 }
 
 // Ended is a run, or a group of runs, that ended: the data of an event.
@@ -219,7 +305,7 @@ func (a *Announcer) noteRun(ctx context.Context, one run, settled time.Time) (bo
 	}
 	data := Ended{Cluster: one.cluster, Namespace: one.namespace, Kind: one.kind, Name: one.name, Workload: one.workload, Start: one.start, End: one.end, Failed: one.failed(), Report: report,
 		HTML: a.link(url.Values{"name": {name}, "cluster": {one.cluster}, "namespace": {one.namespace}}, one.start, schema.Later(one.end, report.To))}
-	return a.put(ctx, one.eventID(), strings.Join([]string{one.cluster, one.namespace, name}, "/"), data)
+	return a.put(ctx, one.eventID(), one.subject(), data)
 }
 
 // endedReport is the report of runs, of none and of many too.
@@ -258,13 +344,13 @@ type runEvent struct {
 	Data            Ended     `json:"data"`
 }
 
-// put notes an event durably.
-func (a *Announcer) put(ctx context.Context, id, subject string, data Ended) (bool, error) {
+// put notes an event durably, in place of unmade ones that it tells of too.
+func (a *Announcer) put(ctx context.Context, id, subject string, data Ended, replaces ...string) (bool, error) {
 	body, err := json.Marshal(runEvent{"1.0", id, a.config.Source, RunType, subject, data.End.UTC(), "application/json", data})
 	if err != nil {
 		return false, fmt.Errorf("event of %s: %w", subject, err)
 	}
-	fresh, err := a.books.NoteRunEvent(ctx, registry.RunEvent{ID: id, Subject: subject, Ended: data.End, Body: string(body), At: a.clock.Now().UTC()})
+	fresh, err := a.books.NoteRunEvent(ctx, registry.RunEvent{ID: id, Subject: subject, Ended: data.End, Body: string(body), At: a.clock.Now().UTC(), Replaces: replaces})
 	if fresh {
 		a.told.WithLabelValues("noted").Inc()
 	}

@@ -3,6 +3,7 @@ package ahead
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -24,8 +25,18 @@ import (
 // labelled is an engine that knows pods of a group too, and may have provisional energy.
 type labelled struct {
 	*usedBy
-	open bool
-	pods map[string]schema.Window // of batch=big, in edge-a/batch
+	open   bool
+	pods   map[string]schema.Window // of batch=big, in edge-a/batch
+	broken map[string]bool          // pods that cannot be rated
+	asked  int                      // for one of these
+	now    time.Time                // where the data end; zero is now
+}
+
+func (l *labelled) Settled(ctx context.Context) (time.Time, error) {
+	if !l.now.IsZero() {
+		return l.now, nil
+	}
+	return l.usedBy.Settled(ctx)
 }
 
 func (l *labelled) Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error) {
@@ -37,6 +48,10 @@ func (l *labelled) Charges(ctx context.Context, request query.ChargeRequest) ([]
 			}
 		}
 		return all, nil
+	}
+	if slices.ContainsFunc(request.Filter, func(c usage.Condition) bool { return c.Key == usage.Pod && l.broken[c.Values[0]] }) {
+		l.asked++
+		return nil, errors.New("there is no cost of it")
 	}
 	all, err := l.usedBy.Charges(ctx, request)
 	for i := range all {

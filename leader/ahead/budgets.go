@@ -277,6 +277,12 @@ func (b *Budgeter) tell(ctx context.Context, hooks map[string]*fleet.Webhook) er
 	return nil
 }
 
+// backoff is how long after an attempt the next one is made: two minutes after the
+// first, then twice as long each time.
+func backoff(attempts int) time.Duration {
+	return min(longestWait, time.Minute<<min(attempts, 20))
+}
+
 // outcome is what came of telling a webhook.
 type outcome struct {
 	result, state, said string
@@ -288,7 +294,7 @@ type outcome struct {
 func cameOf(refusal string, err error, attempts int, now time.Time) outcome {
 	switch {
 	case err != nil:
-		return outcome{"failed", registry.EventPending, err.Error(), now.Add(min(longestWait, time.Minute<<min(attempts, 20)))}
+		return outcome{"failed", registry.EventPending, err.Error(), now.Add(backoff(attempts))}
 	case refusal != "":
 		return outcome{"refused", registry.EventRefused, refusal, now}
 	}

@@ -2,7 +2,6 @@ package ahead
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -87,34 +86,49 @@ func (a *Announcer) noteGroups(ctx context.Context, from, settled time.Time, eve
 			delete(runs, p.value) // it goes on
 		}
 	}
-	var wrong []error
 	for _, value := range slices.Sorted(maps.Keys(runs)) {
 		if err := a.noteGroup(ctx, a.groups.label+"="+value, runs[value], settled, events); err != nil {
-			wrong = append(wrong, err)
+			return err
 		}
 	}
-	return errors.Join(wrong...)
+	return nil
 }
 
+// noteGroup notes the event of one group, unless something of it is still to come.
 func (a *Announcer) noteGroup(ctx context.Context, name string, runs []run, settled time.Time, events []registry.RunEvent) error {
 	subject := kindGroup + "/" + name
+	var before registry.RunEvent // that could not be made yet, the last
+	var replaces []string
 	for _, e := range events {
-		if e.Subject == subject {
+		switch {
+		case e.Subject != subject:
+		case e.State == registry.EventUnmade:
+			before, replaces = e, append(replaces, e.ID)
+		default:
 			runs = slices.DeleteFunc(runs, func(r run) bool { return !r.end.After(e.Ended) })
 		}
 	}
-	if len(runs) == 0 || settled.Sub(runs[len(runs)-1].end) < quiet {
+	if len(runs) == 0 || settled.Sub(runs[len(runs)-1].end) < quiet || before.ID != "" && !a.again(before) {
 		return nil
-	}
-	report, err := a.desk.endedReport(ctx, name, runs)
-	if err != nil {
-		return fmt.Errorf("report of %s: %w", subject, err)
 	}
 	last := runs[len(runs)-1].end
-	if report.open && settled.Sub(last) < provisionalFor {
+	e := registry.RunEvent{ID: webhook.EventID(kindGroup, name, last.UTC().Format(time.RFC3339Nano)), Subject: subject, Ended: last, At: before.At, Attempts: before.Attempts}
+	e.Replaces = slices.DeleteFunc(replaces, func(id string) bool { return id == e.ID })
+	if err := a.makeGroup(ctx, name, runs, settled, e); err != nil {
+		return a.unmade(ctx, e, err)
+	}
+	return nil
+}
+
+func (a *Announcer) makeGroup(ctx context.Context, name string, runs []run, settled time.Time, e registry.RunEvent) error {
+	report, err := a.desk.endedReport(ctx, name, runs)
+	if err != nil {
+		return fmt.Errorf("report of %s: %w", e.Subject, err)
+	}
+	if report.open && settled.Sub(e.Ended) < provisionalFor {
 		return nil
 	}
-	data := Ended{Kind: kindGroup, Name: name, Start: report.From, End: last, Failed: report.Failures > 0, Report: report, HTML: a.link(url.Values{"group": {name}}, runs[0].end, last)}
-	_, err = a.put(ctx, webhook.EventID(kindGroup, name, last.UTC().Format(time.RFC3339Nano)), subject, data)
+	data := Ended{Kind: kindGroup, Name: name, Start: report.From, End: e.Ended, Failed: report.Failures > 0, Report: report, HTML: a.link(url.Values{"group": {name}}, runs[0].end, e.Ended)}
+	_, err = a.put(ctx, e.ID, e.Subject, data, e.Replaces...)
 	return err
 }

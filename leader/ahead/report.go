@@ -53,6 +53,7 @@ type RunCost struct {
 	Seconds   float64   `json:"seconds"`
 	Quality   string    `json:"quality"` // of the quantities: measured or estimated
 	RunSums
+	failed bool
 }
 
 // RunSums is what runs used. Energy, CO2e and cost are null where the run's minutes are
@@ -221,7 +222,7 @@ func (r run) isJobPod(job string) bool {
 // add reads what one run cost.
 func (r *Report) add(ctx context.Context, d *Desk, one run) error {
 	cost := RunCost{Cluster: one.cluster, Namespace: one.namespace, Pod: one.name, Workload: one.workload, Node: one.node, Start: one.start, End: one.end,
-		ExitCode: one.exit, Reason: one.reason, Seconds: one.end.Sub(one.start).Seconds(), Quality: schema.Measured, RunSums: sumsOf(one)}
+		ExitCode: one.exit, Reason: one.reason, failed: one.failed(), Seconds: one.end.Sub(one.start).Seconds(), Quality: schema.Measured, RunSums: sumsOf(one)}
 	if one.estimated {
 		cost.Quality = schema.Estimated
 	}
@@ -293,7 +294,7 @@ func (r Report) finish() Report {
 	gone := 0
 	for _, one := range r.Runs {
 		r.Total = r.Total.plus(one.RunSums)
-		if one.ExitCode != 0 {
+		if one.failed {
 			r.Failures++
 			r.Failed = r.Failed.plus(one.RunSums)
 		} else {

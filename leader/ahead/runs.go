@@ -18,11 +18,14 @@ type Facts interface {
 	TimeQuery(ctx context.Context, table string, w schema.Window, where []influxsync.Condition, each func(influxsync.Point) error) error
 }
 
-// The kinds of runs, and the reason of one that another replaced.
+// The kinds of runs, and some of their reasons: of one that another replaced, of a pod
+// that did its work, and of one that was deleted before anybody saw its end.
 const (
 	kindPod    = "Pod"
 	kindJob    = "Job"
 	superseded = "superseded"
+	completed  = "Completed"
+	deleted    = "Deleted"
 )
 
 // run is a finished pod or Job; quantities in stored units.
@@ -35,8 +38,11 @@ type run struct {
 	cpu, memory, cpuRequest, memoryRequest              int64
 }
 
-// failed says whether the run did not do what it was started for.
-func (r run) failed() bool { return r.exit != 0 }
+// failed says whether the run did not do what it was started for. A pod may have no
+// exit code though it failed, as when its node was lost.
+func (r run) failed() bool {
+	return r.exit != 0 || r.kind == kindPod && !slices.Contains([]string{"", completed, deleted}, r.reason)
+}
 
 func (r run) took() time.Duration { return r.end.Sub(r.start) }
 

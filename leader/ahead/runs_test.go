@@ -263,3 +263,15 @@ func TestLeastStart(t *testing.T) {
 		t.Errorf("cheapest %v", got)
 	}
 }
+
+// TestFailedWithoutAnExitCode: a pod whose node was lost has none.
+func TestFailedWithoutAnExitCode(t *testing.T) {
+	for reason, failed := range map[string]bool{"Completed": false, "Deleted": false, "": false, "DeletionByPodGC": true, "Evicted": true} {
+		if got := (run{kind: kindPod, reason: reason}).failed(); got != failed {
+			t.Errorf("%q failed: %t", reason, got)
+		}
+	}
+	if (run{kind: kindJob, reason: "CompletionsReached"}).failed() {
+		t.Error("a Job that succeeded failed")
+	}
+}

@@ -44,6 +44,7 @@ var examples = map[string]string{
 	"POST /api/v1/books/{customer}/refunds/{id}/decline": `{"reason":"test"}`,
 	"POST /api/v1/books/failures":                        `{"cluster":"edge-a","node":"n1","at":"2026-11-23T11:00:00Z","reason":"test","by":"dora2"}`,
 	"POST /api/v1/books/failures/{id}/dismiss":           `{"by":"dora2","reason":"test"}`,
+	"POST /api/v1/books/failures/{id}/reinstate":         `{"by":"dora2","reason":"test"}`,
 	"POST /api/v1/fleet":                                 `{"apiVersion":"accumulus.dev/v1","kind":"PriceList","metadata":{"name":"b"},"spec":{"currency":"EUR"}}`,
 	"POST /api/v1/estimate":                              `{"kind":"Job","metadata":{"name":"nightly"}}`,
 	"POST /api/v1/tokens":                                `{"name":"t","role":"viewer"}`,

@@ -34,6 +34,7 @@ type Books interface {
 	Failures(ctx context.Context, cluster string) ([]books.Failure, error)
 	RecordFailure(ctx context.Context, request books.FailureRequest) (books.Failure, error)
 	DismissFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
+	ReinstateFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
 	Chain(ctx context.Context, customer string) (books.Chain, error)
 	Explain(ctx context.Context, customer string, number int64) ([]byte, error)
 	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)
@@ -70,7 +71,7 @@ func (s *Server) bookRoutes() []Route {
 		{post, bookPath + "/draft", Billing, `Rate a period as it is now and keep that as its draft; body {"by":"NAME"}`, s.draftBook},
 		{get, bookPath + "/review", Viewer, "A draft against the month before, and days that are not as the others", s.lookAtBook},
 		{post, bookPath + "/review", Billing, `Move a draft to review; body {"by":"NAME"}`, s.reviewBook},
-		{post, bookPath + "/approve", Billing, `Approve a draft, by another person than who drafted it; body {"by":"NAME"}`, s.approveBook},
+		{post, bookPath + "/approve", Billing, "Approve a draft under one's own name, as another person than who drafted it under his; body {}", s.approveBook},
 		{post, bookPath + "/close", Billing, `Make an approved period final and issue its statement; body {"by":"NAME"}, and where something is missing {"estimateReason":"…"}`, s.closeBook},
 		{get, bookPath + "/statement", Viewer | Tenant, "The statement of a closed period; format=json|html", s.bookStatement},
 		{get, bookPath + "/rerate", Viewer, "What a closed period comes to now, less what was billed for it", s.rerateBook},
@@ -215,7 +216,7 @@ func doBook[T any](w http.ResponseWriter, r *http.Request, do func(customer, per
 func signed(r *http.Request, by *string) error {
 	p := identity.Of(r.Context())
 	switch {
-	case p.Via == identity.ViaFile || p.Via == identity.ViaDemo:
+	case p.Shared():
 		return nil
 	case *by != "" && *by != p.Name:
 		return &Hinted{Err: fmt.Errorf("you are %s, and cannot act as %s: %w; nothing was changed", p.Name, *by, ErrForbidden), Hint: `Leave "by" out.`}
@@ -301,7 +302,7 @@ func bookProblem(err error, problem *Problem) bool {
 	case !errors.As(err, &told):
 		return false
 	}
-	problem.Status, problem.Hint = http.StatusUnprocessableEntity, told.Hint
+	problem.Status, problem.Hint, problem.Command = http.StatusUnprocessableEntity, told.Hint, told.Command
 	switch {
 	case errors.Is(err, books.ErrState):
 		problem.Status = http.StatusConflict

@@ -96,6 +96,10 @@ func (f fakeBooks) DismissFailure(_ context.Context, id int64, by, reason string
 	return books.Failure{Pods: []books.LostPod{}}, f.did("dismiss %d by %s: %s", id, by, reason)
 }
 
+func (f fakeBooks) ReinstateFailure(_ context.Context, id int64, by, reason string) (books.Failure, error) {
+	return books.Failure{Pods: []books.LostPod{}}, f.did("reinstate %d by %s: %s", id, by, reason)
+}
+
 func (f fakeBooks) Chain(_ context.Context, customer string) (books.Chain, error) {
 	return books.Chain{Customer: customer}, nil
 }

@@ -105,6 +105,7 @@ func described() map[string]Doc {
 		"GET /api/v1/books/failures":                              {Query: []string{"cluster"}, Answer: FailureList{}},
 		"POST /api/v1/books/failures":                             {Body: books.FailureRequest{}, Answer: books.Failure{}},
 		"POST /api/v1/books/failures/{id}/dismiss":                {Body: BookRequest{}, Answer: books.Failure{}},
+		"POST /api/v1/books/failures/{id}/reinstate":              {Body: BookRequest{}, Answer: books.Failure{}},
 		"GET /api/v1/books/{customer}/refunds":                    of(RefundList{}),
 		"POST /api/v1/books/{customer}/refunds":                   {Body: books.RefundRequest{}, Answer: books.Refund{}},
 		"POST /api/v1/books/{customer}/refunds/{id}/approve":      {Body: BookRequest{}, Answer: books.Statement{}},

@@ -16,6 +16,7 @@ var docsFiles embed.FS
 // docsRoute is a route as its page shows it.
 type docsRoute struct {
 	Method, Path, Summary, Roles string
+	Anchor                       string
 	Parameters                   []docsParameter
 	Body, Answer                 string
 }
@@ -27,7 +28,7 @@ type docsPage struct {
 	template *template.Template
 	version  string
 	style    template.CSS
-	routes   []docsRoute
+	tags     []docsTag
 }
 
 func newDocsPage(version string, routes []Route) (*docsPage, error) {
@@ -41,9 +42,10 @@ func newDocsPage(version string, routes []Route) (*docsPage, error) {
 	}
 	page := &docsPage{template: parsed, version: version, style: template.CSS(style)}
 	docs := described()
+	var all []docsRoute
 	for _, route := range routes {
 		doc := docs[route.Method+" "+route.Path]
-		one := docsRoute{Method: route.Method, Path: route.Path, Summary: route.Summary, Roles: letIn(route),
+		one := docsRoute{Method: route.Method, Path: route.Path, Summary: route.Summary, Roles: letIn(route), Anchor: anchor(route.Method + " " + route.Path),
 			Body: forms(doc.Body, doc.BodyTypes), Answer: fmt.Sprintf("%d %s", doc.status(), forms(doc.Answer, doc.AnswerTypes))}
 		for _, name := range doc.Query {
 			one.Parameters = append(one.Parameters, docsParameter{name, parameterDocs[name].text})
@@ -51,8 +53,9 @@ func newDocsPage(version string, routes []Route) (*docsPage, error) {
 		if doc.Keys {
 			one.Parameters = append(one.Parameters, docsParameter{"each key", "as a filter, such as namespace=shop"})
 		}
-		page.routes = append(page.routes, one)
+		all = append(all, one)
 	}
+	page.tags = grouped(all)
 	return page, nil
 }
 
@@ -82,7 +85,7 @@ func (s *Server) docsOfAPI(w http.ResponseWriter, _ *http.Request) error {
 		return err
 	}
 	var out bytes.Buffer
-	err = s.docs.template.Execute(&out, map[string]any{"Version": s.docs.version, "Style": s.docs.style, "Routes": s.docs.routes, "Nonce": nonce})
+	err = s.docs.template.Execute(&out, map[string]any{"Version": s.docs.version, "Style": s.docs.style, "Tags": s.docs.tags, "Nonce": nonce})
 	if err != nil {
 		return fmt.Errorf("render page of the API: %w", err)
 	}

@@ -14,6 +14,7 @@ type Events interface {
 	Events(ctx context.Context, state string, limit int) ([]registry.Event, error)
 	RetryEvents(ctx context.Context) (int64, error)
 	RunEvents(ctx context.Context, since time.Time) ([]registry.RunEvent, error)
+	DismissedRunEvents(ctx context.Context, limit int) ([]registry.RunEvent, error)
 }
 
 // EventsAnswer says how the events of the webhooks are.
@@ -21,7 +22,9 @@ type EventsAnswer struct {
 	Counts  map[string]int64    `json:"counts"`  // of usage, by state: sent, pending, refused
 	Refused []registry.Event    `json:"refused"` // the oldest, with the answer
 	Pending []registry.Event    `json:"pending"` // the oldest
-	Runs    []registry.RunEvent `json:"runs"`    // of runs that ended in the last day, or were not taken; the newest
+	Runs    []registry.RunEvent `json:"runs"`    // of runs that ended in the last day, or were not made or taken; the newest
+	// Dismissed are the newest of those that were given up, with why.
+	Dismissed []registry.RunEvent `json:"dismissedRuns"`
 }
 
 // eventsShown bounds each list.
@@ -40,6 +43,9 @@ func (s *Server) usageEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if answer.Runs, err = s.deps.Events.RunEvents(r.Context(), s.deps.Clock.Now().Add(-24*time.Hour)); err != nil {
+		return err
+	}
+	if answer.Dismissed, err = s.deps.Events.DismissedRunEvents(r.Context(), eventsShown); err != nil {
 		return err
 	}
 	answer.Runs = answer.Runs[max(0, len(answer.Runs)-eventsShown):]

@@ -375,6 +375,10 @@ func (l *leader) RunEvents(context.Context, time.Time) ([]registry.RunEvent, err
 	return []registry.RunEvent{{ID: "5e", Subject: "edge-a/batch/Job/nightly-101", State: registry.EventSent, Ended: now, At: now}}, nil
 }
 
+func (l *leader) DismissedRunEvents(context.Context, int) ([]registry.RunEvent, error) {
+	return []registry.RunEvent{{ID: "5f", Subject: "edge-a/batch/Job/nightly-99", State: registry.EventDismissed, Ended: now, At: now, Attempts: 12, Error: "no report"}}, nil
+}
+
 func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }
 
 // fakeAllocations answer with one closed set.

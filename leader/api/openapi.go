@@ -139,6 +139,7 @@ func (s *Server) document(strict bool) (object, error) {
 		"info": object{"title": "Accumulus leader", "version": s.config.Version, "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 			"description": "Usage, energy, carbon and cost of a fleet of Kubernetes clusters. x-roles says whom a route lets in."},
 		"servers": []object{{"url": "/"}},
+		"tags":    tagObjects(),
 		"paths":   paths,
 		"components": object{"schemas": made.components,
 			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "a token of the leader's directory, a named token, an OpenID Connect token, or one of the leader's own cluster"}},
@@ -173,6 +174,11 @@ func (s *schemas) operation(route Route, doc Doc) (object, error) {
 	}
 	operation := object{"operationId": strings.Trim(notOfIDs.ReplaceAllString(strings.ToLower(route.Method)+route.Path, "_"), "_"), "summary": route.Summary,
 		"parameters": parameters, "responses": responses, "x-roles": rolesOf(route)}
+	i := tagOf(route.Path)
+	if i < 0 {
+		return nil, fmt.Errorf("route %s %s has no tag: give its path to one in api.tags", route.Method, route.Path)
+	}
+	operation["tags"] = []string{tags[i].Name}
 	if route.Role.Least() != Nobody {
 		operation["security"] = []object{{"bearer": []string{}}}
 		responses["401"], responses["403"] = failed, failed
@@ -181,6 +187,15 @@ func (s *schemas) operation(route Route, doc Doc) (object, error) {
 		operation["requestBody"] = object{"required": !doc.BodyOptional, "content": content}
 	}
 	return operation, nil
+}
+
+// tagObjects are the tags as the document lists them.
+func tagObjects() []object {
+	all := make([]object, len(tags))
+	for i, t := range tags {
+		all[i] = object{"name": t.Name, "description": t.Text}
+	}
+	return all
 }
 
 // rolesOf are the names of the roles that a route lets in.

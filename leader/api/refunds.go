@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -28,7 +29,8 @@ func (s *Server) refundRoutes() []Route {
 	return []Route{
 		{get, "/api/v1/books/failures", Viewer, "Nodes that failed, with the evidence and the pods that died with them, whose use is refunded; cluster", s.failures},
 		{post, "/api/v1/books/failures", Billing, `Record that a node failed; body {"cluster":"NAME","node":"NAME","at":"TIME","reason":"…","by":"NAME"}`, s.recordFailure},
-		{post, "/api/v1/books/failures/{id}/dismiss", Billing, `Say that a failure does not count; body {"by":"NAME","reason":"…"}`, s.dismissFailure},
+		{post, "/api/v1/books/failures/{id}/dismiss", Billing, `Say that a failure does not count; body {"by":"NAME","reason":"…"}`, s.aboutFailure(Books.DismissFailure)},
+		{post, "/api/v1/books/failures/{id}/reinstate", Billing, `Take back that a failure was dismissed: it counts again; body {"by":"NAME","reason":"…"}`, s.aboutFailure(Books.ReinstateFailure)},
 		{get, refunds, Viewer, "Refunds by hand that were asked for, and what became of them", s.refunds},
 		{post, refunds, Billing, `Ask for a refund, under one's own name; body {"statement":1,"amount":"5.00","reason":"…"}`, s.requestRefund},
 		{post, refunds + "/{id}/approve", Billing, "Approve a refund that somebody else asked for, under one's own name, and issue its credit note; body {}", s.approveRefund},
@@ -59,19 +61,22 @@ func (s *Server) recordFailure(w http.ResponseWriter, r *http.Request) error {
 	return answered(w)(s.deps.Books.RecordFailure(r.Context(), request))
 }
 
-func (s *Server) dismissFailure(w http.ResponseWriter, r *http.Request) error {
-	var request BookRequest
-	if err := readJSON(r, &request); err != nil {
-		return bodyError(err)
+// aboutFailure does something about one failure, by whom and why.
+func (s *Server) aboutFailure(do func(b Books, ctx context.Context, id int64, by, reason string) (books.Failure, error)) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		var request BookRequest
+		if err := readJSON(r, &request); err != nil {
+			return bodyError(err)
+		}
+		if err := signed(r, &request.By); err != nil {
+			return err
+		}
+		id, err := idOf(r)
+		if err != nil {
+			return err
+		}
+		return answered(w)(do(s.deps.Books, r.Context(), id, request.By, request.Reason))
 	}
-	if err := signed(r, &request.By); err != nil {
-		return err
-	}
-	id, err := idOf(r)
-	if err != nil {
-		return err
-	}
-	return answered(w)(s.deps.Books.DismissFailure(r.Context(), id, request.By, request.Reason))
 }
 
 // answered writes what came of something, or returns its error.
@@ -99,7 +104,7 @@ func idOf(r *http.Request) (int64, error) {
 func themselves(r *http.Request, claimed string) (string, error) {
 	p := identity.Of(r.Context())
 	switch {
-	case p.Via == identity.ViaFile || p.Via == identity.ViaDemo:
+	case p.Shared():
 		return "", &Hinted{Err: fmt.Errorf("a refund needs two callers who are known by name, and the token that was shown is one that several may have: %w; nothing was changed", ErrForbidden),
 			Hint:    `Give each person a token of his own (POST /api/v1/tokens with {"name":"dora","role":"billing"}), or an issuer: docs/access.md. One asks for the refund, the other one approves it.`,
 			Command: "Give each person a token of his own, or an issuer (docs/access.md): `accumulus token create dora --role billing > dora.token`. One asks with --token-file dora.token, the other one approves with his."}

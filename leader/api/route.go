@@ -182,6 +182,13 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// strangePath answers a path that would lead elsewhere.
+func (s *Server) strangePath(w http.ResponseWriter, r *http.Request) error {
+	writeProblem(w, r, Problem{Status: http.StatusBadRequest, Detail: "the path has a name with a slash, an empty one, or one that is . or ..",
+		Hint: "No name has a slash: send the path as GET /api/v1 lists it, with one name in the place of each {…}."})
+	return nil
+}
+
 // secure sets the headers that every answer carries.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -274,5 +277,23 @@ func (s *Server) router() http.Handler {
 		}
 	}
 	router.NotFoundHandler = s.guard(Route{Path: "unknown", Role: Viewer | Tenant, handle: s.noRoute})
-	return secure(router)
+	router.SkipClean(true) // nobody is sent elsewhere: a path that would be is refused
+	refused := s.guard(Route{Path: "unknown", Role: Viewer | Tenant, handle: s.strangePath})
+	return secure(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strange(r.URL) {
+			refused.ServeHTTP(w, r)
+			return
+		}
+		router.ServeHTTP(w, r)
+	}))
+}
+
+// strange says of a path that it would be another one when it is read: it has a slash
+// inside a name, an empty name, or one that is "." or "..".
+func strange(u *url.URL) bool {
+	if strings.Contains(strings.ToUpper(u.EscapedPath()), "%2F") {
+		return true
+	}
+	clean := path.Clean(u.Path)
+	return u.Path != "" && u.Path != clean && u.Path != clean+"/"
 }

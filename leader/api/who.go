@@ -66,12 +66,30 @@ func (s *Server) letIn(r *http.Request, route Route) (*http.Request, error) {
 	if caller.Role == Nobody {
 		return r, unknownCaller(nil)
 	}
-	hint := "Use the token in " + OperatorFile + " of the leader's data directory, or one whose role is that."
-	if route.Role.Least() == Viewer {
-		hint = "Use the token in " + ViewerFile + " of the leader's data directory, or one whose role is that."
+	problem := Problem{Status: http.StatusForbidden, Detail: "this needs the role " + route.Role.String() + "; the token's role is " + caller.Role.String()}
+	problem.Hint, problem.Command = whichToken(route.Role, caller.Role)
+	return r, &refusal{problem: problem}
+}
+
+// whichToken says to whom a route does not let in with which token it would; command is
+// that for the command line, where it is another.
+func whichToken(route, caller Role) (hint, command string) {
+	switch {
+	case caller == Tenant:
+		return "A tenant is answered what lies in his scope: GET /api/v1 lists the routes that are open to him, GET /api/v1/me his scope. Ask the operator for the rest; no other token of yours opens it.",
+			"A tenant is answered what lies in his scope: usage, energy, carbon, allocations, forecasts, the export and his closed statements. Ask the operator for the rest."
+	case caller == Feeder:
+		hint = "The token of the meters sends their readings, and nothing else. "
 	}
-	return r, &refusal{problem: Problem{Status: http.StatusForbidden, Hint: hint,
-		Detail: "this needs the role " + route.Role.String() + "; the token's role is " + caller.Role.String()}}
+	if route.Least() == Billing {
+		return hint + `Use a token whose role is billing: an operator makes one by POST /api/v1/tokens with {"name":"dora","role":"billing"}.`,
+			hint + "Use a token whose role is billing (--token-file): an operator makes one by `accumulus token create dora --role billing`."
+	}
+	file := OperatorFile
+	if route.Least() == Viewer {
+		file = ViewerFile
+	}
+	return hint + "Use the token in " + file + " of the leader's data directory, or one whose role is " + route.Least().String() + ".", ""
 }
 
 // who is the caller: by a token file, by what else knows tokens or, where readings

@@ -44,6 +44,10 @@ type Config struct {
 	// failed; 0 = 5 minutes, after which Kubernetes evicts its pods
 	// (default-unreachable-toleration-seconds).
 	FailedAfter time.Duration
+	// OnePerson lets one person draft and approve a period, with a token that several may
+	// have too: the approval, its lines and its statement say so. Refunds by hand take two
+	// persons in any case.
+	OnePerson bool
 	// Readings are those of the electricity meters, for explanations of energy; nil
 	// explains it without them.
 	Readings Readings
@@ -107,6 +111,8 @@ type Error struct {
 	Kind error
 	Text string
 	Hint string
+	// Command is the hint for the command line, where it is another; "" = Hint.
+	Command string
 }
 
 func (e *Error) Error() string { return e.Text }

@@ -72,8 +72,8 @@ func TestLifeOfAPeriod(t *testing.T) {
 	}
 }
 
-// TestBeforeItsEnd: a draft of a month that goes on is not called complete, and who
-// approves it is told what to do when.
+// TestBeforeItsEnd: a draft of a month that goes on is not called complete; it can be
+// looked at, as a preview, and who moves it to review is told what to do when.
 func TestBeforeItsEnd(t *testing.T) {
 	w := newWorld(t, time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC), small("Europe/Amsterdam")...)
 	ctx := t.Context()
@@ -84,12 +84,16 @@ func TestBeforeItsEnd(t *testing.T) {
 	if err != nil || !d.Rated.Complete() || len(d.Waiting) == 0 || d.Period.Complete {
 		t.Fatalf("draft complete %v, waiting %v: %v", d.Period.Complete, d.Waiting, err)
 	}
-	if _, err := w.Review(ctx, "acme", "2026-11", "dora"); err != nil {
-		t.Fatal(err)
+	if r, err := w.Look(ctx, "acme", "2026-11"); err != nil || r.Preview != "the period runs until 2026-11-30T23:00:00Z; not for approval" || d.Preview != r.Preview {
+		t.Errorf("looked at before its end: %q, drafted %q: %v", r.Preview, d.Preview, err)
 	}
-	_, err = w.Approve(ctx, "acme", "2026-11", "anna")
-	if told, ok := errors.AsType[*Error](err); !ok || told.Hint != "Draft it again when it has ended: accumulus books draft --customer acme --period 2026-11" {
-		t.Errorf("approved before its end: %v", err)
+	_, err = w.Review(ctx, "acme", "2026-11", "dora")
+	if told, ok := errors.AsType[*Error](err); !ok || told.Kind != ErrState || !strings.HasPrefix(told.Hint, "Draft it again when it has ended: accumulus books draft --customer acme --period 2026-11") {
+		t.Errorf("reviewed before its end: %v", err)
+	}
+	w.clock.Set(december)
+	if r, err := w.Look(ctx, "acme", "2026-11"); err != nil || r.Preview != "" || !r.Outdated {
+		t.Errorf("looked at after its end: %q, outdated %v: %v", r.Preview, r.Outdated, err)
 	}
 }
 

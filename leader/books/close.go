@@ -48,6 +48,7 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	}
 	for i := range d.Lines {
 		d.Lines[i].Estimate = one.Estimate != nil && d.Lines[i].ChargePeriod == period
+		d.Lines[i].OnePerson = one.Approved.OnePerson
 		if d.Lines[i].Kind == KindRefund {
 			d.Lines[i].Approver = one.Approved.By
 		}
@@ -56,7 +57,7 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if err != nil {
 		return Statement{}, err
 	}
-	one.State, one.Closed, one.Statement, one.Complete = StateClosed, &Done{by, b.now()}, last+1, d.Rated.Complete()
+	one.State, one.Closed, one.Statement, one.Complete = StateClosed, b.done(ctx, by), last+1, d.Rated.Complete()
 	d.Period = one
 	name, err := b.nameOf(ctx, c)
 	if err != nil {

@@ -240,7 +240,7 @@ func (s *sides) countShares(shares []Share, combine func(a, b string) (string, e
 // correction is the line of a difference, and whether there is one.
 func (s *sides) correction(closed Period) (Line, bool) {
 	line := s.line
-	line.ID, line.Kind, line.Period, line.Parts, line.Estimate = "", KindCorrection, "", nil, false
+	line.ID, line.Kind, line.Period, line.Parts, line.Estimate, line.OnePerson = "", KindCorrection, "", nil, false, false
 	line.Quantity, line.ListCost, line.Cost = s.delta.Quantity, s.delta.ListCost, s.delta.Cost
 	if line.PriceCurrency != "" {
 		line.PriceListCost, line.PriceCost = s.delta.PriceListCost, s.delta.PriceCost

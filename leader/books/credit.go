@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 )
@@ -46,9 +46,9 @@ type Refund struct {
 
 func refundOf(stored registry.BookRefund) Refund {
 	r := Refund{ID: stored.ID, Customer: stored.Customer, Statement: stored.Statement, Amount: stored.Amount, Currency: stored.Currency, Reason: stored.Reason,
-		State: cmp.Or(stored.Decision, RefundRequested), Requested: Done{stored.By, stored.At}, Note: stored.Note, CreditNote: stored.CreditNote}
+		State: cmp.Or(stored.Decision, RefundRequested), Requested: Done{By: stored.By, At: stored.At}, Note: stored.Note, CreditNote: stored.CreditNote}
 	if stored.Decision != "" {
-		r.Decided = &Done{stored.DecidedBy, stored.Decided}
+		r.Decided = &Done{By: stored.DecidedBy, At: stored.Decided}
 	}
 	return r
 }
@@ -156,11 +156,23 @@ func (b *Books) undecided(ctx context.Context, customer string, id int64, by str
 func (b *Books) refundable(ctx context.Context, customer string, number int64) (Statement, error) {
 	if number != 0 {
 		of, err := b.Statement(ctx, customer, "", number)
-		if err != nil || of.Kind == StatementKind {
+		if err != nil {
 			return of, err
+		}
+		if of.Kind == StatementKind {
+			return of, worth(of)
 		}
 	}
 	return Statement{}, &Error{Kind: ErrInput, Text: "a refund refers to a statement, not to a credit note", Hint: "Name the statement's number (--statement N)."}
+}
+
+// worth is an error of a statement of which nothing can be given back.
+func worth(of Statement) error {
+	if less("0", of.Total) {
+		return nil
+	}
+	return &Error{Kind: ErrInput, Text: fmt.Sprintf("statement %s of period %s has %s and comes to %s: nothing of it can be given back", of.ID, of.Period, plural.Of(of.LineCount, "line", "lines"), strings.TrimSpace(of.Total+" "+of.Currency)),
+		Hint: fmt.Sprintf("Name a statement that something was paid for (--statement N): `accumulus books list --customer %s` shows what each comes to.", of.Customer)}
 }
 
 func creditOf(of Statement, money, reason, by, approver string) (rating.Credit, error) {
@@ -211,38 +223,4 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 	note.Lines = d.Lines
 	return note, b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Approved: refund,
 		Did: registry.BookAction{By: given.Approver, Action: "refund", Customer: of.Customer, Period: of.Period, Detail: fmt.Sprintf("credit note %d of statement %d, %s %s: %s", note.Number, of.Number, d.Total, d.Currency, given.Reason)}})
-}
-
-// notTooMuch is an error where a statement's credit notes would come to more than
-// the statement.
-func (b *Books) notTooMuch(ctx context.Context, of Statement, refund string) error {
-	all, err := b.registry.BookStatements(ctx, of.Customer)
-	if err != nil {
-		return err
-	}
-	left := of.Total
-	for _, s := range all {
-		if s.Refers != of.Number {
-			continue
-		}
-		note, err := b.Statement(ctx, of.Customer, "", s.Number)
-		if err != nil {
-			return err
-		}
-		if left, err = plus(left, note.Total); err != nil {
-			return err
-		}
-	}
-	rest, err := plus(left, refund)
-	if err != nil {
-		return err
-	}
-	if below(rest) {
-		shown, _ := new(big.Rat).SetString(left)
-		if shown == nil || shown.Sign() < 0 {
-			left = "0"
-		}
-		return &Error{Kind: ErrInput, Text: fmt.Sprintf("statement %s is of %s %s, and %s of it can still be given back", of.ID, of.Total, of.Currency, left), Hint: "Give back less."}
-	}
-	return nil
 }

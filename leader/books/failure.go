@@ -47,6 +47,8 @@ type Failure struct {
 	// Counts says that it is refunded: it was not dismissed.
 	Counts    bool       `json:"counts"`
 	Dismissed *Dismissal `json:"dismissed,omitempty"`
+	// Log is what persons did about it: recorded it, dismissed it, took that back.
+	Log []registry.BookAction `json:"log,omitempty"`
 	// Summed says that its pods are known: before, the cluster's data do not reach far
 	// enough.
 	Summed bool      `json:"summed"`
@@ -99,9 +101,9 @@ func (b *Books) Failures(ctx context.Context, cluster string) ([]Failure, error)
 
 func failureOf(f registry.BookFailure) (Failure, error) {
 	one := Failure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Recorded: f.Recorded,
-		Counts: f.Dismissed.IsZero(), Summed: f.Fingerprint != "", Pods: []LostPod{}}
+		Counts: f.Dismissed.IsZero(), Log: f.Log, Summed: f.Fingerprint != "", Pods: []LostPod{}}
 	if !one.Counts {
-		one.Dismissed = &Dismissal{Done{f.DismissedBy, f.Dismissed}, f.DismissedReason}
+		one.Dismissed = &Dismissal{Done{By: f.DismissedBy, At: f.Dismissed}, f.DismissedReason}
 	}
 	for _, lost := range f.Lost {
 		used, err := unpackUsed(lost.Used)
@@ -164,21 +166,32 @@ func (b *Books) RecordFailure(ctx context.Context, request FailureRequest) (Fail
 	return b.failure(ctx, request.Cluster, id)
 }
 
+// because is who does something about a failure and why. Error: ErrInput.
+func because(by, reason, none, hint string) (who, why string, err error) {
+	if who, err = named(by); err != nil {
+		return "", "", err
+	}
+	if why = strings.TrimSpace(reason); why == "" {
+		return "", "", &Error{Kind: ErrInput, Text: none, Hint: hint}
+	}
+	return who, why, plain("reason", why, mostReason)
+}
+
+// What persons do about a failure, as its log has it.
+const (
+	failureDismissed  = "dismiss"
+	failureReinstated = "reinstate"
+)
+
 // DismissFailure says that a failure does not count, by whom and why; it stays
 // recorded. Errors: ErrInput, ErrState where a statement has refunded it,
 // registry.ErrNotFound.
 func (b *Books) DismissFailure(ctx context.Context, id int64, by, reason string) (Failure, error) {
-	by, err := named(by)
+	by, reason, err := because(by, reason, "the dismissal has no reason", "Say why the failure does not count (--reason TEXT).")
 	if err != nil {
 		return Failure{}, err
 	}
-	if reason = strings.TrimSpace(reason); reason == "" {
-		return Failure{}, &Error{Kind: ErrInput, Text: "the dismissal has no reason", Hint: "Say why the failure does not count (--reason TEXT)."}
-	}
-	if err := plain("reason", reason, mostReason); err != nil {
-		return Failure{}, err
-	}
-	err = b.registry.DismissBookFailure(ctx, id, reason, registry.BookAction{By: by, Action: "dismiss", Detail: fmt.Sprintf("failure %d: %s", id, reason)})
+	err = b.registry.DismissBookFailure(ctx, id, reason, registry.BookAction{By: by, Action: failureDismissed, Detail: fmt.Sprintf("failure %d: %s", id, reason)})
 	if errors.Is(err, registry.ErrRefunded) {
 		return Failure{}, &Error{Kind: ErrState, Text: fmt.Sprintf("failure %d: %v", id, registry.ErrRefunded), Hint: "What a statement has given back stays given back."}
 	}
@@ -186,6 +199,32 @@ func (b *Books) DismissFailure(ctx context.Context, id int64, by, reason string)
 		return Failure{}, err
 	}
 	return b.failure(ctx, "", id)
+}
+
+// ReinstateFailure takes the dismissal of a failure back, by whom and why: it is
+// refunded again, and who did so does not approve that. What its pods had used when it
+// was dismissed is what they used. Errors: ErrInput, ErrState where it was not
+// dismissed, registry.ErrNotFound.
+func (b *Books) ReinstateFailure(ctx context.Context, id int64, by, reason string) (Failure, error) {
+	by, reason, err := because(by, reason, "taking the dismissal back has no reason", "Say why the failure counts after all: who approves the period reads it (--reason TEXT).")
+	if err != nil {
+		return Failure{}, err
+	}
+	err = b.registry.ReinstateBookFailure(ctx, id, registry.BookAction{By: by, Action: failureReinstated, Detail: fmt.Sprintf("failure %d: %s", id, reason)})
+	if errors.Is(err, registry.ErrCounts) {
+		return Failure{}, &Error{Kind: ErrState, Text: fmt.Sprintf("failure %d counts: %v", id, registry.ErrCounts), Hint: "There is nothing to take back: accumulus books failures"}
+	}
+	if err != nil {
+		return Failure{}, err
+	}
+	made, err := b.failure(ctx, "", id)
+	if err != nil {
+		return Failure{}, err
+	}
+	if err := b.sumLosses(ctx, made.Cluster); err != nil {
+		return Failure{}, err
+	}
+	return b.failure(ctx, made.Cluster, id)
 }
 
 func (b *Books) failure(ctx context.Context, cluster string, id int64) (Failure, error) {

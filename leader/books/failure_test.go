@@ -1,10 +1,12 @@
 package books
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -281,9 +283,76 @@ func TestRefundReachesIntoClosedMonths(t *testing.T) {
 	}
 }
 
+// TestADismissalIsTakenBack: the failure counts again, with what its pods had used when
+// it was dismissed, also when their minutes are gone; all that was done stands in its
+// log, and who took it back does not approve the refund.
+func TestADismissalIsTakenBack(t *testing.T) {
+	w := failedWorld(t, time.Date(2026, 11, 10, 9, 7, 0, 0, time.UTC))
+	ctx := t.Context()
+	d, err := w.Draft(ctx, "acme", "2026-11", "dora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, want := refunds(t, d.Lines)
+	id := d.Failures[0].ID
+	if _, err := w.ReinstateFailure(ctx, id, "olga", "it does count"); !errors.Is(err, ErrState) {
+		t.Errorf("what was not dismissed is taken back: %v", err)
+	}
+	if _, err := w.DismissFailure(ctx, id, "olga", "it was drained"); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = w.Draft(ctx, "acme", "2026-11", "dora"); err != nil || len(d.Failures) != 0 {
+		t.Fatalf("%+v, %v", d.Failures, err)
+	}
+	w.clock.Set(december.Add(5 * 24 * time.Hour))
+	w.podsSince = w.clock.Now() // the minutes of its pods are gone
+	for _, bad := range [][2]string{{"", "x"}, {"olga", " "}, {"olga", "a\x1bb"}} {
+		if _, err := w.ReinstateFailure(ctx, id, bad[0], bad[1]); !errors.Is(err, ErrInput) {
+			t.Errorf("by %q because %q: %v", bad[0], bad[1], err)
+		}
+	}
+	back, err := w.ReinstateFailure(ctx, id, "Olga", "another node was drained")
+	if err != nil || !back.Counts || back.Dismissed != nil || len(back.Pods) != 1 || back.Pods[0].Estimated || len(back.Log) != 2 ||
+		back.Log[0].Action != "dismiss" || back.Log[1].Action != "reinstate" || back.Log[1].By != "Olga" || !strings.Contains(back.Log[1].Detail, "another node was drained") || back.Log[1].At.IsZero() {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	if d, err = w.Draft(ctx, "acme", "2026-11", "dora"); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := refunds(t, d.Lines); got != want || len(d.Failures) != 1 || d.Failures[0].Reinstated != "Olga" {
+		t.Errorf("given back %s, before %s: %+v", got, want, d.Failures)
+	}
+	if _, err := w.Review(ctx, "acme", "2026-11", "dora"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Approve(ctx, "acme", "2026-11", "olga"); !errors.Is(err, ErrFourEyes) {
+		t.Errorf("who took it back approves: %v", err)
+	}
+	// It may be dismissed again, and that taken back.
+	if gone, err := w.DismissFailure(ctx, id, "carl", "after all"); err != nil || gone.Counts || len(gone.Log) != 3 {
+		t.Errorf("%+v, %v", gone, err)
+	}
+	// The control: without what was laid aside the pods' share is all that is known.
+	db, err := sql.Open("sqlite3", w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(ctx, "DELETE FROM book_dismissed_lost")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if back, err = w.ReinstateFailure(ctx, id, "olga", "it does count"); err != nil || len(back.Log) != 4 ||
+		!slices.ContainsFunc(back.Pods, func(p LostPod) bool { return p.Pod == "shop-1" && p.Estimated }) {
+		t.Errorf("the control: %+v, %v", back, err)
+	}
+	if _, err := w.ReinstateFailure(ctx, 99, "olga", "x"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("no failure: %v", err)
+	}
+}
+
 func TestFailuresNeedEvidenceAndAnApprover(t *testing.T) {
 	w := newWorld(t, december, small("UTC")...)
-	w.lives = make(map[string]schema.Window)
+	w.lives, w.silent = make(map[string]schema.Window), died
 	ctx := t.Context()
 	w.down(died, 4*time.Minute) // too short
 	w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(5*time.Minute), "Deleted")
@@ -349,5 +418,75 @@ func TestFailureThatIsNotSummed(t *testing.T) {
 	now, err := w.Look(t.Context(), "acme", "2026-11")
 	if err != nil || !now.Outdated {
 		t.Errorf("outdated %t %v", now.Outdated, err)
+	}
+}
+
+// TestKnownAsSoonAsEachPodIs: a failure is summed when each pod of the node has ended or
+// has readings after it, long before all that would be told late has been.
+func TestKnownAsSoonAsEachPodIs(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		silent  bool // shop-0, of which no end is told, has no readings after the failure
+		arrived time.Duration
+		known   bool
+	}{
+		{"all are known", false, 9 * time.Minute, true},
+		{"an end has not settled", false, time.Minute, false},
+		{"nothing tells of one", true, 9 * time.Minute, false},
+		{"nothing tells of one for long", true, 21 * time.Minute, true},
+	} {
+		w := newWorld(t, december, small("UTC")...)
+		w.lives, w.silent = make(map[string]schema.Window), died
+		w.down(died, 6*time.Minute)
+		w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(2*time.Minute), "Deleted")
+		w.sees("Pod", "shop", "shop-0", died.Add(-time.Hour), time.Time{}, map[string]any{"node": "n1", "start": died.Add(-time.Hour)})
+		want := 1
+		if test.silent {
+			w.lives["shop/shop-0"], want = schema.Window{From: died.Add(-time.Hour), To: december}, 2
+		}
+		w.arrived(died.Add(test.arrived))
+		if _, err := w.Draft(t.Context(), "acme", "2026-11", "dora"); err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.Failures(t.Context(), "edge-a")
+		if err != nil || len(all) != 1 || all[0].Summed != test.known {
+			t.Fatalf("%s: %+v %v", test.name, all, err)
+		}
+		if test.known && len(all[0].Pods) != want {
+			t.Errorf("%s: died %+v", test.name, all[0].Pods)
+		}
+	}
+}
+
+// TestWhoOutlivedTheFailure: a pod that has readings when its node is back was not taken
+// by it, also where somebody deletes it soon after; one of which nothing is read after
+// that was. A node that was away for less than a failure takes nobody.
+func TestWhoOutlivedTheFailure(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		end    time.Duration // of the pod, after the failure
+		silent time.Time
+		died   int
+	}{
+		{"deleted after the node was back", 9 * time.Minute, time.Time{}, 0},
+		{"evicted, and ended with the node's return", 6*time.Minute + 30*time.Second, time.Time{}, 1},
+		{"gone with the node", 9 * time.Minute, died, 1},
+	} {
+		w := newWorld(t, december, small("UTC")...)
+		w.lives, w.silent = make(map[string]schema.Window), test.silent
+		w.down(died, 6*time.Minute)
+		w.pod("shop", "shop-1", died.Add(-time.Hour), died.Add(test.end), "Deleted")
+		w.arrived(december)
+		d, err := w.Draft(t.Context(), "acme", "2026-11", "dora")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := w.Failures(t.Context(), "edge-a")
+		if err != nil || len(all) != 1 || !all[0].Summed || len(all[0].Pods) != test.died {
+			t.Errorf("%s: %+v %v", test.name, all, err)
+		}
+		if lines, _ := refunds(t, d.Lines); (len(lines) > 0) != (test.died > 0) {
+			t.Errorf("%s: refunded %+v", test.name, lines)
+		}
 	}
 }

@@ -76,6 +76,8 @@ type Line struct {
 	Approver  string   `json:"approver,omitempty"`
 	// Estimate says that the line was closed though something was missing.
 	Estimate bool `json:"estimate,omitempty"`
+	// OnePerson says that the period was approved without another person's eyes.
+	OnePerson bool `json:"onePerson,omitempty"`
 }
 
 // Part is a part of a line at its own dynamic price.

@@ -48,9 +48,8 @@ func (b *Books) sumLosses(ctx context.Context, cluster string) error {
 		return fmt.Errorf("look up the last settled minute of %s: %w", cluster, err)
 	}
 	for _, f := range failures {
-		told := f.At.Add(rating.DiedWithin + lookAfter)
 		frozen := f.Fingerprint != "" && b.now().Sub(f.At) > podRows
-		if !f.Dismissed.IsZero() || frozen || !there || extent.To.Before(told) {
+		if !f.Dismissed.IsZero() || frozen || !there {
 			continue
 		}
 		if err := b.sumLoss(ctx, f, extent.To); err != nil {
@@ -64,11 +63,11 @@ func (b *Books) sumLosses(ctx context.Context, cluster string) error {
 // not at all, is looked for: one that has readings in it ran on.
 const lookAfter = 10 * time.Minute
 
-// sumLoss sums what the pods of one failure used until settled, if what that comes
-// from has changed.
+// sumLoss sums what the pods of one failure used until settled, if it is known which
+// died, and what that comes from has changed.
 func (b *Books) sumLoss(ctx context.Context, f registry.BookFailure, settled time.Time) error {
-	runs, err := b.diedWith(ctx, f)
-	if err != nil {
+	runs, known, err := b.diedWith(ctx, f, settled)
+	if err != nil || !known {
 		return err
 	}
 	life := schema.Window{From: f.At, To: f.At}
@@ -105,10 +104,53 @@ func (b *Books) lossFingerprint(ctx context.Context, f registry.BookFailure, run
 	return text, err
 }
 
-// diedWith are the pods that died with a node. Kubernetes tells the end of a pod
-// whose node is silent only when the node is back or gone, so a late end counts as
-// none where the pod has no readings after the failure.
-func (b *Books) diedWith(ctx context.Context, f registry.BookFailure) ([]rating.Run, error) {
+// diedWith are the pods that died with a node, by what has settled, and whether that
+// is known of each that was on it: it has ended, or has run on, or enough has settled.
+// Kubernetes tells the end of a pod whose node is silent only when the node is back or
+// gone, so a late end counts as none where the pod has no readings after the failure.
+// Who has readings of a whole minute after its node was ready again has not died with
+// it, whenever it ended: what was evicted meanwhile is gone before.
+func (b *Books) diedWith(ctx context.Context, f registry.BookFailure, settled time.Time) (died []rating.Run, known bool, err error) {
+	runs, err := b.runsOn(ctx, f)
+	if err != nil {
+		return nil, false, err
+	}
+	after := schema.Window{From: f.At.Add(rating.DiedWithin).UTC().Truncate(schema.Minute)}
+	after.To = after.From.Add(lookAfter)
+	back, err := b.readyAgain(ctx, f)
+	if err != nil {
+		return nil, false, err
+	}
+	cells, err := b.engine.NodePods(ctx, f.Cluster, f.Node, schema.Window{From: schema.Earlier(back, after.From), To: after.To}, schema.Minute)
+	if err != nil {
+		return nil, false, err
+	}
+	enough := !settled.Before(f.At.Add(rating.DiedWithin + lookAfter))
+	known = true
+	judged := make([]rating.Run, len(runs))
+	for i, run := range runs {
+		judged[i] = run
+		late := run.End.IsZero() || !run.End.Before(f.At.Add(rating.DiedWithin))
+		switch {
+		case ranOn(run, cells, schema.Window{From: back, To: after.To}, 0) || late && ranOn(run, cells, after, schema.Minute):
+			judged[i].End = after.To
+		case late:
+			judged[i].End = time.Time{}
+			known = known && enough
+		default:
+			known = known && !settled.Before(run.End)
+		}
+	}
+	for _, run := range rating.DiedWith(rating.Failure{Cluster: f.Cluster, Node: f.Node, At: f.At}, judged) {
+		run.End = runs[slices.IndexFunc(runs, func(r rating.Run) bool { return r.UID == run.UID })].End
+		died = append(died, run)
+	}
+	return died, known, nil
+}
+
+// runsOn are the pods that a failure may have ended: they began on the node before it,
+// had not ended, and have not done their work.
+func (b *Books) runsOn(ctx context.Context, f registry.BookFailure) ([]rating.Run, error) {
 	var runs []rating.Run
 	err := b.registry.PodsOfNode(ctx, f.Cluster, f.Node, f.At, func(o registry.KubeObject) error {
 		var spec struct {
@@ -118,47 +160,47 @@ func (b *Books) diedWith(ctx context.Context, f registry.BookFailure) ([]rating.
 			Reason   string     `json:"endReason"`
 			ExitCode int        `json:"exitCode"`
 		}
-		if json.Unmarshal(o.Spec, &spec) != nil || spec.Node != f.Node || spec.Start == nil {
+		if json.Unmarshal(o.Spec, &spec) != nil || spec.Node != f.Node || spec.Start == nil || !spec.Start.Before(f.At) {
 			return nil // a pod without a start was never billed
 		}
 		run := rating.Run{Cluster: f.Cluster, Node: f.Node, Namespace: o.Namespace, Pod: o.Name, UID: o.UID, Start: *spec.Start}
 		if spec.End != nil {
 			run.End, run.Succeeded = *spec.End, spec.ExitCode == 0 && spec.Reason == completed
+			if run.Succeeded || run.End.Before(f.At) {
+				return nil
+			}
 		}
 		runs = append(runs, run)
 		return nil
 	})
+	return runs, err
+}
+
+// ranOn says whether a run has readings of a minute in a window, which ends before the
+// run or at most so much later: another pod of its name is not it.
+func ranOn(run rating.Run, cells []query.PodCell, w schema.Window, later time.Duration) bool {
+	return slices.ContainsFunc(cells, func(c query.PodCell) bool {
+		return c.Namespace == run.Namespace && c.Pod == run.Pod && c.Covered > 0 && !c.From.Before(w.From) && !c.To.After(w.To) &&
+			(run.End.IsZero() || !c.To.After(run.End.Add(later)))
+	})
+}
+
+// never is after all that is looked at.
+var never = time.Unix(1<<40, 0).UTC()
+
+// readyAgain is the first whole minute after the node of a failure was ready again, by
+// the word of the watch; never, where it was not.
+func (b *Books) readyAgain(ctx context.Context, f registry.BookFailure) (time.Time, error) {
+	states, err := b.nodeStates(ctx, f.Cluster, schema.Window{From: f.At.Add(-rating.DiedWithin), To: b.now()})
 	if err != nil {
-		return nil, err
+		return never, err
 	}
-	after := schema.Window{From: f.At.Add(rating.DiedWithin).UTC().Truncate(schema.Minute)}
-	after.To = after.From.Add(lookAfter)
-	cells, err := b.engine.NodePods(ctx, f.Cluster, f.Node, after, 0)
-	if err != nil {
-		return nil, err
-	}
-	ranOn := make(map[[2]string]bool)
-	for _, cell := range cells {
-		if cell.Covered > 0 {
-			ranOn[[2]string{cell.Namespace, cell.Pod}] = true
+	for i, s := range states {
+		if s.node == f.Node && s.ready && s.From.After(f.At) && i > 0 && states[i-1].node == f.Node && (!states[i-1].ready || states[i-1].uid != s.uid) {
+			return s.From.UTC().Add(schema.Minute - 1).Truncate(schema.Minute), nil
 		}
 	}
-	ends := make(map[string]time.Time)
-	for i := range runs {
-		ends[runs[i].UID] = runs[i].End
-		late := runs[i].End.IsZero() || runs[i].End.After(after.From)
-		switch {
-		case late && ranOn[[2]string{runs[i].Namespace, runs[i].Pod}]:
-			runs[i].End = after.To
-		case late:
-			runs[i].End = time.Time{}
-		}
-	}
-	died := rating.DiedWith(rating.Failure{Cluster: f.Cluster, Node: f.Node, At: f.At}, runs)
-	for i := range died {
-		died[i].End = ends[died[i].UID]
-	}
-	return died, nil
+	return never, nil
 }
 
 // completed is the reason with which a container ends that has done its work.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/meters"
@@ -128,15 +129,9 @@ func (b *Books) readingsOf(ctx context.Context, f, later *fleet.Fleet, lags mete
 	}
 	var all []ExplainedMeter
 	for _, m := range found {
-		lag := lags.Longest(m)
-		loaded, err := b.config.Readings.Load(ctx, m.Place(), d.Window.From.Add(-aroundDay-lag), d.Window.To.Add(aroundDay+lag))
+		plain, err := b.counterOf(ctx, m, lags, d.Window)
 		if err != nil {
 			return nil, "", fmt.Errorf("readings of meter %s: %w", m.Name, err)
-		}
-		own := slices.DeleteFunc(loaded, func(r meters.Reading) bool { return r.Meter != m.Name || !r.HasCounter })
-		plain := processors.Meter{Name: m.Name}
-		for _, r := range lags.Shift(m, own) {
-			plain.Readings = append(plain.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules, StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano(), Integrated: r.Integrated()})
 		}
 		if runs := runsOf(plain.Intervals(), d); len(runs) > 0 {
 			all = append(all, ExplainedMeter{m.Name, runs})
@@ -146,6 +141,29 @@ func (b *Books) readingsOf(ctx context.Context, f, later *fleet.Fleet, lags mete
 		return nil, "readings of its meters have been deleted", nil
 	}
 	return all, "", nil
+}
+
+// counterOf is a meter with its readings about a day: from before it, however long the
+// meter was silent then, or from the first that there is.
+func (b *Books) counterOf(ctx context.Context, m fleet.Meter, lags meters.Lags, day schema.Window) (processors.Meter, error) {
+	lag := lags.Longest(m)
+	plain := processors.Meter{Name: m.Name}
+	for _, back := range []time.Duration{aroundDay, 7 * 24 * time.Hour, 400 * 24 * time.Hour} {
+		loaded, err := b.config.Readings.Load(ctx, m.Place(), day.From.Add(-back-lag), day.To.Add(aroundDay+lag))
+		if err != nil {
+			return plain, err
+		}
+		own := slices.DeleteFunc(loaded, func(r meters.Reading) bool { return r.Meter != m.Name || !r.HasCounter })
+		plain.Readings, plain.FromFirst = nil, true
+		for _, r := range lags.Shift(m, own) {
+			plain.FromFirst = plain.FromFirst && !r.Time.Before(day.From)
+			plain.Readings = append(plain.Readings, processors.Reading{Time: r.Time, CounterMillijoules: r.CounterMillijoules, StepMillijoules: r.StepMillijoules, Epoch: r.Epoch.UnixNano(), Integrated: r.Integrated()})
+		}
+		if !plain.FromFirst || len(plain.Readings) == 0 {
+			break // of none, nothing that was before is needed
+		}
+	}
+	return plain, nil
 }
 
 // runsOf are the closed intervals that overlap a day, as runs of readings without a

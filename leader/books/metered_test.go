@@ -2,14 +2,18 @@ package books
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/meters"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+	"github.com/accumulus-metering/accumulus/processors"
 )
 
 // steadyMeter counts 1 kJ a second, told every 7 minutes, whose times are no day's edge.
@@ -79,4 +83,52 @@ func TestExplainMeters(t *testing.T) {
 			t.Errorf("%s was changed: %+v %v", name, last, err)
 		}
 	}
+}
+
+// newMeter counts as steadyMeter does, and is first read within a day.
+type newMeter struct {
+	steadyMeter
+	first time.Time
+}
+
+func (m newMeter) Load(ctx context.Context, box string, from, to time.Time) ([]meters.Reading, error) {
+	all, err := m.steadyMeter.Load(ctx, box, from, to)
+	return slices.DeleteFunc(all, func(r meters.Reading) bool { return r.Time.Before(m.first) }), err
+}
+
+// TestFirstDayOfAMeter: the first interval of a meter begins with its first reading, as
+// it does where energy is computed; and of one that was silent before the day, with the
+// last one before that.
+func TestFirstDayOfAMeter(t *testing.T) {
+	day := schema.Window{From: time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
+	first := day.From.Add(22*time.Hour + 51*time.Minute)
+	w := newWorld(t, december, small("UTC")...)
+	w.config.Readings = newMeter{first: first}
+	m, err := w.counterOf(t.Context(), fleet.Meter{Name: "m1", Box: "box-1"}, meters.Lags{}, day)
+	if err != nil || !m.FromFirst {
+		t.Fatalf("from its first reading: %v %v", m.FromFirst, err)
+	}
+	if runs := runsOf(m.Intervals(), registry.BookDay{Window: day}); len(runs) != 1 || !runs[0][0].At.Equal(m.Readings[0].Time) {
+		t.Errorf("runs %+v", runs)
+	}
+	control := processors.Meter{Name: "m1", Readings: m.Readings}
+	if runs := runsOf(control.Intervals(), registry.BookDay{Window: day}); len(runs) == 1 && runs[0][0].At.Equal(m.Readings[0].Time) {
+		t.Error("the control begins there too: the test sees nothing")
+	}
+	w.config.Readings = silentMeter{from: day.From.Add(-5 * time.Hour), to: day.From.Add(time.Hour)}
+	m, err = w.counterOf(t.Context(), fleet.Meter{Name: "m1", Box: "box-1"}, meters.Lags{}, day)
+	if err != nil || m.FromFirst || !m.Readings[0].Time.Before(day.From.Add(-5*time.Hour)) {
+		t.Errorf("after a silence: from the first %v, of %s, %v", m.FromFirst, m.Readings[0].Time, err)
+	}
+}
+
+// silentMeter counts as steadyMeter does, and is not read for a while.
+type silentMeter struct {
+	steadyMeter
+	from, to time.Time
+}
+
+func (m silentMeter) Load(ctx context.Context, box string, from, to time.Time) ([]meters.Reading, error) {
+	all, err := m.steadyMeter.Load(ctx, box, from, to)
+	return slices.DeleteFunc(all, func(r meters.Reading) bool { return !r.Time.Before(m.from) && r.Time.Before(m.to) }), err
 }

@@ -1,6 +1,7 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -29,6 +31,17 @@ const (
 type Done struct {
 	By string    `json:"by"`
 	At time.Time `json:"at"`
+	// Claimed says that the name is what the caller said of himself: the token that he
+	// showed is one that several may have.
+	Claimed bool `json:"claimed,omitempty"`
+	// OnePerson is of an approval that four eyes did not give: the leader is set to let
+	// one person do it.
+	OnePerson bool `json:"onePerson,omitempty"`
+}
+
+// done is who did something now.
+func (b *Books) done(ctx context.Context, by string) *Done {
+	return &Done{By: by, At: b.now(), Claimed: identity.Of(ctx).Shared()}
 }
 
 // Estimate is why a period was closed of which something is missing.
@@ -88,6 +101,8 @@ type Draft struct {
 	Waiting []string `json:"waiting,omitempty"`
 	// Outdated says that facts have changed since it was made.
 	Outdated bool `json:"outdated,omitempty"`
+	// Preview says of a period that goes on until when it does; "" of one that has ended.
+	Preview string `json:"preview,omitempty"`
 }
 
 // List are the periods that are not open; of a customer or a month where these are
@@ -187,6 +202,17 @@ func (b *Books) used(ctx context.Context, c Calendar) (Draft, []string, error) {
 	return d, clusters, nil
 }
 
+// Waiting are a period's days that have not ended, or of which something is still being
+// computed. It changes no period.
+func (b *Books) Waiting(ctx context.Context, customer, period string) ([]string, error) {
+	c, err := b.calendar(ctx, customer, period)
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := b.used(ctx, c)
+	return d.Waiting, err
+}
+
 // addCorrections adds what was applied to closed periods and no statement has yet.
 func (b *Books) addCorrections(ctx context.Context, c Calendar, d *Draft) error {
 	corrections, err := b.registry.BookCorrections(ctx, c.Customer, "")
@@ -277,11 +303,12 @@ func (b *Books) Draft(ctx context.Context, customer, period, by string) (Draft, 
 		return Draft{}, fmt.Errorf("draft %s of %s: %w", period, customer, err)
 	}
 	one.State = StateDraft
-	one.progress = progress{Drafted: &Done{by, b.now()}, Total: d.Total, Currency: d.Currency, Complete: d.Rated.Complete() && len(d.Waiting) == 0}
+	one.progress = progress{Drafted: b.done(ctx, by), Total: d.Total, Currency: d.Currency, Complete: d.Rated.Complete() && len(d.Waiting) == 0}
 	d.Period = one
 	if p.Draft, err = packDraft(d); err != nil {
 		return Draft{}, err
 	}
+	d.Preview = b.preview(c) // not kept: it ends with the period
 	return d, b.put(ctx, p, one, registry.BookAction{By: by, Action: "draft", Detail: d.Total + " " + d.Currency})
 }
 
@@ -330,8 +357,13 @@ func nextStep(customer, period, state string) string {
 }
 
 // Approve is the second pair of eyes: another person than who drafted it says that
-// the draft is right, after a review. Errors: ErrFourEyes, ErrState.
+// the draft is right, after a review. Both are known by name, unless the leader is set to
+// let one person do it. Errors: ErrFourEyes, ErrState.
 func (b *Books) Approve(ctx context.Context, customer, period, by string) (Period, error) {
+	eyes := knownByName(ctx, customer, period)
+	if eyes != nil && !b.config.OnePerson {
+		return Period{}, eyes
+	}
 	by, err := named(by)
 	if err != nil {
 		return Period{}, err
@@ -340,31 +372,87 @@ func (b *Books) Approve(ctx context.Context, customer, period, by string) (Perio
 	if err != nil {
 		return Period{}, err
 	}
-	if d.Drafted == nil || strings.EqualFold(d.Drafted.By, by) {
-		return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s drafted period %s of %s and cannot approve it", by, period, customer),
-			Hint: "Ask another person to approve it: four eyes see more than two."}
+	eyes = cmp.Or(eyes, fourEyes(d, by))
+	if eyes != nil && !b.config.OnePerson {
+		return Period{}, eyes
 	}
-	for _, f := range d.Failures {
-		if strings.EqualFold(f.By, by) {
-			return Period{}, &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s recorded the failure of node %s of %s, which the draft refunds, and cannot approve it", by, f.Node, f.Cluster),
-				Hint: "Ask another person to approve the period."}
-		}
-	}
-	if _, err := b.current(ctx, c, d); err != nil {
+	now, err := b.current(ctx, c, d)
+	if err != nil {
 		return Period{}, err
 	}
+	// The draft may be older than what was done about its failures.
+	if eyes = cmp.Or(eyes, now.vouchedBy(by)); eyes != nil && !b.config.OnePerson {
+		return Period{}, eyes
+	}
 	one := d.Period
-	one.State, one.Approved = StateApproved, &Done{by, b.now()}
-	return one, b.put(ctx, p, one, registry.BookAction{By: by, Action: "approve", Detail: d.Total + " " + d.Currency})
+	one.State, one.Approved = StateApproved, b.done(ctx, by)
+	detail := d.Total + " " + d.Currency
+	if one.Approved.OnePerson = eyes != nil; one.Approved.OnePerson {
+		detail += ", by one person"
+	}
+	return one, b.put(ctx, p, one, registry.BookAction{By: by, Action: "approve", Detail: detail})
+}
+
+// knownByName is an error of who approves with a token that several may have.
+func knownByName(ctx context.Context, customer, period string) error {
+	if identity.Of(ctx).Shared() {
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("the approval of period %s of %s needs two callers who are known by name, and the token that was shown is one that several may have; nothing was changed", period, customer),
+			Hint:    `Give each person a token of his own (POST /api/v1/tokens with {"name":"anna","role":"billing"}), or an issuer: docs/access.md. One drafts the period, the other one approves it.`,
+			Command: "Give each person a token of his own, or an issuer (docs/access.md): `accumulus token create anna --role billing > anna.token`. One drafts with his, the other one approves with --token-file anna.token. Who is alone sets the leader's --one-person-books, which statements show."}
+	}
+	return nil
+}
+
+// fourEyes says why an approval of a draft would not be that of another person.
+func fourEyes(d Draft, by string) error {
+	period, customer := d.Period.Period, d.Customer
+	if d.Drafted == nil || strings.EqualFold(d.Drafted.By, by) {
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s drafted period %s of %s and cannot approve it", by, period, customer),
+			Hint: "Ask another person to approve it: four eyes see more than two."}
+	}
+	if d.Drafted.Claimed {
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("period %s of %s was drafted with a token that several may have: that %s did it is what the caller said", period, customer, d.Drafted.By),
+			Hint: fmt.Sprintf("Let somebody else draft it again with a token of his own (`accumulus token create NAME --role billing`): accumulus books draft --customer %s --period %s --token-file NAME.token", customer, period)}
+	}
+	return d.vouchedBy(by)
+}
+
+// hasEnded is an error of a period that goes on.
+func (b *Books) hasEnded(c Calendar) error {
+	if !b.now().Before(c.To) {
+		return nil
+	}
+	return &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)),
+		Hint: fmt.Sprintf("Draft it again when it has ended: %s. Until then `accumulus books review --customer %s --period %s` without --as is a preview.", draftCommand(c), c.Customer, c.Period)}
+}
+
+func draftCommand(c Calendar) string {
+	return fmt.Sprintf("accumulus books draft --customer %s --period %s", c.Customer, c.Period)
+}
+
+// vouchedBy is ErrFourEyes where a draft refunds a failure by somebody's word.
+func (d Draft) vouchedBy(who string) error {
+	for _, f := range d.Failures {
+		did := ""
+		switch {
+		case strings.EqualFold(f.By, who):
+			did = "recorded the failure"
+		case strings.EqualFold(f.Reinstated, who):
+			did = "reinstated the failure"
+		default:
+			continue
+		}
+		return &Error{Kind: ErrFourEyes, Text: fmt.Sprintf("%s %s of node %s of %s, which the draft refunds, and cannot approve it", who, did, f.Node, f.Cluster),
+			Hint: "Ask another person to approve the period."}
+	}
+	return nil
 }
 
 // current is what the facts come to now, which must be what a draft says; an error
 // too where the period has not ended or not settled.
 func (b *Books) current(ctx context.Context, c Calendar, d Draft) (Draft, error) {
-	command := fmt.Sprintf("accumulus books draft --customer %s --period %s", c.Customer, c.Period)
-	again := "Draft it again: " + command
-	if b.now().Before(c.To) {
-		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s goes on until %s", c.Period, c.Customer, c.To.Format(time.RFC3339)), Hint: "Draft it again when it has ended: " + command}
+	if err := b.hasEnded(c); err != nil {
+		return Draft{}, err
 	}
 	now, err := b.compute(ctx, c)
 	switch {
@@ -374,7 +462,7 @@ func (b *Books) current(ctx context.Context, c Calendar, d Draft) (Draft, error)
 		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("%s of period %s of %s have not settled: %s", plural.Of(len(now.Waiting), "day", "days"), c.Period, c.Customer, strings.Join(now.Waiting, ", ")),
 			Hint: "The leader is still computing them: try again in a few minutes; `accumulus status` shows what is due."}
 	case now.Fingerprint != d.Fingerprint:
-		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("facts of period %s of %s have changed since it was drafted", c.Period, c.Customer), Hint: again}
+		return Draft{}, &Error{Kind: ErrState, Text: fmt.Sprintf("facts of period %s of %s have changed since it was drafted", c.Period, c.Customer), Hint: "Draft it again: " + draftCommand(c)}
 	}
 	return now, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -273,7 +274,12 @@ func (b *Books) exchange(ctx context.Context, c Calendar) (string, []rating.Exch
 // convert makes lines ones of a currency, by the rates of the month.
 func convert(c Calendar, lines []rating.Line, currency string, tables []rating.Exchange) ([]rating.Line, error) {
 	if currency != "" {
-		return rating.ConvertLines(lines, currency, c.Period, tables)
+		converted, err := rating.ConvertLines(lines, currency, c.Period, tables)
+		if missing, ok := errors.AsType[*rating.MissingExchangeError](err); ok {
+			return nil, &Error{Kind: ErrInput, Text: fmt.Sprintf("period %s of %s: %s", c.Period, c.Customer, missing),
+				Hint: "Apply the month's ExchangeRates (docs/prices.md), or give the customer the currency of its price list."}
+		}
+		return converted, err
 	}
 	for _, line := range lines {
 		if line.Currency != lines[0].Currency {

@@ -23,9 +23,12 @@ type RefundedFailure struct {
 	Source   string    `json:"source"`
 	Evidence string    `json:"evidence"`
 	By       string    `json:"by,omitempty"` // who recorded it; not there of the watch
-	Period   string    `json:"period"`       // in which it was used
-	Pods     []DeadPod `json:"pods"`
-	Notes    []string  `json:"notes,omitempty"` // what is not given back, and why
+	// Reinstated is who took a dismissal of it back last; not there of one that nobody
+	// dismissed.
+	Reinstated string    `json:"reinstatedBy,omitempty"`
+	Period     string    `json:"period"` // in which it was used
+	Pods       []DeadPod `json:"pods"`
+	Notes      []string  `json:"notes,omitempty"` // what is not given back, and why
 	// Estimated says that a part of it is a pod's share of its workload's use.
 	Estimated bool `json:"estimated,omitempty"`
 }
@@ -169,7 +172,13 @@ func lostIn(customer string, failures []registry.BookFailure) (map[string][]lost
 }
 
 func refundedFailure(f registry.BookFailure, period string) RefundedFailure {
-	return RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: period, Pods: []DeadPod{}}
+	of := RefundedFailure{ID: f.ID, Cluster: f.Cluster, Node: f.Node, At: f.At, Source: f.Source, Evidence: f.Evidence, By: f.By, Period: period, Pods: []DeadPod{}}
+	for _, did := range f.Log {
+		if did.Action == failureReinstated {
+			of.Reinstated = did.By
+		}
+	}
+	return of
 }
 
 // refundPeriod adds the lines of one period's losses that no statement has given
@@ -184,7 +193,7 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 		for _, part := range losses[i].parts {
 			version, usage, all := rest.take(losses[i].Cluster, part)
 			if !all {
-				losses[i].note("a part of what the pods used is not in the period's usage any more")
+				losses[i].note("a part of what the pods used is not in the usage of the draft: its day has not settled, or was corrected")
 			}
 			if version != "" {
 				byVersion[version][i].Usage = append(byVersion[version][i].Usage, usage)
@@ -194,6 +203,16 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 	currency, tables, err := b.exchange(ctx, of)
 	if err != nil {
 		return err
+	}
+	var left remaining
+	if statement != 0 {
+		billed, err := b.Statement(ctx, c.Customer, "", statement)
+		if err != nil {
+			return err
+		}
+		if left, err = b.remains(ctx, billed); err != nil {
+			return err
+		}
 	}
 	for _, version := range sortedKeys(byVersion) {
 		plan, err := b.planOf(ctx, version, c.Customer)
@@ -219,6 +238,22 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 				made := lineOf(of, line)
 				made.Kind, made.Period, made.Statement = KindRefund, c.Period, statement
 				made.Reason, made.By = losses[i].reason(), cmp.Or(losses[i].By, credit.By)
+				if statement != 0 {
+					if err := sameCurrency(c, made, left.of, *d, losses[i]); err != nil {
+						return err
+					}
+					var note string
+					var given bool
+					if made, note, given, err = left.take(made); err != nil {
+						return err
+					}
+					if note != "" {
+						losses[i].note(note)
+					}
+					if !given {
+						continue
+					}
+				}
 				d.Lines = append(d.Lines, made)
 				d.Currency = cmp.Or(d.Currency, made.Currency)
 			}
@@ -232,6 +267,21 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 	}
 	d.Total, err = total(d.Lines)
 	return err
+}
+
+// sameCurrency is an error where what a closed period gives back cannot stand beside the
+// lines of a draft, or in the account of its own statement.
+func sameCurrency(c Calendar, line Line, billed Statement, d Draft, loss lostBy) error {
+	other, what := d.Currency, "period "+c.Period
+	if billed.Currency != line.Currency {
+		other, what = billed.Currency, "statement "+billed.ID
+	}
+	if other == "" || other == line.Currency {
+		return nil
+	}
+	return &Error{Kind: ErrInput, Text: fmt.Sprintf("node %s of %s failed, and what its pods used in the closed period %s is given back in %s: %s of %s is in %s", loss.Node, loss.Cluster, line.ChargePeriod, line.Currency, what, c.Customer, other),
+		Hint: fmt.Sprintf("Give the customer the currency %s until that is billed (`accumulus apply`); or dismiss the failure, which is for all whose pods died with the node, and give it back with a credit note in the currency of statement %d: accumulus books failures dismiss %d --reason TEXT; accumulus books refund --customer %s --statement %d --amount AMOUNT --reason TEXT",
+			line.Currency, billed.Number, loss.ID, c.Customer, billed.Number)}
 }
 
 // mark is what a draft's fingerprint says of a refund.

@@ -65,10 +65,13 @@ type Review struct {
 	Namespaces []Variance `json:"namespaces"` // CLUSTER/NAMESPACE
 	Outliers   []Outlier  `json:"outliers"`
 	Rule       string     `json:"outlierRule"`
+	// NotJudged are the namespaces that have been there for too few days to say which of
+	// them is not as the others: CLUSTER/NAMESPACE since DATE.
+	NotJudged []string `json:"notJudged,omitempty"`
 }
 
 // outlierRule is the rule in words.
-var outlierRule = fmt.Sprintf("a day of the last %d that differs from the median of at least %d days by more than %g times their scaled median absolute deviation (%g · MAD) and by more than %g %% of the median",
+var outlierRule = fmt.Sprintf("a day of the last %d that differs from the median of at least %d days by more than %g times their scaled median absolute deviation (%g · MAD) and by more than %g %% of the median; of each namespace from its first day on",
 	int(outlierLook/(24*time.Hour)), outlierDays, outlierFactor, outlierScale, outlierShare*100)
 
 // Look is a review of a period's draft. It changes nothing.
@@ -81,6 +84,7 @@ func (b *Books) Look(ctx context.Context, customer, period string) (Review, erro
 }
 
 func (b *Books) look(ctx context.Context, c Calendar, d Draft) (Review, error) {
+	d.Preview = b.preview(c)
 	r := Review{Draft: d, Resources: []Variance{}, Namespaces: []Variance{}, Outliers: []Outlier{}, Rule: outlierRule}
 	if d.State != StateClosed {
 		now, err := b.compute(ctx, c)
@@ -111,11 +115,19 @@ func (b *Books) look(ctx context.Context, c Calendar, d Draft) (Review, error) {
 	if r.Namespaces, err = variances(before, d.Lines, byNamespace); err != nil {
 		return r, err
 	}
-	r.Outliers, err = b.outliers(ctx, c)
+	r.Outliers, r.NotJudged, err = b.outliers(ctx, c)
 	return r, err
 }
 
-// Review moves a draft to review, by whom. Errors: ErrState.
+// preview says of a period that goes on that what is shown is one; "" of others.
+func (b *Books) preview(c Calendar) string {
+	if !b.now().Before(c.To) {
+		return ""
+	}
+	return fmt.Sprintf("the period runs until %s; not for approval", c.To.Format(time.RFC3339))
+}
+
+// Review moves a draft to review, by whom: of a period that has ended. Errors: ErrState.
 func (b *Books) Review(ctx context.Context, customer, period, by string) (Review, error) {
 	by, err := named(by)
 	if err != nil {
@@ -123,6 +135,9 @@ func (b *Books) Review(ctx context.Context, customer, period, by string) (Review
 	}
 	c, p, d, err := b.in(ctx, customer, period, StateDraft, StateReview)
 	if err != nil {
+		return Review{}, err
+	}
+	if err := b.hasEnded(c); err != nil {
 		return Review{}, err
 	}
 	r, err := b.look(ctx, c, d)
@@ -134,7 +149,7 @@ func (b *Books) Review(ctx context.Context, customer, period, by string) (Review
 			Hint: fmt.Sprintf("Draft it again: accumulus books draft --customer %s --period %s", customer, period)}
 	}
 	one := d.Period
-	one.State, one.Reviewed = StateReview, &Done{by, b.now()}
+	one.State, one.Reviewed = StateReview, b.done(ctx, by)
 	r.Draft.Period = one
 	return r, b.put(ctx, p, one, registry.BookAction{By: by, Action: "review", Detail: plural.Of(len(r.Outliers), "outlier", "outliers")})
 }
@@ -222,10 +237,14 @@ func percent(change, of string) string {
 	return c.Mul(c.Quo(c, o.Abs(o)), big.NewRat(100, 1)).FloatString(1)
 }
 
-// outliers are the period's days that are not as the others, by the rule.
-func (b *Books) outliers(ctx context.Context, c Calendar) ([]Outlier, error) {
-	type series struct{ cluster, namespace, resource string }
+// series is a resource of a namespace, day by day.
+type series struct{ cluster, namespace, resource string }
+
+// outliers are the period's days that are not as the others, by the rule, and the
+// namespaces that are too new for it.
+func (b *Books) outliers(ctx context.Context, c Calendar) ([]Outlier, []string, error) {
 	values := make(map[series]map[int64]int64)
+	since := make(map[series]time.Time) // first day of a namespace; its resource is ""
 	var days []schema.Window
 	w := schema.Window{From: schema.Earlier(c.From, c.To.Add(-outlierLook)), To: c.To}
 	err := b.registry.BookDays(ctx, c.Customer, w, false, func(d registry.BookDay) error {
@@ -238,49 +257,75 @@ func (b *Books) outliers(ctx context.Context, c Calendar) ([]Outlier, error) {
 		}
 		for i := range s.Groups {
 			g := &s.Groups[i]
+			of := series{cluster: d.Cluster, namespace: g.Namespace}
+			if first, known := since[of]; !known || d.Window.From.Before(first) {
+				since[of] = d.Window.From
+			}
 			for resource, quantity := range g.Quantities {
-				id := series{d.Cluster, g.Namespace, string(resource)}
-				if values[id] == nil {
-					values[id] = make(map[int64]int64)
+				of.resource = string(resource)
+				if values[of] == nil {
+					values[of] = make(map[int64]int64)
 				}
-				values[id][d.Window.From.Unix()] += quantity // for people: a sum that wraps shows as one
+				values[of][d.Window.From.Unix()] += quantity // for people: a sum that wraps shows as one
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	slices.SortFunc(days, func(x, y schema.Window) int { return x.From.Compare(y.From) })
+	from := func(of series) []schema.Window {
+		of.resource = ""
+		first := slices.IndexFunc(days, func(day schema.Window) bool { return !day.From.Before(since[of]) })
+		return days[first:]
+	}
 	found := []Outlier{}
 	sizes := make(map[Outlier]float64)
 	for id, byDay := range values {
-		rates := make([]float64, len(days)) // per hour: days have 23 to 25
-		for i, day := range days {
-			rates[i] = float64(byDay[day.From.Unix()]) / day.Length().Hours()
-		}
-		median, deviations := outlying(rates)
-		resource := processors.Resource(id.resource)
-		for i, deviation := range deviations {
-			if deviation == 0 || !c.Contains(days[i].From) || resource.Base() == 0 {
-				continue
-			}
-			shown := func(perHour float64) string {
-				return strconv.FormatFloat(perHour*days[i].Length().Hours()/float64(resource.Base()), 'f', 3, 64)
-			}
-			o := Outlier{Day: c.date(days[i]), Cluster: id.cluster, Namespace: id.namespace, Resource: id.resource, Quantity: shown(rates[i]),
-				Median: shown(median), Unit: resource.Unit(), Deviations: "∞"}
-			if !math.IsInf(deviation, 0) {
-				o.Deviations = strconv.FormatFloat(deviation, 'f', 1, 64)
-			}
-			sizes[o] = math.Abs(deviation)
+		for o, size := range outliersOf(c, id, byDay, from(id)) {
+			sizes[o] = size
 			found = append(found, o)
 		}
 	}
+	var young []string
+	for of, first := range since {
+		if len(from(of)) < outlierDays {
+			young = append(young, fmt.Sprintf("%s/%s since %s", of.cluster, of.namespace, c.date(schema.Window{From: first})))
+		}
+	}
+	slices.Sort(young)
 	slices.SortFunc(found, func(x, y Outlier) int {
 		return cmp.Or(cmp.Compare(sizes[y], sizes[x]), strings.Compare(x.Day, y.Day), strings.Compare(x.Cluster, y.Cluster), strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Resource, y.Resource))
 	})
-	return found[:min(len(found), maxOutliers)], nil
+	return found[:min(len(found), maxOutliers)], young, nil
+}
+
+// outliersOf are those of a resource of a namespace on the days since it is there, each
+// with by how much it differs.
+func outliersOf(c Calendar, id series, byDay map[int64]int64, days []schema.Window) map[Outlier]float64 {
+	rates := make([]float64, len(days)) // per hour: days have 23 to 25
+	for i, day := range days {
+		rates[i] = float64(byDay[day.From.Unix()]) / day.Length().Hours()
+	}
+	found := make(map[Outlier]float64)
+	median, deviations := outlying(rates)
+	resource := processors.Resource(id.resource)
+	for i, deviation := range deviations {
+		if deviation == 0 || !c.Contains(days[i].From) || resource.Base() == 0 {
+			continue
+		}
+		shown := func(perHour float64) string {
+			return strconv.FormatFloat(perHour*days[i].Length().Hours()/float64(resource.Base()), 'f', 3, 64)
+		}
+		o := Outlier{Day: c.date(days[i]), Cluster: id.cluster, Namespace: id.namespace, Resource: id.resource, Quantity: shown(rates[i]),
+			Median: shown(median), Unit: resource.Unit(), Deviations: "∞"}
+		if !math.IsInf(deviation, 0) {
+			o.Deviations = strconv.FormatFloat(deviation, 'f', 1, 64)
+		}
+		found[o] = math.Abs(deviation)
+	}
+	return found
 }
 
 // outlying is the median of values and, of each that is an outlier, by how many

@@ -145,6 +145,13 @@ func (c *Client) DismissFailure(ctx context.Context, id int64, by, reason string
 	return answer, err
 }
 
+// ReinstateFailure takes back that a failure was dismissed.
+func (c *Client) ReinstateFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error) {
+	var answer books.Failure
+	err := c.post(ctx, bookPath("failures", strconv.FormatInt(id, 10), "reinstate"), nil, api.BookRequest{By: by, Reason: reason}, &answer)
+	return answer, err
+}
+
 // Chain asks for all that is final of a customer.
 func (c *Client) Chain(ctx context.Context, customer string) (books.Chain, error) {
 	var answer books.Chain

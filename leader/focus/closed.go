@@ -280,6 +280,9 @@ func (s Closed) charge(r *Row, line books.Line, share books.Share, p product) er
 		return nil
 	}
 	quantity, err := decimalOf(line.PricingQuantity)
+	if err == nil && quantity != nil { // of a part of a month it has more decimals than a column
+		quantity = fromRat(ratOf(quantity), scaleQuantity)
+	}
 	if line.Base > 0 {
 		quantity, err = fromRat(big.NewRat(share.Quantity, line.Base), scaleQuantity), nil
 	}

@@ -162,3 +162,25 @@ func TestPricesOfAnotherCurrency(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestFeeOfAPartOfAMonth: how much of a month a fee is for has more decimals than a
+// column of FOCUS; an export of a customer who began in the month is none the less one.
+func TestFeeOfAPartOfAMonth(t *testing.T) {
+	line := books.Line{Kind: books.KindFee, Resource: "fee:platform", Rate: "fee:platform", PricingQuantity: "0.001620370370", Unit: "month",
+		ListUnitPrice: "250", UnitPrice: "250", ListCost: "0.41", Cost: "0.41", Currency: "EUR"}
+	p, err := productOfLine(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Row{BilledCost: apd.New(41, -2)}
+	if err := (Closed{}).charge(&r, line, books.Share{}, p); err != nil {
+		t.Fatal(err)
+	}
+	quantity := column{Name: "PricingQuantity", Type: Decimal, Scale: scaleQuantity}
+	if err := quantity.checkNumber(r.PricingQuantity); err != nil || r.PricingQuantity.Text('f') != "0.00162037" {
+		t.Errorf("%s: %v", r.PricingQuantity, err)
+	}
+	if d, err := decimalOf(line.PricingQuantity + "37"); err != nil || quantity.checkNumber(d) == nil { // control
+		t.Errorf("a quantity of all decimals is taken: %v", err)
+	}
+}

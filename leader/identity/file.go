@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/accumulus-metering/accumulus/internal/reread"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,10 +22,11 @@ type Rules struct {
 // nobody out; it is logged and counted. It is safe for concurrent use.
 type File struct {
 	path  string
-	known func(Config) (Directory, error)
+	known Known
 	log   *slog.Logger
 	reads *prometheus.CounterVec
 	stale prometheus.Gauge
+	held  held
 
 	mu      sync.Mutex
 	changes reread.Files
@@ -32,14 +34,33 @@ type File struct {
 	callers Directory
 }
 
+// Known makes those who know callers. What they register is served while their file is
+// the one that holds.
+type Known func(config Config, metrics prometheus.Registerer) (Directory, error)
+
+// held are the metrics of those who know callers now: others when another file is taken,
+// the same when it is refused.
+type held struct {
+	now atomic.Pointer[prometheus.Registry]
+}
+
+// Describe tells nothing ahead: the metrics change with the file.
+func (h *held) Describe(chan<- *prometheus.Desc) {}
+
+// Collect tells those of now.
+func (h *held) Collect(to chan<- prometheus.Metric) {
+	if now := h.now.Load(); now != nil {
+		now.Collect(to)
+	}
+}
+
 // OpenFile reads an access file; "" is none, which knows what the zero Config does.
-// known makes those who know callers. Errors: a file that cannot be taken, and
-// metrics that are registered already.
-func OpenFile(path string, known func(Config) (Directory, error), log *slog.Logger, metrics prometheus.Registerer) (*File, error) {
+// Errors: a file that cannot be taken, and metrics that are registered already.
+func OpenFile(path string, known Known, log *slog.Logger, metrics prometheus.Registerer) (*File, error) {
 	f := &File{path: path, known: known, log: log,
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_access_file_reads_total", Help: "Access files that were read, by what became of them: taken or refused."}, []string{"result"}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{Name: "accumulus_access_file_stale", Help: "1 while the access file cannot be taken, and what stood there before holds."})}
-	for _, c := range []prometheus.Collector{f.reads, f.stale} {
+	for _, c := range []prometheus.Collector{f.reads, f.stale, &f.held} {
 		if err := metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of the access file: %w", err)
 		}
@@ -57,8 +78,9 @@ func (f *File) read() error {
 	}
 	config, err := ReadConfig(f.path)
 	var callers Directory
+	metrics := prometheus.NewRegistry()
 	if err == nil {
-		callers, err = f.known(config)
+		callers, err = f.known(config, metrics)
 	}
 	var proxies Proxies
 	if err == nil {
@@ -72,6 +94,7 @@ func (f *File) read() error {
 	f.reads.WithLabelValues("taken").Inc()
 	f.stale.Set(0)
 	f.rules, f.callers = Rules{config.Limits, proxies}, callers
+	f.held.now.Store(metrics)
 	return nil
 }
 

@@ -26,7 +26,7 @@ func TestAccessFileIsReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	known := func(c Config) (Directory, error) {
+	known := func(c Config, _ prometheus.Registerer) (Directory, error) {
 		if len(c.OIDC) > 0 {
 			return nil, errors.New("its CA cannot be read")
 		}
@@ -70,5 +70,90 @@ func TestAccessFileIsReadAgain(t *testing.T) {
 	}
 	if _, err := OpenFile(filepath.Join(t.TempDir(), "none"), known, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err == nil {
 		t.Error("a file that is not there is taken at the start")
+	}
+}
+
+// TestMetricsOfTheAccessFile: those of who knows callers are served as long as he does.
+// A file that is refused after he was made changes nothing, and one without him ends them.
+func TestMetricsOfTheAccessFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.yaml")
+	put := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := 0.0
+	known := func(c Config, metrics prometheus.Registerer) (Directory, error) {
+		if c.Limits.Principal == 9 {
+			return nil, nil
+		}
+		reviews := prometheus.NewCounter(prometheus.CounterOpts{Name: "reviews_total"})
+		made++
+		reviews.Add(made)
+		if err := metrics.Register(reviews); err != nil || c.Limits.Principal == 3 {
+			return nil, errors.Join(err, errors.New("another of them cannot be made"))
+		}
+		return nil, nil
+	}
+	metrics := prometheus.NewPedanticRegistry()
+	served := func() float64 {
+		t.Helper()
+		all, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range all {
+			if one.GetName() == "reviews_total" {
+				return one.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		return 0
+	}
+	put("limits: {principal: 1}")
+	f, err := OpenFile(path, known, slog.New(slog.DiscardHandler), metrics)
+	if err != nil || served() != 1 {
+		t.Fatalf("serves those of file %g, %v", served(), err)
+	}
+	for _, step := range []struct {
+		text         string
+		served, made float64
+	}{
+		{"limits: {principal: 2}", 2, 2},
+		{"limits: {principal: 3}", 2, 3}, // made, and then refused
+		{"limits: {principal: 4}", 4, 4},
+		{"limits: {principal: 9}", 0, 4},
+		{"limits: {principal: 5}", 5, 5},
+	} {
+		put(step.text)
+		if f.Rules(); served() != step.served || made != step.made {
+			t.Errorf("%s: serves those of file %g of %g, want %g of %g", step.text, served(), made, step.served, step.made)
+		}
+	}
+	// The control: who registers the new one where the old one is, before the file is
+	// taken, serves what is not in force.
+	shared := prometheus.NewRegistry()
+	f, err = OpenFile(path, func(c Config, _ prometheus.Registerer) (Directory, error) {
+		again := prometheus.NewCounter(prometheus.CounterOpts{Name: "reviews_total"})
+		var there prometheus.AlreadyRegisteredError
+		if err := shared.Register(again); errors.As(err, &there) {
+			shared.Unregister(there.ExistingCollector)
+			return nil, errors.Join(shared.Register(again), errors.New("another of them cannot be made"))
+		}
+		again.Inc() // the one in force has been asked
+		return nil, nil
+	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("limits: {principal: 3}")
+	if f.Rules().Limits.Principal == 3 {
+		t.Error("it is taken")
+	}
+	if n, err := testutil.GatherAndCount(shared, "reviews_total"); err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if err := testutil.GatherAndCompare(shared, strings.NewReader("# HELP reviews_total \n# TYPE reviews_total counter\nreviews_total 0\n")); err != nil {
+		t.Errorf("the control keeps those in force: %v", err)
 	}
 }

@@ -40,6 +40,10 @@ type Principal struct {
 // Anonymous is nobody.
 var Anonymous = Principal{Role: Nobody}
 
+// Shared says that the token which was shown is one that several may have: the name is
+// of the token, and of nobody.
+func (p Principal) Shared() bool { return p.Via == ViaFile || p.Via == ViaDemo }
+
 // Key names the principal among all, for what is counted by caller.
 func (p Principal) Key() string { return p.Via + "/" + p.Name }
 

@@ -25,8 +25,11 @@ type InUse struct {
 	Box      string `json:"box,omitempty"`
 	// Kind is that of the model; "line" without a From is the watts that the type's
 	// owner gave, "none" that he gave none: then power is by core.
-	Kind         models.Kind     `json:"kind"`
-	From         *time.Time      `json:"from,omitempty"`
+	Kind models.Kind `json:"kind"`
+	From *time.Time  `json:"from,omitempty"`
+	// Next is when a model takes this one's place that is chosen and has not begun: at
+	// the next whole minute. Nil where none is.
+	Next         *time.Time      `json:"next,omitempty"`
 	Why          string          `json:"why"`
 	ErrorPercent float64         `json:"errorPercent,omitempty"` // mean, on what it had not seen
 	P95Percent   float64         `json:"p95Percent,omitempty"`
@@ -94,6 +97,7 @@ func (k *Keeper) Answer(ctx context.Context) (Answer, error) {
 				general.Kind, general.Measured, general.Why = "none", nil, "nothing is known of its power: so much for each core; give idleWatts and maxWatts, or calibrate a node"
 			}
 		}
+		general.Next = states.next(h.Name, "", now)
 		a.Models = append(a.Models, *general)
 		for _, box := range f.Boxes() {
 			s := states.at(h.Name, box.Name, now)
@@ -104,6 +108,7 @@ func (k *Keeper) Answer(ctx context.Context) (Answer, error) {
 			if err != nil {
 				return a, err
 			}
+			in.Next = states.next(h.Name, box.Name, now)
 			a.Models = append(a.Models, *in)
 		}
 	}

@@ -188,6 +188,16 @@ func (s States) at(hardware, box string, at time.Time) *registry.ModelState {
 	return found
 }
 
+// next is when the type's first model after the moment begins in that box; nil for none.
+func (s States) next(hardware, box string, after time.Time) *time.Time {
+	for i := range s {
+		if s[i].Hardware == hardware && s[i].Box == box && s[i].From.After(after) {
+			return &s[i].From
+		}
+	}
+	return nil
+}
+
 // Cuts are the moments within the window at which a model that may count in one of
 // the boxes began.
 func (s States) Cuts(w schema.Window, boxes ...string) []time.Time {

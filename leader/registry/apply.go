@@ -109,13 +109,19 @@ func (r *Registry) applyChange(ctx context.Context, objects []fleet.Object, chan
 // cluster end its nodes. Errors: ErrNotFound, or fleet.Problems that name the
 // objects that still refer to it.
 func (r *Registry) Remove(ctx context.Context, kind fleet.Kind, name, by string) (Applied, error) {
+	return r.RemoveSince(ctx, kind, name, by, r.minute())
+}
+
+// RemoveSince is Remove of an object that ended at a minute of the past: nothing is
+// expected of a cluster since then, and the quarters since then become due.
+func (r *Registry) RemoveSince(ctx context.Context, kind fleet.Kind, name, by string, ended time.Time) (Applied, error) {
 	var applied Applied
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		existing, err := load(ctx, tx)
 		if err != nil {
 			return err
 		}
-		now := r.minute()
+		now := ended.UTC().Truncate(schema.Minute)
 		gone, err := removal(existing, key{kind, name}, now)
 		if err != nil {
 			return err

@@ -42,8 +42,8 @@ func putBookPeriod(ctx context.Context, tx *sql.Tx, p BookPeriod, formerly strin
 }
 
 func (r *Registry) bookAction(ctx context.Context, tx *sql.Tx, did BookAction) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO book_action (at, by, action, customer, period, detail) VALUES (?, ?, ?, ?, ?, ?)",
-		nanos(r.clock.Now()), did.By, did.Action, did.Customer, did.Period, did.Detail)
+	_, err := tx.ExecContext(ctx, "INSERT INTO book_action (at, by, action, customer, period, detail, failure) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		nanos(r.clock.Now()), did.By, did.Action, did.Customer, did.Period, did.Detail, did.Failure)
 	return err
 }
 

@@ -22,6 +22,7 @@ type BookFailure struct {
 	DismissedBy     string // "" of one that counts
 	DismissedReason string
 	Dismissed       time.Time
+	Log             []BookAction   // what persons did about it, the oldest first
 	Lost            []BookLost     // by namespace, pod and UID
 	Refunded        []BookRefunded // of these
 }
@@ -40,8 +41,13 @@ type BookRefunded struct {
 	Failure, Statement     int64
 }
 
-// ErrRefunded is a failure for which a statement has given back something.
-var ErrRefunded = errors.New("a statement has given back what its pods used")
+// Errors of dismissing a failure, and of taking that back.
+var (
+	// ErrRefunded is a failure for which a statement has given back something.
+	ErrRefunded = errors.New("a statement has given back what its pods used")
+	// ErrCounts is a failure that was not dismissed.
+	ErrCounts = errors.New("it was not dismissed")
+)
 
 // AddBookFailure records a failure and returns its number. One of the same node that
 // is within apart of it stands for it: added is false then. did is nil of what no
@@ -65,6 +71,7 @@ func (r *Registry) AddBookFailure(ctx context.Context, f BookFailure, apart time
 		if did == nil {
 			return nil
 		}
+		did.Failure = id
 		return r.bookAction(ctx, tx, *did)
 	})
 	if err != nil {
@@ -74,7 +81,8 @@ func (r *Registry) AddBookFailure(ctx context.Context, f BookFailure, apart time
 }
 
 // DismissBookFailure says that a failure does not count, by whom and why. Its pods
-// are free for another one of the node. Errors: ErrNotFound, ErrRefunded.
+// are free for another one of the node; what they used is laid aside. Errors:
+// ErrNotFound, ErrRefunded.
 func (r *Registry) DismissBookFailure(ctx context.Context, id int64, reason string, did BookAction) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		var refunded bool
@@ -91,6 +99,10 @@ func (r *Registry) DismissBookFailure(ctx context.Context, id int64, reason stri
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(ErrNotFound, err)
 		}
+		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO book_dismissed_lost (failure, cluster, uid, namespace, pod, started, ended, used)
+			SELECT failure, cluster, uid, namespace, pod, started, ended, used FROM book_lost WHERE failure = ?`, id); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM book_lost WHERE failure = ?", id); err != nil {
 			return err
 		}
@@ -98,10 +110,46 @@ func (r *Registry) DismissBookFailure(ctx context.Context, id int64, reason stri
 			AND (cluster, node) = (SELECT cluster, node FROM book_failure WHERE id = ?)`, id); err != nil {
 			return err
 		}
+		did.Failure = id
 		return r.bookAction(ctx, tx, did)
 	})
 	if err != nil {
 		return fmt.Errorf("dismiss failure %d: %w", id, err)
+	}
+	return nil
+}
+
+// ReinstateBookFailure takes a dismissal back: the failure counts again, with what its
+// pods had used. Those that died with another one by what was found meanwhile stay with
+// it. Without anything laid aside it is to be summed again. Errors: ErrNotFound,
+// ErrCounts.
+func (r *Registry) ReinstateBookFailure(ctx context.Context, id int64, did BookAction) error {
+	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		var dismissed, aside bool
+		err := tx.QueryRowContext(ctx, "SELECT dismissed_at <> 0, EXISTS (SELECT 1 FROM book_dismissed_lost WHERE failure = ?1) FROM book_failure WHERE id = ?1", id).Scan(&dismissed, &aside)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return ErrNotFound
+		case err != nil:
+			return err
+		case !dismissed:
+			return ErrCounts
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO book_lost (cluster, uid, failure, namespace, pod, started, ended, used)
+			SELECT cluster, uid, failure, namespace, pod, started, ended, used FROM book_dismissed_lost WHERE failure = ?`, id); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM book_dismissed_lost WHERE failure = ?", id); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE book_failure SET dismissed_by = '', dismissed_reason = '', dismissed_at = 0, fingerprint = iif(?, fingerprint, '') WHERE id = ?", aside, id); err != nil {
+			return err
+		}
+		did.Failure = id
+		return r.bookAction(ctx, tx, did)
+	})
+	if err != nil {
+		return fmt.Errorf("take back the dismissal of failure %d: %w", id, err)
 	}
 	return nil
 }
@@ -154,6 +202,19 @@ func (r *Registry) BookFailures(ctx context.Context, cluster string) ([]BookFail
 		FROM book_failure WHERE ?1 = '' OR cluster = ?1 ORDER BY at, id`, cluster)
 	if err != nil {
 		return nil, fmt.Errorf("read failures of nodes: %w", err)
+	}
+	err = each(ctx, r.reader, func(scan func(...any) error) error {
+		var a BookAction
+		var when int64
+		err := scan(&a.Failure, &when, &a.By, &a.Action, &a.Detail)
+		a.At = moment(when)
+		if i, known := at[a.Failure]; known {
+			all[i].Log = append(all[i].Log, a)
+		}
+		return err
+	}, "SELECT failure, at, by, action, detail FROM book_action WHERE failure <> 0 ORDER BY id")
+	if err != nil {
+		return nil, fmt.Errorf("read what was done about failures: %w", err)
 	}
 	err = each(ctx, r.reader, func(scan func(...any) error) error {
 		var p BookLost

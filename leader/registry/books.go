@@ -81,6 +81,7 @@ type BookAction struct {
 	Customer string    `json:"customer"`
 	Period   string    `json:"period,omitempty"`
 	Detail   string    `json:"detail,omitempty"`
+	Failure  int64     `json:"failure,omitempty"` // of a node, that it is about
 }
 
 // BookList is a version of a price list as days were summed with it.

@@ -177,7 +177,8 @@ func (r *Registry) answered(ctx context.Context, events []Event, set, why string
 }
 
 // RetryEvents makes refused events pending again, of usage and of runs, with their ids,
-// and returns how many.
+// and has reports of runs that were given up tried again as far as the longest look-back
+// reaches. It returns how many.
 func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
 	var count int64
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
@@ -188,7 +189,8 @@ func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
 		if count, err = result.RowsAffected(); err != nil {
 			return err
 		}
-		if result, err = tx.ExecContext(ctx, `UPDATE run_event SET state = 'pending', attempts = 0, next_at = 0 WHERE state = 'refused'`); err != nil {
+		if result, err = tx.ExecContext(ctx, `UPDATE run_event SET state = iif(state = 'refused', 'pending', 'unmade'), attempts = 0, next_at = 0
+			WHERE state = 'refused' OR state = 'dismissed' AND ended >= ?`, nanos(r.clock.Now().Add(-retriedWithin))); err != nil {
 			return err
 		}
 		runs, err := result.RowsAffected()

@@ -122,9 +122,16 @@ func TestCalibrationSince(t *testing.T) {
 			if changed.Calibration.Hardware != "server" || len(changed.Models) != 1 {
 				t.Errorf("changed %+v, want a model of the node's hardware", changed)
 			}
+			begun := !test.since.IsZero()
+			if m := inUse(t, k); (m.Next == nil) != begun || (len(m.Measured) == 4) != begun {
+				t.Errorf("at once: next %v on %d points, want a model that has begun: %v", m.Next, len(m.Measured), begun)
+			}
 			w.settle("a", "n1", minutes(30, 45), twoPods...)
 			w.clk.Set(at(45))
 			w.tick()
+			if m := inUse(t, k); m.Next != nil || len(m.Measured) != 4 {
+				t.Errorf("later: next %v on %d points, want the calibration's model", m.Next, len(m.Measured))
+			}
 			got := w.modelled(minutes(0, 45))
 			if diff := cmp.Diff(test.want, []int64{got[5], got[20], got[40]}); diff != "" {
 				t.Error(diff)
@@ -134,6 +141,16 @@ func TestCalibrationSince(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inUse is the general model of the first hardware type as it is told now.
+func inUse(t *testing.T, k *chosen.Keeper) chosen.InUse {
+	t.Helper()
+	answer, err := k.Answer(t.Context())
+	if err != nil || len(answer.Models) == 0 {
+		t.Fatalf("%d models, %v", len(answer.Models), err)
+	}
+	return answer.Models[0]
 }
 
 // TestCorrectedHardware: the type's owner corrects its watts in the past. The model

@@ -136,9 +136,15 @@ spec: {box: shelf, driver: http-json, url: "%s", fields: {counter: {path: energy
 func checkCalibrated(t *testing.T, c *centre, said string) {
 	t.Helper()
 	var answer models.Answer
-	if err := json.Unmarshal([]byte(c.run("power", "models", "-o", "json")), &answer); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the model that was calibrated has begun", func(context.Context) error {
+		if err := json.Unmarshal([]byte(c.run("power", "models", "-o", "json")), &answer); err != nil {
+			return err
+		}
+		if len(answer.Models) == 1 && answer.Models[0].Next != nil {
+			return fmt.Errorf("it begins at %s", answer.Models[0].Next)
+		}
+		return nil
+	})
 	if len(answer.Calibrations) != 1 || len(answer.Calibrations[0].Points) != 4 {
 		t.Fatalf("stored: %+v", answer.Calibrations)
 	}
@@ -155,8 +161,8 @@ func checkCalibrated(t *testing.T, c *centre, said string) {
 		former = p.Utilisation
 	}
 	contains(t, "calibrate", said, "The model of lab follows it")
-	if m := answer.Models[0]; len(answer.Models) != 1 || len(m.Measured) != 4 {
-		t.Errorf("the model %+v does not rest on the points", m.Measured)
+	if len(answer.Models) != 1 || len(answer.Models[0].Measured) != 4 {
+		t.Errorf("the models %+v do not rest on the points", answer.Models)
 	}
 }
 

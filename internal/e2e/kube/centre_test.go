@@ -38,7 +38,8 @@ type centre struct {
 	*client.Client
 	t       testing.TB
 	dir     string
-	address string // host:port
+	address string   // host:port
+	flags   []string // more than the usual ones
 	output  *safeBuffer
 	command *exec.Cmd
 }
@@ -62,13 +63,13 @@ func (b *safeBuffer) String() string {
 }
 
 // newCentre starts a leader, which ends with the test.
-func newCentre(t testing.TB) *centre {
+func newCentre(t testing.TB, flags ...string) *centre {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &centre{t: t, dir: t.TempDir(), address: listener.Addr().String(), output: &safeBuffer{}}
+	c := &centre{t: t, dir: t.TempDir(), address: listener.Addr().String(), flags: flags, output: &safeBuffer{}}
 	if err := errors.Join(listener.Close(), os.WriteFile(c.file("values.yaml"), []byte(followerValues), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +91,17 @@ func (c *centre) file(name string) string { return filepath.Join(c.dir, name) }
 // start starts the leader, again if need be, and returns when it answers.
 func (c *centre) start() {
 	c.t.Helper()
-	c.command = exec.Command(program(c.t, "accumulus"), "leader", "--data", c.dir, "--listen", c.address, "--follower-values", c.file("values.yaml"))
+	c.command = exec.Command(program(c.t, "accumulus"), append([]string{"leader", "--data", c.dir, "--listen", c.address, "--follower-values", c.file("values.yaml")}, c.flags...)...)
 	c.command.Stdout, c.command.Stderr = c.output, c.output
 	if err := c.command.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+	c.connect()
+}
+
+// connect returns when the leader answers.
+func (c *centre) connect() {
+	c.t.Helper()
 	eventually(c.t, "the leader's answer", func(ctx context.Context) (err error) {
 		if c.Client, err = client.New(client.Config{Server: "http://" + c.address, TokenFile: c.token()}); err == nil {
 			_, err = c.Overview(ctx)
@@ -121,12 +128,23 @@ func (c *centre) stop(signal syscall.Signal) error {
 }
 
 // try runs a command line of a user and gives what it printed.
-func (c *centre) try(args ...string) (string, error) {
+func (c *centre) try(args ...string) (string, error) { return c.begin("http://"+c.address, args...)() }
+
+// begin starts a command line of a user who has that server; the function that it
+// returns waits for the end and gives what it printed.
+func (c *centre) begin(server string, args ...string) func() (string, error) {
+	c.t.Helper()
+	output := &safeBuffer{}
 	command := exec.CommandContext(c.t.Context(), program(c.t, "accumulus"), args...)
-	command.Dir = c.dir
-	command.Env = []string{"HOME=" + c.dir, "PATH=" + os.Getenv("PATH"), "ACCUMULUS_SERVER=http://" + c.address, "ACCUMULUS_TOKEN_FILE=" + c.token()}
-	output, err := command.CombinedOutput()
-	return string(output), err
+	command.Dir, command.Stdout, command.Stderr = c.dir, output, output
+	command.Env = []string{"HOME=" + c.dir, "PATH=" + os.Getenv("PATH"), "ACCUMULUS_SERVER=" + server, "ACCUMULUS_TOKEN_FILE=" + c.token()}
+	if err := command.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	return func() (string, error) {
+		err := command.Wait()
+		return output.String(), err
+	}
 }
 
 // run is try of what must succeed.
