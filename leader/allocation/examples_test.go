@@ -264,7 +264,7 @@ func TestOvercommitted(t *testing.T) {
 	charges.Row.Sums[usage.CPURequest] = 6 * microsecondsPerHour
 	asset := query.Charges{Row: usage.Row{Key: map[string]string{"cluster": "c", "node": "n"}}}
 	asset.Row.Sums[usage.AllocatableCPU] = 4 * microsecondsPerHour
-	_, idle, books := findIdle([]*atom{newAtom(charges, "")}, []query.Charges{asset}, "", false)
+	_, idle, books := findIdle([]*atom{newAtom(&charges, "", new(values))}, []query.Charges{asset}, "", false)
 	if got := books[scope{cluster: "c"}]; got == nil || got.overCPU.Cmp(big.NewRat(2, 1)) != 0 || idle[0].values.get(cpuMax).Sign() != 0 {
 		t.Errorf("overcommitted by %v, idle %v", got, idle[0].values.get(cpuMax))
 	}
