@@ -295,6 +295,9 @@ func (t *tally) part(ctx context.Context, cluster string, part slice, known days
 			continue
 		}
 		for _, source := range sources {
+			if t.keepsNone(source) {
+				continue
+			}
 			if err := t.read(ctx, cluster, part, r, source); err != nil {
 				return err
 			}
@@ -403,6 +406,28 @@ func (t *tally) read(ctx context.Context, cluster string, part slice, r run, fro
 		}
 		return t.count(cluster, part, from, lacks(schema.Namespace), p, t.bucketAt(p.Time), &sums)
 	})
+}
+
+// keepsNone says that the filter keeps no row of a source, by the keys that its rows do
+// not have: those of a node itself have no pod, for instance.
+func (t *tally) keepsNone(from source) bool {
+	lacks := func(tag string) bool { return slices.Contains(from.lacks, tag) }
+	fixed := make(map[Key]string)
+	if lacks(schema.Pod) {
+		fixed[Pod] = ""
+	}
+	if lacks(schema.Workload) && lacks(schema.WorkloadKind) {
+		fixed[Workload] = ""
+	}
+	if lacks(schema.Namespace) { // as identify has it
+		fixed[Namespace], fixed[Pod] = schema.SystemNamespace, schema.SystemNamespace
+	}
+	for key, value := range fixed {
+		if !usage.KeepsAll(t.request.Filter, key, value) {
+			return true
+		}
+	}
+	return false
 }
 
 // groupBy are the tags that tell groups of a table apart.

@@ -111,25 +111,24 @@ func (c *centre) connect() {
 	})
 }
 
-// person is a client with a named token of the role billing: the books take two persons.
+func (c *centre) token() string { return filepath.Join(c.dir, "leader", "operator.token") }
+
+// person is who has a token of his own, with the role billing.
 func (c *centre) person(name string) *client.Client {
 	c.t.Helper()
 	made, err := c.CreateToken(c.t.Context(), api.TokenRequest{Wish: identity.Wish{Name: name, Role: "billing"}})
+	if err == nil {
+		err = os.WriteFile(c.file(name+".token"), []byte(made.Secret), 0o600)
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	file := filepath.Join(c.dir, name+".token")
-	if err := os.WriteFile(file, []byte(string(made.Secret)+"\n"), 0o600); err != nil {
-		c.t.Fatal(err)
-	}
-	own, err := client.New(client.Config{Server: "http://" + c.address, TokenFile: file})
+	own, err := client.New(client.Config{Server: "http://" + c.address, TokenFile: c.file(name + ".token")})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	return own
 }
-
-func (c *centre) token() string { return filepath.Join(c.dir, "leader", "operator.token") }
 
 // stop ends the leader, if it runs. One that is killed has no error.
 func (c *centre) stop(signal syscall.Signal) error {
