@@ -36,6 +36,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/archive"
 	"github.com/accumulus-metering/accumulus/leader/audit"
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/bucket"
 	"github.com/accumulus-metering/accumulus/leader/carbon"
 	"github.com/accumulus-metering/accumulus/leader/credentials"
 	"github.com/accumulus-metering/accumulus/leader/events"
@@ -76,6 +77,7 @@ type Config struct {
 	Announce       ahead.AnnounceConfig // a webhook that is told of runs that ended
 	Audits         AuditConfig
 	Archive        archive.Config // its Dir is archive in Dir where it is ""
+	ArchiveBucket  bucket.Config  // that the archive is copied into; without a URL there is none
 
 	Tokens      api.TokenFiles // tokens that somebody else keeps, such as mounted Secrets; else they are made in Dir
 	AccessFile  string         // who is known beside the tokens, and how much each may take; "" is none
@@ -95,7 +97,7 @@ func (c Config) Validate() error {
 	}
 	withTokens := c.API
 	withTokens.Tokens = api.Tokens{Operator: "o", Viewer: "v"} // made at the start
-	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Announce.Validate(), c.Audits.Validate(), c.Archive.Validate())...)
+	return errors.Join(append(wrong, withTokens.Validate(), c.Exports.Validate(), c.validateEvents(), c.Announce.Validate(), c.Audits.Validate(), c.Archive.Validate(), c.validateArchiveBucket())...)
 }
 
 // databases of the centre.

@@ -86,6 +86,15 @@ func (l *Leader) leaderStatus(ctx context.Context, snapshot *fleet.Fleet, overvi
 			of.Problems = append(of.Problems, failing)
 		}
 	}
+	copies, err := l.archive.Copies(ctx)
+	if err != nil {
+		return err
+	}
+	if copies != nil && copies.Failed != "" {
+		failing := status.NewProblem(status.ArchiveNotCopied, fmt.Sprintf("%s to be copied to %s: %s", plural.Of(copies.Waiting, "archived day waits", "archived days wait"), copies.Bucket, copies.Failed))
+		failing.Since = moment(copies.Since)
+		of.Problems = append(of.Problems, failing)
+	}
 	for _, series := range l.prices.Status() {
 		if series.Error != "" {
 			of.Problems = append(of.Problems, status.NewProblem(status.PricesFailing, fmt.Sprintf("prices of %s: %s", series.Series, series.Error)))

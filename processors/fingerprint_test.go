@@ -222,13 +222,7 @@ func TestHasherSeparates(t *testing.T) {
 
 // costInput is a quarter in which the prices change after five minutes.
 func costInput() CostInput {
-	price := func(s string) apd.Decimal {
-		p, err := ParsePrice(s)
-		if err != nil {
-			panic(err)
-		}
-		return p
-	}
+	price := decimal
 	quarter := schema.WindowAt(epoch0, schema.Quarter)
 	cut := quarter.From.Add(5 * time.Minute)
 	usage := func(n int64) []Usage {

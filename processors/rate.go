@@ -140,23 +140,6 @@ func (l PriceList) PriceOf(r Resource) (*apd.Decimal, bool) { return l.price(r) 
 // maxPriceDigits bounds a price's digits and its exponent.
 const maxPriceDigits = 34
 
-// priceContext traps what would change a price silently.
-var priceContext = apd.Context{Precision: maxPriceDigits, MaxExponent: maxPriceDigits, MinExponent: -maxPriceDigits,
-	Traps: apd.DefaultTraps | apd.Inexact | apd.Rounded, Rounding: apd.RoundHalfUp}
-
-// ParsePrice reads a decimal price: finite, not negative, at most 34 digits. It
-// returns ErrInput.
-func ParsePrice(s string) (apd.Decimal, error) {
-	price, _, err := priceContext.NewFromString(s)
-	if err != nil {
-		return apd.Decimal{}, fmt.Errorf("price %q: %w: %w", s, ErrInput, err)
-	}
-	if err := checkPrice(price); err != nil {
-		return apd.Decimal{}, fmt.Errorf("price %q: %w", s, err)
-	}
-	return *price, nil
-}
-
 func checkPrice(p *apd.Decimal) error {
 	switch {
 	case p.Form != apd.Finite:
@@ -205,55 +188,6 @@ func (l PriceList) price(r Resource) (*apd.Decimal, bool) {
 	return nil, false
 }
 
-// Line is one line of a bill or of a rating.
-type Line struct {
-	Resource  Resource
-	Base      int64       // the quantity as stored: core-µs, KiB·s, B, mJ, ms; exact
-	Quantity  apd.Decimal // in Unit, rounded to quantityDigits for people; Cost is not computed from it
-	Unit      string
-	UnitPrice apd.Decimal
-	Cost      apd.Decimal // rounded once, to the currency's smallest unit
-	Currency  string
-	Version   string // of the price list
-}
-
-// quantityDigits is how many decimals a line's quantity shows.
-const quantityDigits = 9
-
-// Rate prices quantities that were summed over one price slot: a line for each
-// resource that has both a quantity and a price, in the order of
-// Quantities.Resources. The
-// cost is the exact product, rounded once, half away from zero, to the
-// currency's smallest unit. unpriced is the resources with a quantity above 0
-// and no price. It returns ErrInput.
-func Rate(quantities Quantities, prices PriceList) (lines []Line, unpriced []Resource, err error) {
-	if err := prices.check(); err != nil {
-		return nil, nil, err
-	}
-	exponent, _ := CurrencyExponent(prices.Currency)
-	for _, r := range quantities.Resources() {
-		quantity, counted := quantities[r]
-		if !counted {
-			continue
-		}
-		price, priced := prices.price(r)
-		if !priced {
-			if quantity != 0 {
-				unpriced = append(unpriced, r)
-			}
-			continue
-		}
-		p, _ := r.pricing()
-		line := Line{Resource: r, Base: quantity, Unit: p.unit, Currency: prices.Currency, Version: prices.Version}
-		line.UnitPrice.Set(price)
-		line.Cost = exactCost(quantity, price, p.base, exponent).rounded(exponent)
-		line.Quantity = exactCost(quantity, apd.New(1, 0), p.base, quantityDigits).rounded(quantityDigits)
-		line.Quantity.Reduce(&line.Quantity)
-		lines = append(lines, line)
-	}
-	return lines, unpriced, nil
-}
-
 // ratio is an exact amount in units of 10^-places of the currency; the
 // denominator is > 0.
 type ratio struct{ num, den big.Int }
@@ -284,15 +218,6 @@ func (r *ratio) round() *big.Int {
 		n.Neg(n)
 	}
 	return n
-}
-
-func (r *ratio) rounded(places int32) apd.Decimal {
-	n := r.round()
-	var d apd.Decimal
-	d.Negative = n.Sign() < 0
-	d.Coeff.SetMathBigInt(n.Abs(n))
-	d.Exponent = -places
-	return d
 }
 
 // CurrencyExponent is how many decimals the currency's smallest unit has, by

@@ -2,12 +2,13 @@ package processors
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"math/big"
 	"testing"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
-	"github.com/cockroachdb/apd/v3"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -19,33 +20,35 @@ func TestPricesByClassAndName(t *testing.T) {
 		resource Resource
 		price    string
 	}{{VolumeClaimed, "0.01"}, {VolumeClaimed.Of("fast"), "0.05"}, {Extended("nvidia.com/gpu"), "2.5"}, {Extended("ephemeral-storage"), "1"}} {
-		price, err := ParsePrice(p.price)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list.Prices = append(list.Prices, Price{p.resource, price})
+		list.Prices = append(list.Prices, Price{p.resource, decimal(p.price)})
 	}
-	const gib, hour = kibPerGiB * 3600, millisecondsPerHour
-	lines, unpriced, err := Rate(Quantities{VolumeClaimed: 100 * gib, VolumeClaimed.Of("fast"): 100 * gib, VolumeClaimed.Of("slow"): 200 * gib,
-		VolumeUsed.Of("slow"): gib, Extended("nvidia.com/gpu"): 4 * hour, Extended("amd.com/gpu"): hour, Extended("ephemeral-storage"): 3 * gib, CPUUsed: 0}, list)
-	if err != nil {
+	if err := list.check(); err != nil {
 		t.Fatal(err)
 	}
+	const gib, hour = kibPerGiB * 3600, millisecondsPerHour
+	quantities := Quantities{VolumeClaimed: 100 * gib, VolumeClaimed.Of("fast"): 100 * gib, VolumeClaimed.Of("slow"): 200 * gib,
+		VolumeUsed.Of("slow"): gib, Extended("nvidia.com/gpu"): 4 * hour, Extended("amd.com/gpu"): hour, Extended("ephemeral-storage"): 3 * gib, CPUUsed: 0}
 	var got []string
-	var total apd.Decimal
-	for _, line := range lines {
-		got = append(got, string(line.Resource)+" "+line.Quantity.Text('f')+" "+line.Unit+" "+line.Cost.Text('f'))
-		if _, err := apd.BaseContext.WithPrecision(34).Add(&total, &total, &line.Cost); err != nil {
-			t.Fatal(err)
+	var unpriced []Resource
+	total := new(big.Int)
+	for _, r := range quantities.Resources() {
+		price, priced := list.PriceOf(r)
+		switch {
+		case priced:
+			cents := exactCost(quantities[r], price, r.Base(), 2).round()
+			got = append(got, fmt.Sprint(r, " ", quantities[r]/r.Base(), " ", r.Unit(), " ", cents))
+			total.Add(total, cents)
+		case quantities[r] != 0:
+			unpriced = append(unpriced, r)
 		}
 	}
-	want := []string{"volume_claimed 100 GiB-hour 1.00", "volume_claimed:fast 100 GiB-hour 5.00", "volume_claimed:slow 200 GiB-hour 2.00",
-		"extended:ephemeral-storage 3 GiB-hour 3.00", "extended:nvidia.com/gpu 4 hour 10.00"}
+	want := []string{"volume_claimed 100 GiB-hour 100", "volume_claimed:fast 100 GiB-hour 500", "volume_claimed:slow 200 GiB-hour 200",
+		"extended:ephemeral-storage 3 GiB-hour 300", "extended:nvidia.com/gpu 4 hour 1000"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lines:\n%s", diff)
 	}
-	if total.Text('f') != "21.00" {
-		t.Errorf("the lines are %s, want 21.00", total.Text('f'))
+	if total.Int64() != 2100 {
+		t.Errorf("the lines are %s cents, want 2100", total)
 	}
 	if diff := cmp.Diff([]Resource{VolumeUsed.Of("slow"), Extended("amd.com/gpu")}, unpriced); diff != "" {
 		t.Errorf("without a price:\n%s", diff)

@@ -68,12 +68,12 @@ func newArchiveList(a *app) *cobra.Command {
 	var o archiveOptions
 	return o.bind(&cobra.Command{Use: "list", Short: "Days that are archived",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			days, err := a.archivedDays(cmd.Context(), o)
+			list, err := a.archivedDays(cmd.Context(), o)
 			if err != nil || o.json {
-				return a.jsonOr(err, api.ArchiveList{Items: days})
+				return a.jsonOr(err, list)
 			}
-			t := &table{columns: append(left("CLUSTER", "DAY", "MANIFEST", "MINUTES"), right("REVISION", "ROWS", "SIZE")...)}
-			for _, d := range days {
+			t := &table{columns: append(left("CLUSTER", "DAY", "MANIFEST", "MINUTES", "COPY"), right("REVISION", "ROWS", "SIZE")...)}
+			for _, d := range list.Items {
 				minutes := "in the store"
 				if d.Gone {
 					minutes = "archive only"
@@ -81,40 +81,55 @@ func newArchiveList(a *app) *cobra.Command {
 				if o.dir != "" {
 					minutes = "-"
 				}
-				t.add(d.Cluster, d.Day.Format(time.DateOnly), d.Manifest[:min(12, len(d.Manifest))], minutes, strconv.FormatInt(d.Revision, 10),
+				copied := "-"
+				if list.Copies != nil {
+					if copied = "waiting"; d.CopiedTo == list.Copies.Bucket {
+						copied = "in the bucket"
+					}
+				}
+				t.add(d.Cluster, d.Day.Format(time.DateOnly), d.Manifest[:min(12, len(d.Manifest))], minutes, copied, strconv.FormatInt(d.Revision, 10),
 					strconv.FormatInt(d.Rows, 10), humanBytes(float64(d.Bytes)))
 			}
-			return t.write(a.out)
+			if err := t.write(a.out); err != nil || list.Copies == nil {
+				return err
+			}
+			if list.Copies.Waiting > 0 {
+				a.printf("\n%s to be copied to %s: minute rows stay until then\n", plural.Of(list.Copies.Waiting, "day waits", "days wait"), list.Copies.Bucket)
+			}
+			if list.Copies.Failed != "" {
+				a.printf("Copying has failed since %s: %s\n", humanTime(list.Copies.Since), list.Copies.Failed)
+			}
+			return nil
 		}})
 }
 
-func (a *app) archivedDays(ctx context.Context, o archiveOptions) ([]registry.ArchivedDay, error) {
+func (a *app) archivedDays(ctx context.Context, o archiveOptions) (api.ArchiveList, error) {
+	list := api.ArchiveList{Items: []registry.ArchivedDay{}}
 	scope, err := o.scope()
 	if err != nil {
-		return nil, err
+		return list, err
 	}
 	if o.dir == "" {
 		c, err := a.client()
 		if err != nil {
-			return nil, err
+			return list, err
 		}
 		return c.Archived(ctx, scope)
 	}
 	if _, err := os.Stat(o.dir); err != nil {
-		return nil, fmt.Errorf("read the archive: %w", err)
+		return list, fmt.Errorf("read the archive: %w", err)
 	}
 	key, err := publicKey(o.key)
 	if err != nil {
-		return nil, err
+		return list, err
 	}
 	newest, err := archive.Newest(o.dir, scope, key)
-	days := []registry.ArchivedDay{}
 	for _, d := range newest {
 		begins, _ := d.Manifest.Begins() // Newest looked
-		days = append(days, registry.ArchivedDay{Cluster: d.Manifest.Cluster, Day: begins, Revision: d.Manifest.Revision, Sequence: d.Manifest.Sequence,
+		list.Items = append(list.Items, registry.ArchivedDay{Cluster: d.Manifest.Cluster, Day: begins, Revision: d.Manifest.Revision, Sequence: d.Manifest.Sequence,
 			State: d.Manifest.State, Manifest: d.Hash, Rows: d.Manifest.Rows(), Bytes: d.Manifest.Bytes(), Archived: d.Manifest.Made})
 	}
-	return days, err
+	return list, err
 }
 
 func newArchiveShow(a *app) *cobra.Command {
@@ -165,13 +180,15 @@ func (a *app) archivedDay(ctx context.Context, o archiveOptions) (api.ArchivedDa
 
 func newArchiveVerify(a *app) *cobra.Command {
 	var o archiveOptions
-	return o.bind(&cobra.Command{Use: "verify", Short: "Recompute hashes, chain, signatures, rows and digests",
+	var bucket bool
+	command := o.bind(&cobra.Command{Use: "verify", Short: "Recompute hashes, chain, signatures, rows and digests",
 		Long: `Recomputes the archive: of each cluster the chain of manifests and their signatures,
 then of the days that are named (default: all) the SHA-256 of each file, and the rows
 and digests of each table and window. The leader compares these with its ledger, too.
+With --from-bucket the leader reads the copy in its bucket, all that is verified of it.
 It says the first thing that is wrong, and ends with code 1.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			seen, err := a.verifyArchive(cmd.Context(), o)
+			seen, err := a.verifyArchive(cmd.Context(), o, bucket)
 			if err != nil {
 				return err
 			}
@@ -180,6 +197,9 @@ It says the first thing that is wrong, and ends with code 1.`,
 			} else {
 				a.printf("%s, %s, %s with %d rows, %s\n", plural.Of(seen.Clusters, "cluster", "clusters"), plural.Of(seen.Manifests, "manifest", "manifests"),
 					plural.Of(seen.Files, "file", "files"), seen.Rows, humanBytes(float64(seen.Bytes)))
+				if seen.Sealed > 0 {
+					a.printf("%s by closed periods, and are there\n", plural.Of(seen.Sealed, "revision is named", "revisions are named"))
+				}
 				if seen.Revised > 0 {
 					a.printf("%s been revised since, and will be archived again when settled\n", plural.Of(seen.Revised, "day has", "days have"))
 				}
@@ -189,9 +209,12 @@ It says the first thing that is wrong, and ends with code 1.`,
 			}
 			return err
 		}})
+	command.Flags().BoolVar(&bucket, "from-bucket", false, "verify the copy in the leader's bucket")
+	command.MarkFlagsMutuallyExclusive("from-bucket", "dir")
+	return command
 }
 
-func (a *app) verifyArchive(ctx context.Context, o archiveOptions) (api.ArchiveVerified, error) {
+func (a *app) verifyArchive(ctx context.Context, o archiveOptions, bucket bool) (api.ArchiveVerified, error) {
 	scope, err := o.scope()
 	if err != nil {
 		return api.ArchiveVerified{}, err
@@ -201,7 +224,7 @@ func (a *app) verifyArchive(ctx context.Context, o archiveOptions) (api.ArchiveV
 		if err != nil {
 			return api.ArchiveVerified{}, err
 		}
-		return c.VerifyArchive(ctx, scope)
+		return c.VerifyArchive(ctx, scope, bucket)
 	}
 	key, err := publicKey(o.key)
 	if err != nil {

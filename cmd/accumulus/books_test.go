@@ -15,6 +15,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/books/sealtest"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -120,7 +121,7 @@ func bookkeeping(t *testing.T) (serve func(args ...string) string, late func()) 
 		t.Fatal(err)
 	}
 	engine := &steady{}
-	kept, err := books.New(books.Config{}, reg, engine, key, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	kept, err := books.New(books.Config{Archive: new(sealtest.Archive)}, reg, engine, key, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

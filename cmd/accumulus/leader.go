@@ -14,6 +14,7 @@ import (
 	centre "github.com/accumulus-metering/accumulus/leader"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/archive"
+	"github.com/accumulus-metering/accumulus/leader/bucket"
 	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -42,6 +43,7 @@ type leaderOptions struct {
 	tokens                        api.TokenFiles
 	initialFile, followerValues   string
 	archive                       archive.Config
+	archiveBucket                 bucket.Config
 }
 
 func (o *leaderOptions) bind(flags *pflag.FlagSet) {
@@ -66,6 +68,10 @@ func (o *leaderOptions) bind(flags *pflag.FlagSet) {
 	o.exports.bind(flags)
 	flags.StringVar(&o.archive.Dir, "archive-dir", "", "where settled days are archived (default: archive in the leader's directory)")
 	flags.DurationVar(&o.archive.Keep, "keep-minutes", archive.DefaultKeep, "how long minute rows stay in the central store after their UTC day; they go only when they are archived; at least 72h, below 0 is for ever")
+	flags.StringVar(&o.archiveBucket.URL, "archive-bucket", "", "bucket that speaks S3, as https://HOST/BUCKET/PREFIX, into which the archive is copied before minute rows are deleted (default: none)")
+	flags.StringVar(&o.archiveBucket.Region, "archive-bucket-region", "", "its region (default us-east-1)")
+	flags.StringVar(&o.archiveBucket.CredentialsFile, "archive-bucket-credentials-file", "", "its credentials, as an AWS credentials file; read again when they expire")
+	flags.StringVar(&o.archiveBucket.Profile, "archive-bucket-profile", "", "profile in that file (default: default)")
 	flags.StringVar(&o.auditSchedule, "audit-schedule", "17 3 * * *", "when to audit the UTC day before of every cluster, as five cron fields in UTC; empty is never")
 	flags.StringVar(&o.credentialsKey, "credentials-key-file", "", "file of the key that seals the credentials of clusters, 32 bytes in base64; older keys on further lines still open (default: credentials.key in the leader's directory, made at the first start)")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig whose contexts POST /accumulus/clusters/add/CONTEXT adds; everything must stand in it, no files and no programs")
@@ -81,7 +87,7 @@ func (o *leaderOptions) complete() (centre.Config, slog.Level, error) {
 	config := centre.Config{StoreURL: o.influxURL, Tick: o.tick, MeterInterval: o.meterInterval, FailedAfter: o.failedAfter, OnePersonBooks: o.onePersonBooks,
 		API:     api.Config{Listen: o.listen, TLSCert: o.tlsCert, TLSKey: o.tlsKey, Insecure: o.insecure, Version: version},
 		Access:  centre.AccessConfig{KeyFile: o.credentialsKey, Kubeconfig: o.kubeconfig, LocalCluster: o.localCluster, Namespace: o.namespace},
-		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule}, Archive: o.archive,
+		Exports: o.exports.config(o.exportSchedule, o.exportDir), Events: o.exports.events, Announce: o.exports.runs(), Audits: centre.AuditConfig{Schedule: o.auditSchedule}, Archive: o.archive, ArchiveBucket: o.archiveBucket,
 		Tokens: o.tokens, InitialFile: o.initialFile, SeedKeyFile: o.seedKeyFile, AccessFile: o.accessFile}
 	var wrong []error
 	if o.data != "" {

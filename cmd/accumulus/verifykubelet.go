@@ -41,9 +41,45 @@ func (o *kubeletOptions) bindAll(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.patience, "patience", 15*time.Minute, "of kubelet: how long to wait for the leader to meter the last minute")
 }
 
-// edge is how far from a stretch's edges its kubelets are read once more, so that
-// it is known how much happens there.
-const edge = 30 * time.Second
+const (
+	// lateRead is by how much a follower's reading may be late, at most half of its
+	// interval.
+	lateRead = 2 * time.Second
+	// countedEach is how often it is asked whether kubelets have counted anew, which
+	// they do each ten to fifteen seconds (more often where the follower reads more
+	// often), and countedWithin for how long at most.
+	countedEach   = 3 * time.Second
+	countedWithin = 45 * time.Second
+)
+
+// span is from a moment until the follower has read again.
+func (o kubeletOptions) span() time.Duration { return o.scrape + min(lateRead, o.scrape/2) }
+
+// edgeReadings are readings of the kubelets around an edge of a stretch. The follower's
+// last reading before the edge is not older than before, and the first that counts what
+// is after it not newer than after: what it took as counted at the edge lies between.
+type edgeReadings struct {
+	before, at, after kubeletReading
+}
+
+// grown is the most that a pod's counter grew between the edge's reading and one beside
+// it; nil where one of them lacks the pod, or the counter was set back.
+func (e edgeReadings) grown(pod, name string) *big.Rat {
+	before, was := e.before[pod][name]
+	at, is := e.at[pod][name]
+	after, goesOn := e.after[pod][name]
+	if !was || !is || !goesOn {
+		return nil
+	}
+	one, other := new(big.Rat).Sub(at.value, before.value), new(big.Rat).Sub(after.value, at.value)
+	if one.Sign() < 0 || other.Sign() < 0 {
+		return nil
+	}
+	if one.Cmp(other) < 0 {
+		return other
+	}
+	return one
+}
 
 // counter is a pod's counter as its kubelet tells it: when it was counted, and how
 // much since the pod began.
@@ -171,8 +207,8 @@ func readKubelets(ctx context.Context, api rest.Interface, nodes []string, names
 // compareKubelet reads the kubelets at both edges of a stretch of whole minutes, and
 // asks the leader what it metered of the pods in just these.
 func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster string) (comparison, error) {
-	if o.stretch < 3*time.Minute || o.stretch%time.Minute != 0 {
-		return comparison{}, fmt.Errorf("--for %s: take whole minutes, at least 3", o.stretch)
+	if o.stretch < 3*time.Minute || o.stretch%time.Minute != 0 || o.stretch < 4*o.scrape {
+		return comparison{}, fmt.Errorf("--for %s: take whole minutes, at least 3, and four intervals of the follower (--scrape-interval)", o.stretch)
 	}
 	config, err := o.config()
 	if err != nil {
@@ -194,30 +230,61 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 			return comparison{}, err
 		}
 	}
-	from := a.clock.Now().Truncate(time.Minute).Add(time.Minute)
+	from := a.clock.Now().Add(o.span()).Truncate(time.Minute).Add(time.Minute)
 	to := from.Add(o.stretch)
 	_, _ = fmt.Fprintf(a.errOut, "Reading the kubelets of %s from %s to %s\n", strings.Join(o.nodes, ", "), humanTime(from), humanTime(to)) // nowhere is left to tell
-	var readings []kubeletReading
-	for _, at := range []time.Time{from, from.Add(edge), to.Add(-edge), to} {
-		if err := clock.At(ctx, a.clock, at); err != nil {
+	var edges [2]edgeReadings
+	for i, at := range []time.Time{from, to} {
+		if edges[i], err = a.readAround(ctx, api, o, at); err != nil {
 			return comparison{}, err
 		}
-		reading, err := readKubelets(ctx, api, o.nodes, o.namespace)
-		if err != nil {
-			return comparison{}, err
-		}
-		readings = append(readings, reading)
 	}
 	metered, err := a.meteredPods(ctx, c, cluster, o, schema.Window{From: from, To: to})
 	if err != nil {
 		return comparison{}, err
 	}
-	made := compareCounters(schema.Window{From: from, To: to}, readings, metered, o.scrape)
+	made := compareCounters(schema.Window{From: from, To: to}, edges[0], edges[1], metered, o.scrape)
 	made.Cluster, made.Namespace = cluster, o.namespace
 	if len(made.Quantities) == 0 {
 		return made, fmt.Errorf("no pod of namespace %s was there from %s to %s on these nodes: name its nodes with --node, or leave that out", o.namespace, humanTime(from), humanTime(to))
 	}
 	return made, nil
+}
+
+// readAround reads the kubelets around an edge.
+func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptions, edge time.Time) (e edgeReadings, err error) {
+	read := func(at time.Time) kubeletReading {
+		if err == nil {
+			err = clock.At(ctx, a.clock, at)
+		}
+		if err != nil {
+			return nil
+		}
+		var reading kubeletReading
+		reading, err = readKubelets(ctx, api, o.nodes, o.namespace)
+		return reading
+	}
+	e.before, e.at = read(edge.Add(-o.span())), read(edge)
+	at := edge
+	for counted := false; !counted && err == nil && at.Sub(edge) < countedWithin; {
+		at = at.Add(min(countedEach, o.scrape))
+		counted = read(at).countedAfter(edge, e.at)
+	}
+	e.after = read(at.Add(o.span()))
+	return e, err
+}
+
+// countedAfter says whether all counters of those pods of an earlier reading that are
+// still there were counted after a moment.
+func (r kubeletReading) countedAfter(at time.Time, earlier kubeletReading) bool {
+	for pod, counters := range earlier {
+		for name := range counters {
+			if now, there := r[pod][name]; there && !now.at.After(at) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // errNotSettled is a leader that has not metered the stretch yet.
@@ -253,32 +320,29 @@ func (a *app) meteredPods(ctx context.Context, c *client.Client, cluster string,
 }
 
 // compareCounters compares what counters grew by with what was metered, pod by pod,
-// and all of them together. A pod is compared where it was there at both edges and
-// its counter did not fall. The bound of each is what its counter grows in the time
-// between a reading and the edge, and in an interval of the follower, at the rate near
-// that edge or over the stretch, whichever is higher.
-func compareCounters(w schema.Window, readings []kubeletReading, metered map[string]map[string]*big.Rat, scrape time.Duration) comparison {
-	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod uses between the kubelet's reading and the edge, and in the follower's interval of %s, at both edges of %s", scrape, w.Length())}
+// and all of them together. A pod is compared where it was there around both edges and
+// its counter did not fall. The bound of each is what its counter grew around the
+// edges (edgeReadings).
+func compareCounters(w schema.Window, begin, end edgeReadings, metered map[string]map[string]*big.Rat, scrape time.Duration) comparison {
+	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod used around both edges of %s, before the follower's reading or until the next one, where it reads each %s", w.Length(), scrape)}
 	type sum struct{ own, metered, bound *big.Rat }
 	sums := make(map[string]*sum)
-	first, last := readings[0], readings[len(readings)-1]
-	for _, pod := range slices.Sorted(maps.Keys(last)) {
+	for _, pod := range slices.Sorted(maps.Keys(end.at)) {
 		for _, name := range kubeletQuantities {
-			begin, was := first[pod][name]
-			end, is := last[pod][name]
+			if _, is := end.at[pod][name]; !is {
+				continue
+			}
+			first, last := begin.grown(pod, name), end.grown(pod, name)
+			if first == nil || last == nil || end.at[pod][name].value.Cmp(begin.at[pod][name].value) < 0 {
+				made.Skipped = append(made.Skipped, fmt.Sprintf("%s of pod %s: it began or ended near an edge or meanwhile, or its counter was set back", name, pod))
+				continue
+			}
 			told := metered[pod][name]
-			switch {
-			case !is:
-				continue
-			case !was || end.value.Cmp(begin.value) < 0 || !end.at.After(begin.at):
-				made.Skipped = append(made.Skipped, fmt.Sprintf("%s of pod %s: it began meanwhile, or its counter was set back", name, pod))
-				continue
-			case told == nil:
+			if told == nil {
 				told = new(big.Rat)
 			}
-			own := new(big.Rat).Sub(end.value, begin.value)
-			bound := edgeBound(w.From, begin, readings[1][pod][name], own, w, scrape)
-			bound.Add(bound, edgeBound(w.To, readings[len(readings)-2][pod][name], end, own, w, scrape))
+			own := new(big.Rat).Sub(end.at[pod][name].value, begin.at[pod][name].value)
+			bound := first.Add(first, last)
 			made.Quantities = append(made.Quantities, within(pod, name, own, told, bound))
 			if sums[name] == nil {
 				sums[name] = &sum{new(big.Rat), new(big.Rat), new(big.Rat)}
@@ -289,8 +353,8 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 			s.bound.Add(s.bound, bound)
 		}
 	}
-	for _, pod := range slices.Sorted(maps.Keys(first)) {
-		if _, there := last[pod]; !there {
+	for _, pod := range slices.Sorted(maps.Keys(begin.at)) {
+		if _, there := end.at[pod]; !there {
 			made.Skipped = append(made.Skipped, fmt.Sprintf("pod %s: it ended meanwhile", pod))
 		}
 	}
@@ -300,23 +364,6 @@ func compareCounters(w schema.Window, readings []kubeletReading, metered map[str
 		}
 	}
 	return made
-}
-
-// edgeBound is what may lie on the other side of an edge: two readings are near it.
-func edgeBound(at time.Time, one, other counter, grown *big.Rat, w schema.Window, scrape time.Duration) *big.Rat {
-	rate := new(big.Rat).Quo(grown, big.NewRat(int64(w.Length()), 1))
-	near := one
-	if at.Equal(w.To) {
-		near = other
-	}
-	if one.value != nil && other.value != nil && other.at.After(one.at) {
-		local := new(big.Rat).Sub(other.value, one.value)
-		if local.Quo(local, big.NewRat(int64(other.at.Sub(one.at)), 1)); local.Cmp(rate) > 0 {
-			rate = local
-		}
-	}
-	gap := max(near.at.Sub(at), at.Sub(near.at)) + scrape
-	return rate.Mul(rate, big.NewRat(int64(gap), 1))
 }
 
 // within compares one quantity with its bound.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
+	"github.com/accumulus-metering/accumulus/internal/schema"
 )
 
 // jumping is a clock that is where it is asked to be.
@@ -46,7 +48,7 @@ func kubelets(t *testing.T, now clock.Clock, cores map[string]float64) string {
 					name, at.Format(time.RFC3339), nanos, at.Format(time.RFC3339), nanos/1e6))
 			}
 			if now.Now().Before(began.Add(65 * time.Minute)) {
-				pods = append(pods, `{"podRef":{"name":"short","namespace":"shop"},"cpu":{"time":"2026-11-23T09:59:00Z","usageCoreNanoSeconds":5}}`)
+				pods = append(pods, fmt.Sprintf(`{"podRef":{"name":"short","namespace":"shop"},"cpu":{"time":%q,"usageCoreNanoSeconds":5}}`, at.Format(time.RFC3339)))
 			}
 			pods = append(pods, `{"podRef":{"name":"x","namespace":"other"},"cpu":{"time":"2026-11-23T09:59:00Z","usageCoreNanoSeconds":5}}`)
 			_, _ = fmt.Fprintf(w, `{"node":{},"pods":[%s]}`, strings.Join(pods, ","))
@@ -75,10 +77,10 @@ func TestVerifyUsageByKubelets(t *testing.T) {
 		code                        int
 		said                        []string
 	}{
-		{"agree", "2026-11-23T10:12:00Z", "303.5", "edge", nil, 0, []string{"web-0", "cpuCoreSeconds", "300.000", "303.500", "1.167", "all", "Not compared: pod short: it ended meanwhile", "Bound: what a pod uses"}},
+		{"agree", "2026-11-23T10:12:00Z", "303.5", "edge", nil, 0, []string{"web-0", "cpuCoreSeconds", "300.000", "303.500", "1.167", "all", "Not compared: pod short: it ended meanwhile", "Bound: what a pod used around"}},
 		{"differ", "2026-11-23T10:12:00Z", "150", "edge", nil, 1, []string{"NO", "differs by more"}},
-		{"json", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json"}, 0, []string{`"bound": "22.000"`}},
-		{"a follower that reads often", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--scrape-interval", "5s"}, 0, []string{`"bound": "12.000"`}},
+		{"json", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json"}, 0, []string{`"bound": "26.000"`}},
+		{"a follower that reads often", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--scrape-interval", "5s"}, 0, []string{`"bound": "16.000"`}},
 		{"a follower that never reads", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--scrape-interval", "0s"}, 1, []string{"more than 0s"}},
 		{"never metered", "2026-11-23T10:10:00Z", "303.5", "edge", nil, 1, []string{"it has all until"}},
 		{"another node", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--node", "n9"}, 1, []string{"nodes/proxy"}},
@@ -123,4 +125,26 @@ func FuzzDecodeSummary(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestBoundOfWhatHappensAtAnEdge: what a pod sends once, at an edge, may be metered on
+// its other side; so much and no more. A mean rate would not know of it.
+func TestBoundOfWhatHappensAtAnEdge(t *testing.T) {
+	from := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	w := schema.Window{From: from, To: from.Add(10 * time.Minute)}
+	sent := func(at time.Time, bytes int64) kubeletReading {
+		return kubeletReading{"idle": {"networkTransmitBytes": {at, big.NewRat(bytes, 1)}}}
+	}
+	begin := edgeReadings{before: sent(from.Add(-15*time.Second), 1000), at: sent(from, 1184), after: sent(from.Add(20*time.Second), 1184)}
+	end := edgeReadings{before: sent(w.To.Add(-15*time.Second), 1446), at: sent(w.To, 1446), after: sent(w.To.Add(20*time.Second), 1446)}
+	for metered, within := range map[int64]bool{262: true, 446: true, 77: false, 631: false} {
+		made := compareCounters(w, begin, end, map[string]map[string]*big.Rat{"idle": {"networkTransmitBytes": big.NewRat(metered, 1)}}, ownInterval)
+		if len(made.Quantities) != 2 || made.Quantities[0].Within != within || made.Quantities[0].Bound != "184.000" {
+			t.Errorf("of 262 bytes %d are metered: %+v", metered, made.Quantities)
+		}
+	}
+	end.after = nil
+	if made := compareCounters(w, begin, end, nil, ownInterval); len(made.Quantities) != 0 || len(made.Skipped) != 1 {
+		t.Errorf("a pod that ended at the edge: %+v", made)
+	}
 }

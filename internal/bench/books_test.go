@@ -12,6 +12,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/books"
+	"github.com/accumulus-metering/accumulus/leader/books/sealtest"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -78,7 +79,7 @@ func newBooks(b *testing.B) (*books.Books, *registry.Registry, *clock.Manual) {
 	}
 	_, err = reg.Apply(b.Context(), objects, "bench")
 	check(b, err)
-	kept, err := books.New(books.Config{Batch: 1 << 20}, reg, engine, bookKey{ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	kept, err := books.New(books.Config{Batch: 1 << 20, Archive: new(sealtest.Archive)}, reg, engine, bookKey{ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}, clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	check(b, err)
 	return kept, reg, clk
 }

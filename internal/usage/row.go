@@ -229,7 +229,7 @@ func QualityOf(measured, integrated, energy int64) string {
 }
 
 // CostPlaces are the decimals of an answer's cost: nanos, as showback is
-// stored. A bill rounds to the currency's smallest unit (processors.Rate).
+// stored. A bill rounds to the currency's smallest unit (processors/rating).
 const CostPlaces = 9
 
 // Decimal rounds an exact amount once, half away from zero, and drops zeros

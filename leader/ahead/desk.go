@@ -23,6 +23,7 @@ type Engine interface {
 	Metered(ctx context.Context, w schema.Window, step time.Duration) ([]time.Time, error)
 	Whole(ctx context.Context, w schema.Window, filter []usage.Condition) (bool, error)
 	ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error)
+	ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error)
 }
 
 // Books are the fleet's facts: *registry.Registry.

@@ -42,6 +42,24 @@ func (u *usedBy) ChargesAhead(_ context.Context, request query.ChargeRequest, _ 
 	return u.charges(request, u.ahead), []string{"spot is assumed"}, nil
 }
 
+func (u *usedBy) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) (all [][]query.Charges, notes []string, err error) {
+	return startsOf(ctx, u, request, coming)
+}
+
+// startsOf asks for each of the coming windows.
+func startsOf(ctx context.Context, of interface {
+	ChargesAhead(context.Context, query.ChargeRequest, schema.Window) ([]query.Charges, []string, error)
+}, request query.ChargeRequest, coming []schema.Window) (all [][]query.Charges, notes []string, err error) {
+	for _, w := range coming {
+		charges, assumed, err := of.ChargesAhead(ctx, request, w)
+		if err != nil {
+			return nil, nil, err
+		}
+		all, notes = append(all, charges), assumed
+	}
+	return all, notes, nil
+}
+
 // Metered are the hours in which somebody used something.
 func (u *usedBy) Metered(_ context.Context, w schema.Window, step time.Duration) (hours []time.Time, _ error) {
 	for _, c := range u.charges(query.ChargeRequest{Window: w, Step: step}, u.ahead) {

@@ -201,30 +201,44 @@ func (d *Desk) ratedOn(ctx context.Context, s shape, one executed) (HardwareFigu
 // starts says what a shape costs on the i-th hardware in each hour of the coming day.
 func (d *Desk) starts(ctx context.Context, e *Estimate, i int, s shape, intensity map[int]float64, end time.Time) error {
 	f := &e.Hardware[i]
-	first := end.Truncate(time.Hour).Add(time.Hour)
-	for hour := range 24 {
-		at := first.Add(time.Duration(hour) * time.Hour)
-		charges, assumed, err := d.engine.ChargesAhead(ctx, query.ChargeRequest{Window: s.window, Filter: s.filter, Moved: true, Hardware: s.hardware}, schema.Window{From: at, To: at.Add(s.window.Length())})
-		if err != nil {
-			return fmt.Errorf("cost of a start at %s: %w", at.Format(time.RFC3339), err)
-		}
-		start := Start{At: at}
-		if cost, _, known := s.cost(charges); known {
+	coming := comingDay(end, s.window.Length())
+	all, assumed, err := d.engine.ChargesStarts(ctx, query.ChargeRequest{Window: s.window, Filter: s.filter, Moved: true, Hardware: s.hardware}, coming)
+	if err != nil {
+		return fmt.Errorf("cost of a start in the coming day: %w", err)
+	}
+	for hour, w := range coming {
+		start := Start{At: w.From}
+		if cost, _, known := s.cost(all[hour]); known {
 			start.Cost = &cost
 		}
-		if grams, ok := emitted(intensity, at, s.length, s.joules*s.scale); ok && s.joules > 0 {
+		if grams, ok := emitted(intensity, w.From, s.length, s.joules*s.scale); ok && s.joules > 0 {
 			start.Grams = &grams
-		}
-		for _, note := range assumed {
-			if !slices.Contains(e.Notes, note) {
-				e.Notes = append(e.Notes, note)
-			}
 		}
 		f.starts = append(f.starts, start)
 	}
+	e.note(assumed)
 	f.Cheapest = least(f.starts, func(s Start) *float64 { return s.Cost })
 	f.Greenest = least(f.starts, func(s Start) *float64 { return s.Grams })
 	return nil
+}
+
+// comingDay are the windows of a length that begin in the hours of the coming day.
+func comingDay(end time.Time, length time.Duration) []schema.Window {
+	all := make([]schema.Window, 24)
+	for hour := range all {
+		at := end.Truncate(time.Hour).Add(time.Duration(hour+1) * time.Hour)
+		all[hour] = schema.Window{From: at, To: at.Add(length)}
+	}
+	return all
+}
+
+// note adds notes that are not there yet.
+func (e *Estimate) note(notes []string) {
+	for _, note := range notes {
+		if !slices.Contains(e.Notes, note) {
+			e.Notes = append(e.Notes, note)
+		}
+	}
 }
 
 // best takes the starts of the first of the hardware, which is the cheapest.
@@ -306,15 +320,14 @@ func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64,
 		return e, err
 	}
 	request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true}
-	first := end.Truncate(time.Hour).Add(time.Hour)
+	coming := comingDay(end, time.Hour)
 	each := make(map[string][]float64) // of a requested core-second, by hardware and hour
-	for hour := range 24 {
-		at := first.Add(time.Duration(hour) * time.Hour)
-		all, assumed, err := d.engine.ChargesAhead(ctx, request, schema.Window{From: at, To: at.Add(time.Hour)})
-		if err != nil {
-			return e, fmt.Errorf("cost at %s: %w", at.Format(time.RFC3339), err)
-		}
-		e.Notes = append(e.Notes, slices.DeleteFunc(assumed, func(note string) bool { return slices.Contains(e.Notes, note) })...)
+	hours, assumed, err := d.engine.ChargesStarts(ctx, request, coming)
+	if err != nil {
+		return e, fmt.Errorf("cost in the coming day: %w", err)
+	}
+	e.note(assumed)
+	for _, all := range hours {
 		for _, c := range all {
 			name, requested := c.Row.Key[string(usage.Hardware)], usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
 			if cost, currency := onlyCost(c, 0, ""); currency != "" && requested > 0 {
@@ -324,8 +337,8 @@ func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64,
 	}
 	for i := range e.Hardware {
 		f := &e.Hardware[i]
-		for hour := range 24 {
-			start := Start{At: first.Add(time.Duration(hour) * time.Hour)}
+		for hour, w := range coming {
+			start := Start{At: w.From}
 			if prices := each[f.Hardware]; len(prices) == 24 {
 				cost := wanted * over(prices, hour, duration)
 				start.Cost = &cost

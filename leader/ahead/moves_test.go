@@ -54,6 +54,10 @@ func (y *twoTypes) Charges(ctx context.Context, request query.ChargeRequest) ([]
 	return all, nil
 }
 
+func (y *twoTypes) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error) {
+	return startsOf(ctx, y, request, coming)
+}
+
 func (y *twoTypes) ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error) {
 	return types{y.usedBy}.ChargesAhead(ctx, request, coming)
 }

@@ -113,13 +113,14 @@ func (d *Desk) ForecastJob(ctx context.Context, q JobQuestion) (JobForecast, err
 		return f, err
 	}
 	f.Turnaround, f.Pods = spread(done), len(done)
-	p.Missing, p.Slots = max(f.Running, f.Completions-f.Succeeded), f.Running
+	p.Missing = max(f.Running, f.Completions-f.Succeeded)
+	p.Slots, p.Gap = slots(pods, end, f.Turnaround.P50)
 	finish, ok := p.Finish()
 	if !ok {
 		f.Assumptions = append(f.Assumptions, "no pod of it, and of no earlier run, has succeeded yet: nothing tells how long one takes")
 		return f, nil
 	}
-	f.Assumptions = append(f.Assumptions, fmt.Sprintf("%d pods go on running at a time", p.Slots))
+	f.Assumptions = append(f.Assumptions, fmt.Sprintf("%d pods go on running at a time, each %.0f s after the one before it", p.Slots, p.Gap))
 	f.End = momentsOf(finish, end)
 	return d.costOfJob(ctx, f, finish, pods, w)
 }
@@ -137,6 +138,48 @@ func (f *JobForecast) count(one podOfJob, p *forecast.Progress) {
 		f.Succeeded++
 	}
 	p.Attempts = append(p.Attempts, forecast.Attempt{Seconds: seconds, OK: one.ended && !one.failed(), Open: !one.ended})
+}
+
+// slots is how many pods of a Job ran at a time at most within the last time that one
+// takes, and the median of the seconds that lie between the end of one and the start of
+// the next: a Job that is looked at between two pods has not fewer slots.
+func slots(pods []podOfJob, end time.Time, turnaround *float64) (side int, gap float64) {
+	since := end
+	if turnaround != nil {
+		since = end.Add(-time.Duration(*turnaround * float64(time.Second)))
+	}
+	var starts, ends []time.Time
+	var late []podOfJob
+	for _, one := range pods {
+		starts = append(starts, one.start)
+		if one.ended {
+			ends = append(ends, one.end)
+		}
+		if !one.ended || one.end.After(since) {
+			late = append(late, one)
+		}
+	}
+	for _, one := range late { // the most are alive when one of them starts
+		at, alive := schema.Later(one.start, since), 0
+		for _, other := range late {
+			if !other.start.After(at) && (!other.ended || other.end.After(at)) {
+				alive++
+			}
+		}
+		side = max(side, alive)
+	}
+	slices.SortFunc(starts, time.Time.Compare)
+	slices.SortFunc(ends, time.Time.Compare)
+	var gaps []float64
+	for i := range ends {
+		if side+i < len(starts) {
+			gaps = append(gaps, max(0, starts[side+i].Sub(ends[i]).Seconds()))
+		}
+	}
+	if middle := spread(gaps).P50; middle != nil && turnaround != nil {
+		gap = min(*middle, *turnaround)
+	}
+	return side, gap
 }
 
 func momentsOf(f forecast.Finish, end time.Time) Moments {

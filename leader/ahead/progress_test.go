@@ -30,6 +30,10 @@ func (p podsAlive) Charges(_ context.Context, request query.ChargeRequest) ([]qu
 	return p.charges(request, big.NewRat(1, 10)), nil
 }
 
+func (p podsAlive) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error) {
+	return startsOf(ctx, p, request, coming)
+}
+
 func (p podsAlive) ChargesAhead(_ context.Context, request query.ChargeRequest, _ schema.Window) ([]query.Charges, []string, error) {
 	return p.charges(request, big.NewRat(2, 10)), nil, nil
 }
@@ -138,5 +142,27 @@ func TestWhenAnAmountIsSpent(t *testing.T) {
 		if _, err := ParseQuestion("amount="+bad, ForecastParameters); err == nil {
 			t.Errorf("%s is an amount", bad)
 		}
+	}
+}
+
+// TestSlotsOfAJob: pods of 20 seconds, two at a time, each 3 seconds after the one before
+// it. Looked at between two pods, two go on to run at a time.
+func TestSlotsOfAJob(t *testing.T) {
+	took := 20.0
+	var pods []podOfJob
+	for i := range 8 {
+		start := now.Add(time.Duration(23*(i/2)+10*(i%2)-90) * time.Second)
+		one := podOfJob{run: run{start: start, end: start.Add(20 * time.Second)}, ended: true}
+		if i == 7 { // it runs; the other slot is empty
+			one.end, one.ended = now, false
+		}
+		pods = append(pods, one)
+	}
+	side, gap := slots(pods, now, &took)
+	if side != 2 || gap != 3 {
+		t.Errorf("%d at a time, %f s between", side, gap)
+	}
+	if side, gap := slots(pods[7:], now, nil); side != 1 || gap != 0 {
+		t.Errorf("of one pod: %d, %f s", side, gap)
 	}
 }

@@ -140,6 +140,10 @@ func (y types) Charges(ctx context.Context, request query.ChargeRequest) ([]quer
 	return made, err
 }
 
+func (y types) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error) {
+	return startsOf(ctx, y, request, coming)
+}
+
 func (y types) ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error) {
 	all, assumed, err := y.usedBy.ChargesAhead(ctx, request, coming)
 	if coming.From.Hour() == 3 { // at night

@@ -19,11 +19,15 @@ type Archive interface {
 	List(ctx context.Context, cluster string, w schema.Window) ([]registry.ArchivedDay, error)
 	Show(cluster string, day time.Time) (archive.Day, error)
 	Verify(ctx context.Context, scope archive.Scope) (archive.Checked, error)
+	VerifyCopy(ctx context.Context, scope archive.Scope) (archive.Checked, error)
+	Copies(ctx context.Context) (*archive.Copies, error)
 }
 
 // ArchiveList is the answer about archived days.
 type ArchiveList struct {
 	Items []registry.ArchivedDay `json:"items"`
+	// Copies is how the copying into the bucket stands; absent without a bucket.
+	Copies *archive.Copies `json:"copies,omitempty"`
 }
 
 // ArchivedDay is the newest revision of a day: its manifest, the hash of that and the
@@ -47,13 +51,13 @@ func (s *Server) archiveRoutes() []Route {
 	return []Route{
 		{http.MethodGet, "/api/v1/archive", Viewer, "Days that are archived, with the hash of the manifest, and whether their minute rows are in the archive alone; cluster, day=2026-11-27", s.listArchive},
 		{http.MethodGet, "/api/v1/archive/{cluster}/{day}", Viewer, "The manifest of an archived day: its files with rows, digests and SHA-256", s.showArchive},
-		{http.MethodGet, "/api/v1/archive/verify", Viewer, "Recompute hashes, chain, signatures, rows and digests of the archive, and compare it with the ledger; says the first thing that is wrong; cluster, day=2026-11-27", s.verifyArchive},
+		{http.MethodGet, "/api/v1/archive/verify", Viewer, "Recompute hashes, chain, signatures, rows and digests of the archive, and compare it with the ledger; says the first thing that is wrong; cluster, day=2026-11-27, place=bucket for the copy there", s.verifyArchive},
 	}
 }
 
 // archiveScope reads cluster and day.
-func archiveScope(r *http.Request) (archive.Scope, error) {
-	values, err := parameters(r, "cluster", "day")
+func archiveScope(r *http.Request, more ...string) (archive.Scope, error) {
+	values, err := parameters(r, append([]string{"cluster", "day"}, more...)...)
 	if err != nil {
 		return archive.Scope{}, err
 	}
@@ -85,7 +89,11 @@ func (s *Server) listArchive(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, ArchiveList{items})
+	copies, err := s.deps.Archive.Copies(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, ArchiveList{items, copies})
 }
 
 func (s *Server) showArchive(w http.ResponseWriter, r *http.Request) error {
@@ -111,11 +119,19 @@ func notArchived(err error) error {
 }
 
 func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
-	scope, err := archiveScope(r)
+	scope, err := archiveScope(r, "place")
 	if err != nil {
 		return err
 	}
-	seen, err := s.deps.Archive.Verify(r.Context(), scope)
+	verify := s.deps.Archive.Verify
+	switch place := r.URL.Query().Get("place"); place {
+	case "":
+	case "bucket":
+		verify = s.deps.Archive.VerifyCopy
+	default:
+		return &query.InputError{Parameter: "place", Value: place, Hint: "use place=bucket, or nothing for the leader's directory"}
+	}
+	seen, err := verify(r.Context(), scope)
 	answer := ArchiveVerified{Checked: seen, Holds: err == nil}
 	switch {
 	case err == nil:

@@ -39,6 +39,17 @@ func (fakeArchive) Verify(_ context.Context, scope archive.Scope) (archive.Check
 	return archive.Checked{Clusters: 1, Manifests: 1}, nil
 }
 
+func (f fakeArchive) VerifyCopy(ctx context.Context, scope archive.Scope) (archive.Checked, error) {
+	if scope.Cluster == "edge-a" {
+		return archive.Checked{}, fmt.Errorf("there is no bucket with a copy: %w", archive.ErrAbsent)
+	}
+	return f.Verify(ctx, scope)
+}
+
+func (fakeArchive) Copies(context.Context) (*archive.Copies, error) {
+	return &archive.Copies{Bucket: "https://host/bucket", Waiting: 2, Failed: "it does not answer", Since: archivedAt}, nil
+}
+
 func TestArchiveSaysWhatIsWrong(t *testing.T) {
 	s, _ := newServer(t, false)
 	for _, test := range []struct {
@@ -54,6 +65,10 @@ func TestArchiveSaysWhatIsWrong(t *testing.T) {
 		{"/api/v1/archive/verify?cluster=edge-c", 404, "a day is three days after it ended"},
 		{"/api/v1/archive/edge-b/2026-11-27", 404, "GET /api/v1/archive lists"},
 		{"/api/v1/archive/verify", 200, `"holds":true`},
+		{"/api/v1/archive/verify?place=bucket", 200, `"holds":true`},
+		{"/api/v1/archive/verify?place=bucket&cluster=edge-a", 404, "no bucket with a copy"},
+		{"/api/v1/archive/verify?place=moon", 400, "use place=bucket"},
+		{"/api/v1/archive", 200, `"failed":"it does not answer"`},
 	} {
 		answer := call(s, http.MethodGet, test.path, operatorToken, "")
 		if body := text(t, answer); answer.StatusCode != test.want || !strings.Contains(strings.ReplaceAll(body, `": `, `":`), test.says) {

@@ -36,6 +36,7 @@ type Books interface {
 	DismissFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
 	ReinstateFailure(ctx context.Context, id int64, by, reason string) (books.Failure, error)
 	Chain(ctx context.Context, customer string) (books.Chain, error)
+	SealOf(ctx context.Context, customer string, number int64) (books.Seal, error)
 	Explain(ctx context.Context, customer string, number int64) ([]byte, error)
 	Actions(ctx context.Context, customer string) ([]registry.BookAction, error)
 }
@@ -67,6 +68,7 @@ func (s *Server) bookRoutes() []Route {
 		{get, "/api/v1/books/{customer}/chain", Viewer | Tenant, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
 		{get, "/api/v1/books/{customer}/log", Viewer, "Who did what with a customer's books", s.bookLog},
 		{get, "/api/v1/books/{customer}/statements/{number}", Viewer | Tenant, "A statement or credit note by its number; format=json|html", s.bookStatement},
+		{get, "/api/v1/books/{customer}/statements/{number}/archive", Viewer | Tenant, "The archived days that a closed period rests on, with the hashes of their manifests, and whether the archive has them so", s.bookSeal},
 		{get, "/api/v1/books/{customer}/lines/{number}/explanation", Viewer, "What a closed line comes from, as a signed file (gzip of JSON), which `accumulus verify` recomputes", s.explainLine},
 		{post, bookPath + "/draft", Billing, `Rate a period as it is now and keep that as its draft; body {"by":"NAME"}`, s.draftBook},
 		{get, bookPath + "/review", Viewer, "A draft against the month before, and days that are not as the others", s.lookAtBook},
@@ -162,6 +164,22 @@ func (s *Server) bookStatement(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	_, _ = w.Write(page) // the caller is gone: nobody is left to tell
 	return nil
+}
+
+func (s *Server) bookSeal(w http.ResponseWriter, r *http.Request) error {
+	customer, _ := bookKey(r)
+	if err := ownBooks(r, customer); err != nil {
+		return err
+	}
+	number, err := bookNumber(r)
+	if err != nil {
+		return err
+	}
+	seal, err := s.deps.Books.SealOf(r.Context(), customer, number)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, seal)
 }
 
 // bookNumber is the number that a path names, 0 where it names none.

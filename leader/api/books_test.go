@@ -104,6 +104,10 @@ func (f fakeBooks) Chain(_ context.Context, customer string) (books.Chain, error
 	return books.Chain{Customer: customer}, nil
 }
 
+func (f fakeBooks) SealOf(_ context.Context, customer string, number int64) (books.Seal, error) {
+	return books.Seal{Customer: customer, Statement: number, Days: []registry.SealedDay{}}, nil
+}
+
 func (f fakeBooks) Explain(context.Context, string, int64) ([]byte, error) { return []byte("x"), nil }
 
 func (f fakeBooks) Actions(context.Context, string) ([]registry.BookAction, error) {

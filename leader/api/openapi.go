@@ -46,6 +46,7 @@ func oneOf(values ...string) object { return object{"type": "string", "enum": va
 var parameterDocs = map[string]parameterDoc{
 	"window":          {"Time to look at: 24h, 7d, today, yesterday, month, lastmonth, 2026-11, or FROM,TO in RFC 3339", anyText},
 	"day":             {"UTC day, such as 2026-11-27", anyText},
+	"place":           {"bucket verifies the copy there, and not the leader's directory", anyText},
 	"period":          {"Month such as 2026-11, or a window", anyText},
 	"aggregate":       {"Keys to add up by, with commas: cluster, node, namespace, workload, pod, container, customer, project, user, label:NAME and more", anyText},
 	"filter":          {"key=value1,value2; * is any run of characters; as often as wanted, all must hold", object{"type": "array", "items": anyText}},

@@ -67,7 +67,7 @@ var tenantRoutes = map[string]bool{"GET /api/v1": true, "GET /api/v1/me": true, 
 	"GET /api/v1/carbon": true, "GET /api/v1/export": true,
 	"GET /allocation": true, "GET /allocation/compute": true, "GET /api/v1/allocation": true, "GET /api/v1/allocation/compute": true,
 	"GET /api/v1/rates": true, "GET /api/v1/forecast": true, "GET /api/v1/budgets": true, "GET /api/v1/recommendations": true, "GET /api/v1/reports/run": true, "GET /api/v1/prices/ahead": true,
-	"GET /api/v1/books": true, "GET /api/v1/books/{customer}/chain": true, "GET /api/v1/books/{customer}/statements/{number}": true, "GET " + bookPath + "/statement": true}
+	"GET /api/v1/books": true, "GET /api/v1/books/{customer}/chain": true, "GET /api/v1/books/{customer}/statements/{number}": true, "GET /api/v1/books/{customer}/statements/{number}/archive": true, "GET " + bookPath + "/statement": true}
 
 // others are the routes whose least role is not what their method says: what
 // nobody may read, what billing may change, and what is read by operators alone.

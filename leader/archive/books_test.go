@@ -2,7 +2,6 @@ package archive
 
 import (
 	"encoding/json"
-	"log/slog"
 	"os"
 	"testing"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/leader/books"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestAYearLater: minute rows are gone from the store, and a closed line is explained
@@ -20,23 +18,11 @@ func TestAYearLater(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.days(3, 4*dayLength)
 	w.pass()
-	desk, err := books.New(books.Config{}, w.reg, w.engine, w.signer.(signer), w.clk, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
+	desk := w.desk()
 	w.clk.Set(first.AddDate(0, 1, 4))
 	w.work()
-	const period = "2026-11"
-	if _, err := desk.Draft(t.Context(), "acme", period, "dora"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := desk.Review(t.Context(), "acme", period, "dora"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := desk.Approve(t.Context(), "acme", period, "anna"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := desk.Close(t.Context(), "acme", period, books.CloseRequest{By: "anna", Reason: "the test has half an hour a day"}); err != nil {
+	w.approve(desk)
+	if _, err := w.close(t.Context(), desk); err != nil {
 		t.Fatal(err)
 	}
 	explain := func() books.Explanation {
@@ -70,7 +56,7 @@ func TestAYearLater(t *testing.T) {
 	for _, d := range after.Days {
 		pods, named = pods+len(d.Pods), named+len(d.Archive)
 	}
-	if d := after.Days[0]; len(after.NoPods) > 0 || pods != 6 || named != 2 || d.Archive[0].Manifest != w.archived(edge, first).Manifest {
+	if d := after.Days[0]; len(after.NoPods) > 0 || pods != 6 || named != 30 || d.Archive[0].Manifest != w.archived(edge, first).Manifest {
 		t.Errorf("%d pods, %d archived days, without pods: %v", pods, named, after.NoPods)
 	}
 	if err := os.RemoveAll(w.Dir()); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
@@ -25,10 +26,11 @@ const DefaultKeep = 14 * dayLength
 type Config struct {
 	Dir  string
 	Keep time.Duration // minute rows stay so long after the end of their day; 0 is DefaultKeep, below 0 for ever
-	// Interval is the time between two passes, and DaysAtOnce bounds the days of
-	// clusters that one archives: 10 minutes, 20.
-	Interval   time.Duration
-	DaysAtOnce int
+	// Interval is the time between two passes: 10 minutes. PassFor is how long one
+	// archives before it goes on to delete, and how long it copies: 10 minutes.
+	Interval time.Duration
+	PassFor  time.Duration
+	Bucket   Bucket // that each file is copied into before minute rows are deleted
 }
 
 // Validate lists what is wrong.
@@ -55,21 +57,25 @@ type Keeper struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu sync.Mutex // one day is written, deleted or brought back at a time
+	mu      sync.Mutex      // one day is written, deleted or brought back at a time
+	adopted map[string]bool // clusters whose manifests are all recorded
 	// deleting is held from the moment at which a day is found to have nothing due
 	// until its rows are gone: who computes something of it looks before or after.
 	deleting sync.Mutex
 
-	pass    sync.Mutex        // of Pass, with what follows
-	failed  map[string]string // last error by cluster
-	adopted map[string]bool   // clusters whose manifests are all recorded
+	pass   sync.Mutex        // of Pass, with what follows
+	failed map[string]string // last error by cluster
+	last   string            // cluster that was archived last when the time of a pass was over
+
+	copying copying
+	waiting atomic.Int64 // days that the last pass left to be archived
 }
 
 // New makes a keeper. It fails only where its metrics are registered already.
 func New(config Config, source Source, signer Signer, gate Gate, clk clock.Clock, log *slog.Logger, registerer prometheus.Registerer) (*Keeper, error) {
 	config.Keep = cmp.Or(config.Keep, DefaultKeep)
 	config.Interval = cmp.Or(config.Interval, 10*time.Minute)
-	config.DaysAtOnce = cmp.Or(config.DaysAtOnce, 20)
+	config.PassFor = cmp.Or(config.PassFor, 10*time.Minute)
 	m, err := newMetrics(registerer, source.Registry)
 	if err != nil {
 		return nil, err
@@ -92,8 +98,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// Pass archives what has settled and deletes what may go. What fails of a cluster is
-// logged when it changes, counted, and tried again by the next pass; the other
+// Pass archives what has settled, copies it, and deletes what may go. What fails of a
+// cluster is logged when it changes, counted, and tried again by the next pass; the other
 // clusters go on.
 func (k *Keeper) Pass(ctx context.Context) {
 	k.pass.Lock()
@@ -103,16 +109,26 @@ func (k *Keeper) Pass(ctx context.Context) {
 		k.note(ctx, "", err)
 		return
 	}
-	left := k.config.DaysAtOnce
-	for _, cluster := range append(clusters, schema.BoxCluster) {
-		var err error
-		if !k.adopted[cluster] {
-			err = k.adopt(ctx, cluster)
-		}
+	clusters = append(clusters, schema.BoxCluster)
+	failures := make(map[string]error)
+	began, waiting := k.clock.Now(), 0
+	more := func() bool { return k.clock.Now().Sub(began) < k.config.PassFor }
+	for _, cluster := range k.fromLast(clusters) {
+		err := k.adoptOnce(ctx, cluster)
 		if err == nil {
-			var done int
-			done, err = k.archive(ctx, cluster, left)
-			left -= done
+			var left int
+			left, err = k.archive(ctx, cluster, more)
+			waiting += left
+		}
+		if failures[cluster] = err; ctx.Err() != nil {
+			return
+		}
+	}
+	k.waiting.Store(int64(waiting))
+	works := k.copyAll(ctx)
+	for _, cluster := range clusters {
+		err := failures[cluster]
+		if works { // else no row may go
 			err = errors.Join(err, k.prune(ctx, cluster))
 		}
 		if ctx.Err() != nil {
@@ -122,10 +138,18 @@ func (k *Keeper) Pass(ctx context.Context) {
 	}
 }
 
+// fromLast are clusters from the one on in which the time of the last pass was over, so
+// that one with much to do does not hold back the others for good.
+func (k *Keeper) fromLast(clusters []string) []string {
+	at := max(slices.Index(clusters, k.last), 0)
+	k.last = ""
+	return append(slices.Clone(clusters[at:]), clusters[:at]...)
+}
+
 // note counts a failure and logs it when it is another one than before.
 func (k *Keeper) note(ctx context.Context, cluster string, err error) {
 	before := k.failed[cluster]
-	if k.adopted[cluster] = err == nil; err == nil {
+	if err == nil {
 		delete(k.failed, cluster)
 		if before != "" {
 			k.log.Info("the archive goes on", "cluster", cluster)
@@ -139,49 +163,68 @@ func (k *Keeper) note(ctx context.Context, cluster string, err error) {
 	}
 }
 
-// archive archives at most limit days of a cluster, and returns how many. A day that
-// cannot be does not hold back the others.
-func (k *Keeper) archive(ctx context.Context, cluster string, limit int) (int, error) {
+// archive archives the days of a cluster, the oldest first, for as long as there is
+// time, and returns how many are left: for want of time, since they have not settled, or
+// since they cannot be archived. A day that cannot be does not hold back the others.
+func (k *Keeper) archive(ctx context.Context, cluster string, more func() bool) (left int, err error) {
 	days, err := k.source.Registry.Archivable(ctx, cluster, k.clock.Now().Add(-registry.FoldAfter))
 	if err != nil {
 		return 0, err
 	}
-	done := 0
 	var failures []error
-	for _, day := range days {
-		if done >= limit || ctx.Err() != nil {
+	for i, day := range days {
+		if ctx.Err() != nil || !more() {
+			if k.last == "" {
+				k.last = cluster
+			}
+			left += len(days) - i
 			break
 		}
-		written, err := k.Archive(ctx, cluster, day)
+		_, settled, err := k.archiveDay(ctx, cluster, day)
 		failures = append(failures, err)
-		if written {
-			done++
+		if err != nil || !settled {
+			left++
 		}
 	}
-	return done, errors.Join(failures...)
+	return left, errors.Join(failures...)
 }
+
+// Waiting is how many days of clusters the last pass left that are to be archived.
+func (k *Keeper) Waiting() int { return int(k.waiting.Load()) }
 
 // Archive archives a day where it has settled and is not archived as it is; it says
 // whether it did.
 func (k *Keeper) Archive(ctx context.Context, cluster string, day time.Time) (written bool, err error) {
+	written, _, err = k.archiveDay(ctx, cluster, day)
+	return written, err
+}
+
+func (k *Keeper) archiveDay(ctx context.Context, cluster string, day time.Time) (written, settled bool, err error) {
 	c, err := k.source.look(ctx, cluster, day)
 	if err != nil || !c.settled {
-		return false, err
+		return false, false, err
 	}
 	known, found, err := k.known(ctx, cluster, day)
 	if err != nil {
-		return false, err
+		return false, true, err
 	}
 	if found && known.State == c.state {
-		return false, k.source.Registry.ArchiveChecked(ctx, cluster, day, k.clock.Now())
+		return false, true, k.source.Registry.ArchiveChecked(ctx, cluster, day, k.clock.Now())
 	}
-	for _, gone := range []string{cluster, schema.BoxCluster} { // what is revised, and its boxes
-		if err := k.Restore(ctx, gone, day); err != nil {
+	written, err = k.revise(ctx, c, "")
+	return written, written, err
+}
+
+// revise archives a day as it was looked at, with why it is done before it has settled;
+// not if it has changed meanwhile.
+func (k *Keeper) revise(ctx context.Context, c *content, unsettled string) (written bool, err error) {
+	for _, gone := range []string{c.cluster, schema.BoxCluster} { // what is revised, and its boxes
+		if err := k.Restore(ctx, gone, c.day.From); err != nil {
 			return false, err
 		}
 	}
-	err = k.alone(ctx, cluster, func(ctx context.Context) error {
-		written, err = k.write(ctx, c, known)
+	err = k.alone(ctx, c.cluster, func(ctx context.Context) error {
+		written, err = k.write(ctx, c, unsettled)
 		return err
 	})
 	return written, err
@@ -209,10 +252,17 @@ func (k *Keeper) known(ctx context.Context, cluster string, day time.Time) (regi
 }
 
 // write writes a revision and its manifest, where the day is still as it was looked
-// at.
-func (k *Keeper) write(ctx context.Context, c *content, known registry.ArchivedDay) (bool, error) {
+// at and not archived so.
+func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool, error) {
+	if err := k.adopting(ctx, c.cluster); err != nil { // the chain goes on from what is there
+		return false, err
+	}
 	now, err := k.source.look(ctx, c.cluster, c.day.From)
-	if err != nil || !now.settled || now.state != c.state {
+	if err != nil || now.settled != c.settled || now.state != c.state {
+		return false, err
+	}
+	known, found, err := k.known(ctx, c.cluster, c.day.From)
+	if err != nil || found && known.State == c.state { // another was first
 		return false, err
 	}
 	began := k.clock.Now()
@@ -236,7 +286,8 @@ func (k *Keeper) write(ctx context.Context, c *content, known registry.ArchivedD
 		return false, err
 	}
 	m := Manifest{Format: manifestFormat, Cluster: c.cluster, Day: c.day.From.Format(time.DateOnly), Revision: revision, Sequence: sequence + 1,
-		Made: k.clock.Now().UTC(), State: c.state, Previous: previous, Tables: w.tables}
+		Made: k.clock.Now().UTC(), State: c.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
+	k.adopted[c.cluster] = false // until it is recorded
 	hash, err := k.publish(dir, m)
 	if err != nil {
 		return false, err
@@ -244,8 +295,9 @@ func (k *Keeper) write(ctx context.Context, c *content, known registry.ArchivedD
 	if err := k.record(ctx, &Day{Manifest: m, Hash: hash, dir: dir}); err != nil {
 		return false, err
 	}
+	k.adopted[c.cluster] = true
 	k.metrics.wrote(m, k.clock.Now().Sub(began))
-	k.log.Info("day archived", "cluster", c.cluster, "day", m.Day, "revision", revision, "rows", m.Rows(), "bytes", m.Bytes())
+	k.log.Info("day archived", "cluster", c.cluster, "day", m.Day, "revision", revision, "rows", m.Rows(), "bytes", m.Bytes(), "unsettled", unsettled)
 	return true, nil
 }
 
@@ -257,6 +309,23 @@ func nextRevision(known registry.ArchivedDay, dir string) (int64, error) {
 		next = max(next, revision+1)
 	}
 	return next, err
+}
+
+// adoptOnce is adopting while nothing is written.
+func (k *Keeper) adoptOnce(ctx context.Context, cluster string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.adopting(ctx, cluster)
+}
+
+// adopting adopts what is there of a cluster, once; mu is held.
+func (k *Keeper) adopting(ctx context.Context, cluster string) error {
+	if k.adopted[cluster] {
+		return nil
+	}
+	err := k.adopt(ctx, cluster)
+	k.adopted[cluster] = err == nil
+	return err
 }
 
 // adopt records the manifests that go on where the recorded ones end: a crash came
@@ -271,6 +340,7 @@ func (k *Keeper) adopt(ctx context.Context, cluster string) error {
 		return err
 	}
 	further := make(map[int64]*Day)
+	var recorded []registry.ArchivedDay // also of a time before revisions were
 	for _, day := range days {
 		dir, err := dayDir(k.config.Dir, cluster, day)
 		if err != nil {
@@ -282,10 +352,17 @@ func (k *Keeper) adopt(ctx context.Context, cluster string) error {
 		}
 		for _, revision := range there {
 			d, err := OpenRevision(k.config.Dir, cluster, day, revision, k.Key())
-			if err == nil && d.Manifest.Sequence > sequence { // what is damaged is not adopted; Verify says so
+			switch {
+			case err != nil: // what is damaged is not adopted; Verify says so
+			case d.Manifest.Sequence > sequence:
 				further[d.Manifest.Sequence] = d
+			default:
+				recorded = append(recorded, d.registered(day))
 			}
 		}
+	}
+	if err := k.source.Registry.NoteRevisions(ctx, recorded); err != nil {
+		return err
 	}
 	for {
 		d := further[sequence+1]
@@ -316,8 +393,14 @@ func (k *Keeper) record(ctx context.Context, d *Day) error {
 			return fmt.Errorf("adopt manifest of %s on %s: %w", m.Cluster, m.Day, err)
 		}
 	}
-	return k.source.Registry.PutArchived(ctx, registry.ArchivedDay{Cluster: m.Cluster, Day: day, Revision: m.Revision, Sequence: m.Sequence,
-		State: m.State, Manifest: d.Hash, Rows: m.Rows(), Bytes: m.Bytes(), Archived: m.Made})
+	return k.source.Registry.PutArchived(ctx, d.registered(day))
+}
+
+// registered is what the registry has of a revision of a day.
+func (d *Day) registered(day time.Time) registry.ArchivedDay {
+	m := d.Manifest
+	return registry.ArchivedDay{Cluster: m.Cluster, Day: day, Revision: m.Revision, Sequence: m.Sequence,
+		State: m.State, Manifest: d.Hash, Rows: m.Rows(), Bytes: m.Bytes(), Archived: m.Made}
 }
 
 // publish writes the manifest by its revision, and then as the newest.

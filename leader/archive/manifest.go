@@ -33,6 +33,9 @@ type Manifest struct {
 	// State is a fingerprint of all that the day is of: the ledger's windows, the
 	// fingerprints of what was computed, the registry's objects.
 	State string `json:"state"`
+	// Unsettled is why the day had not settled, where it was archived for a period that
+	// was closed before; "" where it had.
+	Unsettled string `json:"unsettled,omitempty"`
 	// Previous is the hash of the cluster's manifest before this one; "" for the first.
 	Previous string  `json:"previous"`
 	Tables   []Table `json:"tables"`

@@ -12,8 +12,8 @@ import (
 
 // metrics are of the archive. None has a cluster's name but the newest day.
 type metrics struct {
-	revisions, rows, bytes, deleted, restored, failures prometheus.Counter
-	duration                                            prometheus.Histogram
+	revisions, rows, bytes, deleted, restored, failures, copied, copyFailures prometheus.Counter
+	duration                                                                  prometheus.Histogram
 }
 
 func newMetrics(registerer prometheus.Registerer, reg *registry.Registry) (*metrics, error) {
@@ -27,11 +27,14 @@ func newMetrics(registerer prometheus.Registerer, reg *registry.Registry) (*metr
 		deleted:   counter("deleted_days_total", "Days of clusters whose minute rows were deleted from the store."),
 		restored:  counter("restored_days_total", "Days of clusters whose minute rows were brought back into the store."),
 		failures:  counter("failures_total", "Passes over a cluster's days that failed; they are tried again."),
+		copied:    counter("copied_bytes_total", "Bytes that were copied into the bucket."),
+		copyFailures: counter("copy_failures_total",
+			"Passes that could not copy into the bucket all that waits: it cannot be reached, or something of the archive is damaged. Minute rows stay until it is copied."),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "accumulus_archive_write_duration_seconds",
 			Help: "Time of archiving a day of a cluster.", Buckets: prometheus.ExponentialBuckets(0.1, 2, 12)}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.revisions, m.rows, m.bytes, m.deleted, m.restored, m.failures, m.duration, newest{reg}} {
+	for _, c := range []prometheus.Collector{m.revisions, m.rows, m.bytes, m.deleted, m.restored, m.failures, m.copied, m.copyFailures, m.duration, newest{reg}} {
 		errs = append(errs, registerer.Register(c))
 	}
 	return m, errors.Join(errs...)

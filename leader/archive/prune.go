@@ -30,6 +30,11 @@ func (k *Keeper) prune(ctx context.Context, cluster string) error {
 		if !d.Deleted.IsZero() {
 			continue
 		}
+		// Before the cluster is held: a bucket that does not answer holds back nobody.
+		if there, err := k.inBucket(ctx, d); err != nil || !there {
+			failures = append(failures, err)
+			continue
+		}
 		err := k.alone(ctx, cluster, func(ctx context.Context) error { return k.delete(ctx, d) })
 		failures = append(failures, err)
 	}
@@ -78,6 +83,11 @@ func (k *Keeper) deletable(ctx context.Context, d registry.ArchivedDay) error {
 	c, err := k.source.look(ctx, d.Cluster, d.Day)
 	if err != nil {
 		return err
+	}
+	if now, found, err := k.known(ctx, d.Cluster, d.Day); err != nil {
+		return err
+	} else if !found || now.Manifest != d.Manifest { // it was archived again since it was found in the bucket
+		return ErrNotArchived
 	}
 	if !c.settled || c.state != d.State {
 		return ErrNotArchived

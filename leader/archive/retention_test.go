@@ -257,39 +257,49 @@ func TestManifestThatWasNotRecorded(t *testing.T) {
 	if _, err := w.Archive(t.Context(), edge, first); err != nil {
 		t.Fatal(err)
 	}
-	c, err := w.source.look(t.Context(), edge, first.Add(dayLength))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := dayDir(w.Dir(), edge, c.day.From)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := makeDay(w.Dir(), dir); err != nil {
-		t.Fatal(err)
-	}
-	d := &dayWriter{content: c, dir: dir, revision: 1}
-	if err := d.writeDay(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	text, hash, err := sign(Manifest{Format: manifestFormat, Cluster: edge, Day: "2026-11-02", Revision: 1, Sequence: 2, State: c.state,
-		Previous: w.archived(edge, first).Manifest, Made: w.clk.Now(), Tables: d.tables}, w.signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := replaceBytes(filepath.Join(dir, "manifest-1.json"), text); err != nil { // and then a crash
-		t.Fatal(err)
-	}
+	second := first.Add(dayLength)
+	text, hash := w.unrecorded(second, 2)
+	clear(w.adopted) // another process
 	w.pass()
-	if got := w.archived(edge, c.day.From); got.Manifest != hash || got.Revision != 1 {
+	if got := w.archived(edge, second); got.Manifest != hash || got.Revision != 1 {
 		t.Errorf("recorded %+v", got)
 	}
-	if !bytes.Equal([]byte(w.files(edge, c.day.From)[newestName]), text) {
+	if !bytes.Equal([]byte(w.files(edge, second)[newestName]), text) {
 		t.Error("manifest.json is another one")
 	}
 	if _, err := VerifyDir(t.Context(), w.Dir(), Scope{}, w.Key()); err != nil {
 		t.Error(err)
 	}
+}
+
+// unrecorded archives a day up to its manifest, after that of the first day; then a
+// crash comes.
+func (w *world) unrecorded(day time.Time, sequence int64) (manifest []byte, hash string) {
+	w.t.Helper()
+	c, err := w.source.look(w.t.Context(), edge, day)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	dir, err := dayDir(w.Dir(), edge, day)
+	if err == nil {
+		err = makeDay(w.Dir(), dir)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	d := &dayWriter{content: c, dir: dir, revision: 1}
+	if err := d.writeDay(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	manifest, hash, err = sign(Manifest{Format: manifestFormat, Cluster: edge, Day: day.Format(time.DateOnly), Revision: 1, Sequence: sequence, State: c.state,
+		Previous: w.archived(edge, first).Manifest, Made: w.clk.Now(), Tables: d.tables}, w.signer)
+	if err == nil {
+		err = replaceBytes(filepath.Join(dir, "manifest-1.json"), manifest)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return manifest, hash
 }
 
 // TestVerifySaysWhatIsWrong, for each kind of damage, and stops there.

@@ -130,6 +130,7 @@ type Checked struct {
 	Rows      int64 `json:"rows"`
 	Bytes     int64 `json:"bytes"`
 	Revised   int   `json:"revised"` // days of which more has come since; the leader alone knows
+	Sealed    int   `json:"sealed"`  // revisions that closed periods name; the leader alone knows
 }
 
 // Scope says what of an archive is verified: a cluster, and of that a day. Zero
@@ -144,6 +145,11 @@ type Scope struct {
 // in the scope. It stops at the first thing that is wrong and says what. key is the
 // public key that is trusted; nil takes the manifests' own.
 func VerifyDir(ctx context.Context, root string, scope Scope, key ed25519.PublicKey) (Checked, error) {
+	return verifyRoot(ctx, root, scope, key, func(_ *Day, do func() error) error { return do() })
+}
+
+// verifyRoot is VerifyDir where with is around the verification of each day.
+func verifyRoot(ctx context.Context, root string, scope Scope, key ed25519.PublicKey, with func(d *Day, do func() error) error) (Checked, error) {
 	var seen Checked
 	clusters, err := Clusters(root)
 	if err != nil {
@@ -163,7 +169,7 @@ func VerifyDir(ctx context.Context, root string, scope Scope, key ed25519.Public
 			if !scope.Day.IsZero() && d.Manifest.Day != scope.Day.UTC().Format(time.DateOnly) {
 				continue
 			}
-			if err := d.Verify(ctx); err != nil {
+			if err := with(d, func() error { return d.Verify(ctx) }); err != nil {
 				return seen, err
 			}
 			seen.Files += len(d.Manifest.Tables)
@@ -241,7 +247,8 @@ func newestStands(root, cluster string, day time.Time, revisions []int64, key ed
 }
 
 // Verify is VerifyDir by the leader's key, and compares the archive with what the
-// registry recorded and with the ledger. Days that were revised since are counted.
+// registry recorded, with the ledger, and with what closed periods name. Days that were
+// revised since are counted.
 func (k *Keeper) Verify(ctx context.Context, scope Scope) (Checked, error) {
 	seen, err := VerifyDir(ctx, k.config.Dir, scope, k.Key())
 	if err != nil {
@@ -277,6 +284,20 @@ func (k *Keeper) Verify(ctx context.Context, scope Scope) (Checked, error) {
 		if err := c.compare(ctx, one); err != nil {
 			return seen, err
 		}
+	}
+	date := ""
+	if !scope.Day.IsZero() {
+		date = scope.Day.UTC().Format(time.DateOnly)
+	}
+	sealed, err := k.source.Registry.SealedDays(ctx, scope.Cluster, date)
+	if err != nil {
+		return seen, err
+	}
+	for _, d := range sealed {
+		if err := k.Sealed(d); err != nil {
+			return seen, err
+		}
+		seen.Sealed++
 	}
 	return seen, nil
 }

@@ -147,12 +147,18 @@ func (w *world) work() {
 // has ended for as long as given.
 func (w *world) days(n int, after time.Duration) {
 	w.t.Helper()
-	for i := range n {
+	w.daysFrom(0, n, after)
+}
+
+// daysFrom is days of those from one to before another.
+func (w *world) daysFrom(from, to int, after time.Duration) {
+	w.t.Helper()
+	for i := from; i < to; i++ {
 		day := first.AddDate(0, 0, i)
 		w.clk.Set(day.Add(busy * time.Minute))
 		w.settle(day, 0, busy, int64(10+i))
 	}
-	w.clk.Set(first.AddDate(0, 0, n).Add(after))
+	w.clk.Set(first.AddDate(0, 0, to).Add(after))
 	w.work()
 }
 

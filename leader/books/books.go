@@ -51,6 +51,9 @@ type Config struct {
 	// Readings are those of the electricity meters, for explanations of energy; nil
 	// explains it without them.
 	Readings Readings
+	// Archive is where the days of a period are put before it is closed; without it none
+	// is.
+	Archive Archive
 }
 
 // Readings are kept readings of electricity meters: *meters.Store.

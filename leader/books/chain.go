@@ -77,11 +77,15 @@ type Verified struct {
 	Lines      int    `json:"lines"`
 	Statements int    `json:"statements"`
 	Head       string `json:"head"` // hash of the last line
+	// Sealed are the statements that name what they rest on in the archive.
+	Sealed []Statement `json:"-"`
 }
 
-// Verify recomputes a chain from its first line: sequence, hashes, signatures, and
-// that the statements name its lines, their sums and its heads. Error: *BrokenError
-// of the first line or statement that is wrong.
+// Verify recomputes a chain from its first line: sequence, hashes, signatures, that
+// the statements name its lines, their sums and its heads, that each follows the one
+// before, and that those of closed periods name what they rest on in the archive, whose
+// list VerifySeal looks at. Error: *BrokenError of the first line or statement that is
+// wrong.
 func Verify(c Chain) (Verified, error) {
 	found := Verified{Customer: c.Customer, Lines: len(c.Lines), Statements: len(c.Statements)}
 	lines := make([]Line, len(c.Lines))
@@ -93,12 +97,23 @@ func Verify(c Chain) (Verified, error) {
 		found.Head = link.Hash
 	}
 	seen := int64(0)
+	var before *Statement
 	for i, s := range c.Statements {
-		what, last := verifyStatement(c, s, int64(i+1), seen, lines)
+		read, what, last := verifyStatement(c, s, int64(i+1), seen, lines)
+		if what == "" {
+			previous := ""
+			if i > 0 {
+				previous = c.Statements[i-1].Text
+			}
+			what = verifyForm(read, before, previous)
+		}
 		if what != "" {
 			return found, &BrokenError{Line: fmt.Sprintf("%s, statement %d", c.Customer, s.Number), What: what}
 		}
-		seen = last
+		seen, before = last, &read
+		if read.Archive != nil {
+			found.Sealed = append(found.Sealed, read)
+		}
 	}
 	if seen != int64(len(lines)) {
 		return found, &BrokenError{Line: lineID(c.Customer, seen+1), What: "it stands on no statement: a statement was removed, or the line was added"}
@@ -154,31 +169,30 @@ func sharesDiffer(l Line) string {
 	return ""
 }
 
-// verifyStatement says what is wrong with one, and which line is its last.
-func verifyStatement(c Chain, issued IssuedStatement, want, before int64, lines []Line) (string, int64) {
-	var s Statement
+// verifyStatement reads one, says what is wrong with it, and which line is its last.
+func verifyStatement(c Chain, issued IssuedStatement, want, before int64, lines []Line) (s Statement, what string, last int64) {
 	switch {
 	case issued.Number != want:
-		return fmt.Sprintf("statement %d is missing", want), 0
+		return s, fmt.Sprintf("statement %d is missing", want), 0
 	case !ed25519.Verify(c.PublicKey, statementMessage(c.Customer, issued.Number, issued.Text), issued.Signature):
-		return "its signature is not one of this leader's key, or its text was changed", 0
+		return s, "its signature is not one of this leader's key, or its text was changed", 0
 	}
 	if err := json.Unmarshal([]byte(issued.Text), &s); err != nil {
-		return fmt.Sprintf("it cannot be read: %v", err), 0
+		return s, fmt.Sprintf("it cannot be read: %v", err), 0
 	}
-	last := before + int64(s.LineCount)
+	last = before + int64(s.LineCount)
 	switch {
 	case s.FirstLine != before+1 || last > int64(len(lines)):
-		return fmt.Sprintf("it has the lines %d to %d, and the chain %d from %d on", s.FirstLine, last, int64(len(lines))-before, before+1), 0
+		return s, fmt.Sprintf("it has the lines %d to %d, and the chain %d from %d on", s.FirstLine, last, int64(len(lines))-before, before+1), 0
 	case s.LineCount > 0 && s.Head != c.Lines[last-1].Hash:
-		return "it names another end of the chain", 0
+		return s, "it names another end of the chain", 0
 	}
 	sum, err := total(lines[before:last])
 	if err != nil {
-		return err.Error(), 0
+		return s, err.Error(), 0
 	}
 	if rest, err := minus(sum, s.Total); err != nil || !isZero(rest) {
-		return fmt.Sprintf("its lines come to %s, its total is %s", sum, s.Total), 0
+		return s, fmt.Sprintf("its lines come to %s, its total is %s", sum, s.Total), 0
 	}
-	return "", last
+	return s, "", last
 }

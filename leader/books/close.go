@@ -3,6 +3,7 @@ package books
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +20,11 @@ type CloseRequest struct {
 	Method string `json:"estimateMethod,omitempty"`
 }
 
-// Close makes an approved period final: its lines become links of the chain, its
-// days are sealed, and it gets the customer's next statement. Errors: ErrState,
-// ErrInput of an incomplete ledger without an estimate.
+// Close makes an approved period final: the days that it rests on are archived, its
+// lines become links of the chain, its days are sealed, and it gets the customer's next
+// statement. Where it ends before that, the period is approved still, and what was
+// archived stays so: it goes on there. Errors: ErrState, ErrInput of an incomplete
+// ledger without an estimate.
 func (b *Books) Close(ctx context.Context, customer, period string, request CloseRequest) (Statement, error) {
 	by, err := named(request.By)
 	if err != nil {
@@ -41,6 +44,15 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	one := d.Period
 	if one.Estimate, err = estimate(d, by, request); err != nil {
 		return Statement{}, err
+	}
+	sealed, written, err := b.seal(ctx, c, p, d, now.days, by)
+	if err != nil {
+		return Statement{}, err
+	}
+	if written > 0 { // what was archived is what was drafted
+		if now, err = b.current(ctx, c, d); err != nil {
+			return Statement{}, err
+		}
 	}
 	seq, hash, last, err := b.registry.BookHead(ctx, customer)
 	if err != nil {
@@ -67,25 +79,21 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if statement.Head = hash; len(links) > 0 {
 		statement.Head = links[len(links)-1].Hash
 	}
+	if statement.Previous, err = b.previousHash(ctx, customer); err != nil {
+		return Statement{}, err
+	}
+	statement.Archive = rests(sealed)
 	issued, err := b.sign(statement)
 	if err != nil {
 		return Statement{}, err
 	}
-	if err := b.issue(ctx, p, d, links, issued, now.days, by); err != nil {
-		return Statement{}, err
-	}
-	return statement, nil
+	return statement, b.issue(ctx, p, d, registry.Issue{Lines: links, Statement: issued, Days: now.days, Sealed: sealed}, by)
 }
 
 // issue writes all that a close makes final.
-func (b *Books) issue(ctx context.Context, p registry.BookPeriod, d Draft, links []registry.BookLine, issued registry.BookStatement, days []registry.BookDay, by string) error {
-	unsealed := make([]registry.BookDay, 0, len(days))
-	for _, day := range days {
-		if !day.Sealed {
-			unsealed = append(unsealed, day)
-		}
-	}
-	formerly := p.State
+func (b *Books) issue(ctx context.Context, p registry.BookPeriod, d Draft, issue registry.Issue, by string) error {
+	issue.Days = slices.DeleteFunc(slices.Clone(issue.Days), func(day registry.BookDay) bool { return day.Sealed })
+	issue.Formerly = p.State
 	body, err := canonical(d.Period.progress)
 	if err != nil {
 		return err
@@ -94,8 +102,10 @@ func (b *Books) issue(ctx context.Context, p registry.BookPeriod, d Draft, links
 	if p.Draft, err = packDraft(d); err != nil {
 		return err
 	}
-	return b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Period: &p, Formerly: formerly, Corrections: d.Billed, Days: unsealed, Refunded: d.refunded(),
-		Did: registry.BookAction{By: by, Action: "close", Customer: p.Customer, Period: p.Period, Detail: fmt.Sprintf("statement %d, %s %s", issued.Number, d.Total, d.Currency)}})
+	issue.Period, issue.Corrections, issue.Refunded = &p, d.Billed, d.refunded()
+	issue.Did = registry.BookAction{By: by, Action: "close", Customer: p.Customer, Period: p.Period,
+		Detail: fmt.Sprintf("statement %d, %s %s", issue.Statement.Number, d.Total, d.Currency)}
+	return b.registry.IssueBook(ctx, issue)
 }
 
 // inOrder is an error where the period before is not closed though it has begun to

@@ -216,6 +216,9 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 	}
 	note := b.statement(zone, of.Name, d, seq+1, last+1)
 	note.Kind, note.Refers, note.Head = CreditNoteKind, of.Number, links[len(links)-1].Hash
+	if note.Previous, err = b.previousHash(ctx, of.Customer); err != nil {
+		return Statement{}, err
+	}
 	issued, err := b.sign(note)
 	if err != nil {
 		return Statement{}, err

@@ -50,6 +50,8 @@ type Explanation struct {
 	NoPods []string `json:"daysWithoutPods,omitempty"`
 	// Meters are the readings of the boxes' meters, of a line of energy.
 	Meters []ExplainedBox `json:"meterReadings,omitempty"`
+	// Sealed are the archived days that the statement's period rests on.
+	Sealed []registry.SealedDay `json:"archivedDays,omitempty"`
 	// Objects are the nodes, boxes, hardware and meters of the clusters, as they were
 	// in the period.
 	Objects []fleet.Object `json:"objects,omitempty"`
@@ -165,6 +167,9 @@ func (b *Books) explanation(ctx context.Context, customer string, number int64) 
 		return e, fmt.Errorf("statement %d: %w", link.Statement, registry.ErrNotFound)
 	}
 	e.Statement = chain.Statements[link.Statement-1]
+	if e.Sealed, err = b.registry.BookSeal(ctx, customer, link.Statement); err != nil {
+		return e, err
+	}
 	c, err := b.calendar(ctx, customer, e.Line.ChargePeriod)
 	if err != nil {
 		return e, err

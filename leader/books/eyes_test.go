@@ -66,7 +66,7 @@ func TestOnePersonIsOnRecord(t *testing.T) {
 	}{{"alone", identity.ViaFile, "dora", true}, {"alone, by name", identity.ViaToken, "dora", true}, {"two persons", identity.ViaToken, "anna", false}} {
 		w := newWorld(t, december, small("UTC")...)
 		var err error
-		if w.Books, err = New(Config{OnePerson: true}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+		if w.Books, err = New(Config{OnePerson: true, Archive: w.archive}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 			t.Fatal(err)
 		}
 		ctx := as(t, test.via)

@@ -43,6 +43,8 @@ type Measured struct {
 
 // Statement is what a customer gets for a period; it is final.
 type Statement struct {
+	// Form is 2 where Previous and, of a period, Archive are there; 0 before they were.
+	Form     int       `json:"form,omitempty"`
 	Customer string    `json:"customer"`
 	Name     string    `json:"customerName"`
 	Issuer   string    `json:"issuer"`
@@ -79,6 +81,11 @@ type Statement struct {
 	FirstLine int64  `json:"firstLine"` // its place in the chain
 	LineCount int    `json:"lineCount"`
 	Head      string `json:"head"` // hash of its last line
+	// Previous is the SHA-256, in hex, of the text of the statement before; "" of the
+	// first.
+	Previous string `json:"previous,omitempty"`
+	// Archive is what the period rests on in the archive.
+	Archive *Rests `json:"archive,omitempty"`
 
 	// Lines are the lines as they were closed. They are no part of the text that is
 	// signed: the chain has them.
@@ -154,7 +161,7 @@ func (b *Books) nameOf(ctx context.Context, c Calendar) (string, error) {
 
 // statement is that of a draft whose lines begin at first.
 func (b *Books) statement(c Calendar, name string, d Draft, first, number int64) Statement {
-	s := Statement{Customer: c.Customer, Name: name, Issuer: b.config.Issuer, Number: number, ID: statementID(c.Customer, number), Kind: StatementKind,
+	s := Statement{Form: statementForm, Customer: c.Customer, Name: name, Issuer: b.config.Issuer, Number: number, ID: statementID(c.Customer, number), Kind: StatementKind,
 		Period: c.Period, From: c.From, To: c.To, Zone: c.Zone.String(), Issued: b.now(), Currency: d.Currency, Total: d.Total, Usage: "0", Corrections: "0",
 		Unpriced: d.Unpriced, Excluded: d.Excluded, Estimate: d.Period.Estimate, Drafted: d.Drafted, Approved: d.Approved, Closed: d.Closed,
 		FirstLine: first, LineCount: len(d.Lines)}

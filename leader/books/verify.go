@@ -62,6 +62,7 @@ func VerifyExplanation(file []byte, key ed25519.PublicKey) (Explanation, []Findi
 	}
 	findings := []Finding{{"signature of the file", valid, detail}}
 	findings = append(findings, e.verifyChain(key)...)
+	findings = append(findings, e.verifySeal()...)
 	switch e.Line.Kind {
 	case KindRefund:
 		return e, append(findings, Finding{"rating", true, "not recomputed: the line is a refund, with the reason " + strconv.Quote(e.Line.Reason)}), nil
@@ -115,6 +116,24 @@ func (e Explanation) verifyChain(key ed25519.PublicKey) []Finding {
 	rest, err2 := minus(sum, s.Total)
 	holds := err == nil && err2 == nil && isZero(rest)
 	return append(findings, Finding{"statement", holds, fmt.Sprintf("its lines come to %s %s, its total is %s", sum, s.Currency, s.Total)})
+}
+
+// verifySeal holds the archived days of the period against their digest in the
+// statement. One from before there were such has none.
+func (e Explanation) verifySeal() []Finding {
+	const what = "archived days"
+	var s Statement
+	if json.Unmarshal([]byte(e.Statement.Text), &s) != nil || s.Archive == nil {
+		return nil // what cannot be read, the statement's own finding says
+	}
+	if err := VerifySeal(s, Seal{Days: e.Sealed}); err != nil {
+		return []Finding{{what, false, err.Error()}}
+	}
+	detail := plural.Of(len(e.Sealed), "day of a cluster", "days of clusters") + " with the hashes of their manifests come to the statement's digest"
+	if s.Archive.Unsettled > 0 {
+		detail += fmt.Sprintf("; %d had not settled", s.Archive.Unsettled)
+	}
+	return []Finding{{what, true, detail}}
 }
 
 // verifyLists holds each version of a price list against its text.

@@ -14,6 +14,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/books/sealtest"
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -30,6 +31,7 @@ type world struct {
 	reg     *registry.Registry
 	clock   *clock.Manual
 	private ed25519.PrivateKey
+	archive *sealtest.Archive
 
 	namespaces map[string][]string // by cluster
 	late       map[string]int64    // core-µs that came later, by cluster/namespace/minute
@@ -50,13 +52,13 @@ func (s signer) BookKey() ed25519.PublicKey     { return s.key.Public().(ed25519
 func newWorld(t *testing.T, now time.Time, objects ...fleet.Object) *world {
 	t.Helper()
 	w := &world{t: t, clock: clock.NewManual(now), path: filepath.Join(t.TempDir(), "registry.db"), late: make(map[string]int64), missing: make(map[string]bool),
-		namespaces: map[string][]string{"edge-a": {"shop", "blog"}, "edge-b": {"lab"}}, private: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+		namespaces: map[string][]string{"edge-a": {"shop", "blog"}, "edge-b": {"lab"}}, private: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), archive: new(sealtest.Archive)}
 	var err error
 	if w.reg, err = registry.Open(t.Context(), w.path, w.clock); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.reg.Close() })
-	if w.Books, err = New(Config{}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+	if w.Books, err = New(Config{Archive: w.archive}, w.reg, w, signer{w.private}, w.clock, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	w.apply(objects...)

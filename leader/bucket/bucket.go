@@ -1,5 +1,5 @@
-// Package bucket puts the files of an export into a bucket that speaks S3. It
-// sends each file with its SHA-256, which the server compares and keeps beside it,
+// Package bucket puts the files of an export, and the archive's, into a bucket that
+// speaks S3, and reads them back. It sends each file with its SHA-256, which the server compares and keeps beside it,
 // in path style; credentials come from a file that is read again when it changes.
 // It makes no bucket and sets no policy.
 package bucket
@@ -82,6 +82,47 @@ func Open(config Config, transport http.RoundTripper) (*Bucket, error) {
 		return nil, fmt.Errorf("bucket %s: %w", config.URL, err)
 	}
 	return &Bucket{client: client, bucket: name, prefix: prefix}, nil
+}
+
+// PutFile is Put of a file by its name in the bucket, its path, SHA-256 and size.
+func (b *Bucket) PutFile(ctx context.Context, name, path, sha256 string, bytes int64) error {
+	return b.Put(ctx, focus.File{Name: name, Path: path, SHA256: sha256, Bytes: bytes})
+}
+
+// List calls fn with the names of all objects, until it fails.
+func (b *Bucket) List(ctx context.Context, fn func(name string) error) error {
+	ctx, cancel := context.WithCancel(ctx) // ends the listing
+	defer cancel()
+	start := ""
+	if b.prefix != "" {
+		start = b.prefix + "/"
+	}
+	for object := range b.client.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: start, Recursive: true}) {
+		if object.Err != nil {
+			return fmt.Errorf("list bucket %s: %w", b.bucket, object.Err)
+		}
+		if err := fn(strings.TrimPrefix(object.Key, start)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fetch reads an object. Error: os.ErrNotExist where there is none.
+func (b *Bucket) Fetch(ctx context.Context, name string, to io.Writer) error {
+	object, err := b.client.GetObject(ctx, b.bucket, path.Join(b.prefix, name), minio.GetObjectOptions{})
+	if err == nil {
+		_, err = io.Copy(to, object)
+		err = errors.Join(err, object.Close())
+	}
+	var answer minio.ErrorResponse
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return fmt.Errorf("fetch %s from bucket %s: %w", name, b.bucket, err)
+	}
+	return nil
 }
 
 // Put sends a file. An object is seen whole or not at all.

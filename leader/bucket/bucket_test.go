@@ -119,6 +119,7 @@ func openServer(t *testing.T) store {
 	if sum, err := b.Sum(t.Context(), "none"); err != nil || sum != "" {
 		t.Errorf("an object that is not there: %q, %v", sum, err)
 	}
+	shelved(t, b)
 	wrong, err := Open(Config{URL: config.URL, CredentialsFile: credentialsFile(t, "another")}, http.DefaultTransport)
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +150,33 @@ func openServer(t *testing.T) store {
 		}
 		return string(text), true
 	}}
+}
+
+// shelved puts files there, lists them and reads them back.
+func shelved(t *testing.T, b *Bucket) {
+	t.Helper()
+	const name = "edge-a/2026/11/27/manifest.json"
+	for _, f := range []focus.File{file(t, name, "{}"), file(t, "edge-a/2026/11/27/pod-1.parquet", "rows")} {
+		if err := b.PutFile(t.Context(), f.Name, f.Path, f.SHA256, f.Bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	if err := b.List(t.Context(), func(name string) error { names = append(names, name); return nil }); err != nil || len(names) != 2 || names[0] != name {
+		t.Errorf("list: %v %v", names, err)
+	}
+	var text bytes.Buffer
+	if err := b.Fetch(t.Context(), name, &text); err != nil || text.String() != "{}" {
+		t.Errorf("fetch: %q %v", text.String(), err)
+	}
+	if err := b.Fetch(t.Context(), "none", &text); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("fetch what is not there: %v", err)
+	}
+	for _, name := range names {
+		if err := b.client.RemoveObject(t.Context(), b.bucket, b.prefix+"/"+name, minio.RemoveObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func startServer(t *testing.T) (address string) {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/archive"
-	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
 func archiveQuery(scope archive.Scope) url.Values {
@@ -22,10 +21,10 @@ func archiveQuery(scope archive.Scope) url.Values {
 }
 
 // Archived are the days in the leader's archive.
-func (c *Client) Archived(ctx context.Context, scope archive.Scope) ([]registry.ArchivedDay, error) {
+func (c *Client) Archived(ctx context.Context, scope archive.Scope) (api.ArchiveList, error) {
 	var answer api.ArchiveList
 	err := c.get(ctx, "/api/v1/archive", archiveQuery(scope), &answer)
-	return answer.Items, err
+	return answer, err
 }
 
 // ArchivedDay is the newest manifest of a day.
@@ -35,9 +34,13 @@ func (c *Client) ArchivedDay(ctx context.Context, cluster string, day time.Time)
 	return answer, err
 }
 
-// VerifyArchive lets the leader recompute its archive.
-func (c *Client) VerifyArchive(ctx context.Context, scope archive.Scope) (api.ArchiveVerified, error) {
+// VerifyArchive lets the leader recompute its archive, or the copy in the bucket.
+func (c *Client) VerifyArchive(ctx context.Context, scope archive.Scope, bucket bool) (api.ArchiveVerified, error) {
+	values := archiveQuery(scope)
+	if bucket {
+		values.Set("place", "bucket")
+	}
 	var answer api.ArchiveVerified
-	err := c.get(ctx, "/api/v1/archive/verify", archiveQuery(scope), &answer)
+	err := c.get(ctx, "/api/v1/archive/verify", values, &answer)
 	return answer, err
 }

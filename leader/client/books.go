@@ -159,6 +159,13 @@ func (c *Client) Chain(ctx context.Context, customer string) (books.Chain, error
 	return answer, err
 }
 
+// BookSeal asks for the archived days that a statement's period rests on.
+func (c *Client) BookSeal(ctx context.Context, customer string, number int64) (books.Seal, error) {
+	var answer books.Seal
+	err := c.get(ctx, bookPath(customer, "statements", strconv.FormatInt(number, 10), "archive"), nil, &answer)
+	return answer, err
+}
+
 // BookLog asks who did what with a customer's books.
 func (c *Client) BookLog(ctx context.Context, customer string) (api.ActionList, error) {
 	var answer api.ActionList

@@ -64,17 +64,25 @@ func (e *Engine) pricedAt(ctx context.Context, parts []slice, at time.Time) ([]s
 		return nil, fmt.Errorf("read objects: %w", err)
 	}
 	var laid []fleet.Object
+	lists := ""
 	for _, o := range objects {
 		switch {
 		case o.Kind != fleet.KindPriceList:
 			laid = append(laid, o)
 		case o.ValidAt(at):
 			laid = append(laid, o.Since(time.Time{}).Until(time.Time{}))
+			lists += fmt.Sprintf("%q %d ", o.Name(), o.ValidFrom.UnixNano())
 		}
+	}
+	if kept, known := e.priced[lists]; known {
+		return kept, nil
 	}
 	priced := make([]slice, len(parts))
 	for i, part := range parts {
 		priced[i] = slice{part.Window, fleet.New(part.From, laid)}
+	}
+	if e.priced != nil {
+		e.priced[lists] = priced
 	}
 	return priced, nil
 }

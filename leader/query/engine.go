@@ -51,6 +51,7 @@ type Engine struct {
 	stores   Stores
 	registry *registry.Registry
 	clock    clock.Clock
+	priced   map[string][]slice // by their price lists; nil where nothing is kept
 }
 
 // New makes an engine.

@@ -90,6 +90,8 @@ func questions(f *fixture, ctx context.Context) map[string]string {
 		request := ChargeRequest{Window: schema.Window{From: at(0), To: at(60)}, Aggregate: []Key{Cluster, Node, Namespace, Pod}, Filter: filter}
 		ahead, assumed, err := f.ChargesAhead(ctx, request, schema.Window{From: at(60), To: at(120)})
 		put("charges ahead of "+name, []any{ahead, assumed}, err)
+		starts, assumed, err := f.ChargesStarts(ctx, request, []schema.Window{{From: at(60), To: at(120)}, {From: at(120), To: at(180)}})
+		put("charges of starts of "+name, []any{starts, assumed}, err)
 		assets, err := f.Assets(ctx, request)
 		put("nodes of "+name, assets, err)
 		whole, err := f.Whole(ctx, request.Window, filter)
@@ -234,7 +236,7 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded says of each question that an engine answers whether its answer is
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "EachCharge": true, "Export": true, "Sectors": true, "Settled": true,
-	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true,
+	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true, "ChargesStarts": true,
 	"Whole": true, "Metered": true, "Mounts": false, "NodePods": true, "NodeWorkloads": true, "HeatCells": false}
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {

@@ -28,17 +28,25 @@ type ArchivedDay struct {
 	// Gone says that the minute rows are read from the archive, not from the store.
 	Gone    bool      `json:"gone"`
 	Deleted time.Time `json:"deleted,omitzero"` // when the store had them no more
+	// Copied is when all files of the revision were in the bucket CopiedTo.
+	Copied   time.Time `json:"copied,omitzero"`
+	CopiedTo string    `json:"copiedTo,omitempty"`
 }
 
-const archiveColumns = "cluster, day, revision, sequence, state, manifest, rows, bytes, archived_at, gone, deleted_at"
+const archiveColumns = `cluster, day, revision, sequence, state, manifest, rows, bytes, archived_at, gone, deleted_at,
+	coalesce((SELECT copied_at FROM archive_revision AS r WHERE r.cluster = d.cluster AND r.day = d.day AND r.revision = d.revision), 0),
+	coalesce((SELECT copied_to FROM archive_revision AS r WHERE r.cluster = d.cluster AND r.day = d.day AND r.revision = d.revision), '')`
 
 func scanArchived(scan func(...any) error) (ArchivedDay, error) {
 	var d ArchivedDay
-	var day, archived, deleted int64
-	err := scan(&d.Cluster, &day, &d.Revision, &d.Sequence, &d.State, &d.Manifest, &d.Rows, &d.Bytes, &archived, &d.Gone, &deleted)
+	var day, archived, deleted, copied int64
+	err := scan(&d.Cluster, &day, &d.Revision, &d.Sequence, &d.State, &d.Manifest, &d.Rows, &d.Bytes, &archived, &d.Gone, &deleted, &copied, &d.CopiedTo)
 	d.Day, d.Archived = moment(day), moment(archived)
 	if deleted != 0 {
 		d.Deleted = moment(deleted)
+	}
+	if copied != 0 {
+		d.Copied = moment(copied)
 	}
 	return d, err
 }
@@ -46,7 +54,7 @@ func scanArchived(scan func(...any) error) (ArchivedDay, error) {
 // Archived are the archived days of a cluster, or of all for "", that begin in the
 // window, by cluster and day.
 func (r *Registry) Archived(ctx context.Context, cluster string, w schema.Window) ([]ArchivedDay, error) {
-	return r.archived(ctx, "(?1 = '' OR cluster = ?1) AND day >= ?2 AND day < ?3", cluster, nanos(w.From), nanos(w.To))
+	return r.archived(ctx, "(?1 = '' OR d.cluster = ?1) AND d.day >= ?2 AND d.day < ?3", cluster, nanos(w.From), nanos(w.To))
 }
 
 // ArchivedGone are the days whose minute rows are read from the archive.
@@ -60,7 +68,7 @@ func (r *Registry) archived(ctx context.Context, where string, args ...any) ([]A
 		d, err := scanArchived(scan)
 		list = append(list, d)
 		return err
-	}, "SELECT "+archiveColumns+" FROM archive_day WHERE "+where+" ORDER BY cluster, day", args...)
+	}, "SELECT "+archiveColumns+" FROM archive_day AS d WHERE "+where+" ORDER BY cluster, day", args...)
 	if err != nil {
 		return nil, fmt.Errorf("archived days: %w", err)
 	}
@@ -86,6 +94,9 @@ func (r *Registry) PutArchived(ctx context.Context, d ArchivedDay) error {
 			archived_at = excluded.archived_at, checked_at = excluded.checked_at`,
 			d.Cluster, nanos(d.Day), d.Revision, d.Sequence, d.State, d.Manifest, d.Rows, d.Bytes, nanos(d.Archived), nanos(d.Archived))
 		if err != nil {
+			return err
+		}
+		if err := noteRevision(ctx, tx, d); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO archive_head (cluster, sequence, manifest) VALUES (?, ?, ?)

@@ -75,6 +75,7 @@ type Issue struct {
 	Corrections []int64        // that are billed by it
 	Days        []BookDay      // that it rests on: customer, cluster, start and revision
 	Refunded    []BookRefunded // what it gives back of nodes that failed; Statement is filled
+	Sealed      []SealedDay    // archived days that the period rests on
 	Approved    int64          // the refund that was asked for, of a credit note; 0 is none
 	Did         BookAction
 }
@@ -107,6 +108,9 @@ func (r *Registry) IssueBook(ctx context.Context, issue Issue) error {
 			return err
 		}
 		if err := refund(ctx, tx, s.Number, issue.Refunded); err != nil {
+			return err
+		}
+		if err := putSeal(ctx, tx, s.Customer, s.Number, issue.Sealed); err != nil {
 			return err
 		}
 		if issue.Approved != 0 {

@@ -48,6 +48,16 @@ func (r *Registry) OpenDays(ctx context.Context, ended time.Time, after OpenDay,
 	return list, nil
 }
 
+// CountOpenDays is how many days had ended at the given moment whose sums must be
+// computed.
+func (r *Registry) CountOpenDays(ctx context.Context, ended time.Time) (days int, err error) {
+	err = r.reader.QueryRowContext(ctx, "SELECT count(*) FROM usage_day WHERE usage IS NULL AND day <= ?", nanos(ended.Add(-day))).Scan(&days)
+	if err != nil {
+		return 0, fmt.Errorf("open days: %w", err)
+	}
+	return days, nil
+}
+
 // DaySettled says whether a day can be summed: nothing is due whose outcome is in
 // it, and the cluster's minutes have come up to its end, or it ended FoldAfter ago.
 // Sums that are computed too early are not wrong: what changes a quarter of the day

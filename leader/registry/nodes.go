@@ -13,8 +13,6 @@ import (
 // lowest bit first, without a zero byte at its end. nil is the empty set.
 type nodeSet []byte
 
-func (s nodeSet) has(n int) bool { return n/8 < len(s) && s[n/8]&(1<<(n%8)) != 0 }
-
 // with is the set with n; it may change s.
 func (s nodeSet) with(n int) nodeSet {
 	for len(s) <= n/8 {

@@ -132,6 +132,7 @@ const (
 	GridFailing          Code = "grid-failing"
 	PricesFailing        Code = "prices-failing"
 	ProcessorFailing     Code = "processor-failing"
+	ArchiveNotCopied     Code = "archive-not-copied"
 )
 
 // Problem is one reason, and what to do.
@@ -172,6 +173,7 @@ var hints = map[Code]string{
 	MeterFailing:         "An electricity meter does not answer: look at its address in `accumulus get meter -o yaml`. Energy is estimated meanwhile and corrected when it answers.",
 	GridFailing:          "The source of a grid's intensity does not answer: look at its url and tokenFile in `accumulus get grid -o yaml`. Its country's yearly mean counts meanwhile, as an estimate, unless noYearly is set; carbon is computed again when it answers.",
 	PricesFailing:        "The source of a dynamic price does not answer: look at its url and tokenFile in `accumulus get priceseries -o yaml`. Quarters without a price have the rate's fallback, or no price until it answers or they are pushed (`accumulus prices push`).",
+	ArchiveNotCopied:     "The archive cannot be copied into its bucket; it is tried again every ten minutes. Nothing else waits for it but the deletion of old minute rows, so watch the disk: look at the bucket's URL, credentials and quota. `accumulus archive list` shows what waits.",
 	ProcessorFailing:     "A processor fails for some quarters; they stay due and are tried again. The leader's log has the whole error.",
 }
 

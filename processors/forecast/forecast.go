@@ -92,15 +92,6 @@ func Of(s Series, hours float64) (Forecast, error) {
 	return f, nil
 }
 
-// Path is the forecast's model by the hour, without its quantiles.
-func Path(s Series, m Model, hours int) []int64 {
-	out := make([]int64, 0, hours)
-	for _, v := range path(m, s.filled(), hours) {
-		out = append(out, whole(v))
-	}
-	return out
-}
-
 // filled is the series from its first use on, an unknown hour as the same hour of the
 // day before it.
 func (s Series) filled() []float64 {

@@ -22,6 +22,7 @@ type Progress struct {
 	Running  []float64 // seconds that each running pod has run
 	Missing  int       // parts that are not done, those that run now among them
 	Slots    int       // pods at a time
+	Gap      float64   // seconds from a pod's end to the start of the next in its slot
 }
 
 // Finish is when a job is done, counted from now, and how many seconds its pods run
@@ -228,7 +229,11 @@ func (p Progress) draw(s survival, r *rand.Rand) (end, sum float64) {
 	var running []pod // a heap would be shorter in time; slots are few
 	start := func(now, age float64) {
 		seconds, ok := s.draw(age, r)
-		running = append(running, pod{now + seconds - age, ok})
+		gap := p.Gap
+		if age > 0 {
+			gap = 0 // it has started
+		}
+		running = append(running, pod{now + gap + seconds - age, ok})
 		sum += seconds - age
 	}
 	for _, age := range p.Running {

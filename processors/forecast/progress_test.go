@@ -100,3 +100,20 @@ func TestProgressWithoutKnowledge(t *testing.T) {
 		t.Errorf("%+v and %+v of one question", f, again)
 	}
 }
+
+// TestTimeBetweenPods: a slot is empty for a while after each pod, and a pod that runs
+// has had that behind it.
+func TestTimeBetweenPods(t *testing.T) {
+	var attempts []Attempt
+	for range 12 {
+		attempts = append(attempts, Attempt{Seconds: 20, OK: true})
+	}
+	p := Progress{Attempts: attempts, Running: []float64{10}, Missing: 5, Slots: 1, Gap: 5}
+	f, ok := p.Finish()
+	if want := 10.0 + 4*25; !ok || f.Seconds.P50 < want-1 || f.Seconds.P50 > want+1 {
+		t.Errorf("done in %f s, want %f", f.Seconds.P50, want)
+	}
+	if want := 10.0 + 4*20; f.PodSeconds.P50 < want-1 || f.PodSeconds.P50 > want+1 {
+		t.Errorf("its pods run for %f s, want %f", f.PodSeconds.P50, want)
+	}
+}

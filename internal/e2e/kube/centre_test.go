@@ -19,6 +19,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/kubetest"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/client"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -111,6 +112,23 @@ func (c *centre) connect() {
 }
 
 func (c *centre) token() string { return filepath.Join(c.dir, "leader", "operator.token") }
+
+// person is who has a token of his own, with the role billing.
+func (c *centre) person(name string) *client.Client {
+	c.t.Helper()
+	made, err := c.CreateToken(c.t.Context(), api.TokenRequest{Wish: identity.Wish{Name: name, Role: "billing"}})
+	if err == nil {
+		err = os.WriteFile(c.file(name+".token"), []byte(made.Secret), 0o600)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	own, err := client.New(client.Config{Server: "http://" + c.address, TokenFile: c.file(name + ".token")})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return own
+}
 
 // stop ends the leader, if it runs. One that is killed has no error.
 func (c *centre) stop(signal syscall.Signal) error {

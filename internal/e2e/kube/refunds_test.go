@@ -230,7 +230,7 @@ func (f *failing) bill(t *testing.T) {
 		given[line.Rate] = true
 		price := map[string]float64{"cpu_used": 0.01, "cpu_requested": 0.001}[line.Rate]
 		cost, err := strconv.ParseFloat(line.Cost, 64)
-		if err != nil || math.Abs(cost+price*float64(line.Quantity)/1e6) > 0.006 {
+		if err != nil || math.Abs(cost+price*float64(line.Quantity)/1e6) > 0.011 { // two lines' difference, each rounded
 			t.Errorf("%s of %d: %s", line.Rate, line.Quantity, line.Cost)
 		}
 		if line.Quantity != metered[line.Rate] || line.Approver != "anna" || !strings.Contains(line.Reason, "node failing-1 of cluster failing failed at") || !strings.HasSuffix(line.Reason, ": default/dies") {
@@ -242,9 +242,12 @@ func (f *failing) bill(t *testing.T) {
 		t.Errorf("given back: %v", given)
 	}
 	// The kernel counted until the power was gone, the follower last read a little before.
-	if truth := f.stand.pods.of(f.dead); metered["cpu_used"] > truth+idling || metered["cpu_used"] < truth-2*idling-int64(2*often/time.Microsecond)/5 {
-		t.Errorf("the pod that died used %s core-s, given back %s", seconds(truth), seconds(metered["cpu_used"]))
+	truth := f.stand.pods.of(f.dead)
+	text := fmt.Sprintf("the pod that died used %s core-s, given back are %s", seconds(truth), seconds(metered["cpu_used"]))
+	if got := metered["cpu_used"]; got > truth+idling || got < truth-2*idling-int64(2*often/time.Microsecond)/5 {
+		t.Error(text)
 	}
+	t.Log(text)
 	next, err := f.DraftBook(t.Context(), "acme", over.Format("2006-01"), "dora")
 	if err != nil || len(next.Failures) != 0 || len(next.Lines) != 0 {
 		t.Errorf("the next month gives back %+v %+v, %v", next.Failures, next.Lines, err)
@@ -256,20 +259,21 @@ func (f *failing) bill(t *testing.T) {
 // closed closes the month and gives its statement's lines.
 func (f *failing) closed(t *testing.T) []books.Line {
 	t.Helper()
+	dora, anna := f.person("dora"), f.person("anna")
 	var issued books.Statement
 	eventually(t, "close of the month", func(ctx context.Context) error {
-		d, err := f.DraftBook(ctx, "acme", f.period(), "dora")
+		d, err := dora.DraftBook(ctx, "acme", f.period(), "dora")
 		if err == nil && len(d.Waiting) > 0 {
 			err = fmt.Errorf("days that wait: %v", d.Waiting)
 		}
 		if err == nil {
-			_, err = f.ReviewBook(ctx, "acme", f.period(), "dora")
+			_, err = dora.ReviewBook(ctx, "acme", f.period(), "dora")
 		}
 		if err == nil {
-			_, err = f.ApproveBook(ctx, "acme", f.period(), "anna")
+			_, err = anna.ApproveBook(ctx, "acme", f.period(), "anna")
 		}
 		if err == nil {
-			issued, err = f.CloseBook(ctx, "acme", f.period(), books.CloseRequest{By: "carl", Reason: "the rest of the month is still to come"})
+			issued, err = anna.CloseBook(ctx, "acme", f.period(), books.CloseRequest{By: "anna", Reason: "the rest of the month is still to come"})
 		}
 		if err != nil {
 			_ = clock.System().Sleep(ctx, time.Second)

@@ -1,0 +1,158 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/registry"
+)
+
+// sealTries is how often a day is looked at again that changes while it is archived.
+const sealTries = 3
+
+// ErrChanging is a day that changed each time that it was to be archived.
+var ErrChanging = errors.New("the day changes while it is archived: try again in a minute")
+
+// Seal archives the UTC days that a window touches and that the archive does not have
+// as they are, also those that have not settled, whose manifests say so. It names the
+// newest revision of each day, which is there and signed, and says how many it has
+// written. What is written stays where an error or the end of ctx comes: called again,
+// it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
+func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error) {
+	if err := k.adoptOnce(ctx, cluster); err != nil {
+		return nil, 0, err
+	}
+	archived, err := k.source.Registry.Archived(ctx, cluster, schema.Window{From: w.From.UTC().Truncate(dayLength), To: w.To})
+	if err != nil {
+		return nil, 0, err
+	}
+	whole := make(map[time.Time]bool) // archived as they are, without a look
+	for _, d := range archived {
+		whole[d.Day] = true
+	}
+	changed, err := k.source.Registry.Archivable(ctx, cluster, w.To.Add(dayLength))
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, day := range changed {
+		delete(whole, day)
+	}
+	for day := w.From.UTC().Truncate(dayLength); day.Before(w.To); day = day.Add(dayLength) {
+		old := !k.clock.Now().Before(day.Add(dayLength + registry.FoldAfter)) // of a newer one the registry may not know what came
+		if !old || !whole[day] {
+			wrote, err := k.archiveNow(ctx, cluster, day)
+			if wrote {
+				written++
+			}
+			if err != nil {
+				return nil, written, fmt.Errorf("archive %s on %s: %w", cluster, day.Format(time.DateOnly), err)
+			}
+		}
+		sealed, err := k.sealed(ctx, cluster, day)
+		if err != nil {
+			return nil, written, err
+		}
+		days = append(days, sealed)
+	}
+	return days, written, nil
+}
+
+// archiveNow archives a day as it is, unless it is archived so.
+func (k *Keeper) archiveNow(ctx context.Context, cluster string, day time.Time) (written bool, err error) {
+	for range sealTries {
+		if err := ctx.Err(); err != nil {
+			return written, err
+		}
+		c, err := k.source.look(ctx, cluster, day)
+		if err != nil {
+			return written, err
+		}
+		known, found, err := k.known(ctx, cluster, day)
+		if err != nil || found && known.State == c.state {
+			return written, err
+		}
+		wrote, err := k.revise(ctx, c, k.unsettled(c))
+		if err != nil {
+			return written, err
+		}
+		written = written || wrote
+	}
+	return written, ErrChanging
+}
+
+// unsettled says why a day has not settled; "" where it has.
+func (k *Keeper) unsettled(c *content) string {
+	switch now := k.clock.Now(); {
+	case c.settled:
+		return ""
+	case now.Before(c.day.To):
+		return "the day had not ended"
+	case now.Before(c.day.To.Add(registry.FoldAfter)):
+		return fmt.Sprintf("it had ended less than %d hours before", registry.FoldAfter/time.Hour)
+	}
+	return "work on it was due, or rows of it waited in the quarantine"
+}
+
+// sealed names the newest revision of a day.
+func (k *Keeper) sealed(ctx context.Context, cluster string, day time.Time) (registry.SealedDay, error) {
+	known, found, err := k.known(ctx, cluster, day)
+	if err == nil && !found {
+		err = fmt.Errorf("%s on %s: %w", cluster, day.Format(time.DateOnly), ErrAbsent)
+	}
+	if err != nil {
+		return registry.SealedDay{}, err
+	}
+	sealed := registry.SealedDay{Cluster: cluster, Day: day.Format(time.DateOnly), Revision: known.Revision, Manifest: known.Manifest}
+	d, err := CheckSealed(k.config.Dir, sealed, k.Key())
+	if err != nil {
+		return sealed, err
+	}
+	sealed.Unsettled = d.Manifest.Unsettled
+	return sealed, nil
+}
+
+// Sealed is an error where the archive does not have a day as a closed period names
+// it: ErrAbsent, ErrSignature, ErrDamaged. It does not read the files' rows.
+func (k *Keeper) Sealed(day registry.SealedDay) error {
+	d, err := CheckSealed(k.config.Dir, day, k.Key())
+	if err == nil && d.Manifest.Unsettled != day.Unsettled {
+		err = fmt.Errorf("archive of %s on %s: revision %d says %q of what had not settled, the closed period %q: %w", day.Cluster, day.Day, day.Revision,
+			d.Manifest.Unsettled, day.Unsettled, ErrDamaged)
+	}
+	return err
+}
+
+// CheckSealed is the revision of a day that a closed period names, of which each file
+// is there in its size.
+func CheckSealed(root string, sealed registry.SealedDay, key []byte) (*Day, error) {
+	day, err := ParseDay(sealed.Day)
+	if err != nil {
+		return nil, err
+	}
+	d, err := OpenRevision(root, sealed.Cluster, day, sealed.Revision, key)
+	if err != nil {
+		return nil, err
+	}
+	if d.Hash != sealed.Manifest {
+		return nil, fmt.Errorf("archive of %s on %s: the manifest of revision %d has the hash %.12s…, and a closed period names %.12s…: %w", sealed.Cluster, sealed.Day,
+			sealed.Revision, d.Hash, sealed.Manifest, ErrDamaged)
+	}
+	for _, t := range d.Manifest.Tables {
+		info, err := os.Stat(filepath.Join(d.dir, t.File))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			err = fmt.Errorf("%w: there is no such file", ErrDamaged)
+		case err == nil && info.Size() != t.Bytes:
+			err = fmt.Errorf("%w: it has %d bytes, and should have %d", ErrDamaged, info.Size(), t.Bytes)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s of %s on %s: %w", t.File, sealed.Cluster, sealed.Day, err)
+		}
+	}
+	return d, nil
+}
