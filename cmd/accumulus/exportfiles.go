@@ -28,7 +28,7 @@ func (o *filesOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.version, "focus-version", string(focus.V14), "version of FOCUS: 1.4 or 1.2")
 	flags.StringVar(&o.compression, "compression", string(focus.Gzip), "data files of FOCUS: gzip (CSV), none (CSV) or parquet")
 	flags.StringVar(&o.customer, "customer", "", "only this customer's charges, of focus and opencost-csv")
-	flags.StringSliceVar(&o.labels, "labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each")
+	flags.StringSliceVar(&o.labels, "labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each, for * the column Labels with all of them")
 	flags.StringVar(&o.step, "charge-period", "1d", "length of a charge period of FOCUS, in UTC: 1d or 1h")
 }
 

@@ -27,7 +27,7 @@ func (o *exportOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.version, "export-focus-version", string(focus.V14), "version of FOCUS that the schedule writes: 1.4 or 1.2")
 	flags.StringVar(&o.compression, "export-compression", string(focus.Gzip), "data files that the schedule writes: gzip, none or parquet")
 	flags.DurationVar(&o.step, "export-charge-period", 24*time.Hour, "charge periods of FOCUS that the schedule writes: 1h or 24h")
-	flags.StringSliceVar(&o.labels, "export-labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each")
+	flags.StringSliceVar(&o.labels, "export-labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each, for * the column Labels with all of them")
 	flags.StringVar(&o.bucket.URL, "export-bucket", "", "bucket that speaks S3, as https://HOST/BUCKET/PREFIX, in place of the directory")
 	flags.StringVar(&o.bucket.Region, "export-bucket-region", "", "its region (default us-east-1)")
 	flags.StringVar(&o.bucket.CredentialsFile, "export-bucket-credentials-file", "", "its credentials, as an AWS credentials file; read again when they expire")

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/follower/reading"
@@ -43,12 +44,14 @@ func (d *Demo) fill(ctx context.Context) error {
 	return group.Wait()
 }
 
-// lookBack fills the day before the start and, beside that, closes the month before.
+// lookBack fills the day before the start and closes the month before, which takes less
+// and comes first.
 func (d *Demo) lookBack(ctx context.Context) error {
 	var group errgroup.Group
-	group.Go(func() error { return d.fill(ctx) })
+	pulled := make(chan struct{})
+	group.Go(func() error { <-pulled; return d.fill(ctx) })
 	group.Go(func() error {
-		err := d.closeMonth(ctx)
+		err := d.closeMonth(ctx, sync.OnceFunc(func() { close(pulled) }))
 		if err == nil || ctx.Err() != nil {
 			return nil // the next start goes on here
 		}

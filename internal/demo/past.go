@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,16 +25,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A demonstration begins with a month that is closed: pastCluster was pastCustomer's
-// until it ended. It had the cluster for pastLength, and a follower metered it, whose
-// clock stands at the end of that month: the leader pulls it, computes and bills it with
-// the code of every day.
+// A demonstration begins with a month that is closed. In its last night but one
+// pastCustomer had pastCluster, an hour before midnight and two after it. A follower
+// metered it, whose clock stands at the end of that: the leader pulls it, computes and
+// bills it with the code of every day.
 const (
 	pastCluster  = "edge-fra"
 	pastCustomer = "acme"
-	pastLength   = time.Hour
-	// What is learnt of it later: half of the time this namespace was another
-	// customer's.
+	beforeEdge   = time.Hour
+	behindEdge   = 2 * time.Hour
+	// What is learnt of it later: from midnight on this namespace was another customer's.
 	movedNamespace = "data"
 	movedTo        = "globex"
 )
@@ -42,20 +43,24 @@ const (
 const pastPatience = 15 * time.Minute
 
 // lastMonth is the newest month that ended before anything that the demonstration
-// itself meters.
-func lastMonth(live time.Time, zone *time.Location) (period string, end time.Time) {
+// itself meters, and the midnight in which its last day begins.
+func lastMonth(live time.Time, zone *time.Location) (period string, edge time.Time) {
 	year, month, _ := live.Add(-fleetAge).In(zone).Date()
-	end = time.Date(year, month, 1, 0, 0, 0, 0, zone).UTC()
-	return end.Add(-time.Hour).In(zone).Format("2006-01"), end
+	edge = time.Date(year, month, 0, 0, 0, 0, 0, zone)
+	return edge.Format("2006-01"), edge.UTC()
+}
+
+// night is when the cluster was there.
+func night(edge time.Time) schema.Window {
+	return schema.Window{From: edge.Add(-beforeEdge), To: edge.Add(behindEdge)}
 }
 
 // past is the cluster of the month that is closed.
-func past(end time.Time) simulator.Fleet {
-	from := end.Add(-pastLength - time.Hour)
-	all := simulator.DemoSince(from)
-	cluster := all.Clusters[0]
+func past(w schema.Window) simulator.Fleet {
+	all := simulator.DemoSince(w.From.Add(-time.Hour))
+	cluster := all.Clusters[1]
 	cluster.Name = pastCluster
-	rename := func(node string) string { return "fra" + strings.TrimPrefix(node, "ams") }
+	rename := func(node string) string { return "fra" + strings.TrimPrefix(node, "par") }
 	for i := range cluster.Nodes {
 		cluster.Nodes[i].Name, cluster.Nodes[i].Box = rename(cluster.Nodes[i].Name), "box-fra"
 	}
@@ -66,23 +71,26 @@ func past(end time.Time) simulator.Fleet {
 	return all
 }
 
-// closeMonth meters the month before, closes it, and corrects it. After a restart it
-// goes on where it was.
-func (d *Demo) closeMonth(ctx context.Context) error {
+// closeMonth meters the month before, closes it, and corrects it; it calls pulled when
+// the leader has what was metered, or will not have it. After a restart it goes on where
+// it was.
+func (d *Demo) closeMonth(ctx context.Context, pulled func()) error {
+	defer pulled()
 	zone, err := time.LoadLocation("Europe/Amsterdam") // pastCustomer's
 	if err != nil {
 		return err
 	}
-	period, end := lastMonth(d.state.Live, zone)
+	period, edge := lastMonth(d.state.Live, zone)
 	ctx, cancel := context.WithTimeout(ctx, pastPatience)
 	defer cancel()
-	if err := d.meterPast(ctx, end); err != nil {
+	if err := d.meterPast(ctx, night(edge)); err != nil {
 		return err
 	}
+	pulled()
 	if err := d.bill(ctx, period); err != nil {
 		return err
 	}
-	if err := d.correct(ctx, period, end); err != nil {
+	if err := d.correct(ctx, period, edge); err != nil {
 		return err
 	}
 	d.config.Progress(Event{Kind: "books", Period: period, Done: 1, Time: d.clock.Now()})
@@ -94,24 +102,28 @@ type nothing struct{}
 
 func (nothing) Read(context.Context) ([]reading.Body, error) { return nil, nil }
 
-// meterPast meters the cluster's time through a follower of its own, lets the leader
-// pull it, and ends the cluster where the month ends.
-func (d *Demo) meterPast(ctx context.Context, end time.Time) (err error) {
+// meterPast meters the cluster's time through a follower of its own and lets the leader
+// pull it: the cluster is in the fleet that night, and again while it is pulled.
+func (d *Demo) meterPast(ctx context.Context, w schema.Window) (err error) {
 	r := d.leader.Registry()
-	there, err := r.History(ctx, fleet.KindCluster, schema.Window{From: end.Add(-pastLength), To: end})
+	there, err := r.History(ctx, fleet.KindCluster, w)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(there, func(o fleet.Object) bool { return o.Name() == pastCluster })
-	if i >= 0 && !there[i].ValidTo.IsZero() {
+	present, err := r.Fleet(ctx, d.clock.Now())
+	if err != nil {
+		return err
+	}
+	was := slices.ContainsFunc(there, func(o fleet.Object) bool { return o.Name() == pastCluster })
+	if _, still := present.Cluster(pastCluster); was && !still {
 		return nil // that was done before a restart
 	}
-	simulated, err := simulator.New(past(end))
+	simulated, err := simulator.New(past(w))
 	if err != nil {
 		return err
 	}
 	gone, cancel := context.WithCancel(ctx)
-	a, err := d.pastAgent(gone, simulated, end)
+	a, err := d.pastAgent(gone, simulated, w)
 	if err != nil {
 		cancel()
 		return err
@@ -123,12 +135,11 @@ func (d *Demo) meterPast(ctx context.Context, end time.Time) (err error) {
 		err = errors.Join(err, <-done, os.RemoveAll(a.dir))
 	}()
 	source := func(t time.Time) ([]reading.Body, error) { return simulated.Readings(pastCluster, t), nil }
-	if err := a.follower.Fill(ctx, end.Add(-pastLength), end, source, nil); err != nil {
+	if err := a.follower.Fill(ctx, w.From, w.To, source, nil); err != nil {
 		return err
 	}
-	all := schema.Window{From: end.Add(-pastLength), To: end}
 	err = d.await(ctx, func() (bool, error) {
-		tables, err := r.Completeness(ctx, pastCluster, all)
+		tables, err := r.Completeness(ctx, pastCluster, w)
 		expected, missing := 0, 0
 		for _, t := range tables {
 			expected, missing = expected+t.Expected, missing+t.Expected-t.Received
@@ -138,25 +149,37 @@ func (d *Demo) meterPast(ctx context.Context, end time.Time) (err error) {
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", pastCluster, err)
 	}
-	_, err = r.RemoveSince(ctx, fleet.KindCluster, pastCluster, "demo", end)
+	return d.leave(ctx)
+}
+
+// leave takes the cluster out of the fleet, as if it had not come again.
+func (d *Demo) leave(ctx context.Context) error {
+	objects, err := d.leader.Registry().Objects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if o.Kind == fleet.KindCluster && o.Name() == pastCluster && o.ValidTo.IsZero() {
+			_, err = d.leader.Registry().RemoveSince(ctx, fleet.KindCluster, pastCluster, "demo", o.ValidFrom)
+		}
+	}
 	return err
 }
 
-// pastAgent tells the leader the cluster, and makes its follower, for which it is the
-// end of the month.
-func (d *Demo) pastAgent(ctx context.Context, simulated *simulator.Simulator, end time.Time) (*agent, error) {
+// pastAgent tells the leader the cluster, and makes its follower, whose clock stands.
+func (d *Demo) pastAgent(ctx context.Context, simulated *simulator.Simulator, w schema.Window) (*agent, error) {
 	config := d.baseConfig(pastCluster)
-	config.From, config.Interval = end, schema.Minute
-	now := clock.NewManual(end.Add(follower.DefaultFactsDeadline + follower.DefaultSettleDeadline))
-	log := d.log.With("role", "follower", "cluster", pastCluster)
+	config.From, config.Interval = w.To, schema.Minute
+	now := clock.NewManual(w.To.Add(follower.DefaultFactsDeadline + follower.DefaultSettleDeadline))
+	log := slog.New(slog.DiscardHandler) // what is wrong with it, Fill says
 	pods, err := watch.NewLog(watch.Config{}, now, log)
 	if err != nil {
 		return nil, err
 	}
-	infos := simulated.PodInfos(pastCluster, end.Add(-pastLength), end)
+	infos := simulated.PodInfos(pastCluster, w.From, w.To)
 	for i := range infos {
 		if infos[i].End.IsZero() {
-			infos[i].End, infos[i].EndReason = end, "Completed"
+			infos[i].End, infos[i].EndReason = w.To, "Completed"
 		}
 	}
 	pods.PutEnded(infos)
@@ -172,10 +195,11 @@ func (d *Demo) pastAgent(ctx context.Context, simulated *simulator.Simulator, en
 	a := &agent{cluster: pastCluster, dir: config.Dir, log: log, follower: made, listener: listener}
 	spec := clusterSpec(pastCluster, a.endpoint())
 	spec.Customer = pastCustomer
-	objects := []fleet.Object{fleet.NewObject(pastCluster, spec).Since(end.Add(-pastLength))}
+	objects := []fleet.Object{fleet.NewObject(pastCluster, spec).Since(w.From).Until(w.To),
+		fleet.NewObject(pastCluster, spec).Since(d.clock.Now().Truncate(schema.Minute))} // again, to be pulled
 	for _, node := range simulated.Fleet().Clusters[0].Nodes {
 		objects = append(objects, fleet.NewObject(nodeName(pastCluster, node.Name),
-			fleet.Node{Cluster: pastCluster, Node: node.Name, Hardware: hardwareName(node)}).Since(end.Add(-pastLength)))
+			fleet.Node{Cluster: pastCluster, Node: node.Name, Hardware: hardwareName(node)}).Since(w.From).Until(w.To))
 	}
 	if _, err := d.leader.Registry().Apply(ctx, objects, "demo"); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -241,16 +265,16 @@ func (d *Demo) settled(ctx context.Context, period string) error {
 }
 
 // correct learns later whose a namespace was, and applies what that changes.
-func (d *Demo) correct(ctx context.Context, period string, end time.Time) error {
+func (d *Demo) correct(ctx context.Context, period string, edge time.Time) error {
 	rule := fleet.NewObject(pastCluster+"-"+movedNamespace, fleet.Assignment{Priority: 100, Cluster: pastCluster, Namespace: movedNamespace, Customer: movedTo}).
-		Since(end.Add(-pastLength / 2)).Until(end)
+		Since(edge).Until(night(edge).To)
 	if _, err := d.leader.Registry().Apply(ctx, []fleet.Object{rule}, "demo"); err != nil {
 		return err
 	}
 	if err := d.settled(ctx, period); err != nil {
 		return err
 	}
-	reason := fmt.Sprintf("the namespace %s was %s's since %s", movedNamespace, movedTo, end.Add(-pastLength/2).Format(time.RFC3339))
+	reason := fmt.Sprintf("the namespace %s was %s's since %s", movedNamespace, movedTo, edge.Format(time.RFC3339))
 	_, err := d.leader.Books().Apply(ctx, pastCustomer, period, "dora", reason)
 	if errors.Is(err, registry.ErrStale) {
 		return nil // somebody was faster, with the same

@@ -10,7 +10,7 @@ import (
 
 // atom is the smallest thing that the question tells apart, in one step.
 type atom struct {
-	key     map[usage.Key]string
+	key     map[string]string // by usage.Key; not to be changed
 	name    string
 	idle    bool
 	mounted bool // a volume that some pod mounted
@@ -21,12 +21,12 @@ type atom struct {
 	uptime, covered, coverage     float64
 }
 
-func newAtom(c query.Charges, currency string) *atom {
-	a := &atom{key: make(map[usage.Key]string, len(c.Row.Key)), values: valuesOf(c, currency), labels: c.Labels, provisional: c.Row.Provisional}
-	for k, v := range c.Row.Key {
-		a.key[usage.Key(k)] = v
-	}
-	a.idle = a.key[usage.Namespace] == schema.IdleNamespace
+// newAtom is an atom with the costs in one currency, of all where it is "". Its values
+// are put into those that are given, which have none.
+func newAtom(c *query.Charges, currency string, into *values) *atom {
+	a := &atom{key: c.Row.Key, values: into, labels: c.Labels, provisional: c.Row.Provisional}
+	into.take(c, currency)
+	a.idle = a.key[string(usage.Namespace)] == schema.IdleNamespace
 	a.mounted = c.Row.Sums[usage.VolumeMounted] > 0
 	total, err := c.Row.Sums.Energy()
 	energy := total != 0 || err != nil
@@ -40,9 +40,9 @@ func newAtom(c query.Charges, currency string) *atom {
 type scope struct{ cluster, node string }
 
 func (a *atom) scope(byNode bool) scope {
-	s := scope{cluster: a.key[usage.Cluster]}
+	s := scope{cluster: a.key[string(usage.Cluster)]}
 	if byNode {
-		s.node = a.key[usage.Node]
+		s.node = a.key[string(usage.Node)]
 	}
 	return s
 }
@@ -75,9 +75,9 @@ func findIdle(atoms []*atom, assets []query.Charges, currency string, byNode boo
 	idleOf := func(a *atom) *atom {
 		s := a.scope(byNode)
 		if byScope[s] == nil {
-			made := &atom{key: map[usage.Key]string{usage.Cluster: s.cluster, usage.Namespace: Idle}, idle: true, values: new(values)}
+			made := &atom{key: map[string]string{string(usage.Cluster): s.cluster, string(usage.Namespace): Idle}, idle: true, values: new(values)}
 			if byNode {
-				made.key[usage.Node] = s.node
+				made.key[string(usage.Node)] = s.node
 			}
 			byScope[s] = made
 			idle = append(idle, made)
@@ -103,8 +103,9 @@ func findIdle(atoms []*atom, assets []query.Charges, currency string, byNode boo
 		used[s].plus(a.values)
 	}
 	books = make(map[scope]*reconciled)
-	for _, asset := range assets {
-		node := newAtom(asset, currency)
+	for i := range assets {
+		asset := &assets[i]
+		node := newAtom(asset, currency, new(values))
 		of := used[node.scope(true)]
 		if of == nil {
 			of = new(values)

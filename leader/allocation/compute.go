@@ -19,7 +19,7 @@ import (
 // Source has charges, what nodes would cost at full use, and who mounted which volume:
 // *query.Engine.
 type Source interface {
-	Charges(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
+	EachCharge(ctx context.Context, request query.ChargeRequest, f func(*query.Charges) error) error
 	Assets(ctx context.Context, request query.ChargeRequest) ([]query.Charges, error)
 	Mounts(ctx context.Context, w schema.Window, keep func(cluster string) bool) ([]query.Mount, error)
 }
@@ -67,84 +67,132 @@ func (e *Engine) Compute(ctx context.Context, r Request) (Answer, error) {
 		answer.Closed = answer.Closed && s.Complete
 	}
 	cuts := steps(r.Window, r.Step)
-	charges, err := e.read(ctx, r, cuts, e.source.Charges)
-	if err != nil {
+	used := newReader(r, len(cuts))
+	if err := used.read(cuts, func(question query.ChargeRequest, at func(time.Time) int) error {
+		return e.source.EachCharge(ctx, question, func(c *query.Charges) error {
+			used.add(c, at(c.Row.From))
+			return nil
+		})
+	}); err != nil {
 		return answer, err
 	}
 	assets := make([][]query.Charges, len(cuts))
 	if r.idle() {
-		if assets, err = e.read(ctx, r, cuts, e.source.Assets); err != nil {
+		err := used.read(cuts, func(question query.ChargeRequest, at func(time.Time) int) error {
+			nodes, err := e.source.Assets(ctx, question)
+			for i := range nodes {
+				used.note(&nodes[i])
+				assets[at(nodes[i].Row.From)] = append(assets[at(nodes[i].Row.From)], nodes[i])
+			}
+			return err
+		})
+		if err != nil {
 			return answer, err
 		}
 		if query.Scoped(ctx) {
 			answer.warnOnce("Idle is told, and shared, of clusters in which nobody but you has anything.")
 		}
 	}
-	if answer.Currency, err = currencyOf(r, charges, assets, &answer.Warnings); err != nil {
+	if answer.Currency, err = used.currency(&answer.Warnings); err != nil {
 		return answer, err
 	}
 	for i, cut := range cuts {
-		answer.Sets = append(answer.Sets, r.set(cut, charges[i], assets[i], &answer))
+		if !used.direct {
+			used.groups[i] = r.group(cut, used.atoms[i], assets[i], &answer)
+		}
+		answer.Sets = append(answer.Sets, r.set(cut, used.groups[i], &answer))
 	}
 	answer.page(r)
 	answer.warn(r)
 	return answer, nil
 }
 
+// reader reads what an answer is made of.
+type reader struct {
+	request Request
+	keys    []usage.Key
+	direct  bool                      // nothing is shared or split: atoms are added to groups as they come
+	atoms   [][]*atom                 // by step, else
+	groups  []groups                  // by step
+	scratch values                    // of an atom that is added at once
+	lists   map[*fleet.PriceList]bool // that something has a price of
+	last    *fleet.PriceList
+}
+
+func newReader(r Request, steps int) *reader {
+	u := &reader{request: r, keys: r.keys(), lists: make(map[*fleet.PriceList]bool), groups: make([]groups, steps), atoms: make([][]*atom, steps)}
+	u.direct = !r.idle() && !r.shares() && !slices.Contains(u.keys, usage.Container)
+	for i := range u.groups {
+		u.groups[i] = make(groups)
+	}
+	return u
+}
+
 // read asks for all steps at once where they are those of the clock, else for one
-// after the other.
-func (e *Engine) read(ctx context.Context, r Request, cuts []schema.Window, from func(context.Context, query.ChargeRequest) ([]query.Charges, error)) ([][]query.Charges, error) {
-	all := make([][]query.Charges, len(cuts))
-	question := query.ChargeRequest{Window: r.Window, Aggregate: r.keys(), Filter: r.conditions(), Figures: true, Labels: true}
+// after the other. at is the number of the step of a row.
+func (u *reader) read(cuts []schema.Window, ask func(question query.ChargeRequest, at func(from time.Time) int) error) error {
+	r := u.request
+	question := query.ChargeRequest{Window: r.Window, Aggregate: u.keys, Filter: r.conditions(), Figures: true, Labels: true}
 	if clocked := len(cuts) > 1 && day%r.Step == 0 && r.Window.From.Truncate(r.Step).Equal(r.Window.From); clocked {
 		question.Step = r.Step
-		rows, err := from(ctx, question)
-		for _, row := range rows {
-			i := int(row.Row.From.Sub(r.Window.From) / r.Step)
-			all[i] = append(all[i], row)
-		}
-		return all, err
+		return ask(question, func(from time.Time) int { return int(from.Sub(r.Window.From) / r.Step) })
 	}
 	for i, cut := range cuts {
 		question.Window = cut
-		rows, err := from(ctx, question)
-		if err != nil {
-			return nil, err
+		if err := ask(question, func(time.Time) int { return i }); err != nil {
+			return err
 		}
-		all[i] = rows
 	}
-	return all, nil
+	return nil
 }
 
-// currencyOf is the currency of the answer's costs: the one that the prices are in.
-func currencyOf(r Request, charges, assets [][]query.Charges, warnings *[]string) (string, error) {
-	found := make(map[string]bool)
-	lists := make(map[string]bool) // that share in bills
-	var last *fleet.PriceList
-	for _, rows := range slices.Concat(charges, assets) {
-		for _, row := range rows {
-			for i := range row.Lines {
-				if list := row.Lines[i].List; list != nil && list != last {
-					found[list.Currency], last = true, list
-					if len(list.Share) > 0 {
-						lists[list.Name] = true
-					}
-				}
-			}
+// add makes an atom of a step.
+func (u *reader) add(c *query.Charges, step int) {
+	u.note(c)
+	if u.direct {
+		charged := u.scratch.charged
+		clear(charged)
+		u.scratch = values{charged: charged}
+		if a := newAtom(c, u.request.Currency, &u.scratch); !a.idle && !a.values.empty() {
+			u.groups[step].add(u.request, a, u.keys)
+		}
+		return
+	}
+	if a := newAtom(c, u.request.Currency, new(values)); !a.values.empty() { // else it is a node's time alone, without a price
+		u.atoms[step] = append(u.atoms[step], a)
+	}
+}
+
+// note notes the lists of charges.
+func (u *reader) note(c *query.Charges) {
+	for i := range c.Lines {
+		if list := c.Lines[i].List; list != nil && list != u.last {
+			u.lists[list], u.last = true, list
 		}
 	}
-	if !r.shares() {
-		for _, name := range slices.Sorted(maps.Keys(lists)) {
+}
+
+// currency is the currency of the answer's costs: the one that the prices are in.
+func (u *reader) currency(warnings *[]string) (string, error) {
+	found, sharing := make(map[string]bool), make(map[string]bool)
+	for list := range u.lists {
+		found[list.Currency] = true
+		if len(list.Share) > 0 {
+			sharing[list.Name] = true
+		}
+	}
+	if !u.request.shares() {
+		for _, name := range slices.Sorted(maps.Keys(sharing)) {
 			*warnings = append(*warnings, "Bills by price list "+name+" share idle nodes or namespaces that serve all others; here they stand where they arose, unless shareIdle, shareNamespaces, shareLabels or shareCost is given.")
 		}
 	}
 	names := slices.Sorted(maps.Keys(found))
-	switch {
-	case r.Currency != "":
-		if names = slices.DeleteFunc(names, func(n string) bool { return n == r.Currency }); len(names) > 0 {
-			*warnings = append(*warnings, "Costs in "+strings.Join(names, ", ")+" are left out: the question is of "+r.Currency+".")
+	switch own := u.request.Currency; {
+	case own != "":
+		if names = slices.DeleteFunc(names, func(n string) bool { return n == own }); len(names) > 0 {
+			*warnings = append(*warnings, "Costs in "+strings.Join(names, ", ")+" are left out: the question is of "+own+".")
 		}
-		return r.Currency, nil
+		return own, nil
 	case len(names) > 1:
 		return "", usage.Wrong("currency", "", "the prices are in "+strings.Join(names, " and ")+", and OpenCost's answer has one currency: add currency="+names[0]+", or filter by cluster or customer")
 	case len(names) == 1:
@@ -153,16 +201,12 @@ func currencyOf(r Request, charges, assets [][]query.Charges, warnings *[]string
 	return "", nil
 }
 
-// set is the allocations of one step.
-func (r Request) set(w schema.Window, charges, assets []query.Charges, answer *Answer) Set {
-	var atoms, idle []*atom
-	for _, c := range charges {
-		a := newAtom(c, answer.Currency)
-		if a.values.empty() {
-			continue // a node's time alone, without a price
-		}
+// group shares what the question shares in one step, and puts together what has one
+// name.
+func (r Request) group(w schema.Window, atoms []*atom, assets []query.Charges, answer *Answer) groups {
+	var idle []*atom
+	for _, a := range atoms {
 		a.name = r.nameOf(a)
-		atoms = append(atoms, a)
 	}
 	atoms = splitPods(atoms, r.keys())
 	atoms, idle, books := findIdle(atoms, assets, answer.Currency, r.idleByNode && r.idle())
@@ -185,17 +229,30 @@ func (r Request) set(w schema.Window, charges, assets []query.Charges, answer *A
 	if !shared {
 		answer.warnOnce("There is nothing to put shared cost on: it stands where it arose.")
 	}
-	groups := make(map[string]*group)
+	all, keys := make(groups), r.keys()
 	for _, a := range slices.Concat(atoms, idle) {
-		if r.filter != nil && !r.filter.keeps(a) {
-			continue
-		}
-		a.name = r.nameOf(a)
-		if groups[a.name] == nil {
-			groups[a.name] = newGroup(a)
-		}
-		groups[a.name].add(a, r.keys())
+		all.add(r, a, keys)
 	}
+	return all
+}
+
+// groups are allocations in the making, by their names.
+type groups map[string]*group
+
+// add adds an atom that the filter keeps.
+func (g groups) add(r Request, a *atom, keys []usage.Key) {
+	if r.filter != nil && !r.filter.keeps(a) {
+		return
+	}
+	a.name = r.nameOf(a)
+	if g[a.name] == nil {
+		g[a.name] = newGroup(a)
+	}
+	g[a.name].add(a, keys)
+}
+
+// set is the allocations of one step.
+func (r Request) set(w schema.Window, groups groups, answer *Answer) Set {
 	set := Set{Window: w}
 	for _, name := range slices.SortedFunc(maps.Keys(groups), compareNames) {
 		set.Allocations = append(set.Allocations, groups[name].told(r, w, answer.Currency))

@@ -264,7 +264,7 @@ func TestOvercommitted(t *testing.T) {
 	charges.Row.Sums[usage.CPURequest] = 6 * microsecondsPerHour
 	asset := query.Charges{Row: usage.Row{Key: map[string]string{"cluster": "c", "node": "n"}}}
 	asset.Row.Sums[usage.AllocatableCPU] = 4 * microsecondsPerHour
-	_, idle, books := findIdle([]*atom{newAtom(charges, "")}, []query.Charges{asset}, "", false)
+	_, idle, books := findIdle([]*atom{newAtom(&charges, "", new(values))}, []query.Charges{asset}, "", false)
 	if got := books[scope{cluster: "c"}]; got == nil || got.overCPU.Cmp(big.NewRat(2, 1)) != 0 || idle[0].values.get(cpuMax).Sign() != 0 {
 		t.Errorf("overcommitted by %v, idle %v", got, idle[0].values.get(cpuMax))
 	}
@@ -323,5 +323,22 @@ func annotations(t *testing.T, real *query.Engine) {
 	answer, _ = ask(t, New(real, real), "window=12h&aggregate=pod&filter="+url.QueryEscape(`annotation[example.com/cost-centre]:"4711"`))
 	if len(answer.Sets[0].Allocations) != 1 || answer.Sets[0].Allocations[0].Name != "db-0" {
 		t.Errorf("filtered by it: %v", answer.Sets[0].Allocations)
+	}
+	pods := make(map[string]string) // pods have all their labels, as JSON in the CSV
+	for _, a := range answer.Sets[0].Allocations {
+		pods[a.Name] = a.Properties.Labels["app"] + a.Properties.Annotations["example.com/cost-centre"]
+	}
+	if diff := cmp.Diff(map[string]string{"db-0": "db4711"}, pods); diff != "" {
+		t.Errorf("labels of pods: %s", diff)
+	}
+	text, err := answer.CSV()
+	if err != nil || !strings.Contains(string(text), ",Provisional,Labels\n") || !strings.HasSuffix(string(text), `,"{""app"":""db""}"`+"\n") {
+		t.Errorf("%v, CSV:\n%s", err, text)
+	}
+	both, _ := ask(t, New(real, real), "window=12h&aggregate=namespace&filter="+url.QueryEscape(`pod:"db-0","web-1"`)) // by what they have in common
+	for _, a := range both.Sets[0].Allocations {
+		if want := map[string]string{"base": "db"}[a.Name]; a.Properties.Labels["app"] != want {
+			t.Errorf("labels of %s: %v", a.Name, a.Properties.Labels)
+		}
 	}
 }

@@ -89,7 +89,7 @@ func (c comparison) keeps(a *atom) bool {
 		return (value != "") != c.not
 	}
 	if c.of.kind == byController {
-		_, value, _ = strings.Cut(a.key[usage.Workload], "/")
+		_, value, _ = strings.Cut(a.key[string(usage.Workload)], "/")
 	}
 	if c.of.kind == byControllerKind {
 		value = strings.ToLower(value)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestFilter(t *testing.T) {
-	a := &atom{key: map[usage.Key]string{"cluster": "edge-a", "namespace": "shop", "workload": "Deployment/web", "pod": "web-1", usage.Label("app"): "x", usage.Label("a.b/c"): "y"}}
+	a := &atom{key: map[string]string{"cluster": "edge-a", "namespace": "shop", "workload": "Deployment/web", "pod": "web-1", string(usage.Label("app")): "x", string(usage.Label("a.b/c")): "y"}}
 	for text, want := range map[string]bool{
 		``: true, `namespace:"shop"`: true, `namespace:"a","shop"`: true, `namespace!:"shop"`: false,
 		`namespace:"shop"+label[app]:"x"`: true, `namespace:"shop"+label[app]:"z"`: false, `namespace:"a"|pod<~:"web-"`: true,
@@ -47,7 +47,7 @@ func FuzzParseFilter(f *testing.F) {
 	for _, seed := range []string{`namespace:"shop"+label[app]:"x"`, `(a:"b"|c!~:"d")+e<~:"f","g"`, `label:"x"`, `"`, `label[`, `pod:"\u00"`} {
 		f.Add(seed)
 	}
-	a := &atom{key: map[usage.Key]string{"namespace": "shop"}}
+	a := &atom{key: map[string]string{"namespace": "shop"}}
 	f.Fuzz(func(t *testing.T, text string) {
 		filter, err := ParseFilter(text)
 		var wrong *FilterError

@@ -64,7 +64,7 @@ func engine(t *testing.T, objects []fleet.Object) *query.Engine {
 	}
 	clk.Set(now)
 	spec := func(end string) influxsync.Value {
-		return influxsync.Str(`{"node":"n1","claims":["data"],"labels":{"annotation:example.com/cost-centre":"4711"},"start":"2026-11-13T12:00:00Z"` + end + `}`)
+		return influxsync.Str(`{"node":"n1","claims":["data"],"labels":{"annotation:example.com/cost-centre":"4711","app":"db"},"start":"2026-11-13T12:00:00Z"` + end + `}`)
 	}
 	var seen []influxsync.Point
 	for name, end := range map[string]string{"db-0": "", "db-before": `,"end":"2026-11-13T13:00:00Z"`} {

@@ -18,11 +18,14 @@ func (r Request) nameOf(a *atom) string {
 		byCluster := slices.ContainsFunc(r.aggregate, func(d dimension) bool { return d.key == usage.Cluster })
 		switch {
 		case r.idleByNode && r.idle():
-			return a.key[usage.Cluster] + "/" + a.key[usage.Node] + "/" + Idle
+			return a.key[string(usage.Cluster)] + "/" + a.key[string(usage.Node)] + "/" + Idle
 		case byCluster:
-			return a.key[usage.Cluster] + "/" + Idle
+			return a.key[string(usage.Cluster)] + "/" + Idle
 		}
 		return Idle
+	}
+	if len(r.aggregate) == 1 {
+		return a.named(r.aggregate[0])
 	}
 	parts := make([]string, len(r.aggregate))
 	for i, d := range r.aggregate {
@@ -42,10 +45,7 @@ type group struct {
 func newGroup(a *atom) *group {
 	g := &group{clusters: make(map[string]bool), volumes: make(map[string]*values)}
 	g.name, g.idle, g.values, g.labels = a.name, a.idle, new(values), a.labels
-	g.key = make(map[usage.Key]string)
-	for k, v := range a.key {
-		g.key[k] = v
-	}
+	g.key = maps.Clone(a.key)
 	return g
 }
 
@@ -53,19 +53,19 @@ func newGroup(a *atom) *group {
 func (g *group) add(a *atom, keys []usage.Key) {
 	g.values.plus(a.values)
 	for _, k := range keys {
-		if g.key[k] != a.key[k] {
-			g.key[k] = ""
+		if g.key[string(k)] != a.key[string(k)] {
+			g.key[string(k)] = ""
 		}
 	}
 	if !maps.Equal(g.labels, a.labels) {
 		g.labels = maps.Clone(g.labels)
 		maps.DeleteFunc(g.labels, func(name, value string) bool { own, ok := a.labels[name]; return !ok || own != value })
 	}
-	g.clusters[a.key[usage.Cluster]] = true
+	g.clusters[a.key[string(usage.Cluster)]] = true
 	g.noCarbon, g.noHeat, g.provisional = g.noCarbon || a.noCarbon, g.noHeat || a.noHeat, g.provisional || a.provisional
 	g.uptime, g.covered, g.share = g.uptime+a.uptime, g.covered+a.covered, max(g.share, a.coverage)
-	if claim := a.key[usage.Claim]; claim != "" {
-		id := "cluster=" + a.key[usage.Cluster] + ":name=" + a.key[usage.Namespace] + "/" + claim
+	if claim := a.key[string(usage.Claim)]; claim != "" {
+		id := "cluster=" + a.key[string(usage.Cluster)] + ":name=" + a.key[string(usage.Namespace)] + "/" + claim
 		if g.volumes[id] == nil {
 			g.volumes[id] = new(values)
 		}
@@ -74,16 +74,16 @@ func (g *group) add(a *atom, keys []usage.Key) {
 }
 
 func (g *group) properties() Properties {
-	p := Properties{Cluster: g.key[usage.Cluster], Node: g.key[usage.Node], Namespace: g.key[usage.Namespace], Pod: g.key[usage.Pod], Container: g.key[usage.Container],
-		Customer: assigned(g.key[usage.Customer]), Project: assigned(g.key[usage.Project]), User: assigned(g.key[usage.User]),
-		Hardware: g.key[usage.Hardware], Provider: g.key[usage.Provider], Region: g.key[usage.Region]}
-	kind, name, _ := strings.Cut(g.key[usage.Workload], "/")
+	p := Properties{Cluster: g.key[string(usage.Cluster)], Node: g.key[string(usage.Node)], Namespace: g.key[string(usage.Namespace)], Pod: g.key[string(usage.Pod)], Container: g.key[string(usage.Container)],
+		Customer: assigned(g.key[string(usage.Customer)]), Project: assigned(g.key[string(usage.Project)]), User: assigned(g.key[string(usage.User)]),
+		Hardware: g.key[string(usage.Hardware)], Provider: g.key[string(usage.Provider)], Region: g.key[string(usage.Region)]}
+	kind, name, _ := strings.Cut(g.key[string(usage.Workload)], "/")
 	p.ControllerKind, p.Controller = strings.ToLower(kind), name
 	for name, value := range g.labels {
 		p.label(name, value)
 	}
 	for k, v := range g.key {
-		if name, ok := k.LabelName(); ok && v != "" {
+		if name, ok := usage.Key(k).LabelName(); ok && v != "" {
 			p.label(name, v)
 		}
 	}
@@ -120,27 +120,35 @@ func (g *group) told(r Request, w schema.Window, currency string) Allocation {
 	v := g.values
 	v.settle()
 	hours := big.NewRat(int64(w.Length()/time.Minute), 60)
-	per := func(q quantity) Number { return number(new(big.Rat).Quo(v.get(q), hours)) }
 	of := func(q quantity) Number { return number(v.get(q)) }
-	rate := big.NewRat(1, 1)
-	if r.metric > 0 {
-		rate.Quo(big.NewRat(int64(r.metric/time.Hour), 1), hours)
+	per := func(n Number) Number {
+		if n.Sign() == 0 {
+			return n
+		}
+		return number(new(big.Rat).Quo(n.Rat, hours))
 	}
-	money := func(amount *big.Rat) Number { return number(new(big.Rat).Mul(amount, rate)) }
+	money := func(amount *big.Rat) Number {
+		if r.metric == 0 || amount.Sign() == 0 {
+			return number(amount)
+		}
+		rate := big.NewRat(int64(r.metric/time.Hour), 1)
+		return number(rate.Mul(rate.Quo(rate, hours), amount))
+	}
 	cost := func(q quantity) Number { return money(v.get(q)) }
 	a := Allocation{Name: g.name, Properties: g.properties(), Window: Window{stamp(w.From), stamp(w.To)}, Start: stamp(w.From), End: stamp(w.To),
-		Minutes:  number(big.NewRat(int64(w.Length()/time.Minute), 1)),
-		CPUCores: per(cpuMax), CPUCoreRequestAverage: per(cpuRequested), CPUCoreUsageAverage: per(cpuUsed), CPUCoreHours: of(cpuMax),
-		CPUCost: cost(costCPU), CPUCostIdle: cost(idleCPU), CPUEfficiency: efficiency(v.get(cpuUsed), v.get(cpuRequested), g.idle),
-		GPUCount: per(gpuHours), GPUHours: of(gpuHours), GPUCost: cost(costGPU),
+		Minutes:      number(big.NewRat(int64(w.Length()/time.Minute), 1)),
+		CPUCoreHours: of(cpuMax), CPUCost: cost(costCPU), CPUCostIdle: cost(idleCPU), CPUEfficiency: efficiency(v, cpuUsed, cpuRequested, g.idle),
+		GPUHours: of(gpuHours), GPUCost: cost(costGPU),
 		NetworkTransferBytes: of(transmitted), NetworkReceiveBytes: of(received), NetworkCost: cost(costNetwork),
-		PVBytes: per(pvByteHours), PVByteHours: of(pvByteHours), PVCost: cost(costPV),
-		RAMBytes: per(ramMax), RAMByteRequestAverage: per(ramRequested), RAMByteUsageAverage: per(ramUsed), RAMByteHours: of(ramMax),
-		RAMCost: cost(costRAM), RAMCostIdle: cost(idleRAM), RAMEfficiency: efficiency(v.get(ramUsed), v.get(ramRequested), g.idle),
+		PVByteHours: of(pvByteHours), PVCost: cost(costPV),
+		RAMByteHours: of(ramMax), RAMCost: cost(costRAM), RAMCostIdle: cost(idleRAM), RAMEfficiency: efficiency(v, ramUsed, ramRequested, g.idle),
 		SharedCost: cost(costShared), TotalCost: money(v.total()),
 		EnergyKwh: number(v.energy()), EnergyActiveKwh: of(energyActive), EnergyIdleKwh: of(energyIdle), SharedEnergyKwh: of(sharedEnergy),
 		EnergyCost: cost(costEnergy), OtherCost: cost(costOther), Coverage: g.share, Currency: currency, Provisional: g.provisional,
 		Quality: quality(v)}
+	a.CPUCores, a.CPUCoreRequestAverage, a.CPUCoreUsageAverage = per(a.CPUCoreHours), per(of(cpuRequested)), per(of(cpuUsed))
+	a.RAMBytes, a.RAMByteRequestAverage, a.RAMByteUsageAverage = per(a.RAMByteHours), per(of(ramRequested)), per(of(ramUsed))
+	a.GPUCount, a.PVBytes = per(a.GPUHours), per(a.PVByteHours)
 	if g.uptime > 0 {
 		a.Coverage = min(1, g.covered/g.uptime)
 	}
@@ -164,6 +172,9 @@ func (g *group) told(r Request, w schema.Window, currency string) Allocation {
 
 // quality is that of the energy, as usage.QualityOf.
 func quality(v *values) string {
+	if !v.has(energyMeasured) {
+		return schema.Estimated
+	}
 	measured := v.get(energyMeasured)
 	switch {
 	case measured.Sign() == 0:
@@ -176,19 +187,34 @@ func quality(v *values) string {
 
 // efficiency is used by requested; as OpenCost has it, 1 of what is used without a
 // request, and 0 of what is idle or not used.
-func efficiency(used, requested *big.Rat, idle bool) float64 {
+func efficiency(v *values, used, requested quantity, idle bool) float64 {
+	if v.rest[used] == nil && v.rest[requested] == nil { // of whole units, which are the same
+		switch n := v.whole[used]; {
+		case idle || n <= 0:
+			return 0
+		case v.whole[requested] == 0:
+			return 1
+		default:
+			ratio, _ := big.NewRat(n, v.whole[requested]).Float64()
+			return ratio
+		}
+	}
+	of, by := v.get(used), v.get(requested)
 	switch {
-	case idle || used.Sign() <= 0:
+	case idle || of.Sign() <= 0:
 		return 0
-	case requested.Sign() == 0:
+	case by.Sign() == 0:
 		return 1
 	}
-	ratio, _ := new(big.Rat).Quo(used, requested).Float64()
+	ratio, _ := of.Quo(of, by).Float64()
 	return ratio
 }
 
 // totalEfficiency weighs both by their costs.
 func totalEfficiency(v *values, cpu, ram float64) float64 {
+	if !v.has(costCPU) && !v.has(costRAM) {
+		return 0
+	}
 	c, _ := v.get(costCPU).Float64()
 	r, _ := v.get(costRAM).Float64()
 	if c+r <= 0 {

@@ -116,7 +116,7 @@ func parseAggregate(text string) ([]dimension, error) {
 
 // value is what something has for a dimension, "" where it has none.
 func (a *atom) value(d dimension) string {
-	value := a.key[d.key]
+	value := a.key[string(d.key)]
 	kind, name, _ := strings.Cut(value, "/")
 	switch d.kind {
 	case byController:
@@ -135,10 +135,10 @@ func (a *atom) value(d dimension) string {
 	switch {
 	case value == schema.Unassigned:
 		return ""
-	case d.key == usage.Container && value == "" && a.key[usage.Pod] != "" && !strings.HasPrefix(a.key[usage.Pod], "__"):
+	case d.key == usage.Container && value == "" && a.key[string(usage.Pod)] != "" && !strings.HasPrefix(a.key[string(usage.Pod)], "__"):
 		return schema.PodRest
 	case d.key == usage.Container && value == "":
-		return a.key[usage.Pod]
+		return a.key[string(usage.Pod)]
 	}
 	return value
 }
@@ -149,7 +149,7 @@ func (a *atom) named(d dimension) string {
 		return value
 	}
 	ofPods := d.key == usage.Pod || d.key == usage.Container || d.key == usage.Node
-	if ofPods && a.key[usage.Claim] != "" && !a.mounted {
+	if ofPods && a.key[string(usage.Claim)] != "" && !a.mounted {
 		return Unmounted
 	}
 	return Unallocated

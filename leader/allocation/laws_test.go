@@ -19,8 +19,13 @@ import (
 // used.
 type world struct{ charges, assets []query.Charges }
 
-func (w world) Charges(context.Context, query.ChargeRequest) ([]query.Charges, error) {
-	return w.charges, nil
+func (w world) EachCharge(_ context.Context, _ query.ChargeRequest, f func(*query.Charges) error) error {
+	for i := range w.charges {
+		if err := f(&w.charges[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w world) Assets(context.Context, query.ChargeRequest) ([]query.Charges, error) {
@@ -107,8 +112,8 @@ func TestLaws(t *testing.T) {
 func addUp(w world, byNode bool, split string, t *testing.T) (sum, difference *big.Rat) {
 	var atoms []*atom
 	for _, c := range w.charges {
-		a := newAtom(c, "EUR")
-		a.name = a.key[usage.Namespace]
+		a := newAtom(&c, "EUR", new(values))
+		a.name = a.key[string(usage.Namespace)]
 		atoms = append(atoms, a)
 	}
 	atoms, idle, books := findIdle(atoms, w.assets, "EUR", byNode)

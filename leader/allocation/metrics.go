@@ -98,7 +98,13 @@ func (e *Engine) board(ctx context.Context, w schema.Window, cluster string) (*b
 	if err != nil {
 		return nil, err
 	}
-	charges, err := e.source.Charges(ctx, question)
+	var charges []query.Charges
+	err = e.source.EachCharge(ctx, question, func(c *query.Charges) error {
+		own := *c
+		own.Lines = slices.Clone(c.Lines)
+		charges = append(charges, own)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -152,11 +158,14 @@ func currencies(c query.Charges) []string {
 
 const gib = 1 << 30
 
+// noCurrency leaves all costs out of an atom.
+const noCurrency = "-"
+
 // node adds the prices of a node. Energy and network have prices of their own.
 func (b *board) node(c query.Charges, length time.Duration) {
 	for _, currency := range currencies(c) {
-		a := newAtom(c, currency)
-		labels := []string{a.key[usage.Cluster], a.key[usage.Node], a.key[usage.Node], currency}
+		a := newAtom(&c, currency, new(values))
+		labels := []string{a.key[string(usage.Cluster)], a.key[string(usage.Node)], a.key[string(usage.Node)], currency}
 		b.ratio(nodeCPU, a.values.get(costCPU), big.NewRat(c.Row.Sums[usage.AllocatableCPU], microsecondsPerHour), labels)
 		b.ratio(nodeRAM, a.values.get(costRAM), new(big.Rat).Quo(byteHours(c.Row.Sums[usage.AllocatableMemory]), big.NewRat(gib, 1)), labels)
 		b.ratio(nodeTotal, a.values.sum(costCPU, costRAM, costOther), big.NewRat(int64(length/time.Minute), 60), labels)
@@ -176,28 +185,28 @@ func (b *board) ratio(desc *prometheus.Desc, cost, amount *big.Rat, labels []str
 func (b *board) containers(charges []query.Charges, keys []usage.Key, length time.Duration) {
 	hours := big.NewRat(int64(length/time.Minute), 60)
 	podOf := func(a *atom) string {
-		return strings.Join([]string{a.key[usage.Cluster], a.key[usage.Node], a.key[usage.Namespace], a.key[usage.Pod]}, "\x00")
+		return strings.Join([]string{a.key[string(usage.Cluster)], a.key[string(usage.Node)], a.key[string(usage.Namespace)], a.key[string(usage.Pod)]}, "\x00")
 	}
 	var atoms []*atom
 	count := make(map[string]int)
 	gpus := make(map[[3]string]*values)
 	for _, c := range charges {
 		for _, currency := range currencies(c) {
-			a := newAtom(c, currency)
-			if a.key[usage.Claim] != "" {
+			a := newAtom(&c, currency, new(values))
+			if a.key[string(usage.Claim)] != "" {
 				b.ratio(pvCost, a.values.get(costPV), new(big.Rat).Quo(a.values.get(pvByteHours), big.NewRat(gib, 1)),
-					[]string{a.key[usage.Cluster], a.key[usage.Namespace], a.key[usage.Claim], currency})
+					[]string{a.key[string(usage.Cluster)], a.key[string(usage.Namespace)], a.key[string(usage.Claim)], currency})
 			}
-			if id := [3]string{a.key[usage.Cluster], a.key[usage.Node], currency}; a.values.has(costGPU) {
+			if id := [3]string{a.key[string(usage.Cluster)], a.key[string(usage.Node)], currency}; a.values.has(costGPU) {
 				if gpus[id] == nil {
 					gpus[id] = new(values)
 				}
 				gpus[id].plus(a.values)
 			}
 		}
-		if a := newAtom(c, ""); a.key[usage.Pod] != "" && !strings.HasPrefix(a.key[usage.Pod], "__") {
+		if a := newAtom(&c, noCurrency, new(values)); a.key[string(usage.Pod)] != "" && !strings.HasPrefix(a.key[string(usage.Pod)], "__") {
 			atoms = append(atoms, a)
-			if a.key[usage.Container] != "" {
+			if a.key[string(usage.Container)] != "" {
 				count[podOf(a)]++
 			}
 		}
@@ -211,7 +220,7 @@ func (b *board) containers(charges []query.Charges, keys []usage.Key, length tim
 		return
 	}
 	for _, a := range atoms {
-		labels := []string{a.key[usage.Cluster], a.key[usage.Node], a.key[usage.Node], a.key[usage.Namespace], a.key[usage.Pod], a.value(dimension{key: usage.Container})}
+		labels := []string{a.key[string(usage.Cluster)], a.key[string(usage.Node)], a.key[string(usage.Node)], a.key[string(usage.Namespace)], a.key[string(usage.Pod)], a.value(dimension{key: usage.Container})}
 		for desc, q := range map[*prometheus.Desc]quantity{boxCPU: cpuMax, boxRAM: ramMax} {
 			value, _ := new(big.Rat).Quo(a.values.get(q), hours).Float64()
 			b.samples = append(b.samples, sample{desc, value, labels})

@@ -24,14 +24,14 @@ func (m *month) ledger() {
 	for i := range nodes {
 		nodes[i] = fmt.Sprint("n", i+1)
 		objects[i] = influxsync.NewPoint(schema.Object.Name, map[string]string{schema.Cluster: monthCluster(0), schema.Kind: "Node", "name": nodes[i], "uid": nodes[i]},
-			map[string]influxsync.Value{"spec": influxsync.Str("{}"), "reason": influxsync.Str("added"), "valid_from": influxsync.Int(m.window.From.UnixNano()), "valid_to": influxsync.Int(0)}, m.window.From)
+			map[string]influxsync.Value{"spec": influxsync.Str("{}"), "reason": influxsync.Str("added"), "valid_from": influxsync.Int(m.window.From.Add(-day).UnixNano()), "valid_to": influxsync.Int(0)}, m.window.From)
 	}
 	m.check(m.books.PutObjects(ctx, objects))
 	for _, table := range schema.Pulled {
 		if !table.EachMinute() {
 			continue
 		}
-		for at := m.window.From; !at.After(m.window.To); at = at.Add(day) {
+		for at := m.window.From.Add(-day); !at.After(m.window.To); at = at.Add(day) { // it is not the clusters' first day
 			var windows []influxsync.Confirmed
 			for minute := at; minute.Before(schema.Earlier(at.Add(day), m.window.To.Add(time.Minute))); minute = minute.Add(time.Minute) {
 				windows = append(windows, influxsync.Confirmed{Values: nodes, Entry: influxsync.Entry{Cluster: monthCluster(0), Table: table.Name, Revision: 1, Rows: 500, Coverage: 1000,

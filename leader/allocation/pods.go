@@ -18,21 +18,21 @@ func splitPods(atoms []*atom, keys []usage.Key) []*atom {
 		id := ""
 		for _, k := range keys {
 			if k != usage.Container {
-				id += a.key[k] + "\x00"
+				id += a.key[string(k)] + "\x00"
 			}
 		}
 		return id
 	}
 	containers := make(map[string][]*atom)
 	for _, a := range atoms {
-		if a.key[usage.Container] != "" {
+		if a.key[string(usage.Container)] != "" {
 			id := idOf(a)
 			containers[id] = append(containers[id], a)
 		}
 	}
 	return slices.DeleteFunc(atoms, func(a *atom) bool {
 		on := containers[idOf(a)]
-		if a.key[usage.Container] != "" || len(on) == 0 {
+		if a.key[string(usage.Container)] != "" || len(on) == 0 {
 			return false
 		}
 		splitPod(a, on)

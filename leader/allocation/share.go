@@ -121,7 +121,7 @@ func evenly(on []*atom) []*big.Rat {
 
 // shared says whether the atom is put on the others.
 func (r Request) shared(a *atom) bool {
-	if slices.Contains(r.shareNamespaces, a.key[usage.Namespace]) {
+	if slices.Contains(r.shareNamespaces, a.key[string(usage.Namespace)]) {
 		return true
 	}
 	for i, d := range r.shareLabels {

@@ -52,7 +52,7 @@ var costs = []quantity{costCPU, costRAM, costGPU, costNetwork, costPV, costEnerg
 // rest.
 type values struct {
 	whole [quantities]int64
-	rest  [quantities]*big.Rat // nil is 0; not changed once it stands here
+	rest  map[quantity]*big.Rat // nil is 0; not changed once it stands here
 	// charged are quantities by their price, which are multiplied when they are asked
 	// for: most charges of an answer have the same few prices.
 	charged map[charge]int64
@@ -83,8 +83,12 @@ func (q quantity) stored() (numerator, denominator int64) {
 
 func (v *values) get(q quantity) *big.Rat {
 	sum := new(big.Rat)
-	if v.whole[q] != 0 {
-		sum.Mul(sum.SetFrac64(q.stored()), new(big.Rat).SetInt64(v.whole[q]))
+	if n := v.whole[q]; n != 0 {
+		if numerator, denominator := q.stored(); numerator == 1 {
+			sum.SetFrac64(n, denominator)
+		} else {
+			sum.SetFrac(new(big.Int).Mul(big.NewInt(n), big.NewInt(numerator)), big.NewInt(denominator))
+		}
 	}
 	if v.rest[q] != nil {
 		sum.Add(sum, v.rest[q])
@@ -125,22 +129,26 @@ func (v *values) has(q quantity) bool {
 
 // empty says that nothing was added.
 func (v *values) empty() bool {
-	return len(v.charged) == 0 && v.whole == [quantities]int64{} && v.rest == [quantities]*big.Rat{}
+	return len(v.charged) == 0 && len(v.rest) == 0 && v.whole == [quantities]int64{}
 }
 
 func (v *values) clear(q quantity) {
-	v.whole[q], v.rest[q] = 0, nil
+	v.whole[q] = 0
+	delete(v.rest, q)
 	maps.DeleteFunc(v.charged, func(c charge, _ int64) bool { return c.cost == q })
 }
 
 func (v *values) add(q quantity, more *big.Rat) {
-	switch {
-	case more == nil || more.Sign() == 0:
-	case v.rest[q] == nil:
-		v.rest[q] = more
-	default:
-		v.rest[q] = new(big.Rat).Add(v.rest[q], more)
+	if more == nil || more.Sign() == 0 {
+		return
 	}
+	if v.rest == nil {
+		v.rest = make(map[quantity]*big.Rat)
+	}
+	if known := v.rest[q]; known != nil {
+		more = new(big.Rat).Add(known, more)
+	}
+	v.rest[q] = more
 }
 
 // addInt adds stored units.
@@ -160,7 +168,9 @@ func (v *values) plus(o *values) {
 		if o.whole[q] != 0 {
 			v.addInt(q, o.whole[q])
 		}
-		v.add(q, o.rest[q])
+	}
+	for q, more := range o.rest {
+		v.add(q, more)
 	}
 	for c, n := range o.charged {
 		v.charge(c, n)
@@ -209,10 +219,9 @@ func byteHours(kib int64) *big.Rat {
 	return new(big.Rat).Mul(big.NewRat(kib, 3600), big.NewRat(1024, 1))
 }
 
-// valuesOf are one row's, its costs in the one currency.
-func valuesOf(c query.Charges, currency string) *values {
-	v := new(values)
-	s := c.Row.Sums
+// take adds one row's, its costs in the one currency, or in all where it is "".
+func (v *values) take(c *query.Charges, currency string) {
+	s := &c.Row.Sums
 	v.addInt(cpuMax, max(s[usage.CPUMax], s[usage.CPU], s[usage.CPURequest]))
 	v.addInt(cpuRequested, s[usage.CPURequest])
 	v.addInt(cpuUsed, s[usage.CPU])
@@ -229,15 +238,15 @@ func valuesOf(c query.Charges, currency string) *values {
 	v.addInt(energyIntegrated, s[usage.EnergyIntegrated])
 	v.addInt(co2e, c.CarbonMicrograms)
 	v.addInt(heat, c.HeatMillijoules)
-	for _, line := range c.Lines {
+	for i := range c.Lines {
+		line := &c.Lines[i]
 		if isGPU(line.Resource) {
 			v.addInt(gpuHours, line.Quantity)
 		}
-		if line.List != nil && line.List.Currency == currency {
+		if line.List != nil && (currency == "" || line.List.Currency == currency) {
 			v.charge(charge{costOf(line.Resource), line.UnitPrice}, line.Quantity)
 		}
 	}
-	return v
 }
 
 // isGPU says whether the resource is what OpenCost calls a GPU.

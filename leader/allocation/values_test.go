@@ -41,7 +41,9 @@ func TestMergedCharges(t *testing.T) {
 				first[q].Add(first[q], charge{q, prices[0]}.of(line.Quantity))
 				c.Lines = append(c.Lines, line)
 			}
-			all = append(all, valuesOf(c, "EUR"))
+			v := new(values)
+			v.take(&c, "EUR")
+			all = append(all, v)
 		}
 		sum := new(values)
 		for i, v := range all {

@@ -68,7 +68,7 @@ var parameterDocs = map[string]parameterDoc{
 	"requireComplete": {"409 if something of the period is missing", flag},
 	"focusVersion":    {"Version of FOCUS", oneOf("1.4", "1.2")},
 	"compression":     {"Of the files", oneOf("gzip", "none", "parquet")},
-	"labels":          {"Names of pods' labels, with commas, each a column of opencost-csv", anyText},
+	"labels":          {"Names of pods' labels, with commas, each a column of opencost-csv; * is one column of all", anyText},
 	"customer":        {"Only this customer", anyText},
 	"cluster":         {"Only this cluster", anyText},
 	"table":           {"Only this table", anyText},

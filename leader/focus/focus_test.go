@@ -74,7 +74,11 @@ func (w *world) Charges(_ context.Context, request query.ChargeRequest) ([]query
 			energy, _ := sums.Energy()
 			row := query.Row{Key: map[string]string{"customer": customer, "cluster": "ams-03", "namespace": "shop", "project": "web", "workload": "Deployment/web", "pod": "web-1", "container": "app", "label:app": "web"},
 				From: b.From, To: b.To, Coverage: 0.75, Quality: "measured", Sums: sums}
-			all = append(all, query.Charges{Row: row, CarbonKnown: true, CarbonMicrograms: 1_000_000, HeatKnown: true, HeatMillijoules: 1_800_000,
+			labels := map[string]string{"app": "web", "annotation:x/y": "z"}
+			if !request.Labels {
+				labels = nil
+			}
+			all = append(all, query.Charges{Row: row, Labels: labels, CarbonKnown: true, CarbonMicrograms: 1_000_000, HeatKnown: true, HeatMillijoules: 1_800_000,
 				Lines: []query.Charge{line(processors.CPUUsed, 7_000_000_000, w.price), line(processors.Energy, energy, "0.25"),
 					{Resource: processors.MemoryUsed, Quantity: 1 << 22}, {Resource: processors.NetworkReceive, Quantity: 5, Excluded: true}}})
 		}
@@ -454,7 +458,7 @@ func TestOpenCost(t *testing.T) {
 	if !strings.HasPrefix(text, want) || strings.Count(text, "\n") != 31 {
 		t.Errorf("got %.400s\nwant %s", text, want)
 	}
-	labelled, err := PrepareOpenCost(t.Context(), w, Request{Period: "2026-11", Customer: "acme", Labels: []string{"app", "team"}}, Options{Scratch: t.TempDir()})
+	labelled, err := PrepareOpenCost(t.Context(), w, Request{Period: "2026-11", Customer: "acme", Labels: []string{"*", "app", "team"}}, Options{Scratch: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +467,7 @@ func TestOpenCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	text = read(t, dir)["opencost/customer=acme/2026-11.csv"]
-	if !strings.Contains(text, "TotalCost,Label_app,Label_team\n") || !strings.Contains(text, "0.061027778,web,\n") {
+	if !strings.Contains(text, "TotalCost,Labels,Label_app,Label_team\n") || !strings.Contains(text, `0.061027778,"{""app"":""web""}",web,`+"\n") {
 		t.Errorf("with labels: %.300s", text)
 	}
 	var archive bytes.Buffer

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -67,12 +71,39 @@ func (c *Charge) Cost() *big.Rat {
 // Charges are the charges of a window, ordered by time and key. It may have more
 // rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
 func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
-	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	table, err := e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware}, question, request.Window, nil, nil)
+	table, err := e.charged(ctx, request)
 	if err != nil {
 		return nil, err
 	}
 	return chargesOf(table, request)
+}
+
+// EachCharge calls f with each of the Charges: what it is given is f's until it
+// returns, but for the row's key and the labels, which stay. Errors: those of Usage and f's.
+func (e *Engine) EachCharge(ctx context.Context, request ChargeRequest, f func(*Charges) error) error {
+	table, err := e.charged(ctx, request)
+	if err != nil {
+		return err
+	}
+	var made Charges
+	rows := table.sorted()
+	table.rowsByID = nil
+	for i, row := range rows {
+		rows[i] = nil // it is not needed any more
+		if err := row.charges(&made, request.Figures); err != nil {
+			return err
+		}
+		if err := f(&made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// charged is what a request's charges are of.
+func (e *Engine) charged(ctx context.Context, request ChargeRequest) (*tally, error) {
+	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
+	return e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware}, question, request.Window, nil, nil)
 }
 
 // chargesOf are the charges of what was read.
@@ -80,13 +111,8 @@ func chargesOf(table *tally, request ChargeRequest) ([]Charges, error) {
 	rows := table.sorted()
 	all := make([]Charges, len(rows))
 	for i, row := range rows {
-		if err := row.charges(&all[i]); err != nil {
-			return nil, fmt.Errorf("charges of %v: %w", row.Key, err)
-		}
-		if request.Figures {
-			if err := all[i].figures(); err != nil {
-				return nil, err
-			}
+		if err := row.charges(&all[i], request.Figures); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
@@ -108,10 +134,21 @@ func (c *Charges) figures() error {
 	return nil
 }
 
-// charges makes a row's charges.
-func (row *tallyRow) charges(made *Charges) (err error) {
+// charges makes a row's charges, in the room that made has.
+func (row *tallyRow) charges(made *Charges, figures bool) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("charges of %v: %w", row.Key, err)
+		}
+	}()
+	*made = Charges{Lines: made.Lines[:0]}
 	if made.Row, err = row.Bare(); err != nil {
 		return err
+	}
+	if figures {
+		if err := made.figures(); err != nil {
+			return err
+		}
 	}
 	rest, err := amountsOf(&row.Sums)
 	if err != nil {
@@ -123,7 +160,7 @@ func (row *tallyRow) charges(made *Charges) (err error) {
 	if err != nil {
 		return err
 	}
-	made.Lines = make([]Charge, 0, len(standard)+len(named))
+	made.Lines = slices.Grow(made.Lines, len(standard)+len(named))
 	for _, slot := range row.prices.sorted() {
 		err := slot.each(func(i counted, resource processors.Resource, unit *unitPrice, quantity int64) error {
 			if quantity == 0 {
@@ -214,15 +251,48 @@ func (e *Engine) Sectors(ctx context.Context, w schema.Window, step time.Duratio
 	if err != nil {
 		return nil, err
 	}
-	for _, cluster := range clusters {
-		if !scopesOf(ctx).reads(cluster, fleetsOf(parts)...) {
-			continue
+	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !scopesOf(ctx).reads(name, fleetsOf(parts)...) })
+	all := make([][]Sector, len(clusters))
+	err = parallel(ctx, len(clusters), func(ctx context.Context, i int) error {
+		all[i] = slices.Clone(sectors)
+		if err := e.sectorsOf(ctx, clusters[i], w, due.open(clusters[i]), all[i]); err != nil {
+			return fmt.Errorf("completeness of %s: %w", clusters[i], err)
 		}
-		if err := e.sectorsOf(ctx, cluster, w, due.open(cluster), sectors); err != nil {
-			return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, own := range all {
+		for i, sector := range own {
+			sectors[i].Complete = sectors[i].Complete && sector.Complete
+			sectors[i].Updated = schema.Later(sectors[i].Updated, sector.Updated)
 		}
 	}
 	return sectors, nil
+}
+
+// atATime leaves some of the registry's connections to others.
+const atATime = 3
+
+// parallel calls f with each number below n, on some of the processors, and
+// returns the first error.
+func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0), atATime) {
+		group.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := f(ctx, int(i)); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
 }
 
 // sectorsOf counts one cluster into the sectors.

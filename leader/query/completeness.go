@@ -227,29 +227,39 @@ func (c ClusterCompleteness) String() string {
 // window, and the gaps of all.
 func (e *Engine) completenessOf(ctx context.Context, clusters []string, w schema.Window) ([]ClusterCompleteness, []Gap, error) {
 	w = e.past(w)
+	found, missing := make([]ClusterCompleteness, len(clusters)), make([][]Gap, len(clusters))
+	err := parallel(ctx, len(clusters), func(ctx context.Context, i int) (err error) {
+		found[i], missing[i], err = e.completenessIn(ctx, clusters[i], w)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	all, gaps := []ClusterCompleteness{}, []Gap{}
-	for _, cluster := range clusters {
-		c := ClusterCompleteness{Cluster: cluster}
-		var missing []Gap
-		for from := w.From; from.Before(w.To); from = from.Add(atOnce) {
-			part := schema.Window{From: from, To: from.Add(atOnce)}
-			if part.To.After(w.To) {
-				part.To = w.To
-			}
-			parts, err := e.registry.Completeness(ctx, cluster, part)
-			if err != nil {
-				return nil, nil, fmt.Errorf("completeness of %s: %w", cluster, err)
-			}
-			for _, p := range parts {
-				c.Totals.add(p)
-			}
-			missing = joinGaps(append(missing, Gaps(cluster, parts)...))
-		}
-		if c.Complete, c.Ratio = c.Totals.Complete(), c.Totals.Ratio(); c.Ratio != "" {
-			all, gaps = append(all, c), append(gaps, missing...)
+	for i, c := range found {
+		if c.Ratio != "" {
+			all, gaps = append(all, c), append(gaps, missing[i]...)
 		}
 	}
 	return all, gaps, nil
+}
+
+// completenessIn is that of one cluster, whether or not anything is expected of it.
+func (e *Engine) completenessIn(ctx context.Context, cluster string, w schema.Window) (ClusterCompleteness, []Gap, error) {
+	c := ClusterCompleteness{Cluster: cluster}
+	var missing []Gap
+	for from := w.From; from.Before(w.To); from = from.Add(atOnce) {
+		parts, err := e.registry.Completeness(ctx, cluster, schema.Window{From: from, To: schema.Earlier(from.Add(atOnce), w.To)})
+		if err != nil {
+			return c, nil, fmt.Errorf("completeness of %s: %w", cluster, err)
+		}
+		for _, p := range parts {
+			c.Totals.add(p)
+		}
+		missing = joinGaps(append(missing, Gaps(cluster, parts)...))
+	}
+	c.Complete, c.Ratio = c.Totals.Complete(), c.Totals.Ratio()
+	return c, missing, nil
 }
 
 // clustersIn are the clusters that were in the fleet at some moment of the

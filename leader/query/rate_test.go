@@ -203,7 +203,7 @@ func TestMergedPricing(t *testing.T) {
 			checkCosts(t, seed, "row "+id, costs(t, &row.prices), of.cost)
 			checkCosts(t, seed, "excluded of "+id, costs(t, &row.excluded), of.excluded)
 			var made Charges
-			if err := row.charges(&made); err != nil {
+			if err := row.charges(&made, false); err != nil {
 				t.Fatal(err)
 			}
 			lines, quantities := make(map[string]*big.Rat), make(map[string]int64)

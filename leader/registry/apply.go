@@ -115,22 +115,22 @@ func (r *Registry) Remove(ctx context.Context, kind fleet.Kind, name, by string)
 // RemoveSince is Remove of an object that ended at a minute of the past: nothing is
 // expected of a cluster since then, and the quarters since then become due.
 func (r *Registry) RemoveSince(ctx context.Context, kind fleet.Kind, name, by string, ended time.Time) (Applied, error) {
+	ended = ended.UTC().Truncate(schema.Minute)
 	var applied Applied
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		existing, err := load(ctx, tx)
 		if err != nil {
 			return err
 		}
-		now := ended.UTC().Truncate(schema.Minute)
-		gone, err := removal(existing, key{kind, name}, now)
+		gone, err := removal(existing, key{kind, name}, ended)
 		if err != nil {
 			return err
 		}
 		lines := timelines(existing)
 		var edits []edit
 		for _, k := range gone {
-			edits = append(edits, edit{k, lines[k], lines[k].cut(nanos(now))})
-			applied.Diff = append(applied.Diff, fleet.Change{Action: fleet.Removed, Kind: k.kind, Name: k.name, From: now})
+			edits = append(edits, edit{k, lines[k], lines[k].cut(nanos(ended))})
+			applied.Diff = append(applied.Diff, fleet.Change{Action: fleet.Removed, Kind: k.kind, Name: k.name, From: ended})
 		}
 		applied.Diff.Sort()
 		if applied.Due, err = r.affected(ctx, tx, edits, existing); err != nil {

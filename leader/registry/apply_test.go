@@ -215,6 +215,26 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemoveSince: what ended in the past is as if it had ended then; what was before
+// another absence stays.
+func TestRemoveSince(t *testing.T) {
+	r, _ := open(t)
+	apply(t, r, small()...)
+	again := noon.Add(-20 * time.Minute)
+	apply(t, r, fleet.NewObject("night", fleet.Cluster{Customer: "acme", URL: "http://127.0.0.1:1"}).Since(noon.Add(-3*time.Hour)).Until(noon.Add(-2*time.Hour)),
+		fleet.NewObject("night", fleet.Cluster{Customer: "acme", URL: "http://127.0.0.1:1"}).Since(again))
+	if _, err := r.RemoveSince(t.Context(), fleet.KindCluster, "night", "test", noon.Add(-time.Hour)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("since when it was not there: %v", err)
+	}
+	if _, err := r.RemoveSince(t.Context(), fleet.KindCluster, "night", "test", again); err != nil {
+		t.Fatal(err)
+	}
+	alive, err := lifetime(t.Context(), r.reader, "night", nil)
+	if want := (schema.Window{From: noon.Add(-3 * time.Hour), To: noon.Add(-2 * time.Hour)}); err != nil || alive != want {
+		t.Errorf("alive %s, want %s: %v", alive, want, err)
+	}
+}
+
 // TestAffected: which quarters a change makes due, two hours of data being
 // there of alpha and one of beta.
 func TestAffected(t *testing.T) {

@@ -19,6 +19,7 @@ type comparison struct {
 	link     link
 	filling  schema.Window // what the follower has yet to fill of its history
 	rated    map[int64]bool
+	extents  map[string]schema.Window // what was received, by table; none before the first window
 	// uniform are the parts of the table of nodes in which each window came of
 	// the same nodes.
 	uniform map[span]nodeSet
@@ -40,11 +41,7 @@ type part struct {
 // compare is the comparison of one table.
 func (c *comparison) compare(ctx context.Context, table schema.Table) ([]Completeness, error) {
 	c.table, c.runs = table, runs{}
-	received, _, err := extent(ctx, c.q, c.cluster, table.Name)
-	if err != nil {
-		return nil, err
-	}
-	c.first, c.last = received.From, received.To
+	c.first, c.last = c.extents[table.Name].From, c.extents[table.Name].To
 	parts, err := c.parts(ctx)
 	if err != nil {
 		return nil, err
@@ -114,17 +111,19 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 	if until < p.to {
 		return false
 	}
-	if nanos(c.first) >= p.from {
-		return false
-	}
-	if c.table.Name == schema.NodeMinute.Name {
-		c.uniform[p.span] = append(nodeSet{}, s.all...)
-	}
 	read, uniform := c.uniform[p.span]
+	if c.table.Name == schema.NodeMinute.Name {
+		read, uniform = append(nodeSet{}, s.all...), true
+	}
 	if !uniform {
 		return false
 	}
 	came := c.counted(s.all, read)
+	silent := want.minus(came)
+	if nanos(c.first) >= p.from && silent.count() > 0 { // in the first minute nobody is silent
+		return false
+	}
+	c.uniform[p.span] = read
 	perMinute := max(1, came.count())
 	k.Received = perMinute * int(minutes)
 	k.Audited = perMinute * int(s.audited)
@@ -136,7 +135,6 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 		}
 		at = until
 	}
-	silent := want.minus(came)
 	k.Expected = max(1, want.union(came).count()) * int(minutes)
 	if came.count() == 0 && silent.count() > 0 { // the window came, of nobody
 		k.Received, k.Audited, k.Rated = 0, 0, 0

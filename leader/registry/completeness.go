@@ -84,7 +84,7 @@ func (r *Registry) completeness(ctx context.Context, cluster string, w schema.Wi
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
+	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet), extents: make(map[string]schema.Window)}
 	if err := r.prepare(ctx, &c, objects, boxes, rated); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
@@ -102,7 +102,12 @@ func (r *Registry) completeness(ctx context.Context, cluster string, w schema.Wi
 // prepare reads what all tables of a cluster have in common.
 func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.Object, boxes []string, rated bool) error {
 	var err error
-	if c.alive, err = r.lifetime(ctx, c.q, c.cluster); err != nil {
+	for _, table := range schema.Pulled {
+		if c.extents[table.Name], _, err = extent(ctx, c.q, c.cluster, table.Name); err != nil {
+			return err
+		}
+	}
+	if c.alive, err = lifetime(ctx, c.q, c.cluster, c.extents); err != nil {
 		return err
 	}
 	if c.link, err = clusterStates(ctx, c.q, c.cluster); err != nil {
@@ -117,8 +122,9 @@ func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.O
 	return err
 }
 
-// lifetime is when a cluster's windows must exist; a zero To is open.
-func (r *Registry) lifetime(ctx context.Context, q queryer, cluster string) (schema.Window, error) {
+// lifetime is when a cluster's windows must exist; a zero To is open. extents are what
+// was received of each table.
+func lifetime(ctx context.Context, q queryer, cluster string, extents map[string]schema.Window) (schema.Window, error) {
 	var from, to, recorded sql.NullInt64
 	err := q.QueryRowContext(ctx, `SELECT min(valid_from), max(valid_to), (SELECT min(recorded_at) FROM object WHERE kind = ?1 AND name = ?2)
 		FROM object WHERE kind = ?1 AND name = ?2 AND superseded_at IS NULL`, fleet.KindCluster, cluster).Scan(&from, &to, &recorded)
@@ -135,12 +141,8 @@ func (r *Registry) lifetime(ctx context.Context, q queryer, cluster string) (sch
 		earlier(moment(from.Int64))
 	}
 	for _, table := range minuteTables {
-		extent, ok, err := extent(ctx, q, cluster, table.Name)
-		if err != nil {
-			return schema.Window{}, err
-		}
-		if ok {
-			earlier(extent.From)
+		if known := extents[table.Name]; !known.From.IsZero() {
+			earlier(known.From)
 		}
 	}
 	if alive.From.IsZero() && recorded.Valid {

@@ -72,7 +72,7 @@ func Open(ctx context.Context, path string, clk clock.Clock) (*Registry, error) 
 	if err := migrate(ctx, writer); err != nil {
 		return nil, errors.Join(fmt.Errorf("open registry %s: %w", path, err), writer.Close())
 	}
-	r.reader, err = sql.Open("sqlite3", dsn(path, "_query_only=true"))
+	r.reader, err = sql.Open("sqlite3", dsn(path, "_query_only=true&_stmt_cache_size=64"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open registry %s: %w", path, err), writer.Close())
 	}

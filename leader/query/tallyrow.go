@@ -1,0 +1,163 @@
+package query
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/processors"
+)
+
+// tallyRow is one row in the making.
+type tallyRow struct {
+	usage.Tally
+	pods     bool              // something of pods is in it
+	labels   map[string]string // that they have in common; shared
+	values   []string          // of the key, in the order of the question's aggregate
+	prices   slots             // summed quantities by price list
+	excluded slots             // those of namespaces that the list excludes
+}
+
+// slots are quantities by their prices: one of each id.
+type slots struct {
+	all  []*priced
+	byID map[string]*priced // where there are many
+}
+
+// fewSlots is how many are looked through.
+const fewSlots = 8
+
+// of finds or makes the quantities at prices.
+func (s *slots) of(at *resolved) *priced {
+	if last := len(s.all) - 1; last >= 0 && s.all[last].at == at {
+		return s.all[last]
+	}
+	if s.byID != nil {
+		if found := s.byID[at.id]; found != nil {
+			return found
+		}
+	} else if i := slices.IndexFunc(s.all, func(p *priced) bool { return p.at == at || p.at.id == at.id }); i >= 0 {
+		return s.all[i]
+	}
+	made := &priced{at: at}
+	s.all = append(s.all, made)
+	switch {
+	case s.byID != nil:
+		s.byID[at.id] = made
+	case len(s.all) > fewSlots:
+		s.byID = make(map[string]*priced)
+		for _, p := range s.all {
+			s.byID[p.at.id] = p
+		}
+	}
+	return made
+}
+
+// add adds quantities to those at the same prices.
+func (s *slots) add(at *resolved, sums *Sums, named processors.Quantities) error {
+	slot := s.of(at)
+	if err := slot.sums.Add(sums); err != nil {
+		return err
+	}
+	return usage.AddNamed(&slot.named, named)
+}
+
+// sorted are the slots by their ids.
+func (s *slots) sorted() []*priced {
+	if len(s.all) < 2 {
+		return s.all
+	}
+	return slices.SortedFunc(slices.Values(s.all), func(a, b *priced) int { return strings.Compare(a.at.id, b.at.id) })
+}
+
+// priced are quantities under one price list and who is billed for them.
+type priced struct {
+	at    *resolved
+	sums  Sums
+	named processors.Quantities
+}
+
+// row finds or makes the row of a key and a step.
+func (t *tally) row(who *identity, b schema.Window) (*tallyRow, error) {
+	t.id = binary.BigEndian.AppendUint64(t.id[:0], uint64(b.From.Unix()))
+	for _, k := range t.request.Aggregate {
+		t.id = append(append(t.id, who.value(k)...), 0)
+	}
+	row, ok := t.rowsByID[string(t.id)]
+	if ok {
+		return row, nil
+	}
+	if len(t.rowsByID) >= t.engine.config.MaxRows {
+		return nil, usage.Wrong("aggregate", usage.KeyList(t.request.Aggregate),
+			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
+	}
+	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, values: make([]string, len(t.request.Aggregate))}
+	for i, k := range t.request.Aggregate {
+		row.values[i] = who.value(k)
+		row.Key[string(k)] = row.values[i]
+	}
+	t.rowsByID[string(t.id)] = row
+	t.made = append(t.made, row)
+	return row, nil
+}
+
+// carry keeps of the labels those that another pod has too.
+func (row *tallyRow) carry(labels map[string]string) {
+	switch {
+	case !row.pods:
+		row.pods, row.labels = true, labels
+	case !maps.Equal(row.labels, labels):
+		row.labels = maps.Clone(row.labels)
+		maps.DeleteFunc(row.labels, func(name, value string) bool { own, ok := labels[name]; return !ok || own != value })
+	}
+}
+
+// sorted are the rows, ordered by key and time as usage.CompareKeys does.
+func (t *tally) sorted() []*tallyRow {
+	slices.SortFunc(t.made, func(a, b *tallyRow) int {
+		return cmp.Or(usage.CompareValues(a.values, b.values), a.Window.From.Compare(b.Window.From))
+	})
+	return t.made
+}
+
+// page is the page of finished rows that was asked for, the name of the next one and
+// the number of all rows. All are finished only where they are sorted by what is in
+// them.
+func (t *tally) page() (rows []Row, next string, total int, err error) {
+	made := t.sorted()
+	if total = len(made); t.request.ByKey() {
+		if made, next, err = usage.Cut(made, t.request, t.engine.config.PageRows); err != nil {
+			return nil, "", 0, err
+		}
+	}
+	rows = make([]Row, len(made))
+	for i, row := range made {
+		if rows[i], err = row.finish(); err != nil {
+			return nil, "", 0, err
+		}
+	}
+	if !t.request.ByKey() {
+		rows, next, err = usage.Page(rows, t.request, t.engine.config.PageRows)
+	}
+	return rows, next, total, err
+}
+
+func (row *tallyRow) finish() (Row, error) {
+	costs, err := costsOf(row.prices)
+	if err != nil {
+		return Row{}, err
+	}
+	excluded, err := costsOf(row.excluded)
+	if err != nil {
+		return Row{}, err
+	}
+	out, err := row.Row()
+	out.SetCost(costs)
+	out.Excluded = usage.Moneys(excluded)
+	return out, err
+}
