@@ -229,7 +229,7 @@ func TestRemoveSince(t *testing.T) {
 	if _, err := r.RemoveSince(t.Context(), fleet.KindCluster, "night", "test", again); err != nil {
 		t.Fatal(err)
 	}
-	alive, err := r.lifetime(t.Context(), r.reader, "night")
+	alive, err := lifetime(t.Context(), r.reader, "night", nil)
 	if want := (schema.Window{From: noon.Add(-3 * time.Hour), To: noon.Add(-2 * time.Hour)}); err != nil || alive != want {
 		t.Errorf("alive %s, want %s: %v", alive, want, err)
 	}
