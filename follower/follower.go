@@ -284,6 +284,12 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 		}
 		f.input.Resume(last)
 	}
+	if err := f.readBegun(); err != nil {
+		return err
+	}
+	if err := f.goOn(ctx); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	f.state.open = true
 	f.mu.Unlock()

@@ -34,6 +34,7 @@ type retention struct {
 	looked    time.Time
 	raw       time.Time // readings before it are gone
 	overSince time.Time // since when the disk budget is exceeded; zero while it is not
+	begun     begun     // and not ended: the next tick goes on with it
 }
 
 // journal is what retention needs of one.
@@ -61,11 +62,17 @@ func (f *Follower) retain(ctx context.Context) error {
 	f.mu.Lock()
 	filling := f.state.history != nil && f.state.history.Done.Before(f.state.history.To)
 	f.mu.Unlock()
-	if filling || now.Sub(f.retention.looked) < retainEvery {
+	if f.retention.begun == (begun{}) && (filling || now.Sub(f.retention.looked) < retainEvery) {
 		return nil
 	}
 	f.turn.Lock()
 	defer f.turn.Unlock()
+	if err := f.goOn(ctx); err != nil {
+		return err
+	}
+	if filling || now.Sub(f.retention.looked) < retainEvery {
+		return nil
+	}
 	mark := f.meter.Status().Mark
 	if mark.IsZero() {
 		return nil // nothing has settled
@@ -165,6 +172,9 @@ func (f *Follower) retainMinutes(ctx context.Context, tables []kept, lead bool, 
 		if !found || !oldest.Before(keep) {
 			continue
 		}
+		if err := f.begin(begun{Before: horizon}); err != nil {
+			return err
+		}
 		if err := f.deleteMinutes(ctx, t, schema.Window{From: oldest.Truncate(day), To: keep}, t.Stay(keep, until)); err != nil {
 			return err
 		}
@@ -173,6 +183,9 @@ func (f *Follower) retainMinutes(ctx context.Context, tables []kept, lead bool, 
 			return err
 		}
 		f.log.Info("old minutes deleted", "table", t.Name, "before", keep, "windows", windows)
+	}
+	if err := f.begin(begun{}); err != nil {
+		return err
 	}
 	// What the leader gave us of them is of no use without them.
 	return f.store.Database(schema.ResultsDB).Delete(ctx, schema.EnergyMinute.Name, nil, schema.Window{From: time.Unix(0, 1), To: horizon})
@@ -293,29 +306,48 @@ func (f *Follower) force(ctx context.Context, tables []kept, present time.Time) 
 	if first.IsZero() || w.To.After(present.Add(-leastMinutes)) {
 		return nil
 	}
+	if err := f.begin(begun{Forced: w.From}); err != nil {
+		return err
+	}
+	return f.forceDay(ctx, tables, w)
+}
+
+// forceDay deletes the minutes of a day that are not pulled, or ends what was begun of
+// that: between the revision that says so and the deletion a leader would find rows that
+// no journal names.
+func (f *Follower) forceDay(ctx context.Context, tables []kept, w schema.Window) error {
 	for _, t := range tables {
-		var entries []influxsync.Entry
-		var stay []schema.Window // what was pulled goes with its entries
-		for _, window := range t.Windows(w) {
-			switch latest, ok := t.Latest(window); {
-			case !ok || latest.Rows == 0:
-			case latest.Time.After(t.pulled):
-				entries = append(entries, influxsync.Entry{Window: window, Reason: diskReason})
-			default:
-				stay = append(stay, window)
-			}
+		stay, err := f.giveUp(ctx, t, w)
+		if err == nil {
+			err = f.deleteMinutes(ctx, t, w, stay)
 		}
-		for len(entries) > 0 {
-			n := min(len(entries), journalAtOnce)
-			if _, err := t.Append(ctx, entries[:n]...); err != nil {
-				return err
-			}
-			entries = entries[n:]
-		}
-		if err := f.deleteMinutes(ctx, t, w, stay); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	f.log.Error("minutes deleted that no leader has pulled: the disk budget is exceeded", "day", w.From.Format(time.DateOnly))
-	return nil
+	return f.begin(begun{})
+}
+
+// giveUp gives each window of a table that nobody has pulled a revision without rows.
+// What was pulled stays, and goes with its entries.
+func (f *Follower) giveUp(ctx context.Context, t kept, w schema.Window) (stay []schema.Window, err error) {
+	var entries []influxsync.Entry
+	for _, window := range t.Windows(w) {
+		switch latest, ok := t.Latest(window); {
+		case !ok || latest.Rows == 0:
+		case latest.Time.After(t.pulled):
+			entries = append(entries, influxsync.Entry{Window: window, Reason: diskReason})
+		default:
+			stay = append(stay, window)
+		}
+	}
+	for len(entries) > 0 {
+		n := min(len(entries), journalAtOnce)
+		if _, err := t.Append(ctx, entries[:n]...); err != nil {
+			return stay, err
+		}
+		entries = entries[n:]
+	}
+	return stay, nil
 }

@@ -300,3 +300,85 @@ func TestLateRevisionStays(t *testing.T) {
 		}
 	}
 }
+
+// TestCrashWhileMinutesAreForcedOut: a follower that ended between the revision that says
+// that rows are gone and their deletion deletes them before it answers, so that a pull
+// agrees. The control forgets what was begun.
+func TestCrashWhileMinutesAreForcedOut(t *testing.T) {
+	for name, test := range map[string]struct {
+		what  begun
+		crash func(r *rig, tables []kept)
+	}{
+		"forced": {begun{Forced: day1.From}, func(r *rig, tables []kept) {
+			for _, table := range tables {
+				if _, err := r.giveUp(r.Context(), table, day1); err != nil {
+					r.Fatal(err)
+				}
+			}
+		}},
+		"old": {begun{Before: day1.To}, func(r *rig, tables []kept) {
+			for _, table := range tables {
+				if err := r.deleteMinutes(r.Context(), table, day1, nil); err != nil {
+					r.Fatal(err)
+				}
+			}
+		}},
+	} {
+		for _, forgets := range []bool{false, true} {
+			if forgets && name != "forced" {
+				continue // one control
+			}
+			r := old(t, func(c *Config) { c.KeepMinutes = 30 * day })
+			tables, _, err := r.keptTables(t.Context())
+			if err == nil {
+				err = r.begin(test.what)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.crash(r, tables)
+			r.retention.looked = r.clock.Now().Add(day)
+			r.stop()
+			if forgets {
+				if err := os.Remove(filepath.Join(r.dir, begunName)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r = start(t, r.dir, r.clock, func(c *Config, _ *Input) { c.KeepMinutes = 30 * day })
+			rows := r.count(schema.MinuteDB, "pod", day1)
+			if _, err := r.pull(centre(t), influxsync.Mark{}); (err != nil) != forgets {
+				t.Errorf("%s, what was begun is forgotten %t: %d rows, pull: %v", name, forgets, rows, err)
+			}
+			if !forgets && rows > 0 {
+				t.Errorf("%s: %d rows are left", name, rows)
+			}
+			if _, err := os.Stat(filepath.Join(r.dir, begunName)); err == nil {
+				t.Errorf("%s: it is still said to be begun", name)
+			}
+			r.stop()
+		}
+	}
+}
+
+// TestDeletionThatFailsGoesOn at the next tick, not an hour later.
+func TestDeletionThatFailsGoesOn(t *testing.T) {
+	r := old(t, func(c *Config) { c.KeepMinutes, c.DiskBudget = 30*day, 1 })
+	r.acknowledge(r.storeID, time.Unix(0, 1))
+	tables, _, err := r.keptTables(t.Context())
+	if err == nil {
+		err = r.begin(begun{Forced: day1.From})
+	}
+	if err == nil {
+		_, err = r.giveUp(t.Context(), tables[1], day1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tickTo(r.clock.Now().Add(time.Minute))
+	if n := r.count(schema.MinuteDB, "pod", day1); n > 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	if r.retention.begun != (begun{}) {
+		t.Errorf("it is still said to be begun: %+v", r.retention.begun)
+	}
+}

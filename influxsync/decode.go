@@ -63,7 +63,8 @@ const (
 
 // answer reads the whole body.
 func (d *decoder) answer(body io.Reader) error {
-	d.r = msgp.NewReaderSize(body, 64<<10)
+	// A body that can seek would be sought beyond its end, which is no error.
+	d.r = msgp.NewReaderSize(struct{ io.Reader }{body}, 64<<10)
 	d.r.SetMaxStringLength(maxText)
 	d.r.SetMaxElements(maxElements)
 	d.names = make(map[string]string)

@@ -24,6 +24,7 @@ type part struct {
 	ledger      []registry.LedgerEntry               // by time
 	refused     map[time.Time][]registry.Quarantined // by their windows' beginnings
 	foreign     []registry.ForeignRow
+	archived    []registry.ArchivedDay
 	mark        influxsync.Mark
 	follower    *influxsync.Server
 	journal     *journal // nil while unreachable
@@ -54,6 +55,9 @@ func (p *part) look(ctx context.Context) ([]Finding, error) {
 		p.refused[row.From] = append(p.refused[row.From], row)
 	}
 	if p.mark, err = p.Registry.Mark(ctx, p.cluster, p.table.Name); err != nil {
+		return nil, err
+	}
+	if p.archived, err = p.Registry.Archived(ctx, p.cluster, schema.Window{From: p.window.From.UTC().Truncate(day), To: p.window.To}); err != nil {
 		return nil, err
 	}
 	p.reach(ctx)

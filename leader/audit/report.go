@@ -19,6 +19,7 @@ const (
 	ChainBroken  Kind = "chain-broken"  // the journal does not follow from itself, or does not hold the mark's entry
 
 	NotAtSource Kind = "not-at-source"  // the centre has it, the follower's journal does not name it
+	NotKept     Kind = "not-kept"       // the follower's journal begins later: it keeps them no longer
 	OtherStore  Kind = "other-store"    // the follower's store is another than the mark's: the next pull begins an era
 	Explained   Kind = "rows-explained" // rows beyond the ledger's, of an earlier era or under refused ones
 	NotPulled   Kind = "not-pulled"     // a newer revision is at the follower and on its way
@@ -26,7 +27,7 @@ const (
 
 // Information says whether nothing is wrong.
 func (k Kind) Information() bool {
-	return slices.Contains([]Kind{NotAtSource, OtherStore, Explained, NotPulled}, k)
+	return slices.Contains([]Kind{NotAtSource, NotKept, OtherStore, Explained, NotPulled}, k)
 }
 
 // mendable says whether a copy from the follower may mend it.

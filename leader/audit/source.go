@@ -21,6 +21,7 @@ type journal struct {
 	ahead   map[schema.Window]influxsync.Entry // the newest that it is not past
 	marked  bool                               // the mark's own entry is there
 	entries int                                // in all
+	begins  time.Time                          // of the oldest entry that is kept; zero where none was deleted
 	broken  error                              // influxsync.ErrChain
 }
 
@@ -42,6 +43,7 @@ func (p *part) readJournal(ctx context.Context) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.begins = base.At
 	previous, after := base.Previous, base.After()
 	for {
 		entries, err := influxsync.ReadJournal(ctx, db, p.cluster, p.table.Name, after, entriesAtOnce)
@@ -132,6 +134,8 @@ func (p *part) compareEntry(i int) (Finding, bool) {
 		return told(NotAtSource, "it came in era %d of the journal, this is era %d", e.Era, p.mark.Era)
 	case newer && ahead.Revision == e.Revision && ahead.Rows == e.Rows && ahead.Digest == e.Digest:
 		return Finding{}, false // confirmed before its turn
+	case !named && e.Entered.Before(p.journal.begins):
+		return told(NotKept, "the follower keeps no journal of before %s; %s", p.journal.begins.Format(time.RFC3339), p.archivedText(e.Window))
 	case !named:
 		return told(NotAtSource, "the follower's journal does not name it")
 	case behind.Revision > e.Revision:
@@ -144,4 +148,16 @@ func (p *part) compareEntry(i int) (Finding, bool) {
 		return told(NotAtSource, "the follower's journal ends at revision %d, the ledger has %d", behind.Revision, e.Revision)
 	}
 	return Finding{}, false
+}
+
+// archivedText says where a window's rows are, of which the follower has none any more.
+func (p *part) archivedText(w schema.Window) string {
+	day := w.From.UTC().Truncate(day)
+	for _, d := range p.archived {
+		if d.Day.Equal(day) {
+			return fmt.Sprintf("the archive has the day, as revision %d: `accumulus archive verify --cluster %s --day %s` compares it with the ledger",
+				d.Revision, p.cluster, day.Format(time.DateOnly))
+		}
+	}
+	return "the centre has the only rows until the day is archived"
 }

@@ -70,6 +70,20 @@ func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
 	return r, nil
 }
 
+// remainsOf is what may still be given back of a statement by its number; of none, as 0
+// is, nil.
+func (b *Books) remainsOf(ctx context.Context, customer string, number int64) (*remaining, error) {
+	if number == 0 {
+		return nil, nil
+	}
+	of, err := b.Statement(ctx, customer, "", number)
+	if err != nil {
+		return nil, err
+	}
+	left, err := b.remains(ctx, of)
+	return &left, err
+}
+
 // count takes a closed line of some statement into account.
 func (r *remaining) count(statement int64, line Line) error {
 	own := statement == r.of.Number

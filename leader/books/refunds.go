@@ -184,43 +184,19 @@ func refundedFailure(f registry.BookFailure, period string) RefundedFailure {
 // refundPeriod adds the lines of one period's losses that no statement has given
 // back, by each version of the price list that they were used under.
 func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int64, t *tally, losses []lostBy, d *Draft) error {
-	rest := restOf(t)
-	byVersion := make(map[string][]rating.Loss)
-	for _, version := range sortedKeys(t.versions) {
-		byVersion[version] = make([]rating.Loss, len(losses))
-	}
-	for i := range losses {
-		for _, part := range losses[i].parts {
-			version, usage, all := rest.take(losses[i].Cluster, part)
-			if !all {
-				losses[i].note("a part of what the pods used is not in the usage of the draft: its day has not settled, or was corrected")
-			}
-			if version != "" {
-				byVersion[version][i].Usage = append(byVersion[version][i].Usage, usage)
-			}
-		}
-	}
+	byVersion := byVersions(t, losses)
 	currency, tables, err := b.exchange(ctx, of)
 	if err != nil {
 		return err
 	}
-	var left remaining
-	if statement != 0 {
-		billed, err := b.Statement(ctx, c.Customer, "", statement)
-		if err != nil {
-			return err
-		}
-		if left, err = b.remains(ctx, billed); err != nil {
-			return err
-		}
+	left, err := b.remainsOf(ctx, c.Customer, statement)
+	if err != nil {
+		return err
 	}
 	for _, version := range sortedKeys(byVersion) {
 		plan, err := b.planOf(ctx, version, c.Customer)
 		if err != nil {
 			return err
-		}
-		for i := range losses {
-			byVersion[version][i].Failure = rating.Failure{Cluster: losses[i].Cluster, Node: losses[i].Node, At: losses[i].At}
 		}
 		credits, err := plan.RefundFailures(t.versions[version].input(of), byVersion[version])
 		if err != nil {
@@ -238,24 +214,9 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 				made := lineOf(of, line)
 				made.Kind, made.Period, made.Statement = KindRefund, c.Period, statement
 				made.Reason, made.By = losses[i].reason(), cmp.Or(losses[i].By, credit.By)
-				if statement != 0 {
-					if err := sameCurrency(c, made, left.of, *d, losses[i]); err != nil {
-						return err
-					}
-					var note string
-					var given bool
-					if made, note, given, err = left.take(made); err != nil {
-						return err
-					}
-					if note != "" {
-						losses[i].note(note)
-					}
-					if !given {
-						continue
-					}
+				if err := d.giveBack(c, made, &losses[i], left); err != nil {
+					return err
 				}
-				d.Lines = append(d.Lines, made)
-				d.Currency = cmp.Or(d.Currency, made.Currency)
 			}
 		}
 	}
@@ -267,6 +228,59 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 	}
 	d.Total, err = total(d.Lines)
 	return err
+}
+
+// notWhole is told of what cannot be given back as it was used.
+const notWhole = "a part of what the pods used is not in the usage of the draft: its day has not settled, or was corrected"
+
+// byVersions are the losses as rating takes them, by the versions of the price list that
+// they were used under.
+func byVersions(t *tally, losses []lostBy) map[string][]rating.Loss {
+	rest := restOf(t)
+	all := make(map[string][]rating.Loss)
+	for _, version := range sortedKeys(t.versions) {
+		all[version] = make([]rating.Loss, len(losses))
+		for i, loss := range losses {
+			all[version][i].Failure = rating.Failure{Cluster: loss.Cluster, Node: loss.Node, At: loss.At}
+		}
+	}
+	for i := range losses {
+		for _, part := range losses[i].parts {
+			version, usage, whole := rest.take(losses[i].Cluster, part)
+			if !whole {
+				losses[i].note(notWhole)
+			}
+			if version != "" {
+				all[version][i].Usage = append(all[version][i].Usage, usage)
+			}
+		}
+	}
+	return all
+}
+
+// giveBack adds a line of a loss to a draft: of a closed period no more than is left of
+// its statement.
+func (d *Draft) giveBack(c Calendar, line Line, loss *lostBy, left *remaining) error {
+	if left != nil {
+		if err := sameCurrency(c, line, left.of, *d, *loss); err != nil {
+			return err
+		}
+		var note string
+		var given bool
+		var err error
+		if line, note, given, err = left.take(line); err != nil {
+			return err
+		}
+		if note != "" {
+			loss.note(note)
+		}
+		if !given {
+			return nil
+		}
+	}
+	d.Lines = append(d.Lines, line)
+	d.Currency = cmp.Or(d.Currency, line.Currency)
+	return nil
 }
 
 // sameCurrency is an error where what a closed period gives back cannot stand beside the
