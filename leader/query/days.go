@@ -20,17 +20,17 @@ import (
 type days map[int64]registry.DaySums
 
 // days reads those that the question can use: it must have no steps below a day,
-// and not need rows per pod.
-func (t *tally) days(ctx context.Context, cluster string) (days, error) {
+// and not need rows per pod. They lie in room, and the room to use next time is returned.
+func (t *tally) days(ctx context.Context, room []byte, cluster string) (days, []byte, error) {
 	if t.need.podRows || t.request.Step%schema.Day != 0 || t.window.Length() < schema.Day {
-		return nil, nil
+		return nil, room, nil
 	}
-	list, err := t.engine.registry.Days(ctx, cluster, t.window)
+	list, room, err := t.engine.registry.DaysInto(ctx, room, cluster, t.window)
 	known := make(days, len(list))
 	for _, d := range list {
 		known[d.Day.Unix()] = d
 	}
-	return known, err
+	return known, room, err
 }
 
 // daysAhead reads the days of clusters, in their order: those of the next one while
@@ -44,8 +44,11 @@ func (t *tally) daysAhead(ctx context.Context, clusters []string) (next func() (
 	all := make(chan read)
 	var group sync.WaitGroup
 	group.Go(func() {
-		for _, cluster := range clusters {
-			known, err := t.days(ctx, cluster)
+		var rooms [2][]byte // in turns: who takes one cluster's days is done with those before
+		for i, cluster := range clusters {
+			var known days
+			var err error
+			known, rooms[i%2], err = t.days(ctx, rooms[i%2], cluster)
 			select {
 			case all <- read{known, err}:
 			case <-ctx.Done():

@@ -103,20 +103,34 @@ func (r *Registry) FillDay(ctx context.Context, of OpenDay, sums DaySums) error 
 // Days are the sums of the whole days in a window, oldest first; none of a day
 // whose sums must be computed.
 func (r *Registry) Days(ctx context.Context, cluster string, w schema.Window) ([]DaySums, error) {
+	list, _, err := r.DaysInto(ctx, nil, cluster, w)
+	return list, err
+}
+
+// DaysInto is Days whose sums lie in room, as far as it goes: they are good until it is
+// used again. It returns the room to use next time.
+func (r *Registry) DaysInto(ctx context.Context, room []byte, cluster string, w schema.Window) ([]DaySums, []byte, error) {
 	var list []DaySums
+	room = room[:0]
+	keep := func(packed []byte) []byte {
+		from := len(room)
+		room = append(room, packed...)
+		return room[from:len(room):len(room)]
+	}
 	err := each(ctx, r.reader, func(scan func(...any) error) error {
-		var d DaySums
 		var at int64
-		err := scan(&at, &d.Usage, &d.Nodes, &d.Volumes)
-		d.Day = moment(at)
-		list = append(list, d)
-		return err
+		var ofUsage, nodes, volumes sql.RawBytes
+		if err := scan(&at, &ofUsage, &nodes, &volumes); err != nil {
+			return err
+		}
+		list = append(list, DaySums{Day: moment(at), Usage: keep(ofUsage), Nodes: keep(nodes), Volumes: keep(volumes)})
+		return nil
 	}, "SELECT day, usage, nodes, volumes FROM usage_day WHERE cluster = ? AND day >= ? AND day <= ? AND usage IS NOT NULL ORDER BY day",
 		cluster, nanos(w.From), nanos(w.To.Add(-day)))
 	if err != nil {
-		return nil, fmt.Errorf("days of %s: %w", cluster, err)
+		return nil, room, fmt.Errorf("days of %s: %w", cluster, err)
 	}
-	return list, nil
+	return list, room, nil
 }
 
 // openDay takes away the sums of the day that holds a quarter which has changed.
