@@ -287,8 +287,12 @@ func (f *Follower) restore(ctx context.Context) (err error) {
 	if err := f.readBegun(); err != nil {
 		return err
 	}
-	if err := f.goOn(ctx); err != nil {
-		return err
+	// One that cannot be ended now does not keep the cluster from being metered: each
+	// tick goes on with it, and until then who pulls is told that rows and journal differ.
+	if err := f.goOn(ctx); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		f.log.Error("minutes that were being deleted cannot be deleted now: each slot goes on with it", "err", err)
 	}
 	f.mu.Lock()
 	f.state.open = true

@@ -236,13 +236,20 @@ func TestEnds(t *testing.T) {
 			pod.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}
 			l.SetPod(pod)
 		}, time.Minute, 0, "Evicted"},
-		{"its node was lost: nobody saw its container stop", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+		{"its node was lost: nobody saw its container stop, nor says Kubernetes when", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
 			pod = finish(pod, corev1.PodFailed, stamp(5*time.Second), 0, "Completed")
 			pod.Status.InitContainerStatuses = pod.Status.ContainerStatuses
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(6 * time.Second)}}}}
 			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC"}}
 			l.SetPod(pod)
 		}, time.Minute, 0, "DeletionByPodGC"},
+		{"its node was lost: nobody saw its container stop", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
+			pod = finish(pod, corev1.PodFailed, stamp(5*time.Second), 0, "Completed")
+			pod.Status.InitContainerStatuses = pod.Status.ContainerStatuses
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(6 * time.Second)}}}}
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: stamp(45 * time.Second), Reason: "DeletionByPodGC"}}
+			l.SetPod(pod)
+		}, 45 * time.Second, 0, "DeletionByPodGC"},
 		{"deleted with a last state", func(l *Log, _ *clock.Manual, pod *corev1.Pod) {
 			last := finish(pod, corev1.PodRunning, stamp(50*time.Second), 143, "Error")
 			now := stamp(20 * time.Second)

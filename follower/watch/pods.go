@@ -76,9 +76,12 @@ func (l *Log) update(o *object, pod *corev1.Pod, isNew bool) {
 	}
 	if end, ended := termination(pod); ended && o.pod.End == nil {
 		if end.at.IsZero() {
-			end.at = now
+			end.at, end.server = now, true
 		}
-		end.at = possible(end.at.Add(off), o.pod.Start, now)
+		if !end.server {
+			end.at = end.at.Add(off)
+		}
+		end.at = possible(end.at, o.pod.Start, now)
 		o.pod.End, o.pod.ExitCode, o.pod.EndReason = pointer(end.at), end.code, end.reason
 		reason, from = ReasonEnded, end.at
 	}
@@ -258,7 +261,8 @@ func (l *Log) gone(o *object, reason string) {
 }
 
 type ending struct {
-	at     time.Time // zero = no container says
+	at     time.Time // zero = nobody says
+	server bool      // at is by the API server's clock or ours, else by the node's
 	code   int32
 	reason string
 }
@@ -266,9 +270,9 @@ type ending struct {
 // termination says whether the pod has ended, and how: when its last container
 // finished, with the exit code and reason of the first container in the spec's
 // order that failed, or the pod's own reason (Evicted) if it has one. One that has
-// failed by no container's word, as when its node was lost, ends when that is seen and
-// has the reason for which Kubernetes gave it up (DeletionByPodGC): never the end of
-// an init container that had done its work.
+// failed by no container's word, as when its node was lost, ends when Kubernetes gave it
+// up, or else when that is seen, and has the reason for it (DeletionByPodGC): never the
+// end of an init container that had done its work.
 func termination(pod *corev1.Pod) (ending, bool) {
 	all := append(append(append([]corev1.ContainerStatus(nil), pod.Status.ContainerStatuses...),
 		pod.Status.InitContainerStatuses...), pod.Status.EphemeralContainerStatuses...)
@@ -290,11 +294,14 @@ func termination(pod *corev1.Pod) (ending, bool) {
 			end.code, end.reason = stopped.ExitCode, stopped.Reason
 		}
 	}
-	if pod.Status.Phase == corev1.PodFailed && end.code == 0 {
-		end.reason = cmp.Or(disruption(pod), string(corev1.PodFailed))
-	}
-	if pod.Status.Phase == corev1.PodFailed && lost {
-		end.at = time.Time{}
+	if pod.Status.Phase == corev1.PodFailed && (end.code == 0 || lost) {
+		reason, at := disruption(pod)
+		if end.code == 0 {
+			end.reason = cmp.Or(reason, string(corev1.PodFailed))
+		}
+		if lost {
+			end.at, end.server = at, true
+		}
 	}
 	if pod.Status.Reason != "" {
 		end.reason = pod.Status.Reason
@@ -305,13 +312,13 @@ func termination(pod *corev1.Pod) (ending, bool) {
 	return end, pod.DeletionTimestamp != nil && !running
 }
 
-// disruption is why Kubernetes ended a pod that did not end by itself; "" where it
-// says nothing.
-func disruption(pod *corev1.Pod) string {
+// disruption is why and when Kubernetes ended a pod that did not end by itself; zero
+// where it says nothing.
+func disruption(pod *corev1.Pod) (reason string, at time.Time) {
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue {
-			return condition.Reason
+			return condition.Reason, condition.LastTransitionTime.Time
 		}
 	}
-	return ""
+	return "", time.Time{}
 }

@@ -1,6 +1,7 @@
 package ahead
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,9 @@ type AnnounceConfig struct {
 	// 0 = 72 h; at most 768 h.
 	Lookback time.Duration
 }
+
+// Reach is how long after a run's end its report is made at the latest.
+func (c AnnounceConfig) Reach() time.Duration { return cmp.Or(c.Lookback, 72*time.Hour) }
 
 const mostLookback = 32 * 24 * time.Hour
 
@@ -90,9 +94,7 @@ func NewAnnouncer(config AnnounceConfig, desk *Desk, books EventBooks, client *h
 	if config.Source == "" {
 		config.Source = "accumulus"
 	}
-	if config.Lookback == 0 {
-		config.Lookback = 72 * time.Hour
-	}
+	config.Lookback = config.Reach()
 	a := &Announcer{config: config, desk: desk, books: books, client: client, clock: clk, log: log, waiting: make(map[string]time.Time),
 		told: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "accumulus_run_events_total", Help: "Reports of runs that ended, and what came of them: noted or unmade, sent, refused or a failed request, dismissed."}, []string{"result"})}
 	if config.GroupLabel != "" {

@@ -240,7 +240,7 @@ func TestRunsAreToldAgainUntilAnswered(t *testing.T) {
 		t.Errorf("what was refused: asked %d times, %v", len(a.hook.bodies), err)
 	}
 	a.hook.status = http.StatusOK
-	if n, err := a.books.RetryEvents(t.Context()); err != nil || n != 3 {
+	if n, err := a.books.RetryEvents(t.Context(), now.Add(-72*time.Hour)); err != nil || n != 3 {
 		t.Errorf("retried %d, %v", n, err)
 	}
 	if err := a.Tick(t.Context()); err != nil || len(a.hook.bodies) != 7 {

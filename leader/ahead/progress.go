@@ -149,27 +149,24 @@ func slots(pods []podOfJob, end time.Time, turnaround *float64) (side int, gap f
 		since = end.Add(-time.Duration(*turnaround * float64(time.Second)))
 	}
 	var starts, ends []time.Time
-	var late []podOfJob
 	for _, one := range pods {
 		starts = append(starts, one.start)
 		if one.ended {
 			ends = append(ends, one.end)
 		}
-		if !one.ended || one.end.After(since) {
-			late = append(late, one)
-		}
-	}
-	for _, one := range late { // the most are alive when one of them starts
-		at, alive := schema.Later(one.start, since), 0
-		for _, other := range late {
-			if !other.start.After(at) && (!other.ended || other.end.After(at)) {
-				alive++
-			}
-		}
-		side = max(side, alive)
 	}
 	slices.SortFunc(starts, time.Time.Compare)
 	slices.SortFunc(ends, time.Time.Compare)
+	over := 0
+	for i, start := range starts { // the most are alive when one of them starts
+		at := schema.Later(start, since)
+		for over < len(ends) && !ends[over].After(at) {
+			over++
+		}
+		if i+1 == len(starts) || starts[i+1].After(at) {
+			side = max(side, i+1-over)
+		}
+	}
 	var gaps []float64
 	for i := range ends {
 		if side+i < len(starts) {

@@ -78,7 +78,7 @@ func TestARunWithoutAReport(t *testing.T) {
 		t.Error("tried after it was given up")
 	}
 	a.engine.broken = nil
-	if n, err := a.books.RetryEvents(t.Context()); err != nil || n != 1 {
+	if n, err := a.books.RetryEvents(t.Context(), now.Add(-AnnounceConfig{}.Reach())); err != nil || n != 1 {
 		t.Errorf("retried %d, %v", n, err)
 	}
 	tick()
@@ -168,7 +168,7 @@ func TestAnEventIsGivenUpByAge(t *testing.T) {
 	if !strings.HasPrefix(given[0].Error, "it was not taken in 40 days: 403") || testutil.ToFloat64(a.Announcer.told.WithLabelValues("dismissed")) != 3 {
 		t.Errorf("%+v", given)
 	}
-	if n, err := a.books.RetryEvents(t.Context()); err != nil || n != 0 {
+	if n, err := a.books.RetryEvents(t.Context(), a.clock.Now().Add(-AnnounceConfig{}.Reach())); err != nil || n != 0 {
 		t.Errorf("%d that ended long ago are tried again, %v", n, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 type Events interface {
 	EventCounts(ctx context.Context) (map[string]int64, error)
 	Events(ctx context.Context, state string, limit int) ([]registry.Event, error)
-	RetryEvents(ctx context.Context) (int64, error)
+	RetryEvents(ctx context.Context, ended time.Time) (int64, error)
 	RunEvents(ctx context.Context, since time.Time) ([]registry.RunEvent, error)
 	DismissedRunEvents(ctx context.Context, limit int) ([]registry.RunEvent, error)
 }
@@ -58,7 +58,7 @@ type Retried struct {
 }
 
 func (s *Server) retryEvents(w http.ResponseWriter, r *http.Request) error {
-	count, err := s.deps.Events.RetryEvents(r.Context())
+	count, err := s.deps.Events.RetryEvents(r.Context(), s.deps.Clock.Now().Add(-s.deps.RunsReach))
 	if err != nil {
 		return err
 	}

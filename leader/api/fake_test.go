@@ -379,7 +379,9 @@ func (l *leader) DismissedRunEvents(context.Context, int) ([]registry.RunEvent, 
 	return []registry.RunEvent{{ID: "5f", Subject: "edge-a/batch/Job/nightly-99", State: registry.EventDismissed, Ended: now, At: now, Attempts: 12, Error: "no report"}}, nil
 }
 
-func (l *leader) RetryEvents(context.Context) (int64, error) { return 1, l.did("retry events") }
+func (l *leader) RetryEvents(context.Context, time.Time) (int64, error) {
+	return 1, l.did("retry events")
+}
 
 // fakeAllocations answer with one closed set.
 type fakeAllocations struct{}

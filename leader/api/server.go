@@ -146,6 +146,7 @@ type Deps struct {
 	Intensities   Intensities
 	Exporter      Exporter
 	Events        Events
+	RunsReach     time.Duration // how long after a run's end its report is made
 	Prices        Prices
 	Ahead         Ahead
 	Budgets       Budgets

@@ -143,3 +143,27 @@ func TestOutliersCountFromTheFirstDay(t *testing.T) {
 		t.Error("the control finds nothing: the test sees nothing")
 	}
 }
+
+// TestWhoVouchesForAFailureIsKnown: who records a failure, or takes its dismissal back,
+// does not approve its refund, so he does neither with a token that several may have.
+func TestWhoVouchesForAFailureIsKnown(t *testing.T) {
+	w := failedWorld(t, died.Add(-time.Hour))
+	shared, own := as(t, identity.ViaFile), as(t, identity.ViaToken)
+	request := FailureRequest{Cluster: "edge-a", Node: "n1", At: died.Add(-2 * time.Hour), Reason: "its power supply burnt", By: "bob"}
+	if _, err := w.RecordFailure(shared, request); !errors.Is(err, ErrFourEyes) {
+		t.Errorf("recorded with a token that several may have: %v", err)
+	}
+	f, err := w.RecordFailure(own, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.DismissFailure(shared, f.ID, "bob", "it was drained"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ReinstateFailure(shared, f.ID, "bob", "it was another one"); !errors.Is(err, ErrFourEyes) {
+		t.Errorf("reinstated with a token that several may have: %v", err)
+	}
+	if f, err = w.ReinstateFailure(own, f.ID, "bob", "it was another one"); err != nil || !f.Counts {
+		t.Errorf("%+v, %v", f, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/identity"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors/rating"
 )
@@ -129,7 +130,8 @@ func failureOf(f registry.BookFailure) (Failure, error) {
 // RecordFailure records that a node failed, by whom and why: the usage, since their
 // start, of the pods that died with it is refunded in the drafts of the periods that
 // are open. Recorded again, it is the same failure; so is one that the watch saw
-// within rating.DiedWithin of it. Errors: ErrInput, registry.ErrNotFound.
+// within rating.DiedWithin of it. Errors: ErrInput, ErrFourEyes for a token that several
+// may have, registry.ErrNotFound.
 func (b *Books) RecordFailure(ctx context.Context, request FailureRequest) (Failure, error) {
 	by, err := named(request.By)
 	if err != nil {
@@ -155,6 +157,9 @@ func (b *Books) RecordFailure(ctx context.Context, request FailureRequest) (Fail
 		return Failure{}, &Error{Kind: registry.ErrNotFound, Text: fmt.Sprintf("cluster %s had no node %s at %s", request.Cluster, request.Node, at.Format(time.RFC3339)),
 			Hint: "Name it as Kubernetes does: accumulus usage --aggregate node --filter cluster=" + request.Cluster}
 	}
+	if err := b.inPerson(ctx, fmt.Sprintf("that node %s of %s failed", request.Node, request.Cluster)); err != nil {
+		return Failure{}, err
+	}
 	id, _, err := b.registry.AddBookFailure(ctx, registry.BookFailure{Cluster: request.Cluster, Node: request.Node, At: at, Source: FromOperator, Evidence: reason, By: by},
 		rating.DiedWithin, &registry.BookAction{By: by, Action: "failure", Detail: fmt.Sprintf("node %s of %s failed at %s: %s", request.Node, request.Cluster, at.Format(time.RFC3339), reason)})
 	if err != nil {
@@ -164,6 +169,17 @@ func (b *Books) RecordFailure(ctx context.Context, request FailureRequest) (Fail
 		return Failure{}, err
 	}
 	return b.failure(ctx, request.Cluster, id)
+}
+
+// inPerson is an error of who vouches for a failure with a token that several may have:
+// he could approve its refund under another name.
+func (b *Books) inPerson(ctx context.Context, what string) error {
+	if b.config.OnePerson || !identity.Of(ctx).Shared() {
+		return nil
+	}
+	return &Error{Kind: ErrFourEyes, Text: what + " takes the word of a person who is known by name and does not approve the refund; the token that was shown is one that several may have; nothing was changed",
+		Hint:    `Give the person a token of his own (POST /api/v1/tokens with {"name":"olga","role":"billing"}), or an issuer: docs/access.md.`,
+		Command: "Use a token of your own: `accumulus token create olga --role billing > olga.token`, then --token-file olga.token (docs/access.md). Who is alone sets the leader's --one-person-books."}
 }
 
 // because is who does something about a failure and why. Error: ErrInput.
@@ -203,11 +219,14 @@ func (b *Books) DismissFailure(ctx context.Context, id int64, by, reason string)
 
 // ReinstateFailure takes the dismissal of a failure back, by whom and why: it is
 // refunded again, and who did so does not approve that. What its pods had used when it
-// was dismissed is what they used. Errors: ErrInput, ErrState where it was not
-// dismissed, registry.ErrNotFound.
+// was dismissed is what they used. Errors: ErrInput, ErrFourEyes for a token that several
+// may have, ErrState where it was not dismissed, registry.ErrNotFound.
 func (b *Books) ReinstateFailure(ctx context.Context, id int64, by, reason string) (Failure, error) {
 	by, reason, err := because(by, reason, "taking the dismissal back has no reason", "Say why the failure counts after all: who approves the period reads it (--reason TEXT).")
 	if err != nil {
+		return Failure{}, err
+	}
+	if err := b.inPerson(ctx, fmt.Sprintf("that failure %d counts again", id)); err != nil {
 		return Failure{}, err
 	}
 	err = b.registry.ReinstateBookFailure(ctx, id, registry.BookAction{By: by, Action: failureReinstated, Detail: fmt.Sprintf("failure %d: %s", id, reason)})

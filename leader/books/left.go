@@ -14,19 +14,23 @@ import (
 
 // remaining is what of a statement may still be given back. By hand and for failed
 // nodes together no more is given back than the statement, less what corrections have
-// taken off its period since; and for failed nodes of a line no more than the line.
+// taken off its period since; and for failed nodes of a line no more than the line. What
+// a statement takes off for other months, with corrections and refunds of theirs, is
+// counted with those: for failed nodes it is what its own month came to.
 type remaining struct {
 	of        Statement
 	byHand    string            // given back with credit notes; not above 0
 	automatic string            // given back in other statements for failed nodes; not above 0
 	corrected string            // what the period's corrections come to, where that is below 0
-	left      string            // of the statement, not below 0
+	own       string            // what the lines of the statement's own period come to
+	left      string            // of the statement by hand, not below 0
+	failed    string            // of the statement for failed nodes, not below 0
 	lines     map[string]string // by identity of lines of the statement's period, not below 0
 }
 
 // remains is what may still be given back of a statement.
 func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
-	r := remaining{of: of, byHand: "0", automatic: "0", corrected: "0", lines: make(map[string]string)}
+	r := remaining{of: of, byHand: "0", automatic: "0", corrected: "0", own: "0", lines: make(map[string]string)}
 	err := b.registry.BookLines(ctx, of.Customer, "", func(link registry.BookLine) error {
 		var line Line
 		if err := json.Unmarshal([]byte(link.Text), &line); err != nil {
@@ -58,16 +62,28 @@ func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
 	if !below(r.corrected) { // what was billed beside it is of the statement that billed it
 		r.corrected = "0"
 	}
-	r.left = of.Total
+	if r.left, err = r.lessGiven(of.Total); err != nil {
+		return r, err
+	}
+	r.failed = r.left
+	if less(of.Total, r.own) {
+		r.failed, err = r.lessGiven(r.own)
+	}
+	return r, err
+}
+
+// lessGiven is an amount less what was given back and taken off, not below 0.
+func (r *remaining) lessGiven(amount string) (left string, err error) {
+	left = amount
 	for _, part := range []string{r.byHand, r.automatic, r.corrected} {
-		if r.left, err = plus(r.left, part); err != nil {
-			return r, err
+		if left, err = plus(left, part); err != nil {
+			return "", err
 		}
 	}
-	if below(r.left) {
-		r.left = "0"
+	if below(left) {
+		left = "0"
 	}
-	return r, nil
+	return left, nil
 }
 
 // remainsOf is what may still be given back of a statement by its number; of none, as 0
@@ -90,15 +106,16 @@ func (r *remaining) count(statement int64, line Line) error {
 	if own && (line.ChargePeriod != r.of.Period || line.Kind == KindCorrection) || !own && (line.Kind != KindRefund || line.Statement != r.of.Number) {
 		return nil // of another one, or a correction, which is counted where it was applied
 	}
-	if !own {
-		into := &r.automatic
-		if byHand(line) {
-			into = &r.byHand
-		}
-		var err error
-		if *into, err = plus(*into, line.Cost); err != nil {
-			return err
-		}
+	into := &r.automatic
+	switch {
+	case own:
+		into = &r.own
+	case byHand(line):
+		into = &r.byHand
+	}
+	var err error
+	if *into, err = plus(*into, line.Cost); err != nil {
+		return err
 	}
 	return r.ofLine(line)
 }
@@ -125,7 +142,7 @@ func (r *remaining) take(line Line) (out Line, note string, given bool, err erro
 	if err != nil {
 		return line, "", false, err
 	}
-	id, most, of := line.identity(), r.left, fmt.Sprintf("statement %s", r.of.ID)
+	id, most, of := line.identity(), r.failed, fmt.Sprintf("statement %s", r.of.ID)
 	if ofLine := r.lines[id]; less(ofLine, most) {
 		most, of = ofLine, "the line of "+line.Rate+" in it"
 	}
@@ -141,7 +158,7 @@ func (r *remaining) take(line Line) (out Line, note string, given bool, err erro
 			return line, note, false, err
 		}
 	}
-	if r.left, err = plus(r.left, line.Cost); err == nil {
+	if r.failed, err = plus(r.failed, line.Cost); err == nil {
 		r.lines[id], err = plus(r.lines[id], line.Cost)
 	}
 	return line, note, true, err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"strings"
@@ -289,5 +290,49 @@ func TestScaledLinesAddUp(t *testing.T) {
 		if what := sharesDiffer(half); what != "" || half.Quantity < l.Quantity || half.Quantity > 0 || less(half.ListCost, l.ListCost) {
 			t.Fatalf("%s of %+v: %s, %+v", back, l, what, half)
 		}
+	}
+}
+
+// TestFailedNodesOfAMonthThatCreditsAnother: a statement that takes something off for an
+// earlier month gives back for failed nodes what its own month came to, by hand what it
+// is of. Control: by what the statement is of, less would be given back.
+func TestFailedNodesOfAMonthThatCreditsAnother(t *testing.T) {
+	w := newWorld(t, december, small("UTC")...)
+	w.clock.Set(time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC))
+	w.close("acme", "2026-10")
+	w.forget("2026-10")
+	if _, err := w.Apply(t.Context(), "acme", "2026-10", "dora", "a meter that was wrong"); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Set(december)
+	second, err := w.Statement(t.Context(), "acme", "", w.close("acme", "2026-11").Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, largest := "0", Line{Cost: "0"}
+	for _, l := range second.Lines {
+		if l.ChargePeriod != "2026-11" || l.Kind == KindCorrection {
+			continue
+		}
+		if own, err = plus(own, l.Cost); err != nil {
+			t.Fatal(err)
+		}
+		if less(largest.Cost, l.Cost) {
+			largest = l
+		}
+	}
+	r, err := w.remains(t.Context(), second)
+	if err != nil || !less(second.Total, own) || !isZero(mustMinus(r.failed, own)) || less(second.Total, r.left) {
+		t.Fatalf("%+v, %v: the statement is of %s, its month came to %s", r, err, second.Total, own)
+	}
+	back := largest
+	back.Kind, back.Cost = KindRefund, mustMinus("0", largest.Cost)
+	control := r
+	control.failed, control.lines = r.left, maps.Clone(r.lines)
+	if out, note, given, err := r.take(back); err != nil || !given || note != "" || out.Cost != back.Cost {
+		t.Errorf("%s of %s, %q, %v", out.Cost, back.Cost, note, err)
+	}
+	if _, note, _, err := control.take(back); err != nil || note == "" {
+		t.Errorf("by what the statement is of as much is given back, %v: the test sees nothing", err)
 	}
 }

@@ -205,7 +205,7 @@ func TestRefused(t *testing.T) {
 		t.Fatalf("%v, %+v, %d requests", err, refused, f.receiver.asked)
 	}
 	f.receiver.answer = nil
-	if n, err := f.books.RetryEvents(t.Context()); err != nil || n != 1 {
+	if n, err := f.books.RetryEvents(t.Context(), time.Unix(0, 0)); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
 	if err := f.Tick(t.Context()); err != nil || f.receiver.sum("acme") != "1.000000" {

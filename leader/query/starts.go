@@ -52,6 +52,13 @@ func (r *room) take(rows int) bool {
 	return true
 }
 
+// give gives room back that was taken.
+func (r *room) give(rows int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left += rows
+}
+
 // remembering is a store that is asked the same once.
 type remembering struct {
 	from Reader
@@ -77,20 +84,26 @@ func (r *remembering) Query(ctx context.Context, q influxsync.Query, each func(i
 	}
 	fits := true
 	err := r.from.Query(ctx, q, func(p influxsync.Point) error {
-		if fits = fits && r.room.take(1); fits {
+		if fits && !r.room.take(1) {
+			r.room.give(len(points)) // what is not held takes no room
+			fits, points = false, nil
+		}
+		if fits {
 			kept := p // the next row may be made in the same place
 			kept.Tags, kept.Fields = slices.Clone(p.Tags), slices.Clone(p.Fields)
 			points = append(points, kept)
 		}
 		return each(p)
 	})
-	if err == nil && fits {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.held == nil {
-			r.held = make(map[string][]influxsync.Point)
-		}
-		r.held[key] = points
+	if err != nil || !fits {
+		r.room.give(len(points))
+		return err
 	}
-	return err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		r.held = make(map[string][]influxsync.Point)
+	}
+	r.held[key] = points
+	return nil
 }

@@ -125,6 +125,9 @@ func TestStartsWithoutRoom(t *testing.T) {
 				t.Errorf("%d rows, %v", seen, err)
 			}
 		}
+		if held := 3 - want; r.room.left != rows-held {
+			t.Errorf("room for %d rows: %d left of it", rows, r.room.left)
+		}
 		if counts[schema.PodMinute.Name] != want {
 			t.Errorf("room for %d rows: read %d times, want %d", rows, counts[schema.PodMinute.Name], want)
 		}

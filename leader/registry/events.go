@@ -177,9 +177,9 @@ func (r *Registry) answered(ctx context.Context, events []Event, set, why string
 }
 
 // RetryEvents makes refused events pending again, of usage and of runs, with their ids,
-// and has reports of runs that were given up tried again as far as the longest look-back
-// reaches. It returns how many.
-func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
+// and has reports tried again that were given up of runs that ended since a moment: before
+// it none is made. It returns how many.
+func (r *Registry) RetryEvents(ctx context.Context, ended time.Time) (int64, error) {
 	var count int64
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `UPDATE usage_event SET state = 'pending', at = ? WHERE state = 'refused'`, nanos(r.clock.Now()))
@@ -190,7 +190,7 @@ func (r *Registry) RetryEvents(ctx context.Context) (int64, error) {
 			return err
 		}
 		if result, err = tx.ExecContext(ctx, `UPDATE run_event SET state = iif(state = 'refused', 'pending', 'unmade'), attempts = 0, next_at = 0
-			WHERE state = 'refused' OR state = 'dismissed' AND ended >= ?`, nanos(r.clock.Now().Add(-retriedWithin))); err != nil {
+			WHERE state = 'refused' OR state = 'dismissed' AND ended >= ?`, nanos(ended)); err != nil {
 			return err
 		}
 		runs, err := result.RowsAffected()

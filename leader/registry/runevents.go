@@ -35,8 +35,6 @@ const (
 	runEventsKept = 40 * 24 * time.Hour
 	// dismissedKept is how long it is shown that one was dismissed.
 	dismissedKept = 400 * 24 * time.Hour
-	// retriedWithin is the longest look-back: what ended before is not made again.
-	retriedWithin = 32 * 24 * time.Hour
 )
 
 // NoteRunEvent notes that an event is to be sent, unless its id is known and its report
