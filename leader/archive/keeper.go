@@ -200,6 +200,7 @@ func (k *Keeper) Archive(ctx context.Context, cluster string, day time.Time) (wr
 }
 
 func (k *Keeper) archiveDay(ctx context.Context, cluster string, day time.Time) (written, settled bool, err error) {
+	began := k.clock.Now() // what comes while the day is looked at is not seen
 	c, err := k.source.look(ctx, cluster, day)
 	if err != nil || !c.settled {
 		return false, false, err
@@ -209,7 +210,7 @@ func (k *Keeper) archiveDay(ctx context.Context, cluster string, day time.Time) 
 		return false, true, err
 	}
 	if found && known.State == c.state {
-		return false, true, k.source.Registry.ArchiveChecked(ctx, cluster, day, k.clock.Now())
+		return false, true, k.source.Registry.ArchiveChecked(ctx, cluster, day, began)
 	}
 	written, err = k.revise(ctx, c, "")
 	return written, written, err
@@ -257,6 +258,7 @@ func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool,
 	if err := k.adopting(ctx, c.cluster); err != nil { // the chain goes on from what is there
 		return false, err
 	}
+	began := k.clock.Now() // what comes after this is another revision
 	now, err := k.source.look(ctx, c.cluster, c.day.From)
 	if err != nil || now.settled != c.settled || now.state != c.state {
 		return false, err
@@ -265,7 +267,6 @@ func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool,
 	if err != nil || found && known.State == c.state { // another was first
 		return false, err
 	}
-	began := k.clock.Now()
 	dir, err := dayDir(k.config.Dir, c.cluster, c.day.From)
 	if err != nil {
 		return false, err
@@ -286,7 +287,7 @@ func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool,
 		return false, err
 	}
 	m := Manifest{Format: manifestFormat, Cluster: c.cluster, Day: c.day.From.Format(time.DateOnly), Revision: revision, Sequence: sequence + 1,
-		Made: k.clock.Now().UTC(), State: c.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
+		Made: began.UTC(), State: c.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
 	k.adopted[c.cluster] = false // until it is recorded
 	hash, err := k.publish(dir, m)
 	if err != nil {
