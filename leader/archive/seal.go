@@ -18,40 +18,22 @@ const sealTries = 3
 // ErrChanging is a day that changed each time that it was to be archived.
 var ErrChanging = errors.New("the day changes while it is archived: try again in a minute")
 
-// Seal archives the UTC days that a window touches and that the archive does not have
-// as they are, also those that have not settled, whose manifests say so. It names the
-// newest revision of each day, which is there and signed, and says how many it has
-// written. What is written stays where an error or the end of ctx comes: called again,
+// Seal looks at the UTC days that a window touches, and archives those that the archive
+// does not have as they are, also those that have not settled, whose manifests say so.
+// It names the newest revision of each day, which is there and signed, and says how many
+// it has written. What is written stays where an error or the end of ctx comes: called again,
 // it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
 func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error) {
 	if err := k.adoptOnce(ctx, cluster); err != nil {
 		return nil, 0, err
 	}
-	archived, err := k.source.Registry.Archived(ctx, cluster, schema.Window{From: w.From.UTC().Truncate(dayLength), To: w.To})
-	if err != nil {
-		return nil, 0, err
-	}
-	whole := make(map[time.Time]bool) // archived as they are, without a look
-	for _, d := range archived {
-		whole[d.Day] = true
-	}
-	changed, err := k.source.Registry.Archivable(ctx, cluster, w.To.Add(dayLength))
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, day := range changed {
-		delete(whole, day)
-	}
 	for day := w.From.UTC().Truncate(dayLength); day.Before(w.To); day = day.Add(dayLength) {
-		old := !k.clock.Now().Before(day.Add(dayLength + registry.FoldAfter)) // of a newer one the registry may not know what came
-		if !old || !whole[day] {
-			wrote, err := k.archiveNow(ctx, cluster, day)
-			if wrote {
-				written++
-			}
-			if err != nil {
-				return nil, written, fmt.Errorf("archive %s on %s: %w", cluster, day.Format(time.DateOnly), err)
-			}
+		wrote, err := k.archiveNow(ctx, cluster, day)
+		if wrote {
+			written++
+		}
+		if err != nil {
+			return nil, written, fmt.Errorf("archive %s on %s: %w", cluster, day.Format(time.DateOnly), err)
 		}
 		sealed, err := k.sealed(ctx, cluster, day)
 		if err != nil {
