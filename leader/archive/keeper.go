@@ -253,18 +253,19 @@ func (k *Keeper) known(ctx context.Context, cluster string, day time.Time) (regi
 }
 
 // write writes a revision and its manifest, where the day is still as it was looked
-// at and not archived so.
+// at and not archived so. One that has not settled is written as it is by now: each run
+// of a processor changes it.
 func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool, error) {
 	if err := k.adopting(ctx, c.cluster); err != nil { // the chain goes on from what is there
 		return false, err
 	}
 	began := k.clock.Now() // what comes after this is another revision
 	now, err := k.source.look(ctx, c.cluster, c.day.From)
-	if err != nil || now.settled != c.settled || now.state != c.state {
+	if err != nil || now.settled != c.settled || c.settled && now.state != c.state {
 		return false, err
 	}
 	known, found, err := k.known(ctx, c.cluster, c.day.From)
-	if err != nil || found && known.State == c.state { // another was first
+	if err != nil || found && known.State == now.state { // another was first
 		return false, err
 	}
 	dir, err := dayDir(k.config.Dir, c.cluster, c.day.From)
@@ -287,7 +288,7 @@ func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool,
 		return false, err
 	}
 	m := Manifest{Format: manifestFormat, Cluster: c.cluster, Day: c.day.From.Format(time.DateOnly), Revision: revision, Sequence: sequence + 1,
-		Made: began.UTC(), State: c.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
+		Made: began.UTC(), State: now.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
 	k.adopted[c.cluster] = false // until it is recorded
 	hash, err := k.publish(dir, m)
 	if err != nil {

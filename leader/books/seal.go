@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,8 +17,9 @@ import (
 // *archive.Keeper.
 type Archive interface {
 	// Seal archives the UTC days of a cluster that a window touches and that are not
-	// archived as they are, and names them all; written is how many it archived. Called
-	// again after an error it goes on where it stopped.
+	// archived as they are, and names them all, also one that cannot be archived since
+	// its rows are lost; written is how many it archived. Called again after an error it
+	// goes on where it stopped.
 	Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error)
 	// Sealed is an error where the archive does not have what Seal named.
 	Sealed(day registry.SealedDay) error
@@ -38,8 +40,9 @@ type Rests struct {
 
 // seal archives the days that a draft rests on, and names them. What it archived is in
 // the log of the books before the period is closed, so that a close that ends there is
-// seen, and goes on there when it is asked for again.
-func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d Draft, rest []registry.BookDay, by string) (sealed []registry.SealedDay, written int, err error) {
+// seen, and goes on there when it is asked for again. A day that is lost is an error
+// where nobody has given a reason to estimate.
+func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d Draft, rest []registry.BookDay, by string, estimated bool) (sealed []registry.SealedDay, written int, err error) {
 	if b.config.Archive == nil {
 		return nil, 0, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s cannot be closed: there is no archive for what it rests on", c.Period, c.Customer), Hint: "Run the leader with its archive."}
 	}
@@ -61,6 +64,9 @@ func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d D
 			break
 		}
 	}
+	if lost := lostDays(sealed); err == nil && len(lost) > 0 && !estimated {
+		err = errors.New(lost[0])
+	}
 	if written > 0 {
 		did := registry.BookAction{By: by, Action: "archive", Detail: plural.Of(written, "day of a cluster", "days of clusters") + ", for the close"}
 		if err := b.put(context.WithoutCancel(ctx), p, d.Period, did); err != nil { // also where the caller is gone: it was done
@@ -69,9 +75,19 @@ func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d D
 	}
 	if err != nil && ctx.Err() == nil {
 		err = &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s stays approved, for what it rests on cannot be archived: %v", c.Period, c.Customer, err),
-			Hint: "What was archived stays. Mend that and close the period again: it goes on where it stopped (docs/archive.md)."}
+			Hint: "What was archived stays. Mend that and close the period again: it goes on where it stopped (docs/archive.md). Where rows are lost for good, close with an estimate, which is recorded: --estimate-reason TEXT."}
 	}
 	return sealed, written, err
+}
+
+// lostDays are those that could not be archived, and why.
+func lostDays(days []registry.SealedDay) (lost []string) {
+	for _, d := range days {
+		if d.Lost() {
+			lost = append(lost, fmt.Sprintf("%s on %s %s", d.Cluster, d.Day, d.Unsettled))
+		}
+	}
+	return lost
 }
 
 // rests is what a statement says of the archived days of its period.
