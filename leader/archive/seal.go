@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -23,14 +24,19 @@ var ErrChanging = errors.New("the day changes while it is archived: try again in
 // does not have as they are, also those that have not settled, whose manifests say so.
 // It names the newest revision of each day, which is there and signed, and says how many
 // it has written; a day that ended and whose rows are not those of the journal is named
-// as lost. What is written stays where an error or the end of ctx comes: called again,
-// it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
+// as lost. What is written stays where an error or the end of ctx comes, and a day that
+// has begun is written: called again, it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
 func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error) {
 	if err := k.adoptOnce(ctx, cluster); err != nil {
 		return nil, 0, err
 	}
 	for day := w.From.UTC().Truncate(dayLength); day.Before(w.To); day = day.Add(dayLength) {
-		wrote, err := k.archiveNow(ctx, cluster, day)
+		if err := ctx.Err(); err != nil {
+			return nil, written, err
+		}
+		whole, ended := k.running.detach(ctx) // who asks may be gone long before a large day is written
+		wrote, err := k.archiveNow(whole, cluster, day)
+		ended()
 		if wrote {
 			written++
 		}
@@ -48,6 +54,35 @@ func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (day
 		days = append(days, sealed)
 	}
 	return days, written, nil
+}
+
+// running is Run's context, by whose end that ends which has lost its caller's.
+type running struct {
+	mu  sync.Mutex
+	ctx context.Context
+}
+
+func (r *running) begin(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = ctx
+}
+
+// detach is a context with the values of ctx that ends when Run does. Where Run does not
+// run, it is ctx.
+func (r *running) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	r.mu.Lock()
+	run := r.ctx
+	r.mu.Unlock()
+	if run == nil || run.Err() != nil {
+		return ctx, func() {}
+	}
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(run, cancel)
+	return whole, func() {
+		stop()
+		cancel()
+	}
 }
 
 // lostBegins is how the reason of a lost day begins.

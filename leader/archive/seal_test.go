@@ -202,6 +202,57 @@ func TestCloseThatEndsInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestSealWhoseCallerIsGone writes the day under way and stops there; the end of Run ends
+// the day too. The control is where nothing runs: the day is thrown away.
+func TestSealWhoseCallerIsGone(t *testing.T) {
+	span := schema.Window{From: first, To: first.Add(3 * dayLength)}
+	for name, one := range map[string]struct {
+		runs bool
+		want int
+	}{"leader": {true, 1}, "nothing": {false, 0}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.days(3, dayLength)
+			run, stop := context.WithCancel(t.Context())
+			defer stop()
+			if one.runs {
+				w.running.begin(run)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			w.gate = restless{cancel, func() {}}
+			if _, n, err := w.Seal(ctx, edge, span); n != one.want || !errors.Is(err, context.Canceled) {
+				t.Fatalf("%d days are archived, want %d: %v", n, one.want, err)
+			}
+			w.gate = ajar{}
+			if days, n, err := w.Seal(t.Context(), edge, span); n != 3-one.want || len(days) != 3 || err != nil {
+				t.Errorf("%d days are archived after that: %v", n, err)
+			}
+		})
+	}
+	w := newWorld(t, Config{})
+	w.days(3, dayLength)
+	run, stop := context.WithCancel(t.Context())
+	w.running.begin(run)
+	w.gate = ending(stop)
+	if _, n, err := w.Seal(t.Context(), edge, span); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d days were archived after the end of the leader: %v", n, err)
+	}
+	stopped, end := context.WithCancel(t.Context())
+	end()
+	if err := w.Run(stopped); err != nil || w.running.ctx != stopped {
+		t.Errorf("run: %v", err)
+	}
+}
+
+// ending is a gate behind which the leader ends.
+type ending context.CancelFunc
+
+func (end ending) Alone(ctx context.Context, _ string, do func(context.Context) error) error {
+	end()
+	<-ctx.Done()
+	return do(ctx)
+}
+
 // restless is a gate behind which something happens before and after a day is worked on.
 type restless struct{ before, after func() }
 
