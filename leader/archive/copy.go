@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,8 +199,8 @@ func (k *Keeper) objectName(d *Day, file string) (string, error) {
 	return filepath.ToSlash(relative), err
 }
 
-// inBucket says whether all files of an archived day are in the bucket, and asks it.
-// Where one is missing the day is copied again by the next pass.
+// inBucket says whether all files of an archived day are in the bucket, and its manifest
+// by both names, and asks it. Where one is missing the day is copied again by the next pass.
 func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, error) {
 	if k.config.Bucket.Name == "" {
 		return true, nil
@@ -211,7 +212,12 @@ func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("minute rows stay: %w", err)
 	}
-	for _, t := range one.Manifest.Tables {
+	manifest, _, err := hashFile(filepath.Join(one.dir, manifestName(d.Revision)))
+	if err != nil {
+		return false, fmt.Errorf("minute rows stay: %w", err)
+	}
+	files := append(slices.Clone(one.Manifest.Tables), Table{File: manifestName(d.Revision), SHA256: manifest}, Table{File: newestName, SHA256: manifest})
+	for _, t := range files {
 		name, err := k.objectName(one, t.File)
 		if err != nil {
 			return false, err

@@ -187,6 +187,28 @@ func TestBucketThatLosesAFile(t *testing.T) {
 	}
 }
 
+// TestBucketThatLosesAManifest: rows stay, for without it nobody can read the copy.
+func TestBucketThatLosesAManifest(t *testing.T) {
+	for _, lost := range []string{"edge-a/2026/11/01/manifest-1.json", "edge-a/2026/11/01/manifest.json"} {
+		c, bucket := newCrate()
+		w := newWorld(t, Config{Bucket: bucket})
+		w.days(2, 4*dayLength)
+		w.pass()
+		whole := c.objects[lost]
+		delete(c.objects, lost)
+		w.clk.Set(first.Add(15 * dayLength))
+		w.Pass(t.Context())
+		if w.inStore(schema.PodMinute, edge, first).Rows == 0 || !strings.Contains(w.failed[edge], filepath.Base(lost)+" of edge-a on 2026-11-01 is not in the bucket any more") {
+			t.Errorf("without %s rows are gone, or: %v", lost, w.failed)
+		}
+		w.clk.Advance(time.Hour)
+		w.pass()
+		if w.inStore(schema.PodMinute, edge, first).Rows > 0 || whole == "" || c.objects[lost] != whole {
+			t.Errorf("%s is not copied again, or rows stay", lost)
+		}
+	}
+}
+
 // TestDamagedFileIsNotCopied, and holds back no other day's copy.
 func TestDamagedFileIsNotCopied(t *testing.T) {
 	c, bucket := newCrate()
