@@ -67,9 +67,10 @@ type Keeper struct {
 	failed map[string]string // last error by cluster
 	last   string            // cluster that was archived last when the time of a pass was over
 
-	running running
-	copying copying
-	waiting atomic.Int64 // days that the last pass left to be archived
+	running   running
+	verifying sync.Mutex // of VerifyCopy
+	copying   copying
+	waiting   atomic.Int64 // days that the last pass left to be archived
 }
 
 // New makes a keeper. It fails only where its metrics are registered already.
@@ -91,9 +92,12 @@ func (k *Keeper) Dir() string { return k.config.Dir }
 // Key is the public key of the manifests' signatures.
 func (k *Keeper) Key() ed25519.PublicKey { return k.signer.BookKey() }
 
-// Run makes passes until ctx ends, and then ends what Seal has under way.
+// Run clears up after a crash, makes passes until ctx ends, and then ends what Seal has under way.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.running.begin(ctx)
+	if err := k.clearFetched(); err != nil {
+		k.log.Warn("what was fetched of the copy stays", "err", err)
+	}
 	for k.clock.Sleep(ctx, k.config.Interval) == nil { // the end of ctx is the way to stop
 		k.Pass(ctx)
 	}
