@@ -10,6 +10,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -144,13 +145,23 @@ func (b *Books) SealOf(ctx context.Context, customer string, number int64) (Seal
 		if b.config.Archive == nil {
 			seal.Wrong = "there is no archive"
 		} else if err := b.config.Archive.Sealed(d); err != nil {
-			seal.Wrong = err.Error()
+			seal.Wrong = b.wrongDay(ctx, d, err)
 		}
 		if seal.Wrong != "" {
 			break
 		}
 	}
 	return seal, nil
+}
+
+// wrongDay says what the archive lacks. A tenant hears of the day alone: errors of the
+// operating system name paths of the leader.
+func (b *Books) wrongDay(ctx context.Context, d registry.SealedDay, why error) string {
+	if !query.Scoped(ctx) {
+		return why.Error()
+	}
+	b.log.Warn("a closed period rests on what the archive does not have", "cluster", d.Cluster, "day", d.Day, "err", why)
+	return fmt.Sprintf("the archive does not have %s on %s as the closed period names it", d.Cluster, d.Day)
 }
 
 // VerifySeal holds a list of archived days against the statement that was signed over

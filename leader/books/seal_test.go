@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -190,6 +192,10 @@ func TestClosedWithoutItsSeal(t *testing.T) {
 	w.archive.Lose("edge-a", "2026-11-03")
 	if seal, err := w.SealOf(t.Context(), "acme", 1); err != nil || !strings.Contains(seal.Wrong, "edge-a on 2026-11-03") {
 		t.Errorf("a day that is gone: %q %v", seal.Wrong, err)
+	}
+	tenant := query.Within(t.Context(), usage.Scope{Customers: []string{"acme"}})
+	if seal, err := w.SealOf(tenant, "acme", 1); err != nil || seal.Wrong != "the archive does not have edge-a on 2026-11-03 as the closed period names it" {
+		t.Errorf("a tenant hears %q %v", seal.Wrong, err)
 	}
 	w.loseSeal("acme", "2026-11-04")
 	seal, err := w.SealOf(t.Context(), "acme", 1)
