@@ -200,8 +200,11 @@ It says the first thing that is wrong, and ends with code 1.`,
 				if seen.Sealed > 0 {
 					a.printf("%s by closed periods, and are there\n", plural.Of(seen.Sealed, "revision is named", "revisions are named"))
 				}
+				if seen.Lost > 0 {
+					a.printf("%s not be archived: `accumulus books verify` says why\n", plural.Of(seen.Lost, "day of a closed period could", "days of closed periods could"))
+				}
 				if seen.Revised > 0 {
-					a.printf("%s been revised since, and will be archived again when settled\n", plural.Of(seen.Revised, "day has", "days have"))
+					a.printf("%s been revised since: what changed is archived before minute rows go, or a period is closed that rests on it\n", plural.Of(seen.Revised, "day has", "days have"))
 				}
 			}
 			if err == nil && !seen.Holds {

@@ -135,6 +135,8 @@ func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 	answer := ArchiveVerified{Checked: seen, Holds: err == nil}
 	switch {
 	case err == nil:
+	case errors.Is(err, archive.ErrBusy):
+		return &Hinted{Err: errors.Join(ErrConflict, err), Hint: "Ask again when the other one has ended: one runs at a time, for it reads all of the copy."}
 	case errors.Is(err, archive.ErrAbsent) && seen.Manifests == 0:
 		return notArchived(err)
 	case errors.Is(err, archive.ErrAbsent), errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrSignature):

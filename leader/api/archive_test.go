@@ -43,6 +43,9 @@ func (f fakeArchive) VerifyCopy(ctx context.Context, scope archive.Scope) (archi
 	if scope.Cluster == "edge-a" {
 		return archive.Checked{}, fmt.Errorf("there is no bucket with a copy: %w", archive.ErrAbsent)
 	}
+	if scope.Cluster == "edge-d" {
+		return archive.Checked{}, archive.ErrBusy
+	}
 	return f.Verify(ctx, scope)
 }
 
@@ -67,6 +70,7 @@ func TestArchiveSaysWhatIsWrong(t *testing.T) {
 		{"/api/v1/archive/verify", 200, `"holds":true`},
 		{"/api/v1/archive/verify?place=bucket", 200, `"holds":true`},
 		{"/api/v1/archive/verify?place=bucket&cluster=edge-a", 404, "no bucket with a copy"},
+		{"/api/v1/archive/verify?place=bucket&cluster=edge-d", 409, "one runs at a time"},
 		{"/api/v1/archive/verify?place=moon", 400, "use place=bucket"},
 		{"/api/v1/archive", 200, `"failed":"it does not answer"`},
 	} {

@@ -136,6 +136,49 @@ func TestRevisedDay(t *testing.T) {
 	}
 }
 
+// TestDayThatIsRevisedWhileItIsWritten is archived again. The control puts the end of
+// writing in place of its begin.
+func TestDayThatIsRevisedWhileItIsWritten(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.days(2, 4*dayLength)
+	came := false
+	w.whileWriting(func() {
+		w.clk.Advance(time.Minute)
+		w.settle(first, 3, 5, 77)
+		w.work()
+		w.clk.Advance(time.Minute)
+		came = true
+	})
+	if written, err := w.Archive(t.Context(), edge, first); !written || !came || err != nil {
+		t.Fatalf("written: %t, revised meanwhile: %t, %v", written, came, err)
+	}
+	ended := w.clk.Now()
+	w.clk.Advance(time.Hour)
+	w.work()
+	waits := func() bool {
+		t.Helper()
+		days, err := w.reg.Archivable(t.Context(), edge, w.clk.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(days, first.Equal)
+	}
+	if !waits() {
+		t.Error("nobody knows that it was revised")
+	}
+	began := w.archived(edge, first).Archived
+	if err := w.reg.ArchiveChecked(t.Context(), edge, first, ended); err != nil || waits() {
+		t.Errorf("control: a day that was looked at after it was revised waits, or: %v", err)
+	}
+	if err := w.reg.ArchiveChecked(t.Context(), edge, first, began); err != nil {
+		t.Fatal(err)
+	}
+	w.pass()
+	if d := w.archived(edge, first); d.Revision != 2 {
+		t.Errorf("revision %d", d.Revision)
+	}
+}
+
 // TestRowsThatTheJournalDoesNotName are not archived; nor is what lacks a row.
 func TestRowsThatTheJournalDoesNotName(t *testing.T) {
 	for name, spoil := range map[string]func(*world){

@@ -98,7 +98,9 @@ func (s Source) look(ctx context.Context, cluster string, day time.Time) (*conte
 }
 
 // facts are the registry's objects that held in the day and concern the cluster: its
-// nodes, their boxes, hardware and meters, assignments, price lists, models.
+// nodes, their boxes, hardware and meters, assignments, price lists, exchange rates,
+// models. Of some a change makes no work due, so that registry.Archivable does not
+// tell of it: who needs a day as it is, Seal and prune, looks at it.
 func (c *content) facts(ctx context.Context) error {
 	boxes, hardware, series := make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	kinds := []fleet.Kind{fleet.KindCluster, fleet.KindNode, fleet.KindBox, fleet.KindHardware, fleet.KindMeter, fleet.KindAssignment,
@@ -131,6 +133,8 @@ func (c *content) facts(ctx context.Context) error {
 				for _, name := range spec.Series() {
 					series[name] = true
 				}
+			case fleet.ExchangeRates: // which hold since always, and come when their month is over
+				keep = c.near(spec.Month)
 			}
 			if !keep {
 				continue
@@ -146,6 +150,12 @@ func (c *content) facts(ctx context.Context) error {
 		return err
 	}
 	return c.series(ctx, slices.Sorted(maps.Keys(series)))
+}
+
+// near says whether the day is of a month, such as 2026-11, in some time zone.
+func (c *content) near(month string) bool {
+	return slices.ContainsFunc([]time.Time{c.day.From.Add(-dayLength), c.day.From, c.day.To},
+		func(at time.Time) bool { return at.UTC().Format("2006-01") == month })
 }
 
 // models adds the states of the power models of hardware types that held.

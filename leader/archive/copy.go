@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,8 +199,8 @@ func (k *Keeper) objectName(d *Day, file string) (string, error) {
 	return filepath.ToSlash(relative), err
 }
 
-// inBucket says whether all files of an archived day are in the bucket, and asks it.
-// Where one is missing the day is copied again by the next pass.
+// inBucket says whether all files of an archived day are in the bucket, and its manifest
+// by both names, and asks it. Where one is missing the day is copied again by the next pass.
 func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, error) {
 	if k.config.Bucket.Name == "" {
 		return true, nil
@@ -211,7 +212,12 @@ func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("minute rows stay: %w", err)
 	}
-	for _, t := range one.Manifest.Tables {
+	manifest, _, err := hashFile(filepath.Join(one.dir, manifestName(d.Revision)))
+	if err != nil {
+		return false, fmt.Errorf("minute rows stay: %w", err)
+	}
+	files := append(slices.Clone(one.Manifest.Tables), Table{File: manifestName(d.Revision), SHA256: manifest}, Table{File: newestName, SHA256: manifest})
+	for _, t := range files {
 		name, err := k.objectName(one, t.File)
 		if err != nil {
 			return false, err
@@ -231,20 +237,47 @@ func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, er
 	return true, nil
 }
 
+// fetched are the directories that VerifyShelf reads a copy into. Their names are no
+// clusters'.
+const fetched = ".verify-*"
+
+// ErrBusy is a verification of the copy while another one runs.
+var ErrBusy = errors.New("the copy is being verified already")
+
 // VerifyCopy recomputes what is in the bucket, as VerifyDir does with a directory: all
-// manifests are read, and then the files of a day at a time, in a directory beside the
-// archive.
+// manifests are read, and then the files of a day at a time, into a directory in the
+// archive's. Error: ErrBusy, beside those of VerifyDir.
 func (k *Keeper) VerifyCopy(ctx context.Context, scope Scope) (Checked, error) {
 	if k.config.Bucket.Name == "" {
 		return Checked{}, fmt.Errorf("there is no bucket with a copy: %w", ErrAbsent)
 	}
-	return VerifyShelf(ctx, k.config.Bucket, scope, k.Key(), filepath.Dir(filepath.Clean(k.config.Dir)))
+	if !k.verifying.TryLock() {
+		return Checked{}, ErrBusy
+	}
+	defer k.verifying.Unlock()
+	if err := os.MkdirAll(k.config.Dir, 0o700); err != nil {
+		return Checked{}, fmt.Errorf("verify a copy: %w", err)
+	}
+	return VerifyShelf(ctx, k.config.Bucket, scope, k.Key(), k.config.Dir)
+}
+
+// clearFetched removes what verifications left that a crash ended.
+func (k *Keeper) clearFetched() error {
+	if !k.verifying.TryLock() { // the loops were stopped and started, and a directory is in use
+		return nil
+	}
+	defer k.verifying.Unlock()
+	left, err := filepath.Glob(filepath.Join(escapeGlob(k.config.Dir), fetched))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // VerifyShelf is VerifyDir of a copy. What is read goes into a directory in dir, which
 // it removes.
 func VerifyShelf(ctx context.Context, shelf Shelf, scope Scope, key []byte, dir string) (seen Checked, err error) {
-	root, err := os.MkdirTemp(dir, ".verify-*")
+	root, err := os.MkdirTemp(dir, fetched)
 	if err != nil {
 		return seen, fmt.Errorf("verify a copy: %w", err)
 	}

@@ -147,7 +147,7 @@ func TestNoRowGoesBeforeItsCopy(t *testing.T) {
 	if w.archived(edge, first).Revision != 2 || !maps.Equal(w.inDir(), c.objects) {
 		t.Error("the second revision is not in the bucket, or the first one is not any more")
 	}
-	if left, err := filepath.Glob(filepath.Join(filepath.Dir(w.Dir()), ".verify-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(w.Dir(), ".*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 	control := newWorld(t, Config{})
@@ -184,6 +184,74 @@ func TestBucketThatLosesAFile(t *testing.T) {
 	w.pass()
 	if w.inStore(schema.PodMinute, edge, first).Rows > 0 || c.objects[name] != whole {
 		t.Error("it is not copied again, or rows stay")
+	}
+}
+
+// TestOneVerificationOfTheCopy runs at a time, in the archive's directory, and what one
+// left that a crash ended is no cluster and goes at the next start.
+func TestOneVerificationOfTheCopy(t *testing.T) {
+	c, bucket := newCrate()
+	w := newWorld(t, Config{Bucket: bucket})
+	w.days(2, 4*dayLength)
+	w.pass()
+	left := filepath.Join(w.Dir(), ".verify-1", "edge-a", "2026", "11", "01")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.config.Bucket.Shelf = listed{c, func() {
+		if _, err := w.VerifyCopy(t.Context(), Scope{}); !errors.Is(err, ErrBusy) {
+			t.Errorf("another one: %v", err)
+		}
+		if there, err := filepath.Glob(filepath.Join(w.Dir(), fetched)); err != nil || len(there) != 2 {
+			t.Errorf("directories: %v %v", there, err)
+		}
+	}}
+	if _, err := w.VerifyCopy(t.Context(), Scope{}); err != nil {
+		t.Error(err)
+	}
+	if seen, err := VerifyDir(t.Context(), w.Dir(), Scope{}, w.Key()); err != nil || seen.Clusters != 2 {
+		t.Errorf("the archive: %+v %v", seen, err)
+	}
+	stopped, end := context.WithCancel(t.Context())
+	end()
+	if err := w.Run(stopped); err != nil {
+		t.Error(err)
+	}
+	if there, err := filepath.Glob(filepath.Join(w.Dir(), fetched)); err != nil || len(there) > 0 {
+		t.Errorf("left: %v %v", there, err)
+	}
+}
+
+// listed is a bucket of which something happens when it is listed.
+type listed struct {
+	*crate
+	do func()
+}
+
+func (l listed) List(ctx context.Context, fn func(string) error) error {
+	l.do()
+	return l.crate.List(ctx, fn)
+}
+
+// TestBucketThatLosesAManifest: rows stay, for without it nobody can read the copy.
+func TestBucketThatLosesAManifest(t *testing.T) {
+	for _, lost := range []string{"edge-a/2026/11/01/manifest-1.json", "edge-a/2026/11/01/manifest.json"} {
+		c, bucket := newCrate()
+		w := newWorld(t, Config{Bucket: bucket})
+		w.days(2, 4*dayLength)
+		w.pass()
+		whole := c.objects[lost]
+		delete(c.objects, lost)
+		w.clk.Set(first.Add(15 * dayLength))
+		w.Pass(t.Context())
+		if w.inStore(schema.PodMinute, edge, first).Rows == 0 || !strings.Contains(w.failed[edge], filepath.Base(lost)+" of edge-a on 2026-11-01 is not in the bucket any more") {
+			t.Errorf("without %s rows are gone, or: %v", lost, w.failed)
+		}
+		w.clk.Advance(time.Hour)
+		w.pass()
+		if w.inStore(schema.PodMinute, edge, first).Rows > 0 || whole == "" || c.objects[lost] != whole {
+			t.Errorf("%s is not copied again, or rows stay", lost)
+		}
 	}
 }
 

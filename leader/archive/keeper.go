@@ -67,8 +67,10 @@ type Keeper struct {
 	failed map[string]string // last error by cluster
 	last   string            // cluster that was archived last when the time of a pass was over
 
-	copying copying
-	waiting atomic.Int64 // days that the last pass left to be archived
+	running   running
+	verifying sync.Mutex // of VerifyCopy
+	copying   copying
+	waiting   atomic.Int64 // days that the last pass left to be archived
 }
 
 // New makes a keeper. It fails only where its metrics are registered already.
@@ -90,8 +92,12 @@ func (k *Keeper) Dir() string { return k.config.Dir }
 // Key is the public key of the manifests' signatures.
 func (k *Keeper) Key() ed25519.PublicKey { return k.signer.BookKey() }
 
-// Run makes passes until ctx ends.
+// Run clears up after a crash, makes passes until ctx ends, and then ends what Seal has under way.
 func (k *Keeper) Run(ctx context.Context) error {
+	k.running.begin(ctx)
+	if err := k.clearFetched(); err != nil {
+		k.log.Warn("what was fetched of the copy stays", "err", err)
+	}
 	for k.clock.Sleep(ctx, k.config.Interval) == nil { // the end of ctx is the way to stop
 		k.Pass(ctx)
 	}
@@ -200,6 +206,7 @@ func (k *Keeper) Archive(ctx context.Context, cluster string, day time.Time) (wr
 }
 
 func (k *Keeper) archiveDay(ctx context.Context, cluster string, day time.Time) (written, settled bool, err error) {
+	began := k.clock.Now() // what comes while the day is looked at is not seen
 	c, err := k.source.look(ctx, cluster, day)
 	if err != nil || !c.settled {
 		return false, false, err
@@ -209,7 +216,7 @@ func (k *Keeper) archiveDay(ctx context.Context, cluster string, day time.Time) 
 		return false, true, err
 	}
 	if found && known.State == c.state {
-		return false, true, k.source.Registry.ArchiveChecked(ctx, cluster, day, k.clock.Now())
+		return false, true, k.source.Registry.ArchiveChecked(ctx, cluster, day, began)
 	}
 	written, err = k.revise(ctx, c, "")
 	return written, written, err
@@ -252,20 +259,21 @@ func (k *Keeper) known(ctx context.Context, cluster string, day time.Time) (regi
 }
 
 // write writes a revision and its manifest, where the day is still as it was looked
-// at and not archived so.
+// at and not archived so. One that has not settled is written as it is by now: each run
+// of a processor changes it.
 func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool, error) {
 	if err := k.adopting(ctx, c.cluster); err != nil { // the chain goes on from what is there
 		return false, err
 	}
+	began := k.clock.Now() // what comes after this is another revision
 	now, err := k.source.look(ctx, c.cluster, c.day.From)
-	if err != nil || now.settled != c.settled || now.state != c.state {
+	if err != nil || now.settled != c.settled || c.settled && now.state != c.state {
 		return false, err
 	}
 	known, found, err := k.known(ctx, c.cluster, c.day.From)
-	if err != nil || found && known.State == c.state { // another was first
+	if err != nil || found && known.State == now.state { // another was first
 		return false, err
 	}
-	began := k.clock.Now()
 	dir, err := dayDir(k.config.Dir, c.cluster, c.day.From)
 	if err != nil {
 		return false, err
@@ -286,7 +294,7 @@ func (k *Keeper) write(ctx context.Context, c *content, unsettled string) (bool,
 		return false, err
 	}
 	m := Manifest{Format: manifestFormat, Cluster: c.cluster, Day: c.day.From.Format(time.DateOnly), Revision: revision, Sequence: sequence + 1,
-		Made: k.clock.Now().UTC(), State: c.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
+		Made: began.UTC(), State: now.state, Unsettled: unsettled, Previous: previous, Tables: w.tables}
 	k.adopted[c.cluster] = false // until it is recorded
 	hash, err := k.publish(dir, m)
 	if err != nil {

@@ -29,7 +29,7 @@ type Manifest struct {
 	Day      string    `json:"day"`      // YYYY-MM-DD, UTC
 	Revision int64     `json:"revision"` // of the day, from 1
 	Sequence int64     `json:"sequence"` // of the cluster's manifests, from 1
-	Made     time.Time `json:"made"`
+	Made     time.Time `json:"made"`     // what has come by then is in it
 	// State is a fingerprint of all that the day is of: the ledger's windows, the
 	// fingerprints of what was computed, the registry's objects.
 	State string `json:"state"`

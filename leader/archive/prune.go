@@ -36,6 +36,9 @@ func (k *Keeper) prune(ctx context.Context, cluster string) error {
 			continue
 		}
 		err := k.alone(ctx, cluster, func(ctx context.Context) error { return k.delete(ctx, d) })
+		if errors.Is(err, ErrNotArchived) { // it goes when its next revision is here, which nothing else may ask for
+			_, err = k.Archive(ctx, cluster, d.Day)
+		}
 		failures = append(failures, err)
 	}
 	return errors.Join(failures...)
@@ -45,15 +48,13 @@ func (k *Keeper) prune(ctx context.Context, cluster string) error {
 // it is, in the archive.
 var ErrNotArchived = errors.New("the day is not archived as it is")
 
-// delete deletes the minute rows of a day. Before the first one, it is known durably
+// delete deletes the minute rows of a day; ErrNotArchived where they wait for its next
+// revision. Before the first one, it is known durably
 // that they are to be read from the archive, so that a crash loses none.
 func (k *Keeper) delete(ctx context.Context, d registry.ArchivedDay) error {
 	k.deleting.Lock()
 	defer k.deleting.Unlock()
-	switch err := k.deletable(ctx, d); {
-	case errors.Is(err, ErrNotArchived): // it waits for its next revision
-		return nil
-	case err != nil:
+	if err := k.deletable(ctx, d); err != nil {
 		return err
 	}
 	if err := k.source.Registry.SetGone(ctx, d.Cluster, d.Day, true); err != nil {

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/accumulus-metering/accumulus/influxsync"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/google/go-cmp/cmp"
@@ -222,6 +224,78 @@ func TestRevisionOfADeletedDay(t *testing.T) {
 	if _, err := VerifyDir(t.Context(), w.Dir(), Scope{}, w.Key()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestFactsThatMakeNothingDue: of what a day's registry table has, a change that makes no
+// work due is in the revision that a period's close names, and holds back no deletion.
+// The control is what concerns another month.
+func TestFactsThatMakeNothingDue(t *testing.T) {
+	rates := func(month string) fleet.Object {
+		return fleet.NewObject("ecb-"+month, fleet.ExchangeRates{Month: month, Base: "EUR", Rates: map[string]fleet.Decimal{"USD": "1.16"}})
+	}
+	disk := func(kind string) fleet.Object {
+		o := fleet.NewObject("xeon", fleet.Hardware{CPUType: "xeon", IdleWatts: 40, MaxWatts: 120, DiskType: kind})
+		o.ValidFrom = first.Add(-dayLength)
+		return o
+	}
+	for name, one := range map[string]struct {
+		object  fleet.Object
+		revised bool
+	}{
+		"exchange rates of the month": {rates("2026-11"), true},
+		"of the month before":         {rates("2026-10"), true}, // the first of a month here is the last of one elsewhere
+		"of another month":            {rates("2026-09"), false},
+		"hardware":                    {disk("nvme"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.days(3, 4*dayLength)
+			w.clk.Advance(time.Minute) // else a pass looks at what came in the minute before
+			w.pass()
+			before, err := w.reg.DueCount(t.Context())
+			w.apply(one.object)
+			if due, err2 := w.reg.DueCount(t.Context()); errors.Join(err, err2) != nil || !maps.Equal(due, before) {
+				t.Fatalf("due are %v, and were %v: %v", due, before, errors.Join(err, err2))
+			}
+			w.clk.Advance(time.Hour)
+			if w.pass(); w.archived(edge, first).Revision != 1 {
+				t.Fatal("a pass sees it")
+			}
+			days, _, err := w.Seal(t.Context(), edge, schema.Window{From: first, To: first.Add(dayLength)})
+			if err != nil || len(days) != 1 || days[0].Revision != 1+int64(count(one.revised)) {
+				t.Fatalf("%+v %v", days, err)
+			}
+			if _, err := w.Verify(t.Context(), Scope{Cluster: edge, Day: first}); err != nil {
+				t.Error(err)
+			}
+			second := first.Add(dayLength)
+			w.clk.Set(first.Add(20 * dayLength))
+			w.pass()
+			w.pass()
+			for _, day := range []time.Time{first, second} {
+				if d := w.archived(edge, day); !d.Gone || w.inStore(schema.PodMinute, edge, day).Rows > 0 {
+					t.Errorf("the rows of %s stay: %+v", day.Format(time.DateOnly), d)
+				}
+			}
+			if d := w.archived(edge, second); d.Revision != 1+int64(count(one.revised && name != "of the month before")) {
+				t.Errorf("revision %d of the day after", d.Revision)
+			}
+			w.apply(disk("tape"))
+			if days, n, err := w.Seal(t.Context(), edge, schema.Window{From: second, To: second.Add(dayLength)}); err != nil || n != 1 || w.archived(edge, second).Manifest != days[0].Manifest {
+				t.Errorf("a day whose rows are gone: %+v %v", days, err)
+			}
+			if w.pass(); w.inStore(schema.PodMinute, edge, second).Rows > 0 {
+				t.Error("its rows came back for good")
+			}
+		})
+	}
+}
+
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // TestCrashWhileDeleting: what was begun is ended, and answers are whole meanwhile.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
@@ -18,40 +20,32 @@ const sealTries = 3
 // ErrChanging is a day that changed each time that it was to be archived.
 var ErrChanging = errors.New("the day changes while it is archived: try again in a minute")
 
-// Seal archives the UTC days that a window touches and that the archive does not have
-// as they are, also those that have not settled, whose manifests say so. It names the
-// newest revision of each day, which is there and signed, and says how many it has
-// written. What is written stays where an error or the end of ctx comes: called again,
-// it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
+// Seal looks at the UTC days that a window touches, and archives those that the archive
+// does not have as they are, also those that have not settled, whose manifests say so.
+// It names the newest revision of each day, which is there and signed, and says how many
+// it has written; a day that ended and whose rows are not those of the journal is named
+// as lost. What is written stays where an error or the end of ctx comes, and a day that
+// has begun is written: called again, it goes on from there. Errors: ErrRows, ErrChanging, ErrDamaged, ErrSignature.
 func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error) {
 	if err := k.adoptOnce(ctx, cluster); err != nil {
 		return nil, 0, err
 	}
-	archived, err := k.source.Registry.Archived(ctx, cluster, schema.Window{From: w.From.UTC().Truncate(dayLength), To: w.To})
-	if err != nil {
-		return nil, 0, err
-	}
-	whole := make(map[time.Time]bool) // archived as they are, without a look
-	for _, d := range archived {
-		whole[d.Day] = true
-	}
-	changed, err := k.source.Registry.Archivable(ctx, cluster, w.To.Add(dayLength))
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, day := range changed {
-		delete(whole, day)
-	}
 	for day := w.From.UTC().Truncate(dayLength); day.Before(w.To); day = day.Add(dayLength) {
-		old := !k.clock.Now().Before(day.Add(dayLength + registry.FoldAfter)) // of a newer one the registry may not know what came
-		if !old || !whole[day] {
-			wrote, err := k.archiveNow(ctx, cluster, day)
-			if wrote {
-				written++
-			}
-			if err != nil {
-				return nil, written, fmt.Errorf("archive %s on %s: %w", cluster, day.Format(time.DateOnly), err)
-			}
+		if err := ctx.Err(); err != nil {
+			return nil, written, err
+		}
+		whole, ended := k.running.detach(ctx) // who asks may be gone long before a large day is written
+		wrote, err := k.archiveNow(whole, cluster, day)
+		ended()
+		if wrote {
+			written++
+		}
+		if errors.Is(err, ErrRows) && !k.clock.Now().Before(day.Add(dayLength)) { // else they may be on their way
+			days = append(days, lost(cluster, day, err))
+			continue
+		}
+		if err != nil {
+			return nil, written, fmt.Errorf("archive %s on %s: %w", cluster, day.Format(time.DateOnly), err)
 		}
 		sealed, err := k.sealed(ctx, cluster, day)
 		if err != nil {
@@ -62,8 +56,48 @@ func (k *Keeper) Seal(ctx context.Context, cluster string, w schema.Window) (day
 	return days, written, nil
 }
 
-// archiveNow archives a day as it is, unless it is archived so.
+// running is Run's context, by whose end that ends which has lost its caller's.
+type running struct {
+	mu  sync.Mutex
+	ctx context.Context
+}
+
+func (r *running) begin(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = ctx
+}
+
+// detach is a context with the values of ctx that ends when Run does. Where Run does not
+// run, it is ctx.
+func (r *running) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	r.mu.Lock()
+	run := r.ctx
+	r.mu.Unlock()
+	if run == nil || run.Err() != nil {
+		return ctx, func() {}
+	}
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(run, cancel)
+	return whole, func() {
+		stop()
+		cancel()
+	}
+}
+
+// lostBegins is how the reason of a lost day begins.
+const lostBegins = "cannot be archived: "
+
+// lost names a day that cannot be archived, and why.
+func lost(cluster string, day time.Time, why error) registry.SealedDay {
+	return registry.SealedDay{Cluster: cluster, Day: day.Format(time.DateOnly), Unsettled: lostBegins + strings.Join(strings.Fields(why.Error()), " ")}
+}
+
+// archiveNow archives a day as it is, unless it is archived so. One that has not ended
+// is another one after each run of a processor: it is archived once, for what of it is
+// billed has settled, which who closes a period looks at afterwards.
 func (k *Keeper) archiveNow(ctx context.Context, cluster string, day time.Time) (written bool, err error) {
+	failure := ErrChanging
 	for range sealTries {
 		if err := ctx.Err(); err != nil {
 			return written, err
@@ -77,12 +111,19 @@ func (k *Keeper) archiveNow(ctx context.Context, cluster string, day time.Time) 
 			return written, err
 		}
 		wrote, err := k.revise(ctx, c, k.unsettled(c))
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrRows): // also where a processor was writing them
+			failure = err
+			continue
+		case err != nil:
 			return written, err
 		}
-		written = written || wrote
+		failure, written = ErrChanging, written || wrote
+		if wrote && k.clock.Now().Before(c.day.To) {
+			return written, nil
+		}
 	}
-	return written, ErrChanging
+	return written, failure
 }
 
 // unsettled says why a day has not settled; "" where it has.
@@ -108,7 +149,7 @@ func (k *Keeper) sealed(ctx context.Context, cluster string, day time.Time) (reg
 		return registry.SealedDay{}, err
 	}
 	sealed := registry.SealedDay{Cluster: cluster, Day: day.Format(time.DateOnly), Revision: known.Revision, Manifest: known.Manifest}
-	d, err := CheckSealed(k.config.Dir, sealed, k.Key())
+	d, err := openSealed(k.config.Dir, sealed, k.Key())
 	if err != nil {
 		return sealed, err
 	}
@@ -116,20 +157,32 @@ func (k *Keeper) sealed(ctx context.Context, cluster string, day time.Time) (reg
 	return sealed, nil
 }
 
-// Sealed is an error where the archive does not have a day as a closed period names
-// it: ErrAbsent, ErrSignature, ErrDamaged. It does not read the files' rows.
+// Sealed is CheckSealed of the keeper's archive.
 func (k *Keeper) Sealed(day registry.SealedDay) error {
-	d, err := CheckSealed(k.config.Dir, day, k.Key())
-	if err == nil && d.Manifest.Unsettled != day.Unsettled {
-		err = fmt.Errorf("archive of %s on %s: revision %d says %q of what had not settled, the closed period %q: %w", day.Cluster, day.Day, day.Revision,
-			d.Manifest.Unsettled, day.Unsettled, ErrDamaged)
+	return CheckSealed(k.config.Dir, day, k.Key())
+}
+
+// CheckSealed is an error where an archive does not have a day as a closed period names
+// it: ErrAbsent, ErrSignature, ErrDamaged. It does not read the files' rows. Of a day
+// that was lost before there is nothing that it could have.
+func CheckSealed(root string, sealed registry.SealedDay, key []byte) error {
+	if sealed.Lost() {
+		if sealed.Manifest != "" || !strings.HasPrefix(sealed.Unsettled, lostBegins) {
+			return fmt.Errorf("archive of %s on %s: a closed period names no revision, and does not say why: %w", sealed.Cluster, sealed.Day, ErrDamaged)
+		}
+		return nil
+	}
+	d, err := openSealed(root, sealed, key)
+	if err == nil && d.Manifest.Unsettled != sealed.Unsettled {
+		err = fmt.Errorf("archive of %s on %s: revision %d says %q of what had not settled, the closed period %q: %w", sealed.Cluster, sealed.Day, sealed.Revision,
+			d.Manifest.Unsettled, sealed.Unsettled, ErrDamaged)
 	}
 	return err
 }
 
-// CheckSealed is the revision of a day that a closed period names, of which each file
+// openSealed is the revision of a day that a closed period names, of which each file
 // is there in its size.
-func CheckSealed(root string, sealed registry.SealedDay, key []byte) (*Day, error) {
+func openSealed(root string, sealed registry.SealedDay, key []byte) (*Day, error) {
 	day, err := ParseDay(sealed.Day)
 	if err != nil {
 		return nil, err

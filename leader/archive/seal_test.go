@@ -202,6 +202,144 @@ func TestCloseThatEndsInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestSealWhoseCallerIsGone writes the day under way and stops there; the end of Run ends
+// the day too. The control is where nothing runs: the day is thrown away.
+func TestSealWhoseCallerIsGone(t *testing.T) {
+	span := schema.Window{From: first, To: first.Add(3 * dayLength)}
+	for name, one := range map[string]struct {
+		runs bool
+		want int
+	}{"leader": {true, 1}, "nothing": {false, 0}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.days(3, dayLength)
+			run, stop := context.WithCancel(t.Context())
+			defer stop()
+			if one.runs {
+				w.running.begin(run)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			w.gate = restless{cancel, func() {}}
+			if _, n, err := w.Seal(ctx, edge, span); n != one.want || !errors.Is(err, context.Canceled) {
+				t.Fatalf("%d days are archived, want %d: %v", n, one.want, err)
+			}
+			w.gate = ajar{}
+			if days, n, err := w.Seal(t.Context(), edge, span); n != 3-one.want || len(days) != 3 || err != nil {
+				t.Errorf("%d days are archived after that: %v", n, err)
+			}
+		})
+	}
+	w := newWorld(t, Config{})
+	w.days(3, dayLength)
+	run, stop := context.WithCancel(t.Context())
+	w.running.begin(run)
+	w.gate = ending(stop)
+	if _, n, err := w.Seal(t.Context(), edge, span); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d days were archived after the end of the leader: %v", n, err)
+	}
+	stopped, end := context.WithCancel(t.Context())
+	end()
+	if err := w.Run(stopped); err != nil || w.running.ctx != stopped {
+		t.Errorf("run: %v", err)
+	}
+}
+
+// ending is a gate behind which the leader ends.
+type ending context.CancelFunc
+
+func (end ending) Alone(ctx context.Context, _ string, do func(context.Context) error) error {
+	end()
+	<-ctx.Done()
+	return do(ctx)
+}
+
+// restless is a gate behind which something happens before and after a day is worked on.
+type restless struct{ before, after func() }
+
+func (r restless) Alone(ctx context.Context, _ string, do func(context.Context) error) error {
+	r.before()
+	defer r.after()
+	return do(ctx)
+}
+
+// TestDayThatHasNotEnded: what runs on changes each time that it is archived, and a
+// period that ends in it is closed all the same. The control is a day that ended, which
+// must not change.
+func TestDayThatHasNotEnded(t *testing.T) {
+	for name, one := range map[string]struct {
+		now  time.Time
+		want error
+	}{"today": {first.Add(2*dayLength + time.Hour), nil}, "yesterday": {first.Add(3*dayLength + time.Hour), ErrChanging}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.days(2, busy*time.Minute)
+			w.clk.Set(one.now)
+			at := 0
+			change := func() {
+				w.settle(first.Add(2*dayLength), at, at+1, 10)
+				w.work()
+				at++
+			}
+			change()
+			w.gate = restless{change, change}
+			today := first.Add(2 * dayLength)
+			days, _, err := w.Seal(t.Context(), edge, schema.Window{From: first, To: today.Add(time.Hour)})
+			if !errors.Is(err, one.want) {
+				t.Fatalf("%+v %v, want %v", days, err, one.want)
+			}
+			if err == nil && (len(days) != 3 || days[2].Revision != 1 || days[2].Unsettled != "the day had not ended") {
+				t.Errorf("%+v", days)
+			}
+			if _, err := VerifyDir(t.Context(), w.Dir(), Scope{}, w.Key()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRowsThatAreNotTheJournals: where they come while a day is archived, it is tried
+// again; where they never do, the day is named as lost, and what names it so verifies.
+func TestRowsThatAreNotTheJournals(t *testing.T) {
+	for name, times := range map[string]int{"for a moment": 1, "for good": 1000} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.days(3, dayLength)
+			row := influxsync.NewPoint("pod", map[string]string{schema.Cluster: edge, schema.Pod: "z"}, map[string]influxsync.Value{schema.CPU: influxsync.Int(1)}, first)
+			store, tries := w.store.Database(schema.MinuteDB), 0
+			w.gate = restless{func() {
+				var err error
+				if tries++; tries <= times {
+					err = store.Write(t.Context(), []influxsync.Point{row})
+				} else {
+					err = store.Delete(t.Context(), "pod", []influxsync.Condition{{Tag: schema.Pod, Value: "z"}}, schema.Window{From: first, To: first.Add(time.Minute)})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}, func() {}}
+			days, _, err := w.Seal(t.Context(), edge, schema.Window{From: first, To: first.Add(2 * dayLength)})
+			if err != nil || len(days) != 2 {
+				t.Fatalf("%+v %v", days, err)
+			}
+			if lost := times > sealTries; days[0].Lost() != lost || lost && !strings.Contains(days[0].Unsettled, "cannot be archived: archive pod of edge-a: the window of 2026-11-01T00:00:00Z has 3 rows") {
+				t.Errorf("the first day: %+v", days[0])
+			}
+			if days[1].Revision != 1 {
+				t.Errorf("the day after: %+v", days[1])
+			}
+			for _, d := range days {
+				if err := w.Sealed(d); err != nil {
+					t.Error(err)
+				}
+			}
+			days[0].Revision, days[0].Unsettled = 0, ""
+			if err := w.Sealed(days[0]); !errors.Is(err, ErrDamaged) {
+				t.Errorf("a day without a revision and a reason: %v", err)
+			}
+		})
+	}
+}
+
 // TestSealAfterACrash: a manifest that was not recorded is the one before the next, also
 // where a period is closed before the first pass.
 func TestSealAfterACrash(t *testing.T) {

@@ -131,6 +131,7 @@ type Checked struct {
 	Bytes     int64 `json:"bytes"`
 	Revised   int   `json:"revised"` // days of which more has come since; the leader alone knows
 	Sealed    int   `json:"sealed"`  // revisions that closed periods name; the leader alone knows
+	Lost      int   `json:"lost"`    // days of closed periods that could not be archived; the leader alone knows
 }
 
 // Scope says what of an archive is verified: a cluster, and of that a day. Zero
@@ -297,7 +298,11 @@ func (k *Keeper) Verify(ctx context.Context, scope Scope) (Checked, error) {
 		if err := k.Sealed(d); err != nil {
 			return seen, err
 		}
-		seen.Sealed++
+		if d.Lost() {
+			seen.Lost++
+		} else {
+			seen.Sealed++
+		}
 	}
 	return seen, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -52,6 +53,7 @@ type world struct {
 	clk      *clock.Manual
 	reg      *registry.Registry
 	store    *influxsync.Server
+	network  http.RoundTripper // to the store
 	follower *followertest.Follower
 	puller   *pull.Puller
 	worker   *work.Worker
@@ -67,7 +69,11 @@ func newWorld(t *testing.T, config Config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.reg.Close() })
-	w.store = influxtest.New(t)
+	embedded := influxtest.Open(t, t.TempDir())
+	w.network = embedded.Transport()
+	if w.store, err = embedded.Client(); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.store.Create(t.Context(), schema.MinuteDB, schema.FactsDB, schema.QuarterDB, schema.MetersDB); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +106,32 @@ func newWorld(t *testing.T, config Config) *world {
 func (w *world) apply(objects ...fleet.Object) {
 	w.t.Helper()
 	if _, err := w.reg.Apply(w.t.Context(), objects, "test"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// meanwhile is the way to the store on which do happens once, before the first question
+// to a database.
+type meanwhile struct {
+	http.RoundTripper
+	db string
+	do func()
+}
+
+func (m *meanwhile) RoundTrip(request *http.Request) (*http.Response, error) {
+	if do := m.do; do != nil && request.URL.Query().Get("db") == m.db {
+		m.do = nil
+		do()
+	}
+	return m.RoundTripper.RoundTrip(request)
+}
+
+// whileWriting lets something happen when the minute rows of the next day that is
+// written have been read.
+func (w *world) whileWriting(do func()) {
+	w.t.Helper()
+	var err error
+	if w.source.Store, err = influxsync.New(influxsync.Config{URL: "http://embedded", Transport: &meanwhile{w.network, schema.MetersDB, do}}); err != nil {
 		w.t.Fatal(err)
 	}
 }

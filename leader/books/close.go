@@ -14,8 +14,8 @@ import (
 // CloseRequest says who closes a period, and why if something of it is missing.
 type CloseRequest struct {
 	By string `json:"by"`
-	// Reason and Method are of an estimate: needed where the ledger is incomplete,
-	// refused where it is not. Method is MethodMeasured.
+	// Reason and Method are of an estimate: needed where the ledger is incomplete or a
+	// day's rows are lost, refused where neither is so. Method is MethodMeasured.
 	Reason string `json:"estimateReason,omitempty"`
 	Method string `json:"estimateMethod,omitempty"`
 }
@@ -24,7 +24,7 @@ type CloseRequest struct {
 // lines become links of the chain, its days are sealed, and it gets the customer's next
 // statement. Where it ends before that, the period is approved still, and what was
 // archived stays so: it goes on there. Errors: ErrState, ErrInput of an incomplete
-// ledger without an estimate.
+// ledger without an estimate, and of an estimate of nothing.
 func (b *Books) Close(ctx context.Context, customer, period string, request CloseRequest) (Statement, error) {
 	by, err := named(request.By)
 	if err != nil {
@@ -45,7 +45,10 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if one.Estimate, err = estimate(d, by, request); err != nil {
 		return Statement{}, err
 	}
-	sealed, written, err := b.seal(ctx, c, p, d, now.days, by)
+	sealed, written, err := b.seal(ctx, c, p, d, now.days, by, one.Estimate != nil)
+	if err == nil {
+		err = one.Estimate.lack(sealed)
+	}
 	if err != nil {
 		return Statement{}, err
 	}
@@ -54,12 +57,17 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 			return Statement{}, err
 		}
 	}
-	seq, hash, last, err := b.registry.BookHead(ctx, customer)
+	return b.conclude(ctx, c, p, d, one, registry.Issue{Days: now.days, Sealed: sealed}, by)
+}
+
+// conclude writes the lines and the statement of a period whose days are archived.
+func (b *Books) conclude(ctx context.Context, c Calendar, p registry.BookPeriod, d Draft, one Period, issue registry.Issue, by string) (Statement, error) {
+	seq, hash, last, err := b.registry.BookHead(ctx, c.Customer)
 	if err != nil {
 		return Statement{}, err
 	}
 	for i := range d.Lines {
-		d.Lines[i].Estimate = one.Estimate != nil && d.Lines[i].ChargePeriod == period
+		d.Lines[i].Estimate = one.Estimate != nil && d.Lines[i].ChargePeriod == c.Period
 		d.Lines[i].OnePerson = one.Approved.OnePerson
 		if d.Lines[i].Kind == KindRefund {
 			d.Lines[i].Approver = one.Approved.By
@@ -79,15 +87,15 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 	if statement.Head = hash; len(links) > 0 {
 		statement.Head = links[len(links)-1].Hash
 	}
-	if statement.Previous, err = b.previousHash(ctx, customer); err != nil {
+	if statement.Previous, err = b.previousHash(ctx, c.Customer); err != nil {
 		return Statement{}, err
 	}
-	statement.Archive = rests(sealed)
-	issued, err := b.sign(statement)
-	if err != nil {
+	statement.Archive = rests(issue.Sealed)
+	if issue.Statement, err = b.sign(statement); err != nil {
 		return Statement{}, err
 	}
-	return statement, b.issue(ctx, p, d, registry.Issue{Lines: links, Statement: issued, Days: now.days, Sealed: sealed}, by)
+	issue.Lines = links
+	return statement, b.issue(ctx, p, d, issue, by)
 }
 
 // issue writes all that a close makes final.
@@ -124,11 +132,28 @@ func (b *Books) inOrder(ctx context.Context, c Calendar) error {
 	return nil
 }
 
-// estimate is that of an incomplete draft.
+// errNoEstimate refuses an estimate of nothing.
+func errNoEstimate() error {
+	return &Error{Kind: ErrInput, Text: "nothing of the period is missing: there is nothing to estimate", Hint: "Close it without an estimate."}
+}
+
+// lack adds to an estimate the days that could not be archived. One that has no gap
+// then is ErrInput.
+func (e *Estimate) lack(sealed []registry.SealedDay) error {
+	if e == nil {
+		return nil
+	}
+	if e.Gaps = append(e.Gaps, lostDays(sealed)...); len(e.Gaps) == 0 {
+		return errNoEstimate()
+	}
+	return nil
+}
+
+// estimate is that of an incomplete draft, or of one of which a day may be lost.
 func estimate(d Draft, by string, request CloseRequest) (*Estimate, error) {
-	if d.Rated.Complete() {
-		if request.Reason != "" || request.Method != "" {
-			return nil, &Error{Kind: ErrInput, Text: "nothing of the period is missing: there is nothing to estimate", Hint: "Close it without an estimate."}
+	if d.Rated.Complete() && strings.TrimSpace(request.Reason) == "" {
+		if request.Method != "" {
+			return nil, errNoEstimate()
 		}
 		return nil, nil
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 )
 
@@ -16,8 +18,9 @@ import (
 // *archive.Keeper.
 type Archive interface {
 	// Seal archives the UTC days of a cluster that a window touches and that are not
-	// archived as they are, and names them all; written is how many it archived. Called
-	// again after an error it goes on where it stopped.
+	// archived as they are, and names them all, also one that cannot be archived since
+	// its rows are lost; written is how many it archived. Called again after an error it
+	// goes on where it stopped.
 	Seal(ctx context.Context, cluster string, w schema.Window) (days []registry.SealedDay, written int, err error)
 	// Sealed is an error where the archive does not have what Seal named.
 	Sealed(day registry.SealedDay) error
@@ -38,8 +41,9 @@ type Rests struct {
 
 // seal archives the days that a draft rests on, and names them. What it archived is in
 // the log of the books before the period is closed, so that a close that ends there is
-// seen, and goes on there when it is asked for again.
-func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d Draft, rest []registry.BookDay, by string) (sealed []registry.SealedDay, written int, err error) {
+// seen, and goes on there when it is asked for again. A day that is lost is an error
+// where nobody has given a reason to estimate.
+func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d Draft, rest []registry.BookDay, by string, estimated bool) (sealed []registry.SealedDay, written int, err error) {
 	if b.config.Archive == nil {
 		return nil, 0, &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s cannot be closed: there is no archive for what it rests on", c.Period, c.Customer), Hint: "Run the leader with its archive."}
 	}
@@ -61,6 +65,9 @@ func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d D
 			break
 		}
 	}
+	if lost := lostDays(sealed); err == nil && len(lost) > 0 && !estimated {
+		err = errors.New(lost[0])
+	}
 	if written > 0 {
 		did := registry.BookAction{By: by, Action: "archive", Detail: plural.Of(written, "day of a cluster", "days of clusters") + ", for the close"}
 		if err := b.put(context.WithoutCancel(ctx), p, d.Period, did); err != nil { // also where the caller is gone: it was done
@@ -69,9 +76,19 @@ func (b *Books) seal(ctx context.Context, c Calendar, p registry.BookPeriod, d D
 	}
 	if err != nil && ctx.Err() == nil {
 		err = &Error{Kind: ErrState, Text: fmt.Sprintf("period %s of %s stays approved, for what it rests on cannot be archived: %v", c.Period, c.Customer, err),
-			Hint: "What was archived stays. Mend that and close the period again: it goes on where it stopped (docs/archive.md)."}
+			Hint: "What was archived stays. Mend that and close the period again: it goes on where it stopped (docs/archive.md). Where rows are lost for good, close with an estimate, which is recorded: --estimate-reason TEXT."}
 	}
 	return sealed, written, err
+}
+
+// lostDays are those that could not be archived, and why.
+func lostDays(days []registry.SealedDay) (lost []string) {
+	for _, d := range days {
+		if d.Lost() {
+			lost = append(lost, fmt.Sprintf("%s on %s %s", d.Cluster, d.Day, d.Unsettled))
+		}
+	}
+	return lost
 }
 
 // rests is what a statement says of the archived days of its period.
@@ -128,13 +145,23 @@ func (b *Books) SealOf(ctx context.Context, customer string, number int64) (Seal
 		if b.config.Archive == nil {
 			seal.Wrong = "there is no archive"
 		} else if err := b.config.Archive.Sealed(d); err != nil {
-			seal.Wrong = err.Error()
+			seal.Wrong = b.wrongDay(ctx, d, err)
 		}
 		if seal.Wrong != "" {
 			break
 		}
 	}
 	return seal, nil
+}
+
+// wrongDay says what the archive lacks. A tenant hears of the day alone: errors of the
+// operating system name paths of the leader.
+func (b *Books) wrongDay(ctx context.Context, d registry.SealedDay, why error) string {
+	if !query.Scoped(ctx) {
+		return why.Error()
+	}
+	b.log.Warn("a closed period rests on what the archive does not have", "cluster", d.Cluster, "day", d.Day, "err", why)
+	return fmt.Sprintf("the archive does not have %s on %s as the closed period names it", d.Cluster, d.Day)
 }
 
 // VerifySeal holds a list of archived days against the statement that was signed over

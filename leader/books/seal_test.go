@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/accumulus-metering/accumulus/internal/usage"
+	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -83,6 +85,42 @@ func TestCloseArchivesWhatItRestsOn(t *testing.T) {
 	}
 }
 
+// TestDayThatIsLost: a period that rests on it is closed with an estimate only, which
+// names it, also where the ledger has all; where no day is lost there is nothing to
+// estimate.
+func TestDayThatIsLost(t *testing.T) {
+	w := newWorld(t, december, small("Europe/Amsterdam")...)
+	ctx := t.Context()
+	w.approved("acme", "2026-11")
+	why := "cannot be archived: its rows are not the journal's"
+	w.archive.Lacks = func(_, day string) string {
+		if day == "2026-11-20" {
+			return why
+		}
+		return ""
+	}
+	if _, err := w.Close(ctx, "acme", "2026-11", CloseRequest{By: "carl"}); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "edge-a on 2026-11-20 "+why) {
+		t.Fatalf("close: %v", err)
+	}
+	s, err := w.Close(ctx, "acme", "2026-11", CloseRequest{By: "carl", Reason: "the disk of the centre broke"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Estimate == nil || len(s.Estimate.Gaps) != 1 || s.Estimate.Gaps[0] != "edge-a on 2026-11-20 "+why || s.Archive.Days != 31 || s.Archive.Unsettled != 1 {
+		t.Errorf("statement: %+v %+v", s.Estimate, s.Archive)
+	}
+	seal, err := w.SealOf(ctx, "acme", 1)
+	if err != nil || seal.Wrong != "" || VerifySeal(s, seal) != nil {
+		t.Errorf("seal: %+v %v", seal, err)
+	}
+	w.chain("acme")
+	w.archive.Lacks = nil
+	w.approved("globex", "2026-11")
+	if _, err := w.Close(ctx, "globex", "2026-11", CloseRequest{By: "carl", Reason: "just so"}); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "nothing to estimate") {
+		t.Errorf("an estimate of nothing: %v", err)
+	}
+}
+
 // TestFactsThatChangeWhileDaysAreArchived: then the period is not closed.
 func TestFactsThatChangeWhileDaysAreArchived(t *testing.T) {
 	w := newWorld(t, december, small("Europe/Amsterdam")...)
@@ -154,6 +192,10 @@ func TestClosedWithoutItsSeal(t *testing.T) {
 	w.archive.Lose("edge-a", "2026-11-03")
 	if seal, err := w.SealOf(t.Context(), "acme", 1); err != nil || !strings.Contains(seal.Wrong, "edge-a on 2026-11-03") {
 		t.Errorf("a day that is gone: %q %v", seal.Wrong, err)
+	}
+	tenant := query.Within(t.Context(), usage.Scope{Customers: []string{"acme"}})
+	if seal, err := w.SealOf(tenant, "acme", 1); err != nil || seal.Wrong != "the archive does not have edge-a on 2026-11-03 as the closed period names it" {
+		t.Errorf("a tenant hears %q %v", seal.Wrong, err)
 	}
 	w.loseSeal("acme", "2026-11-04")
 	seal, err := w.SealOf(t.Context(), "acme", 1)

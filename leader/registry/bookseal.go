@@ -18,9 +18,12 @@ type SealedDay struct {
 	Revision int64  `json:"revision"`
 	Manifest string `json:"manifest"` // its hash
 	// Unsettled is why the day had not settled when that revision was archived; "" where
-	// it had.
+	// it had. Of a lost day it is why.
 	Unsettled string `json:"unsettled,omitempty"`
 }
+
+// Lost says that the day could not be archived: it has no revision.
+func (d SealedDay) Lost() bool { return d.Revision == 0 }
 
 // SealDigest is the digest of a list of archived days: SHA-256, in hex, of a line for
 // each, by cluster and day, which has cluster, day, revision, manifest and what was

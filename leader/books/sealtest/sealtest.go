@@ -18,6 +18,8 @@ import (
 type Archive struct {
 	// Refuse is why a day cannot be archived; nil and a nil error are that it can.
 	Refuse func(cluster, day string) error
+	// Lacks is why a day is named as one that is lost; nil and "" are that it is not.
+	Lacks func(cluster, day string) string
 
 	mu   sync.Mutex
 	days map[string]registry.SealedDay
@@ -33,6 +35,12 @@ func (a *Archive) Seal(_ context.Context, cluster string, w schema.Window) (days
 	for at := w.From.UTC().Truncate(schema.Day); at.Before(w.To); at = at.Add(schema.Day) {
 		name := cluster + " " + at.Format(time.DateOnly)
 		d, there := a.days[name]
+		if a.Lacks != nil {
+			if why := a.Lacks(cluster, at.Format(time.DateOnly)); why != "" {
+				days = append(days, registry.SealedDay{Cluster: cluster, Day: at.Format(time.DateOnly), Unsettled: why})
+				continue
+			}
+		}
 		if !there {
 			if a.Refuse != nil {
 				if err := a.Refuse(cluster, at.Format(time.DateOnly)); err != nil {
@@ -53,7 +61,7 @@ func (a *Archive) Seal(_ context.Context, cluster string, w schema.Window) (days
 func (a *Archive) Sealed(day registry.SealedDay) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.days[day.Cluster+" "+day.Day] != day {
+	if a.days[day.Cluster+" "+day.Day] != day && !day.Lost() {
 		return fmt.Errorf("%s on %s is not there so", day.Cluster, day.Day)
 	}
 	return nil
