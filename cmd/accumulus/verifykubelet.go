@@ -50,7 +50,18 @@ const (
 	// often), and countedWithin for how long at most.
 	countedEach   = 3 * time.Second
 	countedWithin = 45 * time.Second
+	// packets are the bytes that a pod's network counters may differ by in any case: a
+	// packet of 1,500 bytes that lies on either side of an edge, at both.
+	packets = 2 * 1500
 )
+
+// leastBound is the bound of a quantity of a pod that is at rest around the edges.
+func leastBound(quantity string) *big.Rat {
+	if strings.HasPrefix(quantity, "network") {
+		return big.NewRat(packets, 1)
+	}
+	return new(big.Rat)
+}
 
 // span is from a moment until the follower has read again.
 func (o kubeletOptions) span() time.Duration { return o.scrape + min(lateRead, o.scrape/2) }
@@ -322,7 +333,7 @@ func (a *app) meteredPods(ctx context.Context, c *client.Client, cluster string,
 // compareCounters compares what counters grew by with what was metered, pod by pod,
 // and all of them together. A pod is compared where it was there around both edges and
 // its counter did not fall. The bound of each is what its counter grew around the
-// edges (edgeReadings).
+// edges (edgeReadings), and leastBound at least.
 func compareCounters(w schema.Window, begin, end edgeReadings, metered map[string]map[string]*big.Rat, scrape time.Duration) comparison {
 	made := comparison{From: w.From, To: w.To, Origin: fmt.Sprintf("what a pod used around both edges of %s, before the follower's reading or until the next one, where it reads each %s", w.Length(), scrape)}
 	type sum struct{ own, metered, bound *big.Rat }
@@ -343,6 +354,9 @@ func compareCounters(w schema.Window, begin, end edgeReadings, metered map[strin
 			}
 			own := new(big.Rat).Sub(end.at[pod][name].value, begin.at[pod][name].value)
 			bound := first.Add(first, last)
+			if least := leastBound(name); bound.Cmp(least) < 0 {
+				bound = least
+			}
 			made.Quantities = append(made.Quantities, within(pod, name, own, told, bound))
 			if sums[name] == nil {
 				sums[name] = &sum{new(big.Rat), new(big.Rat), new(big.Rat)}

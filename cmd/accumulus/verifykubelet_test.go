@@ -135,12 +135,19 @@ func TestBoundOfWhatHappensAtAnEdge(t *testing.T) {
 	sent := func(at time.Time, bytes int64) kubeletReading {
 		return kubeletReading{"idle": {"networkTransmitBytes": {at, big.NewRat(bytes, 1)}}}
 	}
-	begin := edgeReadings{before: sent(from.Add(-15*time.Second), 1000), at: sent(from, 1184), after: sent(from.Add(20*time.Second), 1184)}
-	end := edgeReadings{before: sent(w.To.Add(-15*time.Second), 1446), at: sent(w.To, 1446), after: sent(w.To.Add(20*time.Second), 1446)}
-	for metered, within := range map[int64]bool{262: true, 446: true, 77: false, 631: false} {
+	begin := edgeReadings{before: sent(from.Add(-15*time.Second), 100_000), at: sent(from, 118_400), after: sent(from.Add(20*time.Second), 118_400)}
+	end := edgeReadings{before: sent(w.To.Add(-15*time.Second), 144_600), at: sent(w.To, 144_600), after: sent(w.To.Add(20*time.Second), 144_600)}
+	for metered, within := range map[int64]bool{26_200: true, 44_600: true, 7_700: false, 63_100: false} {
 		made := compareCounters(w, begin, end, map[string]map[string]*big.Rat{"idle": {"networkTransmitBytes": big.NewRat(metered, 1)}}, ownInterval)
-		if len(made.Quantities) != 2 || made.Quantities[0].Within != within || made.Quantities[0].Bound != "184.000" {
-			t.Errorf("of 262 bytes %d are metered: %+v", metered, made.Quantities)
+		if len(made.Quantities) != 2 || made.Quantities[0].Within != within || made.Quantities[0].Bound != "18400.000" {
+			t.Errorf("of 26,200 bytes %d are metered: %+v", metered, made.Quantities)
+		}
+	}
+	begin.before = begin.at // at rest: a packet at each edge, as a reading may be late
+	for metered, within := range map[int64]bool{29_200: true, 23_200: true, 29_201: false} {
+		made := compareCounters(w, begin, end, map[string]map[string]*big.Rat{"idle": {"networkTransmitBytes": big.NewRat(metered, 1)}}, ownInterval)
+		if len(made.Quantities) != 2 || made.Quantities[0].Within != within {
+			t.Errorf("of 26,200 bytes %d are metered of a pod at rest: %+v", metered, made.Quantities)
 		}
 	}
 	end.after = nil
