@@ -22,16 +22,21 @@ type exportOptions struct {
 	announce                     ahead.AnnounceConfig
 }
 
+// bindBucket adds the flags of a bucket, which begin with name; use says what for.
+func bindBucket(flags *pflag.FlagSet, b *bucket.Config, name, use string) {
+	flags.StringVar(&b.URL, name, "", "bucket that speaks S3, as https://HOST/BUCKET/PREFIX, "+use)
+	flags.StringVar(&b.Region, name+"-region", "", "its region (default us-east-1)")
+	flags.StringVar(&b.CredentialsFile, name+"-credentials-file", "", "its credentials, as an AWS credentials file; read again when they expire")
+	flags.StringVar(&b.Profile, name+"-profile", "", "profile in that file (default: default)")
+}
+
 func (o *exportOptions) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.format, "export-format", asCSV, "what the schedule writes: csv (PERIOD.csv), focus or opencost-csv")
 	flags.StringVar(&o.version, "export-focus-version", string(focus.V14), "version of FOCUS that the schedule writes: 1.4 or 1.2")
 	flags.StringVar(&o.compression, "export-compression", string(focus.Gzip), "data files that the schedule writes: gzip, none or parquet")
 	flags.DurationVar(&o.step, "export-charge-period", 24*time.Hour, "charge periods of FOCUS that the schedule writes: 1h or 24h")
 	flags.StringSliceVar(&o.labels, "export-labels", nil, "labels of pods, of opencost-csv: a column Label_NAME for each, for * the column Labels with all of them")
-	flags.StringVar(&o.bucket.URL, "export-bucket", "", "bucket that speaks S3, as https://HOST/BUCKET/PREFIX, in place of the directory")
-	flags.StringVar(&o.bucket.Region, "export-bucket-region", "", "its region (default us-east-1)")
-	flags.StringVar(&o.bucket.CredentialsFile, "export-bucket-credentials-file", "", "its credentials, as an AWS credentials file; read again when they expire")
-	flags.StringVar(&o.bucket.Profile, "export-bucket-profile", "", "profile in that file (default: default)")
+	bindBucket(flags, &o.bucket, "export-bucket", "in place of the directory")
 	flags.StringVar(&o.parties.Provider, "export-provider", "", "name of who sells, in FOCUS (default Accumulus)")
 	flags.StringVar(&o.parties.Issuer, "export-issuer", "", "name of who sends invoices, in FOCUS (default: who sells)")
 	flags.StringVar(&o.events.URL, "events-url", "", "webhook that is told of usage by the hour, as CloudEvents (default: none)")

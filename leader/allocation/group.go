@@ -57,10 +57,7 @@ func (g *group) add(a *atom, keys []usage.Key) {
 			g.key[string(k)] = ""
 		}
 	}
-	if !maps.Equal(g.labels, a.labels) {
-		g.labels = maps.Clone(g.labels)
-		maps.DeleteFunc(g.labels, func(name, value string) bool { own, ok := a.labels[name]; return !ok || own != value })
-	}
+	g.labels = usage.CommonLabels(g.labels, a.labels)
 	g.clusters[a.key[string(usage.Cluster)]] = true
 	g.noCarbon, g.noHeat, g.provisional = g.noCarbon || a.noCarbon, g.noHeat || a.noHeat, g.provisional || a.provisional
 	g.uptime, g.covered, g.share = g.uptime+a.uptime, g.covered+a.covered, max(g.share, a.coverage)

@@ -143,7 +143,7 @@ func (k *Keeper) copyRevision(ctx context.Context, rev registry.ArchivedRevision
 		return fmt.Errorf("%s of %s on %s is not the one that was recorded: %w", manifestName(rev.Revision), rev.Cluster, d.Manifest.Day, ErrDamaged)
 	}
 	for _, t := range d.Manifest.Tables {
-		if err := k.copyFile(ctx, d, t.File, t.SHA256, t.Bytes); err != nil {
+		if err := k.copyAs(ctx, d, t.File, t.File, t.SHA256, t.Bytes); err != nil {
 			return err
 		}
 	}
@@ -153,20 +153,16 @@ func (k *Keeper) copyRevision(ctx context.Context, rev registry.ArchivedRevision
 	} else if found && known.Revision == rev.Revision {
 		names = append(names, newestName)
 	}
+	sum, bytes, err := hashFile(filepath.Join(d.dir, manifestName(rev.Revision)))
+	if err != nil {
+		return err
+	}
 	for _, name := range names { // both are this revision's
-		sum, bytes, err := hashFile(filepath.Join(d.dir, manifestName(rev.Revision)))
-		if err == nil {
-			err = k.copyAs(ctx, d, manifestName(rev.Revision), name, sum, bytes)
-		}
-		if err != nil {
+		if err := k.copyAs(ctx, d, manifestName(rev.Revision), name, sum, bytes); err != nil {
 			return err
 		}
 	}
 	return k.source.Registry.SetCopied(ctx, rev, k.config.Bucket.Name, k.clock.Now())
-}
-
-func (k *Keeper) copyFile(ctx context.Context, d *Day, file, sum string, bytes int64) error {
-	return k.copyAs(ctx, d, file, file, sum, bytes)
 }
 
 // copyAs copies a file of a day under a name beside it, unless it is there.

@@ -191,12 +191,12 @@ func (b *Books) read(ctx context.Context, all map[string]*sheet, tariffs *tariff
 			}
 			cells = append(cells, heat...)
 		}
-		shared, err := b.share(ctx, part{piece, p.fleet}, cluster, cells, step, metering)
+		shared, err := query.Share(ctx, b.engine, p.fleet, cluster, piece, step, metering, cells)
 		if err != nil {
 			return err
 		}
 		for _, cell := range shared {
-			customer := account(p.fleet, cluster, cell.Customer)
+			customer := p.fleet.Billed(cluster, cell.Customer)
 			sheet := all[customer]
 			if sheet == nil {
 				continue

@@ -295,7 +295,7 @@ func (b *Books) pods(ctx context.Context, c Calendar, d registry.BookDay, line L
 		}
 		for _, cell := range cells {
 			quantity := cell.Quantities[processors.Resource(line.Resource)]
-			if quantity == 0 || account(p.fleet, d.Cluster, cell.Customer) != c.Customer {
+			if quantity == 0 || p.fleet.Billed(d.Cluster, cell.Customer) != c.Customer {
 				continue
 			}
 			id := PodUse{Namespace: cell.Namespace, Pod: cell.Pod, Hardware: cell.Hardware}

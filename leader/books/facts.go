@@ -41,16 +41,6 @@ func (b *Books) parts(ctx context.Context, w schema.Window) ([]part, error) {
 	return all, nil
 }
 
-// account is who is billed: whom a rule names, else the cluster's customer; "" is
-// nobody.
-func account(f *fleet.Fleet, cluster, customer string) string {
-	if customer != "" && customer != schema.Unassigned {
-		return customer
-	}
-	owner, _ := f.Cluster(cluster)
-	return owner.Customer
-}
-
 // accounts are who may be billed for something in a cluster: its customer, and those
 // that a rule for it names.
 func accounts(f *fleet.Fleet, cluster string) []string {

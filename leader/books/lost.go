@@ -338,7 +338,7 @@ func (s *lossSum) workloadOf(ctx context.Context, run rating.Run) (string, error
 
 // count adds num/den of a cell, rounded down, to a pod's use.
 func (s *lossSum) count(ctx context.Context, p part, run rating.Run, cell query.Cell, num, den int64) error {
-	customer := account(p.fleet, s.failure.Cluster, cell.Customer)
+	customer := p.fleet.Billed(s.failure.Cluster, cell.Customer)
 	if customer == "" || den <= 0 {
 		return nil
 	}

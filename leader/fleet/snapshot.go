@@ -200,6 +200,16 @@ func (f *Fleet) MaxMilliwatts(box string) (int64, bool) {
 	return total, true
 }
 
+// Billed is who is billed for what was used in a cluster: whom a rule names, else the
+// cluster's customer; "" is nobody.
+func (f *Fleet) Billed(cluster, customer string) string {
+	if customer != "" && customer != schema.Unassigned {
+		return customer
+	}
+	owner, _ := f.Cluster(cluster)
+	return owner.Customer
+}
+
 // PriceListFor is the price list of the most specific binding: one that names
 // the cluster, else one that names the customer, else one that names neither.
 func (f *Fleet) PriceListFor(cluster, customer string) (PriceList, bool) {

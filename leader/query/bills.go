@@ -166,25 +166,12 @@ func (b *bills) piece(ctx context.Context, t *tally, cluster string, f *fleet.Fl
 	if err != nil {
 		return err
 	}
-	owner, _ := f.Cluster(cluster)
-	list, _ := f.PriceListFor(cluster, owner.Customer)
-	var capacity Capacity
-	if len(list.Share) > 0 {
-		assets, err := e.Assets(ctx, ChargeRequest{Window: w, Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}}})
-		if err != nil {
-			return err
-		}
-		capacity = CapacityOf(assets, f, cluster)
-	}
-	shared, err := Share(list, owner, metering, cells, capacity)
+	shared, err := Share(ctx, e, f, cluster, w, step, metering, cells)
 	if err != nil {
 		return err
 	}
 	for _, cell := range shared {
-		customer := cell.Customer
-		if customer == "" || customer == schema.Unassigned {
-			customer = owner.Customer
-		}
+		customer := f.Billed(cluster, cell.Customer)
 		list, ok := f.PriceListFor(cluster, customer)
 		if !ok || !of.has[customer] || cell.Nobodys || list.Excludes(cell.Namespace, metering) {
 			continue

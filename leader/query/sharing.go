@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/big"
@@ -26,14 +27,26 @@ type SharedCell struct {
 	Nobodys bool
 }
 
-// Share is the cells of a cluster after the price list of its own customer has shared
-// what it shares, step by step: whatever is taken from a pool is with its carriers, to
-// the last stored unit, and what they do not carry stays where it was. The metering's
-// namespaces are those of the cluster.
-func Share(list fleet.PriceList, owner fleet.Cluster, metering []string, cells []Cell, capacity Capacity) ([]SharedCell, error) {
+// Assets are what clusters' nodes cost and could give, as Engine.Assets has them.
+type Assets interface {
+	Assets(ctx context.Context, request ChargeRequest) ([]Charges, error)
+}
+
+// Share is the cells of a cluster's time after the price list of its own customer has
+// shared what it shares, step by step: whatever is taken from a pool is with its
+// carriers, to the last stored unit, and what they do not carry stays where it was. The
+// cells are of w in such steps, the metering's namespaces those of the cluster.
+func Share(ctx context.Context, from Assets, f *fleet.Fleet, cluster string, w schema.Window, step time.Duration, metering []string, cells []Cell) ([]SharedCell, error) {
+	owner, _ := f.Cluster(cluster)
+	list, _ := f.PriceListFor(cluster, owner.Customer)
 	if len(list.Share) == 0 {
 		return unshared(cells), nil
 	}
+	assets, err := from.Assets(ctx, ChargeRequest{Window: w, Step: step, Filter: []Condition{{Key: Cluster, Values: []string{cluster}}}})
+	if err != nil {
+		return nil, err
+	}
+	capacity := capacityOf(assets, f, cluster)
 	byTime := make(map[time.Time][]Cell)
 	for _, cell := range cells {
 		byTime[cell.From] = append(byTime[cell.From], cell)
@@ -58,20 +71,20 @@ func unshared(cells []Cell) []SharedCell {
 	return all
 }
 
-// Allocatable is what the nodes of one hardware could give in a step: core-µs and
+// allocatable is what the nodes of one hardware could give in a step: core-µs and
 // KiB·s.
-type Allocatable struct{ CPU, Memory int64 }
+type allocatable struct{ CPU, Memory int64 }
 
-// Capacity is what a cluster's nodes could give, by step and hardware.
-type Capacity map[time.Time]map[string]Allocatable
+// capacities are what a cluster's nodes could give, by step and hardware.
+type capacities map[time.Time]map[string]allocatable
 
-// CapacityOf is that of a cluster's assets.
-func CapacityOf(assets []Charges, f *fleet.Fleet, cluster string) Capacity {
-	all := make(Capacity)
+// capacityOf is that of a cluster's assets.
+func capacityOf(assets []Charges, f *fleet.Fleet, cluster string) capacities {
+	all := make(capacities)
 	for _, asset := range assets {
 		at := asset.Row.From.UTC()
 		if all[at] == nil {
-			all[at] = make(map[string]Allocatable)
+			all[at] = make(map[string]allocatable)
 		}
 		node, _ := f.Node(cluster, asset.Row.Key[string(Node)])
 		of := all[at][node.Hardware]
@@ -96,7 +109,7 @@ type sharing struct {
 	metering []string
 	owner    fleet.Cluster
 	cells    []Cell
-	capacity map[string]Allocatable
+	capacity map[string]allocatable
 	carriers map[string]*carrier
 	made     []SharedCell
 	at       map[[3]string]int // of made: carrier, origin, hardware
@@ -152,7 +165,7 @@ func (s *sharing) idle() []Cell {
 	if !slices.ContainsFunc(s.list.Share, func(rule fleet.Sharing) bool { return rule.Of == fleet.ShareIdle }) || len(s.cells) == 0 {
 		return nil
 	}
-	left := make(map[string]Allocatable, len(s.capacity))
+	left := make(map[string]allocatable, len(s.capacity))
 	for hardware, of := range s.capacity {
 		left[hardware] = of
 	}
@@ -186,7 +199,7 @@ func (s *sharing) carry(cell Cell) {
 // weigh makes each carrier's requests one share of the capacity: the larger one of
 // CPU and memory.
 func (s *sharing) weigh() {
-	var whole Allocatable
+	var whole allocatable
 	for _, of := range s.capacity {
 		whole.CPU, whole.Memory = whole.CPU+of.CPU, whole.Memory+of.Memory
 	}

@@ -19,7 +19,7 @@ func TestSharingKeepsEveryUnit(t *testing.T) {
 	for range 300 {
 		list := fleet.PriceList{Name: "l", Share: []fleet.Sharing{{Of: fleet.ShareIdle, Policy: policies[random.IntN(4)]}, {Of: fleet.ShareMetering, Policy: policies[random.IntN(4)]},
 			{Of: fleet.ShareNamespaces, Namespaces: []string{"ingress*"}, Policy: policies[random.IntN(4)]}}}
-		s := &sharing{list: list, metering: []string{"accumulus"}, owner: fleet.Cluster{Customer: "acme"}, carriers: make(map[string]*carrier), capacity: map[string]Allocatable{"": {1 << 40, 1 << 40}, "arm": {1 << 38, 1 << 38}}}
+		s := &sharing{list: list, metering: []string{"accumulus"}, owner: fleet.Cluster{Customer: "acme"}, carriers: make(map[string]*carrier), capacity: map[string]allocatable{"": {1 << 40, 1 << 40}, "arm": {1 << 38, 1 << 38}}}
 		before := make(processors.Quantities)
 		var energy int64
 		for i, namespace := range []string{"accumulus", "ingress-a", "ingress-b", "shop", "blog", "__system__", "shop"} {

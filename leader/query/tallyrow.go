@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -108,13 +107,10 @@ func (t *tally) row(who *identity, b schema.Window) (*tallyRow, error) {
 
 // carry keeps of the labels those that another pod has too.
 func (row *tallyRow) carry(labels map[string]string) {
-	switch {
-	case !row.pods:
-		row.pods, row.labels = true, labels
-	case !maps.Equal(row.labels, labels):
-		row.labels = maps.Clone(row.labels)
-		maps.DeleteFunc(row.labels, func(name, value string) bool { own, ok := labels[name]; return !ok || own != value })
+	if row.pods {
+		labels = usage.CommonLabels(row.labels, labels)
 	}
+	row.pods, row.labels = true, labels
 }
 
 // sorted are the rows, ordered by key and time as usage.CompareKeys does.
