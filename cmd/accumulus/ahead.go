@@ -71,10 +71,10 @@ func (a *app) showRates(rates ahead.Rates) error {
 		if row.Hour.GramsPerHour != nil {
 			grams = number(*row.Hour.GramsPerHour)
 		}
-		t.add(append(keyCells(rates.Aggregate, row.Key), number(row.Hour.CPUCores), number(row.Hour.CPURequestCores), humanBytes(row.Hour.MemoryBytes),
+		t.add(append(keyCells(rates.Aggregate, row.Key), number(row.Hour.CPUCores), number(row.Hour.CPURequestCores), humanMemory(row.Hour.MemoryBytes),
 			humanWatts(&row.Hour.Watts), moneys(row.Hour.CostPerHour), moneys(row.Day.CostPerHour), grams)...)
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "Nothing was metered in the last settled hour and day."); err != nil {
 		return err
 	}
 	a.printf("\nThe hour that ends at %s\n", humanTime(rates.Settled))
@@ -157,7 +157,7 @@ func (a *app) showForecasts(f ahead.Forecasts) error {
 			add(name, text(&r.SoFar), text(r.P10), text(&r.P50), text(r.P90), r.Basis)
 		}
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "Nothing was metered that a forecast could go on from."); err != nil {
 		return err
 	}
 	a.printf("\nFrom %s on; so far until then\n", humanTime(f.Settled))

@@ -39,6 +39,11 @@ func scaled(v, base float64, units ...string) string {
 // HumanBytes are in powers of 1000, as traffic is counted.
 func HumanBytes(v float64) string { return scaled(v, 1000, "B", "kB", "MB", "GB", "TB", "PB") }
 
+// HumanMemory is in powers of 1024, as memory is requested.
+func HumanMemory(bytes float64) string {
+	return scaled(bytes, 1024, "B", "KiB", "MiB", "GiB", "TiB", "PiB")
+}
+
 // HumanEnergy is joules in Wh.
 func HumanEnergy(joules float64) string {
 	return scaled(joules/3600, 1000, "Wh", "kWh", "MWh", "GWh")

@@ -56,6 +56,8 @@
     return s < 172800 ? Math.round(s / 3600) + ' h' : Math.round(s / 86400) + ' days';
   }
   const clock = t => new Date(t).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+  const between = (from, to) => new Date(from).toDateString() === new Date(to).toDateString() ? `${clock(from)} to ${clock(to)}` : `${day(from)} ${clock(from)} to ${day(to)} ${clock(to)}`;
+  const day = t => new Date(t).toLocaleDateString('en-GB', { weekday: 'short' });
   const marked = text => text.split('`').map((part, i) => i % 2 ? h('code', {}, part) : part); // `code` in a hint
   const plural = (n, word) => n + ' ' + word + (n === 1 ? '' : 's');
 
@@ -167,7 +169,7 @@
         h('td', { class: 'num' }, join(rate((r.networkReceiveBytes + r.networkTransmitBytes) / r.seconds))),
         h('td', { class: 'num' }, join(watts(r.watts))), h('td', { class: 'grow' }, h('span', { class: 'bar' }, h('i', { color: r.color, width: Math.max(0, 100 * r.watts / most).toFixed(1) + '%' }))),
         h('td', { class: 'num' }, join(energy(r.energyJoules))), h('td', { class: 'num' }, costs([r]).join(' + ') || '–'), h('td', {}, quality(r.quality, r.energyMeasuredJoules, r.energyJoules)))));
-    $('usageNote').textContent = data.rows.length ? `${clock(usage.from)} to ${clock(usage.to)}; means are over the time metered` : 'nothing metered in this window yet';
+    $('usageNote').textContent = data.rows.length ? `${between(usage.from, usage.to)}; means are over the time metered` : 'nothing metered in this window yet';
   }
 
   // The chart: stacked watts by namespace.
@@ -231,7 +233,7 @@
   }
   function showBoxes(answer, data, fleet) {
     const colors = new Map(data.rows.map(r => [r.id, r.color])), names = { idle: 'idle', overhead: 'overhead', unattributed: 'other' };
-    $('boxesNote').textContent = answer.boxes.length ? `${clock(answer.from)} to ${clock(answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
+    $('boxesNote').textContent = answer.boxes.length ? `${between(answer.from, answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
     $('boxes').replaceChildren(...answer.boxes.map(b => {
       const parts = Object.entries(b.attributedJoules).filter(([, v]) => v > 0).sort((p, q) => (p[0] in names) - (q[0] in names) || q[1] - p[1]), total = parts.reduce((t, [, v]) => t + v, 0);
       const counted = b.measuredJoules > 0, whole = b.activeJoules + b.idleJoules + b.overheadJoules, most = Math.max(b.measuredJoules ?? 0, b.modelledJoules, 1e-9);
@@ -274,7 +276,7 @@
       $('gate').hidden = true; $('content').hidden = false;
       const data = shape(usage, steps);
       showClusters(overview); summary(overview, usage); showTiles(data, usage, fleet.carbonRows); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data, { ...fleet, now: overview.now });
-      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB');
+      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB', { timeZoneName: 'short' });
     } catch (problem) {
       if (mine !== round) return;
       if (problem.gate) { $('gate').hidden = false; $('content').hidden = true; $('summary').textContent = 'A token is needed.'; return; }
