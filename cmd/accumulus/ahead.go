@@ -177,17 +177,28 @@ func (a *app) showForecasts(f ahead.Forecasts) error {
 // shownResource is a resource's name and figure for people.
 func shownResource(name string) (string, func(float64) string) {
 	switch name {
-	case "cpuCoreSeconds", "cpuRequestCoreSeconds":
-		return strings.TrimSuffix(name, "CoreSeconds") + " core-h", func(v float64) string { return number(v / 3600) }
+	case "cpuCoreSeconds":
+		return "CPU core-h", coreHours
+	case "cpuRequestCoreSeconds":
+		return "CPU requested core-h", coreHours
+	case "memoryByteSeconds":
+		return "memory GiB-h", gibHours
+	case "memoryRequestByteSeconds":
+		return "memory requested GiB-h", gibHours
 	case "energyJoules":
 		return "energy", humanEnergy
 	case "co2eGrams":
 		return "CO2e g", number
-	case "networkReceiveBytes", "networkTransmitBytes":
-		return strings.TrimSuffix(name, "Bytes"), humanBytes
+	case "networkReceiveBytes":
+		return "received", humanBytes
+	case "networkTransmitBytes":
+		return "sent", humanBytes
 	}
-	return strings.TrimSuffix(name, "ByteSeconds") + " GiB-h", func(v float64) string { return number(v / (1 << 30) / 3600) }
+	return strings.TrimSuffix(name, "ByteSeconds") + " GiB-h", gibHours
 }
+
+func coreHours(coreSeconds float64) string { return number(coreSeconds / 3600) }
+func gibHours(byteSeconds float64) string  { return number(byteSeconds / (1 << 30) / 3600) }
 
 func keyColumns(keys []usage.Key) []column {
 	var columns []column

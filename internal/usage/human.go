@@ -16,11 +16,11 @@ func Number(v float64) string {
 		return "0"
 	case size < 0.0005:
 		return "<0.001"
-	case size >= 100:
+	case size >= 99.95:
 		return strconv.FormatFloat(v, 'f', 0, 64)
-	case size >= 10:
+	case size >= 9.995:
 		return strconv.FormatFloat(v, 'f', 1, 64)
-	case size >= 1:
+	case size >= 0.9995:
 		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
 	return strconv.FormatFloat(v, 'f', 3, 64)
