@@ -75,38 +75,35 @@ type edgeReadings struct {
 	before, at, after kubeletReading
 }
 
-// came is a reading and when the last kubelet had answered.
-type came struct {
+// timed is a reading of all kubelets, which were asked from one moment to another.
+type timed struct {
 	kubeletReading
-	at time.Time
+	asked, came time.Time
 }
 
-// edgeOf is of readings around an edge, oldest first. A kubelet answers when it can:
-// what it counted when is what its counters say, not when it was asked. Counters are
-// missing of which none came an interval of the follower before the edge, or that were
-// not counted after it.
-func edgeOf(edge time.Time, scrape time.Duration, readings []came) edgeReadings {
-	e := edgeReadings{make(kubeletReading), make(kubeletReading), readings[len(readings)-1].kubeletReading}
-	for pod, counters := range e.after {
-		e.before[pod], e.at[pod] = make(podCounters), make(podCounters)
-		for name := range counters {
-			var early, lower, upper *counter
-			for _, reading := range readings {
-				c, there := reading.kubeletReading[pod][name]
-				if there && !reading.at.After(edge.Add(-scrape)) {
-					early = &c
-				}
-				switch {
-				case !there:
-				case !c.at.After(edge):
-					lower = &c
-				case upper == nil:
-					upper = &c
-				}
+// edgeOf is of readings around an edge, oldest first, beside a follower that reads at
+// least once in a span. A kubelet answers when it can: what it counted when is what its
+// counters say, not when it was asked. Counters are missing of which no reading came a
+// span before the edge, or that were not counted after it.
+func edgeOf(edge time.Time, span time.Duration, readings []timed) edgeReadings {
+	e := edgeReadings{make(kubeletReading), make(kubeletReading), make(kubeletReading)}
+	for pod, counters := range readings[len(readings)-1].kubeletReading {
+		e.before[pod], e.at[pod], e.after[pod] = make(podCounters), make(podCounters), make(podCounters)
+		for name, last := range counters {
+			e.after[pod][name] = last
+			of := slices.DeleteFunc(slices.Clone(readings), func(r timed) bool { _, there := r.kubeletReading[pod][name]; return !there })
+			upper := slices.IndexFunc(of, func(r timed) bool { return r.kubeletReading[pod][name].at.After(edge) })
+			if upper < 1 {
+				continue
 			}
-			if early != nil && lower != nil && upper != nil {
-				e.before[pod][name], e.at[pod][name] = *early, counter{edge, onLine(*lower, *upper, edge)}
+			lower := upper - 1
+			early := slices.IndexFunc(of, func(r timed) bool { return r.came.After(of[lower].asked.Add(-span)) }) - 1
+			late := slices.IndexFunc(of, func(r timed) bool { return !r.asked.Before(of[upper].came.Add(span)) })
+			if early < 0 || late < 0 {
+				continue
 			}
+			e.before[pod][name], e.after[pod][name] = of[early].kubeletReading[pod][name], of[late].kubeletReading[pod][name]
+			e.at[pod][name] = counter{edge, onLine(of[lower].kubeletReading[pod][name], of[upper].kubeletReading[pod][name], edge)}
 		}
 	}
 	return e
@@ -320,15 +317,14 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 			return comparison{}, err
 		}
 	}
-	first, err := readKubelets(ctx, api, a.clock, o.nodes, o.namespace)
+	first, err := a.readTimed(ctx, api, o)
 	if err != nil {
 		return comparison{}, err
 	}
-	read := a.clock.Now()
-	from := read.Add(o.span()).Truncate(time.Minute).Add(time.Minute)
+	from := first.came.Add(2 * o.span()).Truncate(time.Minute).Add(time.Minute)
 	to := from.Add(o.stretch)
 	_, _ = fmt.Fprintf(a.errOut, "Reading the kubelets of %s from %s to %s\n", strings.Join(o.nodes, ", "), humanTime(from), humanTime(to)) // nowhere is left to tell
-	begin, err := a.readAround(ctx, api, o, from, came{first, read})
+	begin, err := a.readAround(ctx, api, o, from, first)
 	if err != nil {
 		return comparison{}, err
 	}
@@ -348,19 +344,27 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 	return made, nil
 }
 
+// readTimed is one reading, and when.
+func (a *app) readTimed(ctx context.Context, api rest.Interface, o kubeletOptions) (timed, error) {
+	asked := a.clock.Now()
+	reading, err := readKubelets(ctx, api, a.clock, o.nodes, o.namespace)
+	return timed{reading, asked, a.clock.Now()}, err
+}
+
 // readAround reads the kubelets around an edge, from a minute or more before it on (as
-// far as that is still to come) until all have counted a span after it. Readings of before may
-// be there.
-func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptions, edge time.Time, readings ...came) (edgeReadings, error) {
+// far as that is still to come) until all have counted after it and a span has passed.
+// Readings of before may be there.
+func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptions, edge time.Time, readings ...timed) (edgeReadings, error) {
 	read := func(at time.Time) error {
 		if err := clock.At(ctx, a.clock, at); err != nil {
 			return err
 		}
-		reading, err := readKubelets(ctx, api, a.clock, o.nodes, o.namespace)
-		readings = append(readings, came{reading, a.clock.Now()})
+		reading, err := a.readTimed(ctx, api, o)
+		readings = append(readings, reading)
 		return err
 	}
-	for _, early := range []time.Duration{max(time.Minute, 2*o.span()), o.span(), 0} {
+	span := o.span()
+	for _, early := range []time.Duration{max(time.Minute, 3*span), 2 * span, span, 0} {
 		if err := read(edge.Add(-early)); err != nil {
 			return edgeReadings{}, err
 		}
@@ -372,10 +376,10 @@ func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptio
 		}
 		counted = readings[len(readings)-1].countedAfter(edge, there)
 	}
-	if err := read(a.clock.Now().Add(o.span())); err != nil {
+	if err := read(a.clock.Now().Add(span)); err != nil {
 		return edgeReadings{}, err
 	}
-	return edgeOf(edge, o.scrape, readings), nil
+	return edgeOf(edge, span, readings), nil
 }
 
 // countedAfter says whether all counters of those pods of an earlier reading that are

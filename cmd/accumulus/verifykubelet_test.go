@@ -94,7 +94,7 @@ func TestVerifyUsageByKubelets(t *testing.T) {
 		{"too short", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--for", "90s"}, 1, []string{"whole minutes"}},
 		{"no context", "2026-11-23T10:12:00Z", "303.5", "nowhere", nil, 1, []string{"it has: edge"}},
 	} {
-		now := jumping{clock.NewManual(time.Date(2026, 11, 23, 10, 0, 30, 0, time.UTC))}
+		now := jumping{clock.NewManual(time.Date(2026, 11, 23, 10, 0, 20, 0, time.UTC))}
 		kubeconfig := kubelets(t, now, map[string]float64{"web-0": 0.5, "web-1": 0.01})
 		l := &leader{usage: fmt.Sprintf(meteredJSON, test.settled, test.cpu)}
 		server := httptest.NewServer(l)
@@ -143,16 +143,16 @@ func TestKubeletThatAnswersLate(t *testing.T) {
 		return kubeletReading{"web": {"cpuCoreSeconds": {edge.Add(time.Duration(counted) * time.Second), big.NewRat(int64(counted)+1000, 2)}}}
 	}
 	after := func(seconds int) time.Time { return edge.Add(time.Duration(seconds) * time.Second) }
-	late := []came{{shows(-32), after(-30)}, {shows(20), after(21)}, {shows(22), after(23)}, {shows(24), after(25)}, {shows(40), after(42)}}
-	e := edgeOf(edge, 15*time.Second, late)
+	late := []timed{{shows(-32), after(-30), after(-30)}, {shows(-18), after(-17), after(-16)}, {shows(20), after(0), after(21)}, {shows(22), after(3), after(23)}, {shows(38), after(38), after(39)}}
+	e := edgeOf(edge, 10*time.Second, late)
 	if at := e.at["web"]["cpuCoreSeconds"].value; at.Cmp(big.NewRat(500, 1)) != 0 || at.Cmp(late[2].kubeletReading["web"]["cpuCoreSeconds"].value) == 0 {
 		t.Errorf("%s at the edge, want 500", at.FloatString(3))
 	}
-	if grown := e.grown("web", "cpuCoreSeconds"); grown == nil || grown.Cmp(big.NewRat(20, 1)) != 0 {
-		t.Errorf("its bound is %v, want that of 40 s", grown)
+	if grown := e.grown("web", "cpuCoreSeconds"); grown == nil || grown.Cmp(big.NewRat(19, 1)) != 0 {
+		t.Errorf("its bound is %v, want that of 38 s", grown)
 	}
-	for name, readings := range map[string][]came{"nothing came before the edge": late[1:], "nothing was counted after it": late[:1]} {
-		if e := edgeOf(edge, 15*time.Second, readings); e.grown("web", "cpuCoreSeconds") != nil {
+	for name, readings := range map[string][]timed{"nothing came a span before the edge": late[1:], "nothing was counted after it": late[:2], "nothing was asked for a span after it": late[:4]} {
+		if e := edgeOf(edge, 10*time.Second, readings); e.grown("web", "cpuCoreSeconds") != nil {
 			t.Errorf("%s: it has a bound", name)
 		}
 	}
