@@ -57,7 +57,7 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 			return Statement{}, err
 		}
 	}
-	return b.conclude(ctx, c, p, d, one, registry.Issue{Days: now.days, Sealed: sealed}, by)
+	return b.conclude(ctx, c, p, d, one, registry.Issue{Days: now.days, Sealed: sealed, Applied: now.applied}, by)
 }
 
 // conclude writes the lines and the statement of a period whose days are archived.
