@@ -53,12 +53,16 @@ func refundOf(stored registry.BookRefund) Refund {
 	return r
 }
 
-// Refunds are those that were asked for of a customer, the oldest first.
+// Refunds are those that were asked for of a customer, the oldest first. Error:
+// registry.ErrNotFound of nobody.
 func (b *Books) Refunds(ctx context.Context, customer string) ([]Refund, error) {
 	stored, err := b.registry.BookRefunds(ctx, customer)
 	all := make([]Refund, 0, len(stored))
 	for _, one := range stored {
 		all = append(all, refundOf(one))
+	}
+	if err == nil && len(all) == 0 {
+		err = b.there(ctx, customer)
 	}
 	return all, err
 }
