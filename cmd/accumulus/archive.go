@@ -231,6 +231,9 @@ func (a *app) verifyArchive(ctx context.Context, o archiveOptions, bucket bool) 
 		defer a.sayWhile(ctx, func() string { return "the leader is reading its archive; it goes on" })()
 		return c.VerifyArchive(ctx, scope, bucket)
 	}
+	if _, err := os.Stat(o.dir); err != nil {
+		return api.ArchiveVerified{}, fmt.Errorf("read the archive: %w", err)
+	}
 	key, err := publicKey(o.key)
 	if err != nil {
 		return api.ArchiveVerified{}, err

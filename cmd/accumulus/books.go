@@ -373,6 +373,9 @@ nothing.`,
 			if apply && strings.TrimSpace(reason) == "" {
 				return fmt.Errorf("--apply needs --reason TEXT: the customer reads it")
 			}
+			if !apply && reason != "" {
+				return fmt.Errorf("--reason goes with --apply, which makes the difference a correction")
+			}
 			var made books.Correction
 			if apply {
 				made, err = c.CorrectBook(cmd.Context(), o.customer, o.period, o.as, reason)
