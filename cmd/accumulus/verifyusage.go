@@ -64,7 +64,6 @@ var meterable = map[string]func(r usage.Row) usage.Exact{
 func newVerifyUsage(a *app) *cobra.Command {
 	var source, prometheus, cluster, namespace, window, selector string
 	var interval, scrape time.Duration
-	var asked bool
 	var kubelets kubeletOptions
 	command := &cobra.Command{
 		Use:   "usage --source {kubelet|prometheus|FILE} --cluster NAME --namespace NAME {--window WINDOW | --context NAME --for TIME}",
@@ -100,7 +99,7 @@ scrapeInterval), say so with --scrape-interval.`,
 			if source == "kubelet" {
 				kubelets.namespace, kubelets.scrape = namespace, scrape
 				made, err := a.compareKubelet(cmd.Context(), kubelets, cluster)
-				return a.tellComparison(made, err, asked)
+				return a.tellComparison(made, err)
 			}
 			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, intervals{scrape, interval}, func(from, to time.Time) (map[string]*big.Rat, error) {
 				if source == "prometheus" {
@@ -108,7 +107,7 @@ scrapeInterval), say so with --scrape-interval.`,
 				}
 				return readMeter(source)
 			})
-			return a.tellComparison(made, err, asked)
+			return a.tellComparison(made, err)
 		},
 	}
 	flags := command.Flags()
@@ -121,19 +120,19 @@ scrapeInterval), say so with --scrape-interval.`,
 	flags.DurationVar(&interval, "interval", 30*time.Second, "how often one's own meter reads")
 	flags.DurationVar(&scrape, "scrape-interval", ownInterval, "how often the cluster's follower reads")
 	kubelets.bindAll(flags)
-	flags.BoolVar(&asked, "json", false, "print JSON")
+	a.answerFlags(command)
 	required(command, "source", "cluster", "namespace")
 	return command
 }
 
 // tellComparison prints a comparison. Its error is errDiffers where something is
 // beyond its bound, and the comparison's own where there is one.
-func (a *app) tellComparison(made comparison, err error, inJSON bool) error {
+func (a *app) tellComparison(made comparison, err error) error {
 	if err != nil {
 		return err
 	}
-	if inJSON {
-		err = a.printJSON(made)
+	if a.output != asTable {
+		err = a.answerOr(nil, made)
 	} else {
 		err = a.showComparison(made)
 	}

@@ -141,6 +141,21 @@ func (d *Desk) settled(ctx context.Context) (time.Time, error) {
 	return end.UTC(), nil
 }
 
+// known is an error of a cluster that is not there; "" is all.
+func (d *Desk) known(ctx context.Context, cluster string) error {
+	if cluster == "" {
+		return nil
+	}
+	f, err := d.books.Fleet(ctx, d.clock.Now())
+	if err != nil {
+		return err
+	}
+	if _, ok := f.Cluster(cluster); !ok {
+		return usage.Wrong("cluster", cluster, "there is none of that name: `accumulus get clusters` lists them")
+	}
+	return nil
+}
+
 // ErrNothing is a leader of which nothing has settled yet.
 var ErrNothing = fmt.Errorf("nothing has been metered yet")
 

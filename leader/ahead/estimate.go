@@ -138,7 +138,13 @@ func parseJob(text []byte) (job, error) {
 	if deadline != nil && *deadline > 0 {
 		j.deadline = time.Duration(min(*deadline, int64(mostDeadline/time.Second))) * time.Second
 	}
+	if pods < 0 {
+		return j, fmt.Errorf("%w: spec.completions is %d, below 0", ErrManifest, pods)
+	}
 	for _, c := range pod.Containers {
+		if c.Resources.Requests.Cpu().Sign() < 0 || c.Resources.Requests.Memory().Sign() < 0 {
+			return j, fmt.Errorf("%w: container %s requests less than nothing", ErrManifest, c.Name)
+		}
 		j.cores += c.Resources.Requests.Cpu().AsApproximateFloat64()
 		j.memory += c.Resources.Requests.Memory().AsApproximateFloat64()
 	}
@@ -166,6 +172,9 @@ type executed struct {
 func (d *Desk) Estimate(ctx context.Context, manifest []byte, cluster string, duration time.Duration) (Estimate, error) {
 	j, err := parseJob(manifest)
 	if err != nil {
+		return Estimate{}, err
+	}
+	if err := d.known(ctx, cluster); err != nil {
 		return Estimate{}, err
 	}
 	end, err := d.settled(ctx)
