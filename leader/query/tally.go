@@ -23,6 +23,7 @@ type tally struct {
 	need     need
 	rowsByID map[string]*tallyRow
 	made     []*tallyRow // the same, in the order in which they came
+	given    int         // rows that take has taken
 	id       []byte      // scratch for the id of a row
 	work     dueWork
 	open     map[string][]schema.Window // by cluster; what may still change
@@ -30,11 +31,12 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
-	bills    *bills        // where the lines of billing periods are wanted
-	moved    bool          // the window's start is the coming window's
-	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
-	as       string        // the hardware type whose prices hold; "" is that of the node
-	settled  time.Time     // end of the newest minute of the cluster that is being read
+	bills    *bills               // where the lines of billing periods are wanted
+	moved    bool                 // the window's start is the coming window's
+	coming   schema.Window        // whose prices hold; where it is empty, those of the time of use
+	as       string               // the hardware type whose prices hold; "" is that of the node
+	ends     map[string]time.Time // of the newest minutes of clusters
+	settled  time.Time            // that of the cluster that is being read
 	owner    owner
 	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 	labelled bool     // rows have the labels of their pods
@@ -42,6 +44,9 @@ type tally struct {
 	assets   bool     // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
+	// take, where it is set, takes the rows of each cluster when they are whole, in
+	// their order; they are used again for the next cluster's.
+	take func(*tallyRow) error
 }
 
 // aliveKey is a cluster in a step.
@@ -123,6 +128,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		clusters = append(clusters, schema.BoxCluster)
 	}
 	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !usage.KeepsAll(request.Filter, Cluster, name) })
+	if t.ends, err = e.settledMinutes(ctx, clusters); err != nil {
+		return nil, err
+	}
 	next, stop := t.daysAhead(ctx, clusters)
 	defer stop()
 	for _, cluster := range clusters {
@@ -132,6 +140,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		}
 		if err := t.cluster(ctx, cluster, parts, known); err != nil {
 			return nil, fmt.Errorf("usage of %s: %w", cluster, err)
+		}
+		if err := t.give(); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
@@ -182,10 +193,7 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice, know
 	}
 	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
-		end, err := t.engine.settledMinute(ctx, cluster)
-		if err != nil {
-			return err
-		}
+		end := t.ends[cluster]
 		t.settled = end
 		if end.Before(t.window.To) && !end.IsZero() {
 			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
