@@ -310,7 +310,7 @@ func cheapestFirst(list []HardwareFigures) {
 // intensities are grams per joule by the hour of the day, of the last settled day.
 func (d *Desk) intensities(ctx context.Context, cluster string, end time.Time) (map[int]float64, error) {
 	to := end.Truncate(time.Hour)
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true, Filter: inCluster(cluster)})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true, Brief: true, Filter: inCluster(cluster)})
 	if err != nil {
 		return nil, fmt.Errorf("intensity of %s: %w", cluster, err)
 	}

@@ -42,16 +42,24 @@ func busyWatts(h fleet.Hardware) float64 {
 	return watts / float64(h.Cores)
 }
 
-// present are the hardware types on which pods ran over the last day, with what their
-// cores take.
-func (d *Desk) present(ctx context.Context, cluster string, end time.Time) (powers, []query.Charges, error) {
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: end.Add(-24 * time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Figures: true})
-	if err != nil {
-		return nil, nil, fmt.Errorf("hardware of the last day: %w", err)
-	}
+// present are the hardware types that were there over the last day, with what their
+// cores take. Where only the types matter and the power of each is described, no more
+// is read than tells of them: then what has no type has no power either.
+func (d *Desk) present(ctx context.Context, cluster string, end time.Time, brief bool) (powers, []query.Charges, error) {
 	f, err := d.books.Fleet(ctx, end)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read fleet: %w", err)
+	}
+	all, err := d.lastDay(ctx, cluster, end, brief)
+	if err == nil && brief && slices.ContainsFunc(all, func(c query.Charges) bool {
+		name := c.Row.Key[string(usage.Hardware)]
+		h, ok := f.Hardware(name)
+		return name != "" && (!ok || busyWatts(h) <= 0)
+	}) {
+		all, err = d.lastDay(ctx, cluster, end, false)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	p := make(powers)
 	for _, c := range all {
@@ -68,6 +76,17 @@ func (d *Desk) present(ctx context.Context, cluster string, end time.Time) (powe
 		}
 	}
 	return p, all, nil
+}
+
+// lastDay are the charges of the last day by hardware type; those that are brief tell of
+// what used something, and of its energy, alone.
+func (d *Desk) lastDay(ctx context.Context, cluster string, end time.Time, brief bool) ([]query.Charges, error) {
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: end.Add(-24 * time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster),
+		Figures: true, Brief: brief})
+	if err != nil {
+		return nil, fmt.Errorf("hardware of the last day: %w", err)
+	}
+	return all, nil
 }
 
 func inCluster(cluster string) []usage.Condition {
@@ -127,7 +146,7 @@ func (d *Desk) elsewhere(ctx context.Context, e Estimate, all []executed, cluste
 	if one.hasFigures {
 		base.joules = one.joules
 	}
-	power, present, err := d.present(ctx, cluster, end)
+	power, present, err := d.present(ctx, cluster, end, true)
 	if err != nil {
 		return e, err
 	}
@@ -279,7 +298,7 @@ func (d *Desk) byRequests(ctx context.Context, e Estimate, j job, cluster string
 	e.Basis = ByRequests
 	seconds := duration.Seconds()
 	e.Seconds = Spread{P50: &seconds}
-	_, present, err := d.present(ctx, cluster, end)
+	present, err := d.lastDay(ctx, cluster, end, false)
 	if err != nil {
 		return e, err
 	}

@@ -31,6 +31,9 @@ type ChargeRequest struct {
 	Hardware string
 	Figures  bool // with Charges.CarbonMicrograms and HeatMillijoules
 	Labels   bool // with Charges.Labels, where the rows are by pod
+	// Brief reads energy and nodes alone, for Charges: what pods used, volumes and
+	// extended resources are not in the sums. It takes a fraction of the time.
+	Brief bool
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -111,7 +114,7 @@ func (e *Engine) EachCharge(ctx context.Context, request ChargeRequest, f func(*
 // charged is what a request's charges are of; it is empty where take takes them.
 func (e *Engine) charged(ctx context.Context, request ChargeRequest, take func(*tallyRow) error) (*tally, error) {
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	return e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware, take: take}, question, request.Window, nil, nil)
+	return e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware, take: take, brief: request.Brief}, question, request.Window, nil, nil)
 }
 
 // chargesOf are the charges of what was read.

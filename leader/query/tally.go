@@ -41,6 +41,7 @@ type tally struct {
 	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 	labelled bool     // rows have the labels of their pods
 	figures  bool     // carbon and heat are read beside the energy
+	brief    bool     // energy and nodes alone are read
 	assets   bool     // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
@@ -239,7 +240,7 @@ func (t *tally) part(ctx context.Context, cluster string, part slice, known days
 			}
 		}
 	}
-	if t.request.About != usage.AboutUsage || t.assets {
+	if t.request.About != usage.AboutUsage || t.assets || t.brief {
 		return nil
 	}
 	return t.extended(ctx, cluster, part)
@@ -288,7 +289,10 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if cluster == schema.BoxCluster {
 		return sources
 	}
-	sources = append(sources, source{db, node, usage.OfNodes, podTags, nil}, source{db, volume, usage.OfVolumes, volumeLacks, t.volumeTags()})
+	if sources = append(sources, source{db, node, usage.OfNodes, podTags, nil}); t.brief {
+		return sources
+	}
+	sources = append(sources, source{db, volume, usage.OfVolumes, volumeLacks, t.volumeTags()})
 	switch {
 	case whole:
 		sources = append(sources, source{db, schema.UsageQuarter, usage.OfPods, nil, nil})
@@ -377,13 +381,24 @@ func (t *tally) groupBy(from source) []string {
 	return append(tags, from.more...)
 }
 
-// where narrows the reading by what is a tag and has one exact value.
+// where narrows the reading by what is a tag and has one value, or one beginning: of
+// the tables of minutes, whose series are pods that ran at some time of the day, each
+// series costs, also where it has nothing in the window. add looks at what is read.
 func (t *tally) where(cluster string) []influxsync.Condition {
 	conditions := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
 	for _, c := range t.request.Filter {
+		if len(c.Values) != 1 {
+			continue
+		}
+		begins, _, open := strings.Cut(c.Values[0], "*")
 		tag := map[Key]string{Namespace: schema.Namespace, Node: schema.Node, Pod: schema.Pod}[c.Key]
-		if tag != "" && len(c.Values) == 1 && !strings.Contains(c.Values[0], "*") {
-			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: c.Values[0]})
+		switch kind, name, _ := strings.Cut(begins, "/"); {
+		case tag != "" && !open:
+			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: begins})
+		case tag != "" && begins != "" && !strings.ContainsAny(begins, "\x00\r\n\\"): // else no statement can have it
+			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: begins, Prefix: true})
+		case c.Key == Workload && !open && kind != "" && name != "":
+			conditions = append(conditions, influxsync.Condition{Tag: schema.WorkloadKind, Value: kind}, influxsync.Condition{Tag: schema.Workload, Value: name})
 		}
 	}
 	return conditions

@@ -128,7 +128,7 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 	perMinute := max(1, came.count())
 	k.Received = perMinute * int(minutes)
 	k.Audited = perMinute * int(s.audited)
-	for at := p.from; at < p.to; {
+	for at := p.from; at < p.to && len(c.rated) > 0; {
 		quarter := nanos(quarterOf(moment(at)))
 		until := min(quarter+int64(schema.Quarter), p.to)
 		if c.rated[quarter] {
