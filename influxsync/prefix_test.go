@@ -3,22 +3,28 @@ package influxsync_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/influxsync"
-	"github.com/accumulus-metering/accumulus/influxsync/influxtest"
 )
 
 // TestPrefix: a server keeps the rows whose tag begins with a text, whatever it means to
 // a regular expression, as Keeps does; what cannot be written in a statement is an error.
 func TestPrefix(t *testing.T) {
-	db := influxtest.New(t).Database("d")
-	if err := influxtest.Create(t, db); err != nil {
-		t.Fatal(err)
-	}
+	servers(t, func(t *testing.T, s *influxsync.Server) {
+		if err := s.Create(t.Context(), "prefixes"); err != nil {
+			t.Fatal(err)
+		}
+		keepsPrefixes(t, s.Database("prefixes"))
+	})
+}
+
+func keepsPrefixes(t *testing.T, db *influxsync.Database) {
+	t.Helper()
 	values := []string{"a", "a.b", "axb", "a/b", "a/bc", "b", "ab", "(a", "a'b", `a"b`, "ä-1", "A.b", "a.*", "x a.b"}
 	var rows []influxsync.Point
 	for _, value := range append(values, "") {
-		rows = append(rows, influxsync.NewPoint("t", map[string]string{"k": value, "z": "z"}, map[string]influxsync.Value{"n": influxsync.Int(1)}, from))
+		rows = append(rows, influxsync.NewPoint("t", map[string]string{"k": value, "z": "z"}, map[string]influxsync.Value{"n": influxsync.Int(1)}, time.Unix(1_700_000_000, 0)))
 	}
 	if err := db.Write(t.Context(), rows); err != nil {
 		t.Fatal(err)
