@@ -336,15 +336,15 @@ type requestsNow struct {
 func (d *Desk) readNow(ctx context.Context, cluster string, end time.Time) (now requestsNow, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		now.present, err = d.dayCharges(ctx, cluster, end, false)
-		return err
-	})
-	group.Go(func() (err error) {
 		now.intensity, err = d.intensities(ctx, cluster, end)
 		return err
 	})
 	group.Go(func() (err error) {
-		request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true}
+		ctx := d.engine.Remember(ctx) // the end of the day is the end of the hour, and has the same columns with Figures
+		if now.present, err = d.dayCharges(ctx, cluster, end, false); err != nil {
+			return err
+		}
+		request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true, Figures: true}
 		if now.hours, now.assumed, err = d.engine.ChargesStarts(ctx, request, comingDay(end, time.Hour)); err != nil {
 			return fmt.Errorf("cost in the coming day: %w", err)
 		}

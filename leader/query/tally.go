@@ -69,6 +69,7 @@ func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window
 
 // read reads everything that a question needs into t.
 func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	e = e.remembered(ctx)
 	t.engine, t.request, t.window, t.rowsByID = e, request, w, make(map[string]*tallyRow)
 	t.open, t.alive, t.labels = make(map[string][]schema.Window), make(map[aliveKey]float64), make(map[string]map[string]usage.Labels)
 	t.boxes, t.scopes, t.seen = make(map[string]bool), scopesOf(ctx), make(map[string]bool)
