@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/api"
 	"github.com/accumulus-metering/accumulus/leader/bucket"
+	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/focus"
 )
 
@@ -22,12 +25,27 @@ func (l *Leader) PrepareExport(ctx context.Context, request api.ExportRequest) (
 	if month, ok := usage.Calendar(request.Period, l.clock.Now().UTC()); ok && (request.Period == "month" || request.Period == "lastmonth") {
 		request.Period = month.From.Format("2006-01")
 	}
+	if err := l.wasCustomer(ctx, request.Customer); err != nil {
+		return nil, err
+	}
 	options := focus.Options{Version: request.Version, Compression: request.Compression, Generator: l.config.API.Version}
 	if request.Format == api.FormatOpenCost {
 		return focus.PrepareOpenCost(ctx, l.query, request.Request, options)
 	}
 	source := focus.Closed{Ledger: l.books, Open: focus.Showback{Engine: l.query, Fleet: l.registry, Parties: l.config.Exports.Parties}, Parties: l.config.Exports.Parties}
 	return focus.Prepare(ctx, source, request.Request, options)
+}
+
+// wasCustomer is an error of who never was a customer; "" is all of them.
+func (l *Leader) wasCustomer(ctx context.Context, name string) error {
+	if name == "" || name == schema.Unassigned {
+		return nil
+	}
+	all, err := l.registry.History(ctx, fleet.KindCustomer, schema.Window{From: time.Unix(0, 0), To: l.clock.Now()})
+	if err == nil && !slices.ContainsFunc(all, func(o fleet.Object) bool { return o.Name() == name }) {
+		err = usage.Wrong("customer", name, "there was none of that name: `accumulus get customers` lists them")
+	}
+	return err
 }
 
 // sink is where scheduled files go.

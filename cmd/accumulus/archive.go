@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
@@ -22,7 +23,6 @@ var errArchive = errors.New("the archive does not hold")
 // archiveOptions are what the commands of the archive take.
 type archiveOptions struct {
 	cluster, day, dir, key string
-	json                   bool
 }
 
 func newArchive(a *app) *cobra.Command {
@@ -43,13 +43,13 @@ docs/archive.md shows the layout, and how other programs read it.`,
 	return command
 }
 
-func (o *archiveOptions) bind(command *cobra.Command) *cobra.Command {
+func (o *archiveOptions) bind(a *app, command *cobra.Command) *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&o.cluster, "cluster", "", "only this cluster")
 	flags.StringVar(&o.day, "day", "", "only this UTC day, such as 2026-11-27")
 	flags.StringVar(&o.dir, "dir", "", "read this archive, without the leader")
 	flags.StringVar(&o.key, "public-key", "", "with --dir: the leader's public key, as accumulus seed key prints it (default: the one in each manifest)")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
+	a.answerFlags(command)
 	command.Args = cobra.NoArgs
 	return command
 }
@@ -66,11 +66,11 @@ func (o *archiveOptions) scope() (archive.Scope, error) {
 
 func newArchiveList(a *app) *cobra.Command {
 	var o archiveOptions
-	return o.bind(&cobra.Command{Use: "list", Short: "Days that are archived",
+	return o.bind(a, &cobra.Command{Use: "list", Short: "Days that are archived",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := a.archivedDays(cmd.Context(), o)
-			if err != nil || o.json {
-				return a.jsonOr(err, list)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, list)
 			}
 			t := &table{columns: append(left("CLUSTER", "DAY", "MANIFEST", "MINUTES", "COPY"), right("REVISION", "ROWS", "SIZE")...)}
 			for _, d := range list.Items {
@@ -134,11 +134,11 @@ func (a *app) archivedDays(ctx context.Context, o archiveOptions) (api.ArchiveLi
 
 func newArchiveShow(a *app) *cobra.Command {
 	var o archiveOptions
-	command := o.bind(&cobra.Command{Use: "show", Short: "The files of a day, with rows, digests and hashes",
+	command := o.bind(a, &cobra.Command{Use: "show", Short: "The files of a day, with rows, digests and hashes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.archivedDay(cmd.Context(), o)
-			if err != nil || o.json {
-				return a.jsonOr(err, d)
+			if err != nil || a.output != asTable {
+				return a.answerOr(err, d)
 			}
 			m := d.Manifest
 			a.printf("%s on %s: revision %d, archived %s\nManifest %s (%d of the cluster), signed by %s\n\n", m.Cluster, m.Day, m.Revision,
@@ -181,19 +181,20 @@ func (a *app) archivedDay(ctx context.Context, o archiveOptions) (api.ArchivedDa
 func newArchiveVerify(a *app) *cobra.Command {
 	var o archiveOptions
 	var bucket bool
-	command := o.bind(&cobra.Command{Use: "verify", Short: "Recompute hashes, chain, signatures, rows and digests",
+	command := o.bind(a, &cobra.Command{Use: "verify", Short: "Recompute hashes, chain, signatures, rows and digests",
 		Long: `Recomputes the archive: of each cluster the chain of manifests and their signatures,
 then of the days that are named (default: all) the SHA-256 of each file, and the rows
 and digests of each table and window. The leader compares these with its ledger, too.
 With --from-bucket the leader reads the copy in its bucket, all that is verified of it.
-It says the first thing that is wrong, and ends with code 1.`,
+One verification runs at a time on the leader. It says the first thing that is wrong,
+and ends with code 1; where it takes long, how far it is goes to standard error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			seen, err := a.verifyArchive(cmd.Context(), o, bucket)
 			if err != nil {
 				return err
 			}
-			if o.json {
-				err = a.printJSON(seen)
+			if a.output != asTable {
+				err = a.answerOr(nil, seen)
 			} else {
 				a.printf("%s, %s, %s with %d rows, %s\n", plural.Of(seen.Clusters, "cluster", "clusters"), plural.Of(seen.Manifests, "manifest", "manifests"),
 					plural.Of(seen.Files, "file", "files"), seen.Rows, humanBytes(float64(seen.Bytes)))
@@ -227,13 +228,27 @@ func (a *app) verifyArchive(ctx context.Context, o archiveOptions, bucket bool) 
 		if err != nil {
 			return api.ArchiveVerified{}, err
 		}
+		defer a.sayWhile(ctx, func() string { return "the leader is reading its archive; it goes on" })()
 		return c.VerifyArchive(ctx, scope, bucket)
+	}
+	if _, err := os.Stat(o.dir); err != nil {
+		return api.ArchiveVerified{}, fmt.Errorf("read the archive: %w", err)
 	}
 	key, err := publicKey(o.key)
 	if err != nil {
 		return api.ArchiveVerified{}, err
 	}
-	seen, err := archive.VerifyDir(ctx, o.dir, scope, key)
+	var at atomic.Pointer[string]
+	started := "reading the manifests"
+	at.Store(&started)
+	count := 0
+	stop := a.sayWhile(ctx, func() string { return *at.Load() })
+	seen, err := archive.VerifyTelling(ctx, o.dir, scope, key, func(cluster, day string) {
+		count++
+		text := fmt.Sprintf("reading revision %d: %s of cluster %s", count, day, cluster)
+		at.Store(&text)
+	})
+	stop()
 	if ctx.Err() != nil {
 		return api.ArchiveVerified{}, ctx.Err()
 	}

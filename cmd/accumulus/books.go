@@ -134,6 +134,7 @@ func (a *app) showDraft(d books.Draft) error {
 			a.printf("  Not given back: %s\n", note)
 		}
 	}
+	a.showWithheld(d.Withheld)
 	if d.Preview != "" {
 		a.printf("Preview: %s.\n", d.Preview)
 	}
@@ -144,6 +145,13 @@ func (a *app) showDraft(d books.Draft) error {
 		a.printf("Facts have changed since it was drafted: draft it again.\n")
 	}
 	return nil
+}
+
+// showWithheld says what corrections do not give back.
+func (a *app) showWithheld(withheld []books.Withheld) {
+	for _, one := range withheld {
+		a.printf("Withheld from a correction, as it was given back before: %s\n", one)
+	}
 }
 
 func (a *app) showLines(lines []books.Line) error {
@@ -366,6 +374,9 @@ nothing.`,
 			if apply && strings.TrimSpace(reason) == "" {
 				return fmt.Errorf("--apply needs --reason TEXT: the customer reads it")
 			}
+			if !apply && reason != "" {
+				return fmt.Errorf("--reason goes with --apply, which makes the difference a correction")
+			}
 			var made books.Correction
 			if apply {
 				made, err = c.CorrectBook(cmd.Context(), o.customer, o.period, o.as, reason)
@@ -390,7 +401,7 @@ func (a *app) showCorrection(made books.Correction) error {
 	if len(made.Waiting) > 0 {
 		a.printf("Still being computed: %s\n", strings.Join(made.Waiting, ", "))
 	}
-	if len(made.Lines) == 0 {
+	if len(made.Lines) == 0 && len(made.Withheld) == 0 {
 		a.printf("%s %s: nothing differs from statement %d, %s\n", made.Customer, made.Period, made.Statement, money(made.Before, made.Currency))
 		return nil
 	}
@@ -398,6 +409,7 @@ func (a *app) showCorrection(made books.Correction) error {
 		return err
 	}
 	a.printf("\nBilled %s, now %s: %s\n", made.Before, made.After, money(made.Total, made.Currency))
+	a.showWithheld(made.Withheld)
 	if made.Applied {
 		a.printf("Applied: the next statement has it.\n")
 	} else {

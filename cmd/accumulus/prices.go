@@ -30,7 +30,7 @@ holds from now on, or from its validFrom, and who changed it and why is recorded
   accumulus prices apply -f prices.yaml --correct --reason "a slip of the decimal point"`}
 	a.applies(apply)
 	command.AddCommand(apply, newPricesList(a), newPricesShow(a), newPricesSimulate(a), newPricesPush(a), newPricesAhead(a), newPricesImport(a))
-	suggest(command)
+	parent(command)
 	return command
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/clock"
 	"github.com/accumulus-metering/accumulus/leader/client"
@@ -154,12 +156,24 @@ func (a *app) answerFlags(command *cobra.Command, others ...string) {
 	}
 }
 
-// jsonOr prints an answer as JSON unless there is an error.
-func (a *app) jsonOr(err error, answer any) error {
-	if err != nil {
-		return err
+// longWait is after how long a command says on standard error what it is doing, and how
+// often.
+const longWait = 5 * time.Second
+
+// sayWhile says what a command does for as long as it takes, until stop is called.
+func (a *app) sayWhile(ctx context.Context, what func() string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for waited := longWait; a.clock.Sleep(ctx, longWait) == nil; waited += longWait {
+			_, _ = fmt.Fprintf(a.errOut, "%s (%s)\n", what(), waited)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
-	return a.printJSON(answer)
 }
 
 // answerOr prints an answer as JSON or YAML, unless there is an error.

@@ -64,7 +64,6 @@ var meterable = map[string]func(r usage.Row) usage.Exact{
 func newVerifyUsage(a *app) *cobra.Command {
 	var source, prometheus, cluster, namespace, window, selector string
 	var interval, scrape time.Duration
-	var asked bool
 	var kubelets kubeletOptions
 	command := &cobra.Command{
 		Use:   "usage --source {kubelet|prometheus|FILE} --cluster NAME --namespace NAME {--window WINDOW | --context NAME --for TIME}",
@@ -74,9 +73,10 @@ is what bills are made of, and prints the difference of each quantity.
 
 kubelet reads the counters of the nodes' kubelets now, through the API server of a
 context of your kubeconfig (nodes/proxy), at the start and at the end of --for, waits
-until the leader has metered that stretch, and compares pod by pod. Each pod has a bound of
-its own: what it uses, at the rate near that edge, between a reading and the edge and in an
-interval of the follower.
+until the leader has metered that stretch, and compares pod by pod. What a pod had used at
+an edge lies on a line between what its kubelet counted before it and after. Each pod has a
+bound of its own: what it used around both edges, from the follower's last reading before
+an edge until its next one.
 
 prometheus asks a Prometheus (--prometheus URL) for the increase of
 container_cpu_usage_seconds_total. FILE is CSV with the columns quantity and value;
@@ -99,7 +99,7 @@ scrapeInterval), say so with --scrape-interval.`,
 			if source == "kubelet" {
 				kubelets.namespace, kubelets.scrape = namespace, scrape
 				made, err := a.compareKubelet(cmd.Context(), kubelets, cluster)
-				return a.tellComparison(made, err, asked)
+				return a.tellComparison(made, err)
 			}
 			made, err := a.compareUsage(cmd.Context(), cluster, namespace, window, intervals{scrape, interval}, func(from, to time.Time) (map[string]*big.Rat, error) {
 				if source == "prometheus" {
@@ -107,7 +107,7 @@ scrapeInterval), say so with --scrape-interval.`,
 				}
 				return readMeter(source)
 			})
-			return a.tellComparison(made, err, asked)
+			return a.tellComparison(made, err)
 		},
 	}
 	flags := command.Flags()
@@ -120,19 +120,19 @@ scrapeInterval), say so with --scrape-interval.`,
 	flags.DurationVar(&interval, "interval", 30*time.Second, "how often one's own meter reads")
 	flags.DurationVar(&scrape, "scrape-interval", ownInterval, "how often the cluster's follower reads")
 	kubelets.bindAll(flags)
-	flags.BoolVar(&asked, "json", false, "print JSON")
+	a.answerFlags(command)
 	required(command, "source", "cluster", "namespace")
 	return command
 }
 
 // tellComparison prints a comparison. Its error is errDiffers where something is
 // beyond its bound, and the comparison's own where there is one.
-func (a *app) tellComparison(made comparison, err error, inJSON bool) error {
+func (a *app) tellComparison(made comparison, err error) error {
 	if err != nil {
 		return err
 	}
-	if inJSON {
-		err = a.printJSON(made)
+	if a.output != asTable {
+		err = a.answerOr(nil, made)
 	} else {
 		err = a.showComparison(made)
 	}

@@ -61,6 +61,9 @@ func TestVerifyUsage(t *testing.T) {
 	if out, code := l.run(t, "", "verify", "usage", "--cluster", "edge-a", "--namespace", "shop", "--source", "prometheus", "--prometheus", prometheus.URL, "--json"); code != 0 || !strings.Contains(out, `"withinTolerance": true`) {
 		t.Errorf("code %d\n%s", code, out)
 	}
+	if out, code := l.run(t, "", "verify", "usage", "--cluster", "edge-a", "--namespace", "shop", "--source", "prometheus", "--prometheus", prometheus.URL, "-o", "yaml"); code != 0 || !strings.Contains(out, "withinTolerance: true") {
+		t.Errorf("code %d\n%s", code, out)
+	}
 	if !strings.Contains(l.asked[0], "filter=cluster%3Dedge-a&filter=namespace%3Dshop") {
 		t.Errorf("asked the leader %s", l.asked)
 	}

@@ -24,6 +24,7 @@ type Engine interface {
 	Whole(ctx context.Context, w schema.Window, filter []usage.Condition) (bool, error)
 	ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error)
 	ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error)
+	Remember(ctx context.Context) context.Context
 }
 
 // Books are the fleet's facts: *registry.Registry.
@@ -139,6 +140,21 @@ func (d *Desk) settled(ctx context.Context) (time.Time, error) {
 		return end, ErrNothing
 	}
 	return end.UTC(), nil
+}
+
+// known is an error of a cluster that is not there; "" is all.
+func (d *Desk) known(ctx context.Context, cluster string) error {
+	if cluster == "" {
+		return nil
+	}
+	f, err := d.books.Fleet(ctx, d.clock.Now())
+	if err != nil {
+		return err
+	}
+	if _, ok := f.Cluster(cluster); !ok {
+		return usage.Wrong("cluster", cluster, "there is none of that name: `accumulus get clusters` lists them")
+	}
+	return nil
 }
 
 // ErrNothing is a leader of which nothing has settled yet.

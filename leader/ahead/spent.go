@@ -10,6 +10,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"github.com/accumulus-metering/accumulus/processors"
 	"github.com/accumulus-metering/accumulus/processors/forecast"
 )
 
@@ -26,10 +27,10 @@ func parseAmount(text string) (*Amount, error) {
 	}
 	number, currency, ok := strings.Cut(strings.TrimSpace(text), " ")
 	value, isNumber := new(big.Rat).SetString(number)
-	if !ok || !isNumber || strings.ContainsAny(number, "/eE") || value.Sign() <= 0 || len(currency) != 3 {
-		return nil, usage.Wrong("amount", text, "write an amount above 0 and its currency, such as 500 EUR")
+	if currency = strings.ToUpper(currency); !ok || !isNumber || strings.ContainsAny(number, "/eE") || value.Sign() <= 0 || !processors.KnownCurrency(currency) {
+		return nil, usage.Wrong("amount", text, "write an amount above 0 and its currency (ISO 4217), such as 500 EUR")
 	}
-	return &Amount{value, strings.ToUpper(currency)}, nil
+	return &Amount{value, currency}, nil
 }
 
 // spentBy is when the cost of a period will have reached an amount: P50 is the first

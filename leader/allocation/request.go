@@ -154,7 +154,7 @@ func (r *Request) parseShares(values url.Values) error {
 		return usage.Wrong("shareSplit", r.shareSplit, "use weighted (by cost) or even (by name)")
 	}
 	if r.Currency = values.Get("currency"); r.Currency != "" {
-		if _, ok := processors.CurrencyExponent(r.Currency); !ok {
+		if !processors.KnownCurrency(r.Currency) {
 			return usage.Wrong("currency", r.Currency, "use a code of ISO 4217, such as EUR")
 		}
 	}

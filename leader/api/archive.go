@@ -51,7 +51,7 @@ func (s *Server) archiveRoutes() []Route {
 	return []Route{
 		{http.MethodGet, "/api/v1/archive", Viewer, "Days that are archived, with the hash of the manifest, and whether their minute rows are in the archive alone; cluster, day=2026-11-27", s.listArchive},
 		{http.MethodGet, "/api/v1/archive/{cluster}/{day}", Viewer, "The manifest of an archived day: its files with rows, digests and SHA-256", s.showArchive},
-		{http.MethodGet, "/api/v1/archive/verify", Viewer, "Recompute hashes, chain, signatures, rows and digests of the archive, and compare it with the ledger; says the first thing that is wrong; cluster, day=2026-11-27, place=bucket for the copy there", s.verifyArchive},
+		{http.MethodGet, "/api/v1/archive/verify", Viewer, "Recompute hashes, chain, signatures, rows and digests of the archive, and compare it with the ledger; says the first thing that is wrong; cluster, day=2026-11-27, place=bucket for the copy there; one runs at a time", s.verifyArchive},
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *Server) verifyArchive(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, archive.ErrBusy):
-		return &Hinted{Err: errors.Join(ErrConflict, err), Hint: "Ask again when the other one has ended: one runs at a time, for it reads all of the copy."}
+		return &Hinted{Err: errors.Join(ErrConflict, err), Hint: "Ask again when the other one has ended: one runs at a time, for it reads all of the archive."}
 	case errors.Is(err, archive.ErrAbsent) && seen.Manifests == 0:
 		return notArchived(err)
 	case errors.Is(err, archive.ErrAbsent), errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrSignature):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -63,7 +64,7 @@ const bookPath = "/api/v1/books/{customer}/{period}"
 // bookRoutes are the routes of the books.
 func (s *Server) bookRoutes() []Route {
 	const get, post = http.MethodGet, http.MethodPost
-	return append(s.refundRoutes(), []Route{
+	return strictly(append(s.refundRoutes(), []Route{
 		{get, "/api/v1/books", Viewer | Tenant, "Billing periods that were drafted or closed, of a tenant those that were closed; customer, period=2026-11", s.listBooks},
 		{get, "/api/v1/books/{customer}/chain", Viewer | Tenant, "A customer's closed lines and statements, with hashes and signatures; `accumulus books verify` recomputes them", s.bookChain},
 		{get, "/api/v1/books/{customer}/log", Viewer, "Who did what with a customer's books", s.bookLog},
@@ -78,7 +79,24 @@ func (s *Server) bookRoutes() []Route {
 		{get, bookPath + "/statement", Viewer | Tenant, "The statement of a closed period; format=json|html", s.bookStatement},
 		{get, bookPath + "/rerate", Viewer, "What a closed period comes to now, less what was billed for it", s.rerateBook},
 		{post, bookPath + "/rerate", Billing, `Make that difference a correction, which the next statement bills; body {"by":"NAME","reason":"…"}`, s.correctBook},
-	}...)
+	}...))
+}
+
+// strictly lets routes refuse parameters that they do not know, but for those that have
+// some, and look at these themselves.
+func strictly(routes []Route) []Route {
+	for i, route := range routes {
+		if slices.Contains([]string{"/api/v1/books", "/api/v1/books/failures", bookPath + "/statement", "/api/v1/books/{customer}/statements/{number}"}, route.Path) && route.Method == http.MethodGet {
+			continue
+		}
+		routes[i].handle = func(w http.ResponseWriter, r *http.Request) error {
+			if _, err := parameters(r); err != nil {
+				return err
+			}
+			return route.handle(w, r)
+		}
+	}
+	return routes
 }
 
 // bookKey is the customer and the period that a path names.
@@ -249,7 +267,10 @@ func bodyError(err error) error {
 	if errors.As(err, &hinted) {
 		return err
 	}
-	return &Hinted{Err: errors.Join(ErrInvalid, err), Hint: `Send who does it: {"by":"NAME"}.`}
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the request has no body")
+	}
+	return &Hinted{Err: fmt.Errorf("%w: %w", ErrInvalid, err), Hint: `Send who does it: {"by":"NAME"}.`}
 }
 
 func (s *Server) draftBook(w http.ResponseWriter, r *http.Request) error {

@@ -237,8 +237,8 @@ func (k *Keeper) inBucket(ctx context.Context, d registry.ArchivedDay) (bool, er
 // clusters'.
 const fetched = ".verify-*"
 
-// ErrBusy is a verification of the copy while another one runs.
-var ErrBusy = errors.New("the copy is being verified already")
+// ErrBusy is a verification of the archive, or of the copy, while another one runs.
+var ErrBusy = errors.New("the archive, or its copy, is being verified already")
 
 // VerifyCopy recomputes what is in the bucket, as VerifyDir does with a directory: all
 // manifests are read, and then the files of a day at a time, into a directory in the

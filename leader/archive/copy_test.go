@@ -187,8 +187,8 @@ func TestBucketThatLosesAFile(t *testing.T) {
 	}
 }
 
-// TestOneVerificationOfTheCopy runs at a time, in the archive's directory, and what one
-// left that a crash ended is no cluster and goes at the next start.
+// TestOneVerificationOfTheCopy runs at a time, in the archive's directory, and none of the
+// archive meanwhile; what one left that a crash ended is no cluster and goes at the next start.
 func TestOneVerificationOfTheCopy(t *testing.T) {
 	c, bucket := newCrate()
 	w := newWorld(t, Config{Bucket: bucket})
@@ -201,6 +201,9 @@ func TestOneVerificationOfTheCopy(t *testing.T) {
 	w.config.Bucket.Shelf = listed{c, func() {
 		if _, err := w.VerifyCopy(t.Context(), Scope{}); !errors.Is(err, ErrBusy) {
 			t.Errorf("another one: %v", err)
+		}
+		if _, err := w.Verify(t.Context(), Scope{}); !errors.Is(err, ErrBusy) {
+			t.Errorf("one of the archive: %v", err)
 		}
 		if there, err := filepath.Glob(filepath.Join(w.Dir(), fetched)); err != nil || len(there) != 2 {
 			t.Errorf("directories: %v %v", there, err)

@@ -68,7 +68,7 @@ type Keeper struct {
 	last   string            // cluster that was archived last when the time of a pass was over
 
 	running   running
-	verifying sync.Mutex // of VerifyCopy
+	verifying sync.Mutex // of Verify and VerifyCopy: one reads all of it at a time
 	copying   copying
 	waiting   atomic.Int64 // days that the last pass left to be archived
 }

@@ -146,7 +146,16 @@ type Scope struct {
 // in the scope. It stops at the first thing that is wrong and says what. key is the
 // public key that is trusted; nil takes the manifests' own.
 func VerifyDir(ctx context.Context, root string, scope Scope, key ed25519.PublicKey) (Checked, error) {
-	return verifyRoot(ctx, root, scope, key, func(_ *Day, do func() error) error { return do() })
+	return VerifyTelling(ctx, root, scope, key, func(string, string) {})
+}
+
+// VerifyTelling is VerifyDir that tells of each revision of a day, before it is read,
+// which cluster and UTC day it is of.
+func VerifyTelling(ctx context.Context, root string, scope Scope, key ed25519.PublicKey, tell func(cluster, day string)) (Checked, error) {
+	return verifyRoot(ctx, root, scope, key, func(d *Day, do func() error) error {
+		tell(d.Manifest.Cluster, d.Manifest.Day)
+		return do()
+	})
 }
 
 // verifyRoot is VerifyDir where with is around the verification of each day.
@@ -249,8 +258,12 @@ func newestStands(root, cluster string, day time.Time, revisions []int64, key ed
 
 // Verify is VerifyDir by the leader's key, and compares the archive with what the
 // registry recorded, with the ledger, and with what closed periods name. Days that were
-// revised since are counted.
+// revised since are counted. Error: ErrBusy, beside those of VerifyDir.
 func (k *Keeper) Verify(ctx context.Context, scope Scope) (Checked, error) {
+	if !k.verifying.TryLock() {
+		return Checked{}, ErrBusy
+	}
+	defer k.verifying.Unlock()
 	seen, err := VerifyDir(ctx, k.config.Dir, scope, k.Key())
 	if err != nil {
 		return seen, err

@@ -22,8 +22,9 @@ type basis struct {
 	Currency  string            `json:"currency,omitempty"`
 	Exchanges []rating.Exchange `json:"exchanges,omitempty"`
 
-	days []registry.BookDay
-	seen int // corrections that the period had
+	days     []registry.BookDay
+	seen     registry.BookSeen // of the customer
+	withheld []Withheld        // by the last correction of the period
 }
 
 // basisDay is a day as the basis keeps it.
@@ -135,7 +136,10 @@ func (e Explanation) verifyCorrection() Finding {
 	if err != nil || len(lines) != 1 {
 		return Finding{what, false, fmt.Sprintf("its days come to %s of it: %v", plural.Of(len(lines), "line", "lines"), err)}
 	}
-	got := lines[0]
+	got, err := lines[0].withheldAs(e.Line)
+	if err != nil {
+		return Finding{what, false, err.Error()}
+	}
 	same := got.Quantity == e.Line.Quantity && got.Cost == e.Line.Cost && got.ListCost == e.Line.ListCost && slices.Equal(got.Shares, e.Line.Shares)
 	detail := fmt.Sprintf("%d days of clusters, less %s that were billed, come to %s %s, %s %s", len(e.Days), plural.Of(len(e.Billed), "line", "lines"), got.PricingQuantity, got.Unit, got.Cost, got.Currency)
 	if !same {

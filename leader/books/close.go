@@ -57,7 +57,7 @@ func (b *Books) Close(ctx context.Context, customer, period string, request Clos
 			return Statement{}, err
 		}
 	}
-	return b.conclude(ctx, c, p, d, one, registry.Issue{Days: now.days, Sealed: sealed}, by)
+	return b.conclude(ctx, c, p, d, one, registry.Issue{Days: now.days, Sealed: sealed, Applied: now.applied}, by)
 }
 
 // conclude writes the lines and the statement of a period whose days are archived.
@@ -196,7 +196,7 @@ func (b *Books) Chain(ctx context.Context, customer string) (Chain, error) {
 		c.Statements = append(c.Statements, IssuedStatement{s.Number, s.Text, s.Signature})
 	}
 	if err == nil && len(c.Lines)+len(c.Statements) == 0 {
-		_, err = b.zone(ctx, customer, schema.Window{From: time.Unix(0, 0), To: b.now()}) // a chain of nobody does not hold
+		err = b.there(ctx, customer) // a chain of nobody does not hold
 	}
 	return c, err
 }
@@ -211,7 +211,18 @@ func (b *Books) sign(s Statement) (registry.BookStatement, error) {
 		Signature: b.signer.SignBook(statementMessage(s.Customer, s.Number, text)), Issued: s.Issued}, nil
 }
 
-// Actions is the log of a customer's books, the oldest first.
+// Actions is the log of a customer's books, the oldest first. Error: registry.ErrNotFound
+// of nobody.
 func (b *Books) Actions(ctx context.Context, customer string) ([]registry.BookAction, error) {
-	return b.registry.BookActions(ctx, customer)
+	all, err := b.registry.BookActions(ctx, customer)
+	if err == nil && len(all) == 0 {
+		err = b.there(ctx, customer)
+	}
+	return all, err
+}
+
+// there is registry.ErrNotFound of a customer who never was.
+func (b *Books) there(ctx context.Context, customer string) error {
+	_, err := b.zone(ctx, customer, schema.Window{From: time.Unix(0, 0), To: b.now()})
+	return err
 }

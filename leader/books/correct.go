@@ -23,9 +23,12 @@ type Correction struct {
 	At        time.Time `json:"at,omitzero"`
 	Before    string    `json:"before"` // billed, with what was corrected already
 	After     string    `json:"after"`
-	Total     string    `json:"total"` // the difference
+	Total     string    `json:"total"` // the difference, without what is withheld
 	Currency  string    `json:"currency"`
 	Lines     []Line    `json:"lines"`
+	// Withheld is what of the difference is not given back: of what was billed nothing is
+	// left that was not given back before, by hand or for failed nodes.
+	Withheld []Withheld `json:"withheld,omitempty"`
 	// Changed are the days of which something else is known than when the period was
 	// closed.
 	Changed []string `json:"changedDays,omitempty"` // CLUSTER DATE
@@ -41,7 +44,8 @@ func (b *Books) Rerate(ctx context.Context, customer, period string) (Correction
 }
 
 // Apply makes the difference a correction that the next statement bills, by whom and
-// why. Where there is none it changes nothing. Errors: ErrState, ErrInput.
+// why. Where there is none, and nothing is withheld that was not before, it changes
+// nothing. Errors: ErrState, ErrInput, registry.ErrStale.
 func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) (Correction, error) {
 	by, err := named(by)
 	if err != nil {
@@ -55,7 +59,7 @@ func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) 
 		return Correction{}, err
 	}
 	made, of, err := b.rerate(ctx, customer, period)
-	if err != nil || len(made.Lines) == 0 {
+	if err != nil || len(made.Lines) == 0 && sameWithheld(made.Withheld, of.withheld) {
 		return made, err
 	}
 	if len(made.Waiting) > 0 {
@@ -73,8 +77,12 @@ func (b *Books) Apply(ctx context.Context, customer, period, by, reason string) 
 	if err != nil {
 		return made, err
 	}
+	detail := fmt.Sprintf("%s %s: %s", made.Total, made.Currency, reason)
+	if len(made.Withheld) > 0 {
+		detail = fmt.Sprintf("%s %s, %s withheld as it was given back before: %s", made.Total, made.Currency, sumWithheld(made.Withheld), reason)
+	}
 	return made, b.registry.AddBookCorrection(ctx, registry.BookCorrection{Customer: customer, Period: period, Text: text, Basis: packed}, of.seen,
-		registry.BookAction{By: by, Action: "correct", Customer: customer, Period: period, Detail: fmt.Sprintf("%s %s: %s", made.Total, made.Currency, reason)})
+		registry.BookAction{By: by, Action: "correct", Customer: customer, Period: period, Detail: detail})
 }
 
 // rerate is the correction, and what it comes of.
@@ -96,11 +104,16 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 		return Correction{}, basis{}, fmt.Errorf("rate period %s of %s again: %w", period, customer, err)
 	}
 	rated := now.Lines
-	billed, seen, err := b.billed(ctx, customer, period)
-	if err != nil {
-		return Correction{}, basis{}, err
+	of := basis{days: now.cells}
+	// Before what was billed is read: who adds to it meanwhile is seen when it is stored.
+	if of.seen.Line, _, _, err = b.registry.BookHead(ctx, customer); err != nil {
+		return Correction{}, of, err
 	}
-	of := basis{Billed: billed, seen: seen, days: now.cells}
+	billed, err := b.billed(ctx, customer, period, &of)
+	if err != nil {
+		return Correction{}, of, err
+	}
+	of.Billed = billed
 	if of.Currency, of.Exchanges, err = b.exchange(ctx, c); err != nil {
 		return Correction{}, of, err
 	}
@@ -114,6 +127,9 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 	if err == nil {
 		made.Total, err = minus(made.After, made.Before)
 	}
+	if err == nil {
+		err = b.withhold(ctx, &made, rated)
+	}
 	if err != nil {
 		return made, of, err
 	}
@@ -121,26 +137,30 @@ func (b *Books) rerate(ctx context.Context, customer, period string) (Correction
 	return made, of, err
 }
 
-// billed are the lines of a closed period, with the corrections that were applied,
-// and how many corrections these are of.
-func (b *Books) billed(ctx context.Context, customer, period string) ([]Line, int, error) {
+// billed are the lines of a closed period, with the corrections that were applied; of is
+// told how many these are, and what the last one withheld.
+func (b *Books) billed(ctx context.Context, customer, period string, of *basis) ([]Line, error) {
 	lines, err := b.closedLines(ctx, customer, period)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	lines = slices.DeleteFunc(lines, func(l Line) bool { return l.ChargePeriod != period || l.Kind == KindRefund })
-	corrections, err := b.registry.BookCorrections(ctx, customer, period)
+	corrections, err := b.registry.BookCorrections(ctx, customer, "")
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
+	of.seen.Corrections = len(corrections)
 	for _, one := range corrections {
+		if one.Period != period {
+			continue
+		}
 		var applied Correction
 		if err := json.Unmarshal([]byte(one.Text), &applied); err != nil {
-			return nil, 0, fmt.Errorf("correction %d of %s: %w", one.ID, customer, err)
+			return nil, fmt.Errorf("correction %d of %s: %w", one.ID, customer, err)
 		}
-		lines = append(lines, applied.Lines...)
+		lines, of.withheld = append(lines, applied.Lines...), applied.Withheld
 	}
-	return lines, len(corrections), nil
+	return lines, nil
 }
 
 // changed are the days of which the newest revision is not the sealed one.

@@ -53,12 +53,16 @@ func refundOf(stored registry.BookRefund) Refund {
 	return r
 }
 
-// Refunds are those that were asked for of a customer, the oldest first.
+// Refunds are those that were asked for of a customer, the oldest first. Error:
+// registry.ErrNotFound of nobody.
 func (b *Books) Refunds(ctx context.Context, customer string) ([]Refund, error) {
 	stored, err := b.registry.BookRefunds(ctx, customer)
 	all := make([]Refund, 0, len(stored))
 	for _, one := range stored {
 		all = append(all, refundOf(one))
+	}
+	if err == nil && len(all) == 0 {
+		err = b.there(ctx, customer)
 	}
 	return all, err
 }
@@ -194,6 +198,10 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 		return Statement{}, err
 	}
 	d := Draft{Rated: Rated{Currency: of.Currency}}
+	corrections, err := b.registry.BookCorrections(ctx, of.Customer, "")
+	if err != nil {
+		return Statement{}, err
+	}
 	for _, one := range given.Lines {
 		line := lineOf(zone, one)
 		line.Kind, line.Period, line.Statement = KindRefund, b.now().In(zone.Zone).Format(monthForm), of.Number
@@ -203,11 +211,13 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 	if d.Total, err = total(d.Lines); err != nil {
 		return Statement{}, err
 	}
-	if err := b.notTooMuch(ctx, of, d.Total); err != nil {
-		return Statement{}, err
-	}
+	// The end of the chain, and the corrections, as they were before it is looked what is
+	// left: who adds to them meanwhile is seen when the note is written.
 	seq, hash, last, err := b.registry.BookHead(ctx, of.Customer)
 	if err != nil {
+		return Statement{}, err
+	}
+	if err := b.notTooMuch(ctx, of, d.Total); err != nil {
 		return Statement{}, err
 	}
 	links, err := b.link(d.Lines, seq, hash, last+1)
@@ -224,6 +234,6 @@ func (b *Books) credit(ctx context.Context, of Statement, given rating.Credit, r
 		return Statement{}, err
 	}
 	note.Lines = d.Lines
-	return note, b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Approved: refund,
+	return note, b.registry.IssueBook(ctx, registry.Issue{Lines: links, Statement: issued, Approved: refund, Applied: len(corrections),
 		Did: registry.BookAction{By: given.Approver, Action: "refund", Customer: of.Customer, Period: of.Period, Detail: fmt.Sprintf("credit note %d of statement %d, %s %s: %s", note.Number, of.Number, d.Total, d.Currency, given.Reason)}})
 }

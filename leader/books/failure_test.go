@@ -240,7 +240,7 @@ func TestOncePerPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := Draft{Rated: rated}
-	if err := w.refundPeriod(ctx, c, c, 0, rated.tally, byPeriod["2026-11"], &bad); err != nil {
+	if err := w.refundPeriod(ctx, c, c, nil, rated.tally, byPeriod["2026-11"], &bad); err != nil {
 		t.Fatal(err)
 	}
 	if _, twice := refunds(t, bad.Lines); twice == once {

@@ -188,7 +188,7 @@ func (w *world) correctRandomly(r *rand.Rand, c Calendar, period string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		billed, _, err := w.billed(ctx, "acme", period)
+		billed, err := w.billed(ctx, "acme", period, new(basis))
 		if err != nil {
 			w.t.Fatal(err)
 		}

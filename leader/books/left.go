@@ -16,7 +16,9 @@ import (
 // nodes together no more is given back than the statement, less what corrections have
 // taken off its period since; and for failed nodes of a line no more than the line. What
 // a statement takes off for other months, with corrections and refunds of theirs, is
-// counted with those: for failed nodes it is what its own month came to.
+// counted with those: for failed nodes it is what its own month came to. What finds nothing
+// in the customer's account that was billed and not given back yet is not given back
+// either: a statement's correction of another month may have been taken off since.
 type remaining struct {
 	of        Statement
 	byHand    string            // given back with credit notes; not above 0
@@ -26,6 +28,8 @@ type remaining struct {
 	left      string            // of the statement by hand, not below 0
 	failed    string            // of the statement for failed nodes, not below 0
 	lines     map[string]string // by identity of lines of the statement's period, not below 0
+	account   *account          // the customer's, in the statement's currency
+	elsewhere bool              // left is what the account has left, which is less
 }
 
 // remains is what may still be given back of a statement.
@@ -67,9 +71,17 @@ func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
 	}
 	r.failed = r.left
 	if less(of.Total, r.own) {
-		r.failed, err = r.lessGiven(r.own)
+		if r.failed, err = r.lessGiven(r.own); err != nil {
+			return r, err
+		}
 	}
-	return r, err
+	if r.account, err = b.account(ctx, of.Customer, of.Currency); err != nil {
+		return r, err
+	}
+	if room := r.account.room(side{statement: of.Number}); less(room, r.left) {
+		r.left, r.elsewhere = room, true
+	}
+	return r, nil
 }
 
 // lessGiven is an amount less what was given back and taken off, not below 0.
@@ -86,12 +98,8 @@ func (r *remaining) lessGiven(amount string) (left string, err error) {
 	return left, nil
 }
 
-// remainsOf is what may still be given back of a statement by its number; of none, as 0
-// is, nil.
+// remainsOf is what may still be given back of a statement by its number.
 func (b *Books) remainsOf(ctx context.Context, customer string, number int64) (*remaining, error) {
-	if number == 0 {
-		return nil, nil
-	}
 	of, err := b.Statement(ctx, customer, "", number)
 	if err != nil {
 		return nil, err
@@ -143,6 +151,9 @@ func (r *remaining) take(line Line) (out Line, note string, given bool, err erro
 		return line, "", false, err
 	}
 	id, most, of := line.identity(), r.failed, fmt.Sprintf("statement %s", r.of.ID)
+	if room := r.account.room(side{month: r.of.Period}); less(room, most) {
+		most, of = room, "period "+r.of.Period
+	}
 	if ofLine := r.lines[id]; less(ofLine, most) {
 		most, of = ofLine, "the line of "+line.Rate+" in it"
 	}
@@ -161,6 +172,9 @@ func (r *remaining) take(line Line) (out Line, note string, given bool, err erro
 	if r.failed, err = plus(r.failed, line.Cost); err == nil {
 		r.lines[id], err = plus(r.lines[id], line.Cost)
 	}
+	if err == nil {
+		err = r.account.count(r.of.Number, line)
+	}
 	return line, note, true, err
 }
 
@@ -171,6 +185,9 @@ func (r remaining) String() string {
 		if amount, err := minus("0", part.amount); err == nil && !isZero(amount) {
 			text += fmt.Sprintf(", %s %s", amount, part.what)
 		}
+	}
+	if r.elsewhere {
+		text += ", and what it billed of other months was taken off these, or what its own month was raised by was given back"
 	}
 	return text
 }

@@ -69,11 +69,14 @@ type Line struct {
 	Coverage string `json:"coverage,omitempty"` // 0 to 1 of the period's pod time that has readings
 	Quality  string `json:"quality,omitempty"`  // of the energy: measured, mixed, estimated
 
-	Reason    string   `json:"reason,omitempty"`    // of a correction or refund
-	Corrects  []string `json:"corrects,omitempty"`  // ids of closed lines
-	Statement int64    `json:"statement,omitempty"` // to which a correction or refund refers
-	By        string   `json:"by,omitempty"`
-	Approver  string   `json:"approver,omitempty"`
+	Reason   string   `json:"reason,omitempty"`   // of a correction or refund
+	Corrects []string `json:"corrects,omitempty"` // ids of closed lines
+	// Withheld is what of a correction is not given back, as it was given back before: its
+	// difference is Cost less this.
+	Withheld  string `json:"withheld,omitempty"`
+	Statement int64  `json:"statement,omitempty"` // to which a correction or refund refers
+	By        string `json:"by,omitempty"`
+	Approver  string `json:"approver,omitempty"`
 	// Estimate says that the line was closed though something was missing.
 	Estimate bool `json:"estimate,omitempty"`
 	// OnePerson says that the period was approved without another person's eyes.

@@ -94,6 +94,8 @@ type Draft struct {
 	Rated
 	// Billed are the corrections in Lines that a close would bill.
 	Billed []int64 `json:"corrections,omitempty"`
+	// Withheld is what these corrections do not give back, as it was given back before.
+	Withheld []Withheld `json:"withheld,omitempty"`
 	// Failures are the nodes whose pods the lines of kind refund give back.
 	Failures []RefundedFailure `json:"failures,omitempty"`
 	// Waiting are local days that have not settled: they have not ended, or something
@@ -103,6 +105,8 @@ type Draft struct {
 	Outdated bool `json:"outdated,omitempty"`
 	// Preview says of a period that goes on until when it does; "" of one that has ended.
 	Preview string `json:"preview,omitempty"`
+
+	applied int // corrections that the customer had when it was computed
 }
 
 // List are the periods that are not open; of a customer or a month where these are
@@ -164,10 +168,14 @@ func (b *Books) compute(ctx context.Context, c Calendar) (Draft, error) {
 	if err := b.lookForFailures(ctx, clusters, schema.Window{From: c.From, To: b.now()}); err != nil {
 		return Draft{}, err
 	}
+	corrections, err := b.registry.BookCorrections(ctx, c.Customer, "")
+	if err != nil {
+		return Draft{}, err
+	}
 	if err := b.addRefunds(ctx, c, clusters, &d); err != nil {
 		return Draft{}, err
 	}
-	return d, b.addCorrections(ctx, c, &d)
+	return d, b.addCorrections(c, corrections, &d)
 }
 
 // used is what the days come to now, without refunds and corrections, with the
@@ -214,11 +222,8 @@ func (b *Books) Waiting(ctx context.Context, customer, period string) ([]string,
 }
 
 // addCorrections adds what was applied to closed periods and no statement has yet.
-func (b *Books) addCorrections(ctx context.Context, c Calendar, d *Draft) error {
-	corrections, err := b.registry.BookCorrections(ctx, c.Customer, "")
-	if err != nil {
-		return err
-	}
+func (b *Books) addCorrections(c Calendar, corrections []registry.BookCorrection, d *Draft) error {
+	d.applied = len(corrections)
 	for _, one := range corrections {
 		if one.Statement != 0 || one.Period == c.Period {
 			continue
@@ -231,7 +236,7 @@ func (b *Books) addCorrections(ctx context.Context, c Calendar, d *Draft) error 
 			line.Period = c.Period
 			d.Lines = append(d.Lines, line)
 		}
-		d.Billed = append(d.Billed, one.ID)
+		d.Billed, d.Withheld = append(d.Billed, one.ID), append(d.Withheld, applied.Withheld...)
 		d.Fingerprint += fmt.Sprintf("+%d", one.ID)
 	}
 	for _, line := range d.Lines {
@@ -243,6 +248,7 @@ func (b *Books) addCorrections(ctx context.Context, c Calendar, d *Draft) error 
 				Hint: "Give the customer the currency of its closed periods again, and the month its ExchangeRates."}
 		}
 	}
+	var err error
 	d.Total, err = total(d.Lines)
 	return err
 }

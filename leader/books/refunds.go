@@ -80,12 +80,14 @@ func (b *Books) addRefunds(ctx context.Context, c Calendar, clusters []string, d
 	if err != nil {
 		return err
 	}
+	accounts := make(map[string]*account) // by currency: what one period gives back, another one has not left
 	for _, period := range sortedKeys(byPeriod) {
 		losses := byPeriod[period]
 		if period > c.Period || !slices.ContainsFunc(losses, func(l lostBy) bool { return l.statement == 0 }) {
 			continue
 		}
-		of, rated, statement := c, d.Rated, int64(0)
+		of, rated := c, d.Rated
+		var left *remaining // of the period's own draft as much as was used
 		if period != c.Period {
 			if of, err = b.calendar(ctx, c.Customer, period); err != nil {
 				return err
@@ -97,12 +99,18 @@ func (b *Books) addRefunds(ctx context.Context, c Calendar, clusters []string, d
 			if one.State != StateClosed {
 				continue // its own draft gives it back
 			}
-			statement = one.Statement
+			if left, err = b.remainsOf(ctx, c.Customer, one.Statement); err != nil {
+				return err
+			}
+			if shared := accounts[left.of.Currency]; shared != nil {
+				left.account = shared
+			}
+			accounts[left.of.Currency] = left.account
 			if rated, err = b.rate(ctx, of, true); err != nil {
 				return err
 			}
 		}
-		if err := b.refundPeriod(ctx, c, of, statement, rated.tally, losses, d); err != nil {
+		if err := b.refundPeriod(ctx, c, of, left, rated.tally, losses, d); err != nil {
 			return fmt.Errorf("refund of failed nodes in period %s: %w", period, err)
 		}
 	}
@@ -182,14 +190,11 @@ func refundedFailure(f registry.BookFailure, period string) RefundedFailure {
 }
 
 // refundPeriod adds the lines of one period's losses that no statement has given
-// back, by each version of the price list that they were used under.
-func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int64, t *tally, losses []lostBy, d *Draft) error {
+// back, by each version of the price list that they were used under; of a closed period no
+// more than is left of its statement.
+func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, left *remaining, t *tally, losses []lostBy, d *Draft) error {
 	byVersion := byVersions(t, losses)
 	currency, tables, err := b.exchange(ctx, of)
-	if err != nil {
-		return err
-	}
-	left, err := b.remainsOf(ctx, c.Customer, statement)
 	if err != nil {
 		return err
 	}
@@ -212,7 +217,10 @@ func (b *Books) refundPeriod(ctx context.Context, c, of Calendar, statement int6
 			}
 			for _, line := range lines {
 				made := lineOf(of, line)
-				made.Kind, made.Period, made.Statement = KindRefund, c.Period, statement
+				made.Kind, made.Period = KindRefund, c.Period
+				if left != nil {
+					made.Statement = left.of.Number
+				}
 				made.Reason, made.By = losses[i].reason(), cmp.Or(losses[i].By, credit.By)
 				if err := d.giveBack(c, made, &losses[i], left); err != nil {
 					return err

@@ -163,9 +163,26 @@ func (e *UnreachableError) hint() string {
 	return "Is it busy or stopping? Look at its log, or try again."
 }
 
+// leadsElsewhere is an error of a path in which a name is empty, or . or .., so that it
+// would be another one's.
+func leadsElsewhere(path string) error {
+	for _, name := range strings.Split(strings.TrimPrefix(path, "/"), "/")[1:] {
+		switch name {
+		case "":
+			return fmt.Errorf("a name that the request needs is empty (%s): say it", path)
+		case ".", "..":
+			return fmt.Errorf("%q is no name (%s): name what is meant as its list does", name, path)
+		}
+	}
+	return nil
+}
+
 // Do sends a request and returns the answer's body and its media type. Errors:
 // *Error, *UnreachableError.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, string, error) {
+	if err := leadsElsewhere(path); err != nil {
+		return nil, "", err
+	}
 	target := c.base.JoinPath(path)
 	target.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))

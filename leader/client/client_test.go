@@ -53,6 +53,14 @@ func TestClusterNamesLeadNowhereElse(t *testing.T) {
 	}
 	for _, name := range []string{"", ".", "..", "x/../edge-a", "a?b", "a#b", "a%2fb", "Ä"} {
 		_, err := c.Completeness(t.Context(), name, "")
+		if name == "" || name == "." || name == ".." {
+			_, draft := c.DraftBook(t.Context(), name, "2026-11", "dora")
+			_, month := c.DraftBook(t.Context(), "acme", name, "dora")
+			_, history := c.Chain(t.Context(), name)
+			if draft == nil || month == nil || history == nil || asked > 0 {
+				t.Errorf("the books of %q: %v, %v, %v, asked %d times", name, draft, month, history, asked)
+			}
+		}
 		if add, remove := c.AddCluster(t.Context(), name, fleet.Cluster{}), c.RemoveCluster(t.Context(), name, false); err == nil || add == nil || remove == nil || asked > 0 {
 			t.Errorf("%q: %v, %v, %v, asked %d times", name, err, add, remove, asked)
 		}

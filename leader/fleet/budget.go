@@ -67,7 +67,7 @@ func (b Budget) check(report reporter) {
 	if value := c.decimal("amount", b.Amount); value == nil || value.IsZero() || value.Negative {
 		report("amount", "%q is no amount above 0", b.Amount)
 	}
-	if _, ok := processors.CurrencyExponent(b.Currency); !ok {
+	if !processors.KnownCurrency(b.Currency) {
 		report("currency", "%q is no currency of ISO 4217, such as EUR", b.Currency)
 	}
 	if b.Period != "" && b.Period != monthly {

@@ -32,9 +32,19 @@ const maxWatts = 1e6
 // slip of the unit.
 const maxEmbodiedKg = 1e6
 
+// checkCurrency reports what is no currency.
+func checkCurrency(report reporter, field, code string) {
+	switch {
+	case !currencyForm.MatchString(code):
+		report(field, "%q is not three capital letters (ISO 4217)", code)
+	case !processors.KnownCurrency(code):
+		report(field, "%q is no currency of ISO 4217, such as EUR", code)
+	}
+}
+
 func (c Customer) check(report reporter) {
-	if c.Currency != "" && !currencyForm.MatchString(c.Currency) {
-		report("currency", "%q is not three capital letters (ISO 4217)", c.Currency)
+	if c.Currency != "" {
+		checkCurrency(report, "currency", c.Currency)
 	}
 	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
 		report("timeZone", "%q is no IANA time zone", c.TimeZone)
@@ -173,9 +183,7 @@ func (a Assignment) references() []reference {
 }
 
 func (p PriceList) check(report reporter) {
-	if !currencyForm.MatchString(p.Currency) {
-		report("currency", "%q is not three capital letters (ISO 4217)", p.Currency)
-	}
+	checkCurrency(report, "currency", p.Currency)
 	p.checkExclude(report)
 	p.checkSharing(report)
 	fine := true

@@ -314,6 +314,11 @@ func (x ExchangeRates) check(report reporter) {
 	if len(x.Rates) == 0 {
 		report("rates", "is empty: name at least one currency")
 	}
+	for _, code := range append([]string{x.Base}, slices.Sorted(maps.Keys(x.Rates))...) {
+		if currencyForm.MatchString(code) { // what is no code at all is told below
+			checkCurrency(report, "rates", code)
+		}
+	}
 	table, err := x.Exchange()
 	if err == nil {
 		err = table.Check()

@@ -116,6 +116,9 @@ func (d *Desk) Ahead(ctx context.Context, hours int, customer string) (Ahead, er
 	if err != nil {
 		return ahead, err
 	}
+	if _, ok := f.Customer(customer); customer != "" && !ok {
+		return ahead, usage.Wrong("customer", customer, "there is none of that name: `accumulus get customers` lists them")
+	}
 	if ahead.Carbon, err = d.gridsAhead(ctx, f.Grids(), w); err != nil {
 		return ahead, err
 	}

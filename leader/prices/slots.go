@@ -2,11 +2,13 @@ package prices
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +57,22 @@ func ParseSlots(mediaType string, body []byte) ([]registry.PriceSlot, error) {
 		}
 		parsed[i] = registry.PriceSlot{From: slot.From.UTC(), To: slot.To.UTC(), Value: value}
 	}
-	return parsed, nil
+	return parsed, contradicting(parsed)
+}
+
+// contradicting is an error of slots that give one moment two prices.
+func contradicting(slots []registry.PriceSlot) error {
+	sorted := slices.Clone(slots)
+	slices.SortStableFunc(sorted, func(x, y registry.PriceSlot) int { return cmp.Or(x.From.Compare(y.From), x.To.Compare(y.To)) })
+	for i := range sorted[:len(sorted)-1] {
+		one, next := sorted[i], sorted[i+1]
+		same := one.From.Equal(next.From) && one.To.Equal(next.To) && one.Value.Cmp(next.Value) == 0
+		if next.From.Before(one.To) && !same {
+			return fmt.Errorf("%w: [%s, %s) at %s and [%s, %s) at %s overlap", ErrSlots, one.From.Format(time.RFC3339), one.To.Format(time.RFC3339), one.Value,
+				next.From.Format(time.RFC3339), next.To.Format(time.RFC3339), next.Value)
+		}
+	}
+	return nil
 }
 
 // longestSlot bounds a slot, and with it what a short text can make the leader

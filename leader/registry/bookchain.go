@@ -77,12 +77,55 @@ type Issue struct {
 	Refunded    []BookRefunded // what it gives back of nodes that failed; Statement is filled
 	Sealed      []SealedDay    // archived days that the period rests on
 	Approved    int64          // the refund that was asked for, of a credit note; 0 is none
+	Applied     int            // corrections that the customer had when it was computed
 	Did         BookAction
 }
 
-// IssueBook writes an issue. Errors: ErrStale, and what the triggers say.
+// BookSeen is what somebody has seen of a customer's books: the last line of the chain, and
+// how many corrections were applied.
+type BookSeen struct {
+	Line        int64
+	Corrections int
+}
+
+// stands is ErrStale where somebody has added to a customer's books since.
+func (seen BookSeen) stands(ctx context.Context, tx *sql.Tx, customer string) error {
+	var there BookSeen
+	err := tx.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(seq), 0) FROM book_line WHERE customer = ?1), (SELECT count(*) FROM book_correction WHERE customer = ?1)`, customer).
+		Scan(&there.Line, &there.Corrections)
+	if err == nil && there != seen {
+		err = fmt.Errorf("there are %d lines and %d corrections, not %d and %d: %w", there.Line, there.Corrections, seen.Line, seen.Corrections, ErrStale)
+	}
+	return err
+}
+
+// follows is ErrStale where an issue is not the next one of a customer's books.
+func (issue Issue) follows(ctx context.Context, tx *sql.Tx) error {
+	s := issue.Statement
+	seen := BookSeen{Corrections: issue.Applied}
+	if len(issue.Lines) > 0 {
+		seen.Line = issue.Lines[0].Seq - 1
+	} else if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM book_line WHERE customer = ?", s.Customer).Scan(&seen.Line); err != nil {
+		return err
+	}
+	if err := seen.stands(ctx, tx, s.Customer); err != nil {
+		return err
+	}
+	var last int64
+	err := tx.QueryRowContext(ctx, "SELECT coalesce(max(number), 0) FROM book_statement WHERE customer = ?", s.Customer).Scan(&last)
+	if err == nil && last != s.Number-1 {
+		err = fmt.Errorf("there are %d statements: %w", last, ErrStale)
+	}
+	return err
+}
+
+// IssueBook writes an issue. Errors: ErrStale where somebody has added to the customer's
+// books since it was computed, and what the triggers say.
 func (r *Registry) IssueBook(ctx context.Context, issue Issue) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
+		if err := issue.follows(ctx, tx); err != nil {
+			return err
+		}
 		if issue.Period != nil {
 			if err := putBookPeriod(ctx, tx, *issue.Period, issue.Formerly); err != nil {
 				return err
@@ -185,16 +228,12 @@ func (r *Registry) BookStatements(ctx context.Context, customer string) ([]BookS
 	return all, nil
 }
 
-// AddBookCorrection keeps a correction that was applied, if that period has as many
-// as its caller has seen. Error: ErrStale.
-func (r *Registry) AddBookCorrection(ctx context.Context, c BookCorrection, seen int, did BookAction) error {
+// AddBookCorrection keeps a correction that was applied, if the customer's books are what
+// its caller has seen. Error: ErrStale.
+func (r *Registry) AddBookCorrection(ctx context.Context, c BookCorrection, seen BookSeen, did BookAction) error {
 	err := r.write(ctx, synced, func(tx *sql.Tx) error {
-		var there int
-		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM book_correction WHERE customer = ? AND period = ?", c.Customer, c.Period).Scan(&there); err != nil {
+		if err := seen.stands(ctx, tx, c.Customer); err != nil {
 			return err
-		}
-		if there != seen {
-			return ErrStale
 		}
 		added, err := tx.ExecContext(ctx, "INSERT INTO book_correction (customer, period, text, at) VALUES (?, ?, ?, ?)",
 			c.Customer, c.Period, c.Text, nanos(r.clock.Now()))

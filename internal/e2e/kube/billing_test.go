@@ -51,6 +51,10 @@ spec: {currency: EUR, rates: [{resource: cpu_used, price: "36"}, {resource: cpu_
 func TestBilling(t *testing.T) {
 	t.Parallel()
 	lab := kubetest.Inside(t)
+	clk := clock.System()
+	if err := clock.At(t.Context(), clk, startOfBilling(clk.Now())); err != nil {
+		t.Fatal(err)
+	}
 	b := newBilling(t, lab.Cluster(t, "alpha"))
 	f := newFailing(b, lab)
 	f.fail()
@@ -68,6 +72,32 @@ func TestBilling(t *testing.T) {
 		})
 	}
 	b.t, b.centre.t = t, t
+}
+
+// billingTakes is longer than TestBilling takes.
+const billingTakes = 12 * time.Minute
+
+// startOfBilling is when TestBilling may begin: what it bills is of one month in UTC, so
+// late in one it waits for the next, and a minute more.
+func startOfBilling(now time.Time) time.Time {
+	next := time.Date(now.UTC().Year(), now.UTC().Month()+1, 1, 0, 0, 0, 0, time.UTC)
+	if now.Before(next.Add(-billingTakes)) {
+		return now
+	}
+	return next.Add(time.Minute)
+}
+
+func TestStartOfBilling(t *testing.T) {
+	for now, want := range map[string]string{"2026-11-30T23:47:59Z": "2026-11-30T23:47:59Z", "2026-11-30T23:48:00Z": "2026-12-01T00:01:00Z", "2026-12-31T23:59:59Z": "2027-01-01T00:01:00Z",
+		"2026-12-01T00:00:00Z": "2026-12-01T00:00:00Z", "2026-12-01T00:55:00+01:00": "2026-12-01T00:01:00Z"} {
+		at, err := time.Parse(time.RFC3339, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := startOfBilling(at).UTC().Format(time.RFC3339); got != want {
+			t.Errorf("at %s it begins at %s, want %s", now, got, want)
+		}
+	}
 }
 
 // billing is a namespace on alpha under a leader that tells of runs.
@@ -95,8 +125,8 @@ func newBilling(t *testing.T, cluster *kubetest.Standing) *billing {
 	node := cluster.Nodes[0].Name
 	b.shop.deploy(t, "web", 1, "-cpu", "200")
 	b.shop.server(t, "idle", node)
-	// Pods and follower have just begun, and in the follower's first whole minute more was
-	// metered of such pods than kubelets counted in it: it is over before anything is compared.
+	// A kubelet whose pods have just begun may not answer for half a minute, over which what
+	// they used is spread: that is over before anything is compared.
 	clk := clock.System()
 	if err := clock.At(t.Context(), clk, schema.WindowAt(clk.Now(), schema.Minute).To); err != nil {
 		t.Fatal(err)
