@@ -22,11 +22,12 @@ func newBooks(a *app) *cobra.Command {
 		Long: `The books: a period is a calendar month in the customer's time zone. It is drafted,
 reviewed, approved by another person than who drafted it, and closed with a
 statement; then it does not change any more. What comes later is a correction in
-the next statement. docs/books.md shows the life of a period.`,
-		Example: `  accumulus books draft --customer acme --period 2026-11 --as dora
-  accumulus books review --customer acme --period 2026-11 --as dora
-  accumulus books approve --customer acme --period 2026-11 --as anna
-  accumulus books close --customer acme --period 2026-11 --as anna
+the next statement. Each person has a token of his own (accumulus token create dora
+--role billing > dora.token). docs/books.md shows the life of a period.`,
+		Example: `  accumulus books draft --customer acme --period 2026-11 --token-file dora.token
+  accumulus books review --customer acme --period 2026-11 --as dora --token-file dora.token
+  accumulus books approve --customer acme --period 2026-11 --token-file anna.token
+  accumulus books close --customer acme --period 2026-11 --token-file anna.token
   accumulus books statement --customer acme --period 2026-11 -o html > acme.html`,
 	}
 	command.AddCommand(newBooksList(a), newBooksDraft(a), newBooksReview(a), newBooksApprove(a), newBooksClose(a), newBooksStatement(a), newBooksRerate(a),
@@ -42,7 +43,7 @@ func (o *bookOptions) bind(a *app, command *cobra.Command, changes bool) {
 	flags.StringVar(&o.period, "period", "", "the month, such as 2026-11")
 	a.answerFlags(command)
 	if changes {
-		o.who(a, command, "as", "who you are: the books record it (ACCUMULUS_AS)")
+		o.who(a, command, "as", "who you are, where the token does not say it: the books record it (ACCUMULUS_AS)")
 	}
 	command.Args = cobra.NoArgs
 	for _, name := range []string{"customer", "period"} {
@@ -90,7 +91,7 @@ func money(amount, currency string) string { return strings.TrimSpace(amount + "
 
 func newBooksDraft(a *app) *cobra.Command {
 	var o bookOptions
-	command := &cobra.Command{Use: "draft --customer NAME --period MONTH --as NAME", Short: "Rate a period as it is now, and keep that as its draft",
+	command := &cobra.Command{Use: "draft --customer NAME --period MONTH [--as NAME]", Short: "Rate a period as it is now, and keep that as its draft",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.patientClient()
 			if err != nil {
@@ -257,7 +258,7 @@ func (a *app) showReview(r books.Review) error {
 
 func newBooksApprove(a *app) *cobra.Command {
 	var o bookOptions
-	command := &cobra.Command{Use: "approve --customer NAME --period MONTH --as NAME", Short: "Approve a draft, as another person than who drafted it",
+	command := &cobra.Command{Use: "approve --customer NAME --period MONTH [--as NAME]", Short: "Approve a draft, as another person than who drafted it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.patientClient()
 			if err != nil {
@@ -284,7 +285,7 @@ func newBooksApprove(a *app) *cobra.Command {
 func newBooksClose(a *app) *cobra.Command {
 	var o bookOptions
 	var request books.CloseRequest
-	command := &cobra.Command{Use: "close --customer NAME --period MONTH --as NAME", Short: "Make an approved period final, and issue its statement",
+	command := &cobra.Command{Use: "close --customer NAME --period MONTH [--as NAME]", Short: "Make an approved period final, and issue its statement",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.patientClient()
 			if err != nil {

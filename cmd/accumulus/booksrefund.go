@@ -185,7 +185,7 @@ func (a *app) showFailures(all []books.Failure) error {
 		}
 		t.add(fmt.Sprint(f.ID), f.Cluster, f.Node, humanTime(f.At), by, counts, pods, evidence)
 	}
-	if err := t.writeOr(a.out, "No node has failed."); err != nil {
+	if err := t.writeOr(a.out, "No node has failed."); err != nil || len(all) == 0 {
 		return err
 	}
 	for _, f := range all {

@@ -83,12 +83,11 @@ func (a *app) exportFiles(cmd *cobra.Command, c *client.Client, o filesOptions, 
 	if !manifest.Complete {
 		_, _ = fmt.Fprintf(a.errOut, "Warning: %s is not complete, or has not settled; metadata.json and `accumulus cluster status NAME` say of when and why\n", period) // nowhere else to tell
 	}
-	var parts []string
-	for _, left := range manifest.LeftOut {
-		parts = append(parts, fmt.Sprintf("%s %s of %s (%s)", left.Quantity, left.Unit, left.Resource, left.Reason))
-	}
-	if len(parts) > 0 {
-		_, _ = fmt.Fprintf(a.errOut, "Not in the rows: %s\n", strings.Join(parts, "; ")) // nowhere else to tell
+	for i, left := range manifest.LeftOut {
+		if i == 0 {
+			_, _ = fmt.Fprintln(a.errOut, "Not in the rows:") // nowhere else to tell
+		}
+		_, _ = fmt.Fprintf(a.errOut, "  %s %s of %s (%s)\n", left.Quantity, left.Unit, left.Resource, left.Reason) // nowhere else to tell
 	}
 	_, err = fmt.Fprintf(a.out, "%s in %s below %s\n", plural.Of(manifest.Rows, "row", "rows"), plural.Of(len(manifest.Files)+1, "file", "files"), o.out)
 	return err

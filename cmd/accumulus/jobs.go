@@ -71,9 +71,13 @@ func told(v *float64, as func(float64) string) string {
 func seconds(v float64) string { return humanSpan(time.Duration(v * float64(time.Second))) }
 
 func (a *app) showEstimate(e ahead.Estimate) error {
-	a.printf("%s: by %s", e.Workload, e.Basis)
-	if e.Runs > 0 {
-		a.printf(" (%d); takes %s, P10 %s, P90 %s", e.Runs, told(e.Seconds.P50, seconds), told(e.Seconds.P10, seconds), told(e.Seconds.P90, seconds))
+	switch {
+	case e.Runs > 0:
+		a.printf("%s: by %s (%d); takes %s, P10 %s, P90 %s", e.Workload, e.Basis, e.Runs, orDash(told(e.Seconds.P50, seconds)), orDash(told(e.Seconds.P10, seconds)), orDash(told(e.Seconds.P90, seconds)))
+	case e.Basis == ahead.ByRequests:
+		a.printf("%s: by requests, for %s", e.Workload, orDash(told(e.Seconds.P50, seconds)))
+	default:
+		a.printf("%s: nothing is known of how long it takes", e.Workload)
 	}
 	a.printf("\n\n")
 	t := &table{columns: append(append(left("HARDWARE", "BY"), right("RUNS", "TIME", "ENERGY", "CO2e g", "COST P10", "P50", "P90", "CHEAPEST START", "COSTS", "GREENEST START")...), right("CO2e g")...)}
@@ -83,7 +87,7 @@ func (a *app) showEstimate(e ahead.Estimate) error {
 			if s == nil {
 				return "", ""
 			}
-			return humanTime(s.At), told(of(*s), as)
+			return s.At.UTC().Format("Mon 15:04Z"), told(of(*s), as) // of the coming day
 		}
 		cheapest, costs := start(h.Cheapest, func(s ahead.Start) *float64 { return s.Cost }, money)
 		greenest, grams := start(h.Greenest, func(s ahead.Start) *float64 { return s.Grams }, number)
@@ -91,7 +95,7 @@ func (a *app) showEstimate(e ahead.Estimate) error {
 			told(h.Cost.P10, money), told(h.Cost.P50, money), told(h.Cost.P90, money), cheapest, costs, greenest, grams)
 	}
 	if len(e.Hardware) > 0 {
-		if err := t.write(a.out); err != nil {
+		if err := t.withoutEmpty().write(a.out); err != nil {
 			return err
 		}
 		a.printf("\n")

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -70,6 +71,21 @@ func (t *table) write(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// withoutEmpty is the table without the columns in which no row has anything.
+func (t *table) withoutEmpty() *table {
+	kept := &table{rows: make([][]string, len(t.rows))}
+	for i, c := range t.columns {
+		if !slices.ContainsFunc(t.rows, func(row []string) bool { return row[i] != "" }) {
+			continue
+		}
+		kept.columns = append(kept.columns, c)
+		for j, row := range t.rows {
+			kept.rows[j] = append(kept.rows[j], row[i])
+		}
+	}
+	return kept
 }
 
 // writeOr prints the table, or of no rows what that means and what to do.

@@ -274,7 +274,7 @@ func (d *Demo) correct(ctx context.Context, period string, edge time.Time) error
 	if err := d.settled(ctx, period); err != nil {
 		return err
 	}
-	reason := fmt.Sprintf("the namespace %s was %s's since %s", movedNamespace, movedTo, edge.Format(time.RFC3339))
+	reason := fmt.Sprintf("the namespace %s was %s's since %s", movedNamespace, movedTo, edge.Format("2006-01-02 15:04 MST"))
 	_, err := d.leader.Books().Apply(ctx, pastCustomer, period, "dora", reason)
 	if errors.Is(err, registry.ErrStale) {
 		return nil // somebody was faster, with the same

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
@@ -304,7 +305,7 @@ func (d *Desk) earlier(ctx context.Context, f *JobForecast, q JobQuestion, p *fo
 			return nil, ErrCompletions
 		}
 		f.Completions, f.CompletionsBasis = int(*middle), ByRuns
-		f.Assumptions = append(f.Assumptions, fmt.Sprintf("%d pods must succeed, as in the median of %d earlier runs", f.Completions, len(jobs)))
+		f.Assumptions = append(f.Assumptions, fmt.Sprintf("%s must succeed, as in the median of %s", plural.Of(f.Completions, "pod", "pods"), plural.Of(len(jobs), "earlier run", "earlier runs")))
 	}
 	if len(done) >= fewAttempts {
 		return done, nil

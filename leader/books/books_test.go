@@ -222,7 +222,7 @@ func TestIncompleteLedgerNeedsAnEstimate(t *testing.T) {
 	if _, err := w.Approve(ctx, "acme", "2026-11", "anna"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Close(ctx, "acme", "2026-11", CloseRequest{By: "carl"}); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "2026-11-07T00:00:00Z") {
+	if _, err := w.Close(ctx, "acme", "2026-11", CloseRequest{By: "carl"}); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "2026-11-07 00:00Z") {
 		t.Errorf("closed without an estimate: %v", err)
 	}
 	s, err := w.Close(ctx, "acme", "2026-11", CloseRequest{By: "carl", Reason: "the link was down and its disk is lost"})

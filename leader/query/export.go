@@ -38,7 +38,7 @@ type IncompleteError struct {
 func (e *IncompleteError) Error() string {
 	if !e.Ends.IsZero() {
 		return fmt.Sprintf("the period %s ends at %s, and what is here is settled until %s: ask again when it has ended",
-			e.Period, e.Ends.Format(time.RFC3339), e.Settled.Format(time.RFC3339))
+			e.Period, usage.HumanTime(e.Ends), usage.HumanTime(e.Settled))
 	}
 	if len(e.Clusters) == 0 {
 		return fmt.Sprintf("the period %s is incomplete", e.Period)

@@ -128,6 +128,8 @@
     for (const r of rows) r.color = r.kind ? r.kind[1] : next < palette.length ? palette[next++] : 'other';
     const order = [...all].sort(), waits = t => [...powered].some(([cluster, known]) => times.get(cluster).has(t) && !known.has(t));
     for (let i = 0; i < 5 && order.length && waits(order.at(-1)); i++) order.pop(); // the chart ends where all energy is known
+    const known = t => [...powered.values()].some(of => of.has(t));
+    while (powered.size && order.length && !known(order[0])) order.shift(); // and begins where some is
     return { rows, times: order };
   }
   const costOf = r => r.cost !== null ? [[Number(r.cost), r.currency]] : (r.costs ?? []).map(c => [Number(c.cost), c.currency]);
