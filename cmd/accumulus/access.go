@@ -132,7 +132,7 @@ func (a *app) addByContext(ctx context.Context, name string, spec fleet.Cluster,
 	}
 	a.printf("the leader has an account in the cluster of context %s: ServiceAccount %s/%s\n", o.name, access.Namespace, access.Account)
 	if !grant.Ends.IsZero() {
-		a.printf("its token ends at %s; the leader renews it before\n", grant.Ends.Format(time.RFC3339))
+		a.printf("its token ends at %s; the leader renews it before\n", humanTime(grant.Ends))
 	}
 	if !exists {
 		if err := c.AddCluster(ctx, name, spec); err != nil {

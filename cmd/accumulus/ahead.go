@@ -71,10 +71,10 @@ func (a *app) showRates(rates ahead.Rates) error {
 		if row.Hour.GramsPerHour != nil {
 			grams = number(*row.Hour.GramsPerHour)
 		}
-		t.add(append(keyCells(rates.Aggregate, row.Key), number(row.Hour.CPUCores), number(row.Hour.CPURequestCores), humanBytes(row.Hour.MemoryBytes),
+		t.add(append(keyCells(rates.Aggregate, row.Key), number(row.Hour.CPUCores), number(row.Hour.CPURequestCores), humanMemory(row.Hour.MemoryBytes),
 			humanWatts(&row.Hour.Watts), moneys(row.Hour.CostPerHour), moneys(row.Day.CostPerHour), grams)...)
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "Nothing was metered in the last settled hour and day."); err != nil {
 		return err
 	}
 	a.printf("\nThe hour that ends at %s\n", humanTime(rates.Settled))
@@ -157,7 +157,7 @@ func (a *app) showForecasts(f ahead.Forecasts) error {
 			add(name, text(&r.SoFar), text(r.P10), text(&r.P50), text(r.P90), r.Basis)
 		}
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "Nothing was metered that a forecast could go on from."); err != nil {
 		return err
 	}
 	a.printf("\nFrom %s on; so far until then\n", humanTime(f.Settled))
@@ -177,17 +177,28 @@ func (a *app) showForecasts(f ahead.Forecasts) error {
 // shownResource is a resource's name and figure for people.
 func shownResource(name string) (string, func(float64) string) {
 	switch name {
-	case "cpuCoreSeconds", "cpuRequestCoreSeconds":
-		return strings.TrimSuffix(name, "CoreSeconds") + " core-h", func(v float64) string { return number(v / 3600) }
+	case "cpuCoreSeconds":
+		return "CPU core-h", coreHours
+	case "cpuRequestCoreSeconds":
+		return "CPU requested core-h", coreHours
+	case "memoryByteSeconds":
+		return "memory GiB-h", gibHours
+	case "memoryRequestByteSeconds":
+		return "memory requested GiB-h", gibHours
 	case "energyJoules":
 		return "energy", humanEnergy
 	case "co2eGrams":
 		return "CO2e g", number
-	case "networkReceiveBytes", "networkTransmitBytes":
-		return strings.TrimSuffix(name, "Bytes"), humanBytes
+	case "networkReceiveBytes":
+		return "received", humanBytes
+	case "networkTransmitBytes":
+		return "sent", humanBytes
 	}
-	return strings.TrimSuffix(name, "ByteSeconds") + " GiB-h", func(v float64) string { return number(v / (1 << 30) / 3600) }
+	return strings.TrimSuffix(name, "ByteSeconds") + " GiB-h", gibHours
 }
+
+func coreHours(coreSeconds float64) string { return number(coreSeconds / 3600) }
+func gibHours(byteSeconds float64) string  { return number(byteSeconds / (1 << 30) / 3600) }
 
 func keyColumns(keys []usage.Key) []column {
 	var columns []column

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/internal/plural"
 	"github.com/accumulus-metering/accumulus/leader/audit"
@@ -110,9 +109,9 @@ func spanOf(f audit.Finding) string {
 	if f.From.IsZero() {
 		return ""
 	}
-	text := ", " + f.From.UTC().Format(time.RFC3339)
+	text := ", " + humanTime(f.From)
 	if f.Windows > 1 {
-		text += fmt.Sprintf(" to %s, %d windows", f.To.UTC().Format(time.RFC3339), f.Windows)
+		text += fmt.Sprintf(" to %s, %d windows", humanTime(f.To), f.Windows)
 	}
 	return text
 }

@@ -84,7 +84,7 @@ func (a *app) showChanges(list api.ChangeList) error {
 		}
 		t.add(humanTime(c.At), c.Principal, c.Role, c.Via, c.Source, what, outcome, objectNames(c.Objects))
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "Nobody has asked for a change in that time."); err != nil {
 		return err
 	}
 	if list.Next != "" {

@@ -70,7 +70,7 @@ func newBooksList(a *app) *cobra.Command {
 			for _, p := range all {
 				t.add(p.Customer, p.Period, p.State, numberOf(p.Statement), fmt.Sprint(p.Complete), money(p.Total, p.Currency))
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "No period was drafted yet. Draft one: accumulus books draft --customer NAME --period MONTH")
 		}}
 	flags := command.Flags()
 	flags.StringVar(&o.customer, "customer", "", "only this customer")
@@ -433,7 +433,7 @@ func newBooksLog(a *app) *cobra.Command {
 			for _, one := range log.Items {
 				t.add(humanTime(one.At), one.By, one.Action, one.Period, one.Detail)
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "Nobody has done anything with these books yet.")
 		}}
 	command.Flags().StringVar(&o.customer, "customer", "", "the customer")
 	a.answerFlags(command)

@@ -126,7 +126,7 @@ func newBooksRefunds(a *app) *cobra.Command {
 				}
 				t.add(fmt.Sprint(r.ID), fmt.Sprint(r.Statement), r.State, r.Requested.By, decided, money(r.Amount, r.Currency), r.Reason)
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "No refund was asked for yet.")
 		}}
 	command.Flags().StringVar(&o.customer, "customer", "", "the customer")
 	a.answerFlags(command)
@@ -185,7 +185,7 @@ func (a *app) showFailures(all []books.Failure) error {
 		}
 		t.add(fmt.Sprint(f.ID), f.Cluster, f.Node, humanTime(f.At), by, counts, pods, evidence)
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.writeOr(a.out, "No node has failed."); err != nil {
 		return err
 	}
 	for _, f := range all {

@@ -52,7 +52,7 @@ func newBudgetList(a *app) *cobra.Command {
 					t.add(o.Name(), ofBudget(b), humanMoney(string(b.Amount), b.Currency), thresholdsOf(b), hookOf(b))
 				}
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, noBudget)
 		},
 	}
 	command.Flags().BoolVar(&json, "json", false, "the same as -o json")
@@ -117,6 +117,8 @@ func newBudgetStatus(a *app) *cobra.Command {
 	return command
 }
 
+const noBudget = "No budget holds. Apply one: accumulus budget apply -f budget.yaml; docs/forecasts.md has an example"
+
 func (a *app) showBudgets(states ahead.BudgetStates) error {
 	t := &table{columns: append(left("BUDGET", "UNTIL"), append(right("AMOUNT", "SPENT", "OF IT", "EXPECTED", "OF IT"), left("SPENT BY", "TOLD")...)...)}
 	for _, s := range states.Items {
@@ -130,5 +132,5 @@ func (a *app) showBudgets(states ahead.BudgetStates) error {
 		}
 		t.add(s.Budget, humanTime(s.To), humanMoney(s.Amount, s.Currency), humanMoney(s.Actual, s.Currency), percent(s.ActualShare), humanMoney(s.Forecast, s.Currency), percent(s.ForecastShare), momentText(s.SpentBy.P50), strings.Join(told, ", "))
 	}
-	return t.write(a.out)
+	return t.writeOr(a.out, noBudget)
 }

@@ -170,7 +170,7 @@ func (a *app) showCost(q costQuestion, keys []string, answer allocation.Response
 		}
 	}
 	if len(all) == 0 {
-		a.printf("Nothing between %s and %s; `accumulus status` says how far the clusters have come\n", answer.Accumulus.Window.Start, answer.Accumulus.Window.End)
+		a.printf("Nothing between %s and %s; `accumulus status` says how far the clusters have come\n", shownTime(answer.Accumulus.Window.Start), shownTime(answer.Accumulus.Window.End))
 		return nil
 	}
 	slices.SortFunc(all, func(x, y allocation.Allocation) int {
@@ -183,7 +183,7 @@ func (a *app) showCost(q costQuestion, keys []string, answer allocation.Response
 	if err := t.write(a.out); err != nil {
 		return err
 	}
-	a.printf("From %s to %s", answer.Accumulus.Window.Start, answer.Accumulus.Window.End)
+	a.printf("From %s to %s", shownTime(answer.Accumulus.Window.Start), shownTime(answer.Accumulus.Window.End))
 	if !q.historical {
 		a.printf(", as the rate of a month of 730 hours")
 	}

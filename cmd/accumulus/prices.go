@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/prices"
@@ -69,11 +68,11 @@ func newPricesList(a *app) *cobra.Command {
 				}
 				since := ""
 				if !o.ValidFrom.IsZero() {
-					since = o.ValidFrom.Format(time.RFC3339)
+					since = humanTime(o.ValidFrom)
 				}
 				t.add(o.Name(), list.Currency, boundTo(list), since, strings.Join(kindsOf(list), ","), fmt.Sprint(len(list.Rates)))
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "No price list holds. Apply one: accumulus prices apply -f prices.yaml; docs/prices.md has examples")
 		},
 	}
 	command.Flags().StringVar(&at, "at", "", "the moment, RFC 3339; default now")
@@ -142,7 +141,7 @@ func newPricesShow(a *app) *cobra.Command {
 			a.printf("\n")
 			t := &table{columns: left("CHANGED", "BY", "WHAT", "WHY")}
 			for _, entry := range history.Items {
-				t.add(entry.At.Format(time.RFC3339), entry.By, entry.Action, entry.Reason)
+				t.add(humanTime(entry.At), entry.By, entry.Action, entry.Reason)
 			}
 			return t.write(a.out)
 		},
@@ -207,7 +206,7 @@ func (a *app) showSimulation(s prices.Simulation) error {
 	for _, x := range s.Totals {
 		add("all", x)
 	}
-	return t.write(a.out)
+	return t.writeOr(a.out, "Nothing of a customer was metered in the period.")
 }
 
 func newPricesPush(a *app) *cobra.Command {
@@ -274,25 +273,25 @@ func newPricesAhead(a *app) *cobra.Command {
 			t := &table{columns: append(left("OF", "FROM", "TO"), right("PRICE OR SLOT")...)}
 			for _, series := range ahead.Series {
 				for _, slot := range series.Slots {
-					t.add(series.Series, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.Price)
+					t.add(series.Series, humanTime(slot.From), humanTime(slot.To), slot.Price)
 				}
 			}
 			for _, tariff := range ahead.TimeOfUse {
 				for _, slot := range tariff.Slots {
-					t.add(tariff.List, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.Slot)
+					t.add(tariff.List, humanTime(slot.From), humanTime(slot.To), slot.Slot)
 				}
 			}
 			for _, grid := range ahead.Carbon {
 				for _, slot := range grid.Slots {
-					t.add("grid "+grid.Grid, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.GramsPerKWh.String()+" g/kWh ("+slot.Basis+")")
+					t.add("grid "+grid.Grid, humanTime(slot.From), humanTime(slot.To), slot.GramsPerKWh.String()+" g/kWh ("+slot.Basis+")")
 				}
 			}
 			for _, charged := range ahead.Prices {
 				for _, slot := range charged.Slots {
-					t.add(charged.Cluster+" "+charged.Resource, slot.From.Format(time.RFC3339), slot.To.Format(time.RFC3339), slot.Price+" "+charged.Currency+"/"+charged.Unit)
+					t.add(charged.Cluster+" "+charged.Resource, humanTime(slot.From), humanTime(slot.To), slot.Price+" "+charged.Currency+"/"+charged.Unit)
 				}
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "No price that changes by the hour is known: no list has slots or dynamic prices, and no grid is described")
 		},
 	}
 	command.Flags().IntVar(&hours, "hours", 24, "how far ahead")

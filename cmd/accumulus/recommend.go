@@ -35,9 +35,9 @@ cluster, and which CronJobs at another hour. docs/forecasts.md says what that re
 			t := &table{columns: append(left("CLUSTER", "NAMESPACE", "WORKLOAD"), right("CORES", "P99", "BETTER", "MEMORY", "MAX", "BETTER", "SAVES/month", "POD-MINUTES")...)}
 			for _, row := range r.Rows {
 				t.add(row.Cluster, row.Namespace, row.Workload, number(row.CPU.Requested), number(row.CPU.P99), number(row.CPU.Recommend),
-					humanBytes(row.Memory.Requested), humanBytes(row.Memory.Max), humanBytes(row.Memory.Recommend), moneys(row.Saving), fmt.Sprint(row.Minutes))
+					humanMemory(row.Memory.Requested), humanMemory(row.Memory.Max), humanMemory(row.Memory.Recommend), moneys(row.Saving), fmt.Sprint(row.Minutes))
 			}
-			if err := t.write(a.out); err != nil {
+			if err := t.writeOr(a.out, "No workload whose pods request something ran for twelve hours of the last settled day."); err != nil {
 				return err
 			}
 			if err := a.showMoves(r.Moves); err != nil {

@@ -53,7 +53,24 @@ Then, in another terminal:   accumulus usage --window 1h --aggregate cluster,nam
 		SilenceUsage:  true,
 	}
 	a.prepare(root)
-	root.AddCommand(newUsage(a), newEnergy(a), newHeat(a), newBoxes(a), newMeters(a), newCarbon(a), newExport(a), newBooks(a), newExplain(a), newVerify(a), newArchive(a), newStatus(a), newCluster(a), newSync(a), newValidate(a), newPower(a), newCalibrate(a), newApply(a), newPrices(a), newRates(a), newForecast(a), newEstimate(a), newReport(a), newBudget(a), newRecommend(a), newGet(a), newToken(a), newAudit(a), newSeed(a), newEvaluate(a), newVersion(a), newLeader(a), newDemo(a))
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"use", "What is used, and what it costs:", []*cobra.Command{newUsage(a), newEnergy(a), newHeat(a), newCarbon(a), newBoxes(a), newRates(a), newReport(a)}},
+		{"ahead", "What will be:", []*cobra.Command{newForecast(a), newEstimate(a), newRecommend(a), newBudget(a)}},
+		{"bill", "Prices and bills:", []*cobra.Command{newPrices(a), newBooks(a), newExplain(a), newVerify(a), newExport(a), newArchive(a)}},
+		{"fleet", "The fleet, and whether all has come:", []*cobra.Command{newStatus(a), newCluster(a), newApply(a), newGet(a), newMeters(a), newPower(a), newCalibrate(a), newSync(a), newValidate(a), newEvaluate(a)}},
+		{"access", "Who may do what, and did:", []*cobra.Command{newToken(a), newAudit(a), newSeed(a)}},
+		{"run", "Programs:", []*cobra.Command{newDemo(a), newLeader(a)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, command := range group.commands {
+			command.GroupID = group.id
+		}
+		root.AddCommand(group.commands...)
+	}
+	root.AddCommand(newVersion(a))
 	parent(root)
 	return root
 }

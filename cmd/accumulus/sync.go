@@ -137,13 +137,15 @@ func quarantineRows(cmd *cobra.Command, c *client.Client, values url.Values, lim
 
 func (a *app) showQuarantine(list api.QuarantineList) error {
 	t := &table{columns: slices.Concat(right("ID"), left("CLUSTER", "TABLE", "KIND", "CLASS", "WINDOW"), right("SEEN"), left("LAST", "STATE", "REASON"))}
+	moment := humanTime
 	if a.output == asCSV {
 		t.columns = append(t.columns, left("ROW")...)
+		moment = func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	}
 	for _, row := range list.Rows {
 		window, state := "", "kept"
 		if !row.From.IsZero() {
-			window = row.From.UTC().Format(time.RFC3339)
+			window = moment(row.From)
 		}
 		if !row.Superseded.IsZero() {
 			state = "superseded"
@@ -152,7 +154,7 @@ func (a *app) showQuarantine(list api.QuarantineList) error {
 			state = "discarded: " + row.DiscardedFor
 		}
 		cells := []string{fmt.Sprint(row.ID), row.Cluster, row.Table, row.Kind, string(row.Class), window, fmt.Sprint(row.Seen),
-			row.Last.UTC().Format(time.RFC3339), state, row.Reason}
+			moment(row.Last), state, row.Reason}
 		if a.output == asCSV {
 			cells = append(cells, row.Line+string(row.Point))
 		} else {

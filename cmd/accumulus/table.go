@@ -72,6 +72,15 @@ func (t *table) write(w io.Writer) error {
 	return nil
 }
 
+// writeOr prints the table, or of no rows what that means and what to do.
+func (t *table) writeOr(w io.Writer, nothing string) error {
+	if len(t.rows) > 0 {
+		return t.write(w)
+	}
+	_, err := fmt.Fprintln(w, nothing)
+	return err
+}
+
 func shown(cell string) string {
 	if cell == "" {
 		return "-"

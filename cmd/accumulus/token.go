@@ -106,7 +106,7 @@ func newTokenList(a *app) *cobra.Command {
 				}
 				t.add(cells...)
 			}
-			return t.write(a.out)
+			return t.writeOr(a.out, "No token was created yet: accumulus token create NAME --role ROLE")
 		},
 	}
 	command.Flags().BoolVar(&revoked, "revoked", false, "also those that were revoked")

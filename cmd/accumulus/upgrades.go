@@ -31,9 +31,9 @@ func newClusterUpgrades(a *app) *cobra.Command {
 			for _, u := range all {
 				done, failed := count(u)
 				list.add(strconv.FormatInt(u.ID, 10), u.Version, u.State, strconv.Itoa(u.Wave+1), strconv.Itoa(done), strconv.Itoa(failed),
-					strconv.Itoa(len(u.Clusters)), u.Created.UTC().Format(time.RFC3339), u.Message)
+					strconv.Itoa(len(u.Clusters)), humanTime(u.Created), u.Message)
 			}
-			return list.write(a.out)
+			return list.writeOr(a.out, "No upgrade of the fleet was begun yet.")
 		},
 	}
 	command.AddCommand(newUpgradesStart(a), newUpgradesStop(a), newUpgradesResume(a))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math/big"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -66,14 +67,55 @@ func leastBound(quantity string) *big.Rat {
 // span is from a moment until the follower has read again.
 func (o kubeletOptions) span() time.Duration { return o.scrape + min(lateRead, o.scrape/2) }
 
-// edgeReadings are readings of the kubelets around an edge of a stretch. The follower's
-// last reading before the edge is not older than before, and the first that counts what
-// is after it not newer than after: what it took as counted at the edge lies between.
+// edgeReadings are what the pods' counters were at an edge of a stretch, by their own
+// times, and readings around it. The follower's last reading before the edge is not
+// older than before, and the first that counts what is after it not newer than after:
+// what it took as counted at the edge lies between.
 type edgeReadings struct {
 	before, at, after kubeletReading
 }
 
-// grown is the most that a pod's counter grew between the edge's reading and one beside
+// timed is a reading of all kubelets, which were asked from one moment to another.
+type timed struct {
+	kubeletReading
+	asked, came time.Time
+}
+
+// edgeOf is of readings around an edge, oldest first, beside a follower that reads at
+// least once in a span. A kubelet answers when it can: what it counted when is what its
+// counters say, not when it was asked. Counters are missing of which no reading came a
+// span before the edge, or that were not counted after it.
+func edgeOf(edge time.Time, span time.Duration, readings []timed) edgeReadings {
+	e := edgeReadings{make(kubeletReading), make(kubeletReading), make(kubeletReading)}
+	for pod, counters := range readings[len(readings)-1].kubeletReading {
+		e.before[pod], e.at[pod], e.after[pod] = make(podCounters), make(podCounters), make(podCounters)
+		for name, last := range counters {
+			e.after[pod][name] = last
+			of := slices.DeleteFunc(slices.Clone(readings), func(r timed) bool { _, there := r.kubeletReading[pod][name]; return !there })
+			upper := slices.IndexFunc(of, func(r timed) bool { return r.kubeletReading[pod][name].at.After(edge) })
+			if upper < 1 {
+				continue
+			}
+			lower := upper - 1
+			early := slices.IndexFunc(of, func(r timed) bool { return r.came.After(of[lower].asked.Add(-span)) }) - 1
+			late := slices.IndexFunc(of, func(r timed) bool { return !r.asked.Before(of[upper].came.Add(span)) })
+			if early < 0 || late < 0 {
+				continue
+			}
+			e.before[pod][name], e.after[pod][name] = of[early].kubeletReading[pod][name], of[late].kubeletReading[pod][name]
+			e.at[pod][name] = counter{edge, onLine(of[lower].kubeletReading[pod][name], of[upper].kubeletReading[pod][name], edge)}
+		}
+	}
+	return e
+}
+
+// onLine is what a counter was at a moment between two others, on a line.
+func onLine(a, b counter, at time.Time) *big.Rat {
+	part := new(big.Rat).Mul(big.NewRat(int64(at.Sub(a.at)), int64(b.at.Sub(a.at))), new(big.Rat).Sub(b.value, a.value))
+	return part.Add(part, a.value)
+}
+
+// grown is the most that a pod's counter grew between the edge and a reading beside
 // it; nil where one of them lacks the pod, or the counter was set back.
 func (e edgeReadings) grown(pod, name string) *big.Rat {
 	before, was := e.before[pod][name]
@@ -198,21 +240,54 @@ func nodeNames(ctx context.Context, api rest.Interface) ([]string, error) {
 	return names, nil
 }
 
-// readKubelets asks each node's kubelet, through the API server.
-func readKubelets(ctx context.Context, api rest.Interface, nodes []string, namespace string) (kubeletReading, error) {
+// dates notes what a server's clock showed when it answered (its Date) for a request
+// whose context has a place for it: an API server hands on that of a kubelet.
+type dates struct{ http.RoundTripper }
+
+type dateKey struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (d dates) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := d.RoundTripper.RoundTrip(request)
+	if date, asked := request.Context().Value(dateKey{}).(*time.Time); asked && err == nil {
+		*date, _ = http.ParseTime(response.Header.Get("Date")) // zero where it does not say
+	}
+	return response, err
+}
+
+// believed is how far a node's clock may be off before its times are shifted. A
+// follower shifts those times of the same answers.
+const believed = 30 * time.Second
+
+// readKubelets asks each node's kubelet, through the API server. Counters have their
+// nodes' times, or this machine's where a node's clock is wrong.
+func readKubelets(ctx context.Context, api rest.Interface, now clock.Clock, nodes []string, namespace string) (kubeletReading, error) {
 	all := make(kubeletReading)
 	for _, node := range nodes {
 		var found kubeletReading
-		text, err := bounded(ctx, api.Get().Resource("nodes").Name(node).SubResource("proxy", "stats", "summary"))
+		var date time.Time
+		text, err := bounded(context.WithValue(ctx, dateKey{}, &date), api.Get().Resource("nodes").Name(node).SubResource("proxy", "stats", "summary"))
 		if err == nil {
 			found, err = decodeSummary(text, namespace)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kubelet of %s: %w", node, err)
 		}
+		if off := now.Now().Sub(date); !date.IsZero() && off.Abs() > believed {
+			found.shift(off)
+		}
 		maps.Copy(all, found)
 	}
 	return all, nil
+}
+
+// shift moves the times of all counters.
+func (r kubeletReading) shift(by time.Duration) {
+	for _, counters := range r {
+		for name, c := range counters {
+			counters[name] = counter{c.at.Add(by), c.value}
+		}
+	}
 }
 
 // compareKubelet reads the kubelets at both edges of a stretch of whole minutes, and
@@ -227,6 +302,7 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 	}
 	config = rest.CopyConfig(config)
 	config.Timeout, config.QPS = time.Minute, -1 // all nodes are read at one moment, as far as may be
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return dates{next} })
 	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return comparison{}, fmt.Errorf("reach the API server: %w", err)
@@ -241,20 +317,26 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 			return comparison{}, err
 		}
 	}
-	from := a.clock.Now().Add(o.span()).Truncate(time.Minute).Add(time.Minute)
+	first, err := a.readTimed(ctx, api, o)
+	if err != nil {
+		return comparison{}, err
+	}
+	from := first.came.Add(2 * o.span()).Truncate(time.Minute).Add(time.Minute)
 	to := from.Add(o.stretch)
 	_, _ = fmt.Fprintf(a.errOut, "Reading the kubelets of %s from %s to %s\n", strings.Join(o.nodes, ", "), humanTime(from), humanTime(to)) // nowhere is left to tell
-	var edges [2]edgeReadings
-	for i, at := range []time.Time{from, to} {
-		if edges[i], err = a.readAround(ctx, api, o, at); err != nil {
-			return comparison{}, err
-		}
+	begin, err := a.readAround(ctx, api, o, from, first)
+	if err != nil {
+		return comparison{}, err
+	}
+	end, err := a.readAround(ctx, api, o, to)
+	if err != nil {
+		return comparison{}, err
 	}
 	metered, err := a.meteredPods(ctx, c, cluster, o, schema.Window{From: from, To: to})
 	if err != nil {
 		return comparison{}, err
 	}
-	made := compareCounters(schema.Window{From: from, To: to}, edges[0], edges[1], metered, o.scrape)
+	made := compareCounters(schema.Window{From: from, To: to}, begin, end, metered, o.scrape)
 	made.Cluster, made.Namespace = cluster, o.namespace
 	if len(made.Quantities) == 0 {
 		return made, fmt.Errorf("no pod of namespace %s was there from %s to %s on these nodes: name its nodes with --node, or leave that out", o.namespace, humanTime(from), humanTime(to))
@@ -262,27 +344,42 @@ func (a *app) compareKubelet(ctx context.Context, o kubeletOptions, cluster stri
 	return made, nil
 }
 
-// readAround reads the kubelets around an edge.
-func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptions, edge time.Time) (e edgeReadings, err error) {
-	read := func(at time.Time) kubeletReading {
-		if err == nil {
-			err = clock.At(ctx, a.clock, at)
+// readTimed is one reading, and when.
+func (a *app) readTimed(ctx context.Context, api rest.Interface, o kubeletOptions) (timed, error) {
+	asked := a.clock.Now()
+	reading, err := readKubelets(ctx, api, a.clock, o.nodes, o.namespace)
+	return timed{reading, asked, a.clock.Now()}, err
+}
+
+// readAround reads the kubelets around an edge, from a minute or more before it on (as
+// far as that is still to come) until all have counted after it and a span has passed.
+// Readings of before may be there.
+func (a *app) readAround(ctx context.Context, api rest.Interface, o kubeletOptions, edge time.Time, readings ...timed) (edgeReadings, error) {
+	read := func(at time.Time) error {
+		if err := clock.At(ctx, a.clock, at); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil
+		reading, err := a.readTimed(ctx, api, o)
+		readings = append(readings, reading)
+		return err
+	}
+	span := o.span()
+	for _, early := range []time.Duration{max(time.Minute, 3*span), 2 * span, span, 0} {
+		if err := read(edge.Add(-early)); err != nil {
+			return edgeReadings{}, err
 		}
-		var reading kubeletReading
-		reading, err = readKubelets(ctx, api, o.nodes, o.namespace)
-		return reading
 	}
-	e.before, e.at = read(edge.Add(-o.span())), read(edge)
-	at := edge
-	for counted := false; !counted && err == nil && at.Sub(edge) < countedWithin; {
-		at = at.Add(min(countedEach, o.scrape))
-		counted = read(at).countedAfter(edge, e.at)
+	there := readings[len(readings)-1].kubeletReading
+	for counted := false; !counted && a.clock.Now().Sub(edge) < countedWithin; {
+		if err := read(a.clock.Now().Add(min(countedEach, o.scrape))); err != nil {
+			return edgeReadings{}, err
+		}
+		counted = readings[len(readings)-1].countedAfter(edge, there)
 	}
-	e.after = read(at.Add(o.span()))
-	return e, err
+	if err := read(a.clock.Now().Add(span)); err != nil {
+		return edgeReadings{}, err
+	}
+	return edgeOf(edge, span, readings), nil
 }
 
 // countedAfter says whether all counters of those pods of an earlier reading that are
@@ -340,12 +437,13 @@ func compareCounters(w schema.Window, begin, end edgeReadings, metered map[strin
 	sums := make(map[string]*sum)
 	for _, pod := range slices.Sorted(maps.Keys(end.at)) {
 		for _, name := range kubeletQuantities {
-			if _, is := end.at[pod][name]; !is {
+			_, counted := end.at[pod][name]
+			if _, goesOn := end.after[pod][name]; !counted && !goesOn {
 				continue
 			}
 			first, last := begin.grown(pod, name), end.grown(pod, name)
 			if first == nil || last == nil || end.at[pod][name].value.Cmp(begin.at[pod][name].value) < 0 {
-				made.Skipped = append(made.Skipped, fmt.Sprintf("%s of pod %s: it began or ended near an edge or meanwhile, or its counter was set back", name, pod))
+				made.Skipped = append(made.Skipped, fmt.Sprintf("%s of pod %s: it began or ended near an edge or meanwhile, its counter was set back, or its kubelet did not count around an edge", name, pod))
 				continue
 			}
 			told := metered[pod][name]

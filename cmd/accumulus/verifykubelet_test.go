@@ -37,18 +37,24 @@ func kubelets(t *testing.T, now clock.Clock, cores map[string]float64) string {
 	began := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at := now.Now().Add(-7 * time.Second)
+		w.Header().Set("Date", now.Now().Format(http.TimeFormat))
+		shown := at
+		if strings.Contains(r.URL.Path, "/ahead/") {
+			w.Header().Set("Date", now.Now().AddDate(0, 1, 0).Format(http.TimeFormat))
+			shown = at.AddDate(0, 1, 0)
+		}
 		switch r.URL.Path {
 		case "/api/v1/nodes":
 			_, _ = io.WriteString(w, `{"items":[{"metadata":{"name":"n1"}}]}`)
-		case "/api/v1/nodes/n1/proxy/stats/summary":
+		case "/api/v1/nodes/n1/proxy/stats/summary", "/api/v1/nodes/ahead/proxy/stats/summary":
 			var pods []string
 			for name, rate := range cores {
 				nanos := int64(at.Sub(began).Seconds() * rate * 1e9)
 				pods = append(pods, fmt.Sprintf(`{"podRef":{"name":%q,"namespace":"shop"},"cpu":{"time":%q,"usageCoreNanoSeconds":%d},"network":{"time":%q,"interfaces":[{"name":"eth0","rxBytes":%d,"txBytes":0},{"name":"net1","rxBytes":0}]}}`,
-					name, at.Format(time.RFC3339), nanos, at.Format(time.RFC3339), nanos/1e6))
+					name, shown.Format(time.RFC3339), nanos, shown.Format(time.RFC3339), nanos/1e6))
 			}
 			if now.Now().Before(began.Add(65 * time.Minute)) {
-				pods = append(pods, fmt.Sprintf(`{"podRef":{"name":"short","namespace":"shop"},"cpu":{"time":%q,"usageCoreNanoSeconds":5}}`, at.Format(time.RFC3339)))
+				pods = append(pods, fmt.Sprintf(`{"podRef":{"name":"short","namespace":"shop"},"cpu":{"time":%q,"usageCoreNanoSeconds":5}}`, shown.Format(time.RFC3339)))
 			}
 			pods = append(pods, `{"podRef":{"name":"x","namespace":"other"},"cpu":{"time":"2026-11-23T09:59:00Z","usageCoreNanoSeconds":5}}`)
 			_, _ = fmt.Fprintf(w, `{"node":{},"pods":[%s]}`, strings.Join(pods, ","))
@@ -78,16 +84,17 @@ func TestVerifyUsageByKubelets(t *testing.T) {
 		said                        []string
 	}{
 		{"agree", "2026-11-23T10:12:00Z", "303.5", "edge", nil, 0, []string{"web-0", "cpuCoreSeconds", "300.000", "303.500", "1.167", "all", "Not compared: pod short: it ended meanwhile", "Bound: what a pod used around"}},
+		{"a node whose clock is a month off", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--node", "ahead"}, 0, []string{`"own": "300.000"`, `"bound": "24.000"`}},
 		{"differ", "2026-11-23T10:12:00Z", "150", "edge", nil, 1, []string{"NO", "differs by more"}},
-		{"json", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json"}, 0, []string{`"bound": "26.000"`}},
-		{"a follower that reads often", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--scrape-interval", "5s"}, 0, []string{`"bound": "16.000"`}},
+		{"json", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json"}, 0, []string{`"bound": "24.000"`}},
+		{"a follower that reads often", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--json", "--scrape-interval", "5s"}, 0, []string{`"bound": "14.000"`}},
 		{"a follower that never reads", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--scrape-interval", "0s"}, 1, []string{"more than 0s"}},
 		{"never metered", "2026-11-23T10:10:00Z", "303.5", "edge", nil, 1, []string{"it has all until"}},
 		{"another node", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--node", "n9"}, 1, []string{"nodes/proxy"}},
 		{"too short", "2026-11-23T10:12:00Z", "303.5", "edge", []string{"--for", "90s"}, 1, []string{"whole minutes"}},
 		{"no context", "2026-11-23T10:12:00Z", "303.5", "nowhere", nil, 1, []string{"it has: edge"}},
 	} {
-		now := jumping{clock.NewManual(time.Date(2026, 11, 23, 10, 0, 30, 0, time.UTC))}
+		now := jumping{clock.NewManual(time.Date(2026, 11, 23, 10, 0, 20, 0, time.UTC))}
 		kubeconfig := kubelets(t, now, map[string]float64{"web-0": 0.5, "web-1": 0.01})
 		l := &leader{usage: fmt.Sprintf(meteredJSON, test.settled, test.cpu)}
 		server := httptest.NewServer(l)
@@ -125,6 +132,30 @@ func FuzzDecodeSummary(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestKubeletThatAnswersLate: what a reading shows was counted when its counters say so,
+// 22 s after the edge here: that is no use of before it. Taken as counted when it was
+// asked for, which is the control, the stretch would have 22 s less.
+func TestKubeletThatAnswersLate(t *testing.T) {
+	edge := time.Date(2026, 11, 23, 10, 1, 0, 0, time.UTC)
+	shows := func(counted int) kubeletReading { // half a core, counted so many seconds after the edge
+		return kubeletReading{"web": {"cpuCoreSeconds": {edge.Add(time.Duration(counted) * time.Second), big.NewRat(int64(counted)+1000, 2)}}}
+	}
+	after := func(seconds int) time.Time { return edge.Add(time.Duration(seconds) * time.Second) }
+	late := []timed{{shows(-32), after(-30), after(-30)}, {shows(-18), after(-17), after(-16)}, {shows(20), after(0), after(21)}, {shows(22), after(3), after(23)}, {shows(38), after(38), after(39)}}
+	e := edgeOf(edge, 10*time.Second, late)
+	if at := e.at["web"]["cpuCoreSeconds"].value; at.Cmp(big.NewRat(500, 1)) != 0 || at.Cmp(late[2].kubeletReading["web"]["cpuCoreSeconds"].value) == 0 {
+		t.Errorf("%s at the edge, want 500", at.FloatString(3))
+	}
+	if grown := e.grown("web", "cpuCoreSeconds"); grown == nil || grown.Cmp(big.NewRat(19, 1)) != 0 {
+		t.Errorf("its bound is %v, want that of 38 s", grown)
+	}
+	for name, readings := range map[string][]timed{"nothing came a span before the edge": late[1:], "nothing was counted after it": late[:2], "nothing was asked for a span after it": late[:4]} {
+		if e := edgeOf(edge, 10*time.Second, readings); e.grown("web", "cpuCoreSeconds") != nil {
+			t.Errorf("%s: it has a bound", name)
+		}
+	}
 }
 
 // TestBoundOfWhatHappensAtAnEdge: what a pod sends once, at an edge, may be metered on

@@ -73,9 +73,10 @@ is what bills are made of, and prints the difference of each quantity.
 
 kubelet reads the counters of the nodes' kubelets now, through the API server of a
 context of your kubeconfig (nodes/proxy), at the start and at the end of --for, waits
-until the leader has metered that stretch, and compares pod by pod. Each pod has a bound of
-its own: what it uses, at the rate near that edge, between a reading and the edge and in an
-interval of the follower.
+until the leader has metered that stretch, and compares pod by pod. What a pod had used at
+an edge lies on a line between what its kubelet counted before it and after. Each pod has a
+bound of its own: what it used around both edges, from the follower's last reading before
+an edge until its next one.
 
 prometheus asks a Prometheus (--prometheus URL) for the increase of
 container_cpu_usage_seconds_total. FILE is CSV with the columns quantity and value;

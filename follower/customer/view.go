@@ -116,14 +116,6 @@ func (v *view) asOf() []asOf {
 
 func humanUTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" }
 
-// special are the namespaces of what no pod carries, in words.
-var special = map[string][2]string{
-	schema.SystemNamespace:       {"system", "what the nodes use beside their pods"},
-	schema.UnattributedNamespace: {"unattributed", "counted by the nodes, by no pod"},
-	schema.IdleNamespace:         {"idle", "idle energy that no pod carries"},
-	schema.OverheadNamespace:     {"overhead", "the machines' own: switches, fans, losses"},
-}
-
 // usage takes over the answer: tiles of the whole, lines in the order of cost,
 // or of CPU where there is none.
 func (v *view) usage(answer answers.UsageAnswer) {
@@ -180,8 +172,8 @@ func (v *view) line(r usage.Row, weight, most float64) line {
 	if r.PodSeconds.Float() == 0 && r.CPUCoreSeconds.Float() == 0 {
 		l.Coverage = "–" // energy or cost alone
 	}
-	if words, ok := special[l.First]; ok {
-		l.First, l.Title, l.Special = words[0], words[1], true
+	if name, meaning := schema.NamespaceWords(l.First); name != "" {
+		l.First, l.Title, l.Special = name, meaning, true
 	} else if len(v.By.keys) > 1 {
 		l.Second = r.Key[string(v.By.keys[1])]
 		if l.Second == "" {

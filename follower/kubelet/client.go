@@ -117,8 +117,9 @@ const (
 	summaryPath  = "/stats/summary"
 )
 
-// get hands one of a node's bodies to read. An error is a *NodeError.
-func (c *client) get(ctx context.Context, target Target, path, accept string, read func(io.Reader) error) error {
+// get hands one of a node's bodies to read, with the time that the node's clock
+// showed when it answered (zero: the answer does not say). An error is a *NodeError.
+func (c *client) get(ctx context.Context, target Target, path, accept string, read func(text io.Reader, date time.Time) error) error {
 	address := url.URL{Scheme: "https", Host: net.JoinHostPort(target.Address, strconv.Itoa(target.Port)), Path: path}
 	fault := &NodeError{Node: target.Node, URL: address.String()}
 	c.mu.Lock()
@@ -146,8 +147,12 @@ func (c *client) get(ctx context.Context, target Target, path, accept string, re
 		fault.Err = fmt.Errorf("%w: %s", ErrStatus, response.Status)
 		return fault
 	}
+	date, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		date = time.Time{}
+	}
 	limited := &io.LimitedReader{R: response.Body, N: maxBody}
-	if err := read(limited); err != nil {
+	if err := read(limited, date); err != nil {
 		fault.Err = err
 		return fault
 	}

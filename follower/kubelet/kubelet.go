@@ -185,7 +185,8 @@ func (s *Source) decoder(node string) *decoder {
 func (s *Source) scrape(ctx context.Context, target Target, d *decoder) (reading.Body, error) {
 	began := s.clock.Now()
 	body := reading.Body{Node: target.Node}
-	err := s.client.get(ctx, target, cadvisorPath, "text/plain;version=0.0.4", func(text io.Reader) error {
+	err := s.client.get(ctx, target, cadvisorPath, "text/plain;version=0.0.4", func(text io.Reader, date time.Time) error {
+		body.NodeTime = date
 		counted := &counter{from: text}
 		var err error
 		body.Readings, body.NewestSample, err = d.decode(counted, s.inventory.Pod)

@@ -92,7 +92,9 @@ func (s *Source) summarize(ctx context.Context, target Target, d *decoder) []rea
 	}
 	d.further.asked = now
 	var body summary
-	d.further.err = s.client.get(ctx, target, summaryPath, "application/json", func(text io.Reader) error {
+	var answered time.Time
+	d.further.err = s.client.get(ctx, target, summaryPath, "application/json", func(text io.Reader, date time.Time) error {
+		answered = date
 		counted := &counter{from: text}
 		err := json.NewDecoder(counted).Decode(&body)
 		s.bytes.Add(float64(counted.n))
@@ -106,19 +108,20 @@ func (s *Source) summarize(ctx context.Context, target Target, d *decoder) []rea
 		return nil
 	}
 	s.scrapes.WithLabelValues("ok").Inc()
-	return d.further.take(body, s.clock.Now(), s.config.Alias)
+	return d.further.take(body, s.clock.Now(), answered, s.config.Alias)
 }
 
 // take keeps what the summary says of pods, and returns the new samples of
-// volumes, on the follower's clock: the newest moment in the body is the one at
-// which it came.
-func (f *further) take(body summary, received time.Time, alias Aliaser) []reading.Volume {
-	newest := body.Node.CPU.Time
+// volumes, on the follower's clock: it came when the node's showed date, which is
+// cut to a second, or the newest moment in the body where that is later.
+func (f *further) take(body summary, received, date time.Time, alias Aliaser) []reading.Volume {
+	newest := date
 	later := func(t time.Time) {
 		if t.After(newest) {
 			newest = t
 		}
 	}
+	later(body.Node.CPU.Time)
 	f.at, f.ephemeral, f.layers = received, make(map[string]int64, len(body.Pods)), make(map[layer]int64, len(body.Pods))
 	for _, pod := range body.Pods {
 		if used, ok := pod.Ephemeral.used(); ok {

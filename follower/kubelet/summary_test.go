@@ -27,7 +27,7 @@ func TestRealSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	var f further
-	volumes := f.take(parseSummary(t, string(text)), time.Date(2026, 11, 23, 3, 5, 0, 0, time.UTC), nil)
+	volumes := f.take(parseSummary(t, string(text)), time.Date(2026, 11, 23, 3, 5, 0, 0, time.UTC), time.Time{}, nil)
 	if len(volumes) != 0 || len(f.ephemeral) < 4 {
 		t.Errorf("volumes %v, ephemeral %v", volumes, f.ephemeral)
 	}
@@ -43,7 +43,7 @@ func TestRealSummary(t *testing.T) {
 // cAdvisor shows none, and only as long as it stands.
 func TestWritableLayers(t *testing.T) {
 	d := newDecoder("node1")
-	d.further.take(parseSummary(t, string(fixture(t, "summary.json"))), time.Date(2026, 11, 23, 3, 5, 0, 0, time.UTC), nil)
+	d.further.take(parseSummary(t, string(fixture(t, "summary.json"))), time.Date(2026, 11, 23, 3, 5, 0, 0, time.UTC), time.Time{}, nil)
 	spaces := func(body string) map[string]int64 {
 		used := make(map[string]int64)
 		for _, r := range decodeText(t, d, body, nobody) {
@@ -83,13 +83,18 @@ func TestVolumesOfASummary(t *testing.T) {
 	received := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC) // the node's clock is a week behind
 	var f further
 	want := []reading.Volume{{Namespace: "shop", Claim: "data", Time: received.Add(-40 * time.Second), UsedBytes: 5, Capacity: 9}}
-	if diff := cmp.Diff(want, f.take(parseSummary(t, text), received, nil)); diff != "" {
+	if diff := cmp.Diff(want, f.take(parseSummary(t, text), received, time.Time{}, nil)); diff != "" {
 		t.Errorf("volumes (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]int64{"a": 4096}, f.ephemeral); diff != "" {
 		t.Errorf("ephemeral storage (-want +got):\n%s", diff)
 	}
-	if again := f.take(parseSummary(t, text), received.Add(time.Minute), nil); len(again) != 0 {
+	var late further
+	want[0].Time = received.Add(-100 * time.Second)
+	if diff := cmp.Diff(want, late.take(parseSummary(t, text), received, time.Date(2026, 11, 23, 3, 5, 54, 0, time.UTC), nil)); diff != "" {
+		t.Errorf("volumes of a node whose newest sample is a minute old (-want +got):\n%s", diff)
+	}
+	if again := f.take(parseSummary(t, text), received.Add(time.Minute), time.Time{}, nil); len(again) != 0 {
 		t.Errorf("the same sample came again: %v", again)
 	}
 }
@@ -104,7 +109,7 @@ func FuzzSummary(f *testing.F) {
 			return
 		}
 		var kept further
-		for _, v := range kept.take(body, time.Unix(0, 0), nil) {
+		for _, v := range kept.take(body, time.Unix(0, 0), time.Time{}, nil) {
 			if v.UsedBytes < 0 || v.Capacity < 0 {
 				t.Errorf("%+v", v)
 			}

@@ -188,14 +188,16 @@ func (p *pod) sortedContainers() []*series {
 
 // shiftOf is what brings a body's samples to the follower's clock. It is held
 // until it is off by more than a body can be old, so that a body that is read
-// twice gets the same times; a body that shows nothing new changes nothing.
+// twice gets the same times; a body that shows nothing new changes nothing. Old
+// samples of a node whose clock is right are old: shifted, what was used before
+// them would count after them.
 func (n *node) shiftOf(body reading.Body, interval time.Duration) int64 {
 	newest := unixNano(body.NewestSample)
 	if newest == 0 || newest == n.newest {
 		return n.shift
 	}
 	slack := int64(max(2*interval, 30*time.Second))
-	age := body.Received.UnixNano() - newest
+	age := body.Received.UnixNano() - max(newest, unixNano(body.NodeTime))
 	off := age - n.shift
 	switch {
 	case n.shift == 0 && 0 <= age && age <= slack:

@@ -17,6 +17,9 @@ func (s *stage) body(received int, node, kube, pod int) {
 	s.t.Helper()
 	s.clk.Set(s.start.Add(time.Duration(received) * time.Second))
 	b := reading.Body{Node: "n", Received: s.clk.Now(), NewestSample: s.start.Add(time.Duration(max(node, kube, pod)) * time.Second)}
+	if s.tells {
+		b.NodeTime = s.clk.Now()
+	}
 	for id, second := range map[reading.Series]int{
 		{Kind: reading.Node, Node: "n"}:                                        node,
 		{Kind: reading.Kubepods, Node: "n"}:                                    kube,
@@ -37,6 +40,24 @@ func (s *stage) body(received int, node, kube, pod int) {
 	}
 	must(s.t, s.m.Add(context.Background(), []reading.Body{b}))
 	s.settle()
+}
+
+// A node that was kept from counting, and answers with samples of 35 s ago, has no
+// clock that is behind: what a pod used stays where it was used. Of a node that does
+// not tell its clock nobody knows, which is the control.
+func TestNodeThatCountedLate(t *testing.T) {
+	for tells, want := range map[bool][]int64{true: {45e6, 60e6, 60e6}, false: {18_750_000, 86_250_000, 60e6}} {
+		s := newStage(t)
+		s.tells = tells
+		s.body(16, 15, 15, 15)
+		s.body(75, 40, 40, 40)
+		for second := 90; second <= 255; second += 15 {
+			s.body(second, second, second, second)
+		}
+		if diff := cmp.Diff(want, s.cpu("ns", 3)); diff != "" {
+			t.Errorf("pod by minute, of a node that tells its clock: %t (-want +got):\n%s", tells, diff)
+		}
+	}
 }
 
 func in(namespace string) func(tag func(string) string) bool {

@@ -129,18 +129,26 @@ func TestShift(t *testing.T) {
 		after time.Duration // received
 		ahead time.Duration // newest sample less received
 		want  time.Duration
+		date  time.Duration // the node's clock less received; 0: it is not told
 	}{
-		{"fresh", 0, -7 * time.Second, 0},
-		{"as old as a body can be", 15 * time.Second, -29 * time.Second, 0},
-		{"a month ahead", 30 * time.Second, month, -month},
-		{"held", 45 * time.Second, month - 12*time.Second, -month},
-		{"set right", 60 * time.Second, -3 * time.Second, 0},
-		{"a little ahead", 75 * time.Second, 2 * time.Second, -2 * time.Second},
-		{"held too", 90 * time.Second, -9 * time.Second, -2 * time.Second},
-		{"an hour back", 105 * time.Second, -time.Hour, time.Hour},
+		{"fresh", 0, -7 * time.Second, 0, 0},
+		{"as old as a body can be", 15 * time.Second, -29 * time.Second, 0, 0},
+		{"a month ahead", 30 * time.Second, month, -month, 0},
+		{"held", 45 * time.Second, month - 12*time.Second, -month, 0},
+		{"set right", 60 * time.Second, -3 * time.Second, 0, 0},
+		{"a little ahead", 75 * time.Second, 2 * time.Second, -2 * time.Second, 0},
+		{"held too", 90 * time.Second, -9 * time.Second, -2 * time.Second, 0},
+		{"an hour back", 105 * time.Second, -time.Hour, time.Hour, 0},
+		{"right, and it counted a minute ago", 2 * time.Hour, -time.Minute, 0, -time.Second},
+		{"right, and it counted an hour ago", 4 * time.Hour, -time.Hour, 0, -time.Second},
+		{"its Date is cut to a second", 5 * time.Hour, 2 * time.Second, -2 * time.Second, time.Second},
+		{"an hour back, and it counted two ago", 9 * time.Hour, -2 * time.Hour, time.Hour, -time.Hour},
 	} {
 		received := now.Add(c.after)
 		body := reading.Body{Received: received, NewestSample: received.Add(c.ahead)}
+		if c.date != 0 {
+			body.NodeTime = received.Add(c.date)
+		}
 		n.shift = n.shiftOf(body, 15*time.Second)
 		n.newest = body.NewestSample.UnixNano()
 		if got := time.Duration(n.shift); got != c.want {

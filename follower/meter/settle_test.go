@@ -104,6 +104,7 @@ type stage struct {
 	clk   *clock.Manual
 	m     *Meter
 	start time.Time
+	tells bool // the node's answers tell what its clock showed
 }
 
 func newStage(t *testing.T) *stage {

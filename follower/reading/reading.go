@@ -75,9 +75,12 @@ type Body struct {
 	Node     string
 	Received time.Time // on the follower's clock
 	Readings []Reading
-	// NewestSample is the newest sample time in the body. Received less
-	// NewestSample is the shift that brings the node's clock to ours.
-	NewestSample time.Time
+	// NewestSample is the newest sample time in the body, and NodeTime what the
+	// node's clock showed when it answered, cut to a second; zero where the source
+	// does not tell it. Received less the later of both is the shift that brings
+	// the node's clock to ours: without NodeTime, a node that counted late is like
+	// one whose clock is behind.
+	NewestSample, NodeTime time.Time
 	// Volumes are those of the claims that the node's pods mount; they come only
 	// with some of the bodies.
 	Volumes []Volume

@@ -230,6 +230,11 @@ func (c *Cluster) KillNode(i int) { c.nodes[i].kill() }
 // KillService ends one program of a node, which the node's first process starts
 // again: kubelet, kube-proxy or containerd. Pods go on.
 func (c *Cluster) KillService(i int, name Component) error {
+	return c.SignalService(i, name, syscall.SIGKILL)
+}
+
+// SignalService sends a signal to one program of a node.
+func (c *Cluster) SignalService(i int, name Component, of syscall.Signal) error {
 	paths, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return err
@@ -250,7 +255,7 @@ func (c *Cluster) KillService(i int, name Component) error {
 		if err != nil {
 			return err
 		}
-		return syscall.Kill(number, syscall.SIGKILL)
+		return syscall.Kill(number, of)
 	}
 	return fmt.Errorf("%s does not run on node %s", name, c.Standing.Nodes[i].Name)
 }

@@ -34,7 +34,7 @@ func (s *Simulator) bodies(cluster string, t time.Time, exact bool) []reading.Bo
 // body is what decoding the samples' text gives. A pod's network is its
 // sandbox's, read at the sandbox's moment, and stands in the pod's reading.
 func body(node string, received time.Time, samples []sample) reading.Body {
-	b := reading.Body{Node: node, Received: received}
+	b := reading.Body{Node: node, Received: received, NodeTime: received.Truncate(time.Second)}
 	pods := make(map[string]int) // by UID
 	for _, one := range samples {
 		if one.kind == qosCgroup {

@@ -16,11 +16,11 @@ func Number(v float64) string {
 		return "0"
 	case size < 0.0005:
 		return "<0.001"
-	case size >= 100:
+	case size >= 99.95:
 		return strconv.FormatFloat(v, 'f', 0, 64)
-	case size >= 10:
+	case size >= 9.995:
 		return strconv.FormatFloat(v, 'f', 1, 64)
-	case size >= 1:
+	case size >= 0.9995:
 		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
 	return strconv.FormatFloat(v, 'f', 3, 64)
@@ -38,6 +38,11 @@ func scaled(v, base float64, units ...string) string {
 
 // HumanBytes are in powers of 1000, as traffic is counted.
 func HumanBytes(v float64) string { return scaled(v, 1000, "B", "kB", "MB", "GB", "TB", "PB") }
+
+// HumanMemory is in powers of 1024, as memory is requested.
+func HumanMemory(bytes float64) string {
+	return scaled(bytes, 1024, "B", "KiB", "MiB", "GiB", "TiB", "PiB")
+}
 
 // HumanEnergy is joules in Wh.
 func HumanEnergy(joules float64) string {

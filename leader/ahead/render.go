@@ -1,12 +1,13 @@
 package ahead
 
 import (
+	_ "embed"
 	"fmt"
 	"html/template"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/accumulus-metering/accumulus/internal/usage"
 )
@@ -68,49 +69,76 @@ func (c RunCost) cells() []string {
 		usage.Number(c.CPUCoreSeconds.Float() / 3600), energyText(c.EnergyJoules), gramsText(c.CO2eGrams), costText(c.Cost)}
 }
 
-var reportColumns = []string{"Cluster", "Namespace", "Pod", "Node", "Start", "Time", "Exit", "CPU core-h", "Energy", "CO2e", "Cost"}
+// column is a column of runs; numbers stand on the right.
+type column struct {
+	Name  string
+	Right bool
+}
+
+var reportColumns = []column{{Name: "Cluster"}, {Name: "Namespace"}, {Name: "Pod"}, {Name: "Node"}, {Name: "Start"}, {"Time", true}, {"Exit", true},
+	{"CPU core-h", true}, {"Energy", true}, {"CO2e", true}, {"Cost", true}}
 
 // WriteText writes a report for a terminal.
 func (r Report) WriteText(out io.Writer) error {
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")) } // Flush tells
-	line("Report of", r.Name)
+	sums := [][]string{{"Report of", r.Name}}
 	for _, f := range r.figures() {
-		line(f.Name, f.Value)
+		sums = append(sums, []string{f.Name, f.Value})
 	}
-	if err := t.Flush(); err != nil {
-		return err
+	heads := make([]string, len(reportColumns))
+	for i, c := range reportColumns {
+		heads[i] = c.Name
+		if rest := c.Name[1:]; rest == strings.ToLower(rest) { // no unit
+			heads[i] = strings.ToUpper(c.Name)
+		}
 	}
-	_, _ = fmt.Fprintln(out)
-	line(reportColumns...)
+	runs := [][]string{heads}
 	for _, one := range r.Runs {
-		line(one.cells()...)
+		runs = append(runs, one.cells())
 	}
+	text := aligned(make([]column, 2), sums) + "\n" + aligned(reportColumns, runs)
 	for _, note := range r.Notes {
-		line("Note: " + note)
+		text += "Note: " + note + "\n"
 	}
-	return t.Flush()
+	_, err := io.WriteString(out, text)
+	return err
 }
 
-var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Report of {{.Name}}</title></head><body>
-<h1>Report of {{.Name}}</h1>
-<table>{{range .Figures}}<tr><th scope="row">{{.Name}}</th><td>{{.Value}}</td></tr>
-{{end}}</table>
-<h2>Runs</h2>
-<table><thead><tr>{{range .Columns}}<th scope="col">{{.}}</th>{{end}}</tr></thead><tbody>
-{{range .Rows}}<tr>{{range .}}<td>{{.}}</td>{{end}}</tr>
-{{end}}</tbody></table>
-{{range .Notes}}<p>{{.}}</p>
-{{end}}</body></html>
-`))
+// aligned are rows of cells with two spaces between their columns.
+func aligned(columns []column, rows [][]string) string {
+	widths := make([]int, len(columns))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var out strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if columns[i].Right {
+				cell = pad + cell
+			} else {
+				cell += pad
+			}
+			line.WriteString(cell + "  ")
+		}
+		out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return out.String()
+}
+
+//go:embed report.html
+var reportText string
+
+var reportPage = template.Must(template.New("report").Parse(reportText))
 
 // WriteHTML writes a report as a page that needs nothing else.
 func (r Report) WriteHTML(out io.Writer) error {
 	page := struct {
 		Name    string
 		Figures []figure
-		Columns []string
+		Columns []column
 		Rows    [][]string
 		Notes   []string
 	}{Name: r.Name, Figures: r.figures(), Columns: reportColumns, Notes: r.Notes}

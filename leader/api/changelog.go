@@ -29,13 +29,16 @@ type ChangeList struct {
 	Chain   *registry.Chain   `json:"chain,omitempty"`
 }
 
-// simulation is a question that comes by POST, for it has a body.
-const simulation = "/api/v1/prices/simulate"
+// Questions that come by POST, for they have a body.
+const (
+	simulation = "/api/v1/prices/simulate"
+	estimation = "/api/v1/estimate"
+)
 
 // logs says whether the route's requests stand in the log of changes: not where
 // what was measured comes in, which is data, nor where nothing changes.
 func (r Route) logs() bool {
-	return r.Changes() && r.Method != "" && r.Path != heatReadings && r.Path != "/api/v1/meters/{id}/readings" && r.Path != simulation
+	return r.Changes() && r.Method != "" && r.Path != heatReadings && r.Path != "/api/v1/meters/{id}/readings" && r.Path != simulation && r.Path != estimation
 }
 
 // asked is a request as the log has it.

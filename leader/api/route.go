@@ -86,7 +86,7 @@ func (s *Server) table() []Route {
 		{get, "/api/v1/forecast/job", Viewer, "When a Job that runs will be done, by how many of its pods have succeeded and how long they took, and what it will have cost; name, namespace, cluster, completions", s.forecastJob},
 		{get, "/api/v1/budgets", Viewer | Tenant, "What is spent of each budget in the present month, what is expected by its end, and which thresholds were told", s.budgetStates},
 		{get, "/api/v1/recommendations", Viewer | Tenant, "Requests of CPU and memory that fit what workloads used over the last settled day, hardware types and hours that cost less, with what that saves; filter", s.recommendations},
-		{post, "/api/v1/estimate", Operator, "What a run of the Job, CronJob or Pod in the body (YAML or JSON) will take and cost, by hardware and starting hour; nothing is stored; cluster, duration=2h where no earlier run is known", s.estimate},
+		{post, estimation, Viewer, "What a run of the Job, CronJob or Pod in the body (YAML or JSON) will take and cost, by hardware and starting hour; nothing is stored; cluster, duration=2h where no earlier run is known", s.estimate},
 		{get, "/api/v1/reports/run", Viewer | Tenant, "What finished runs used and cost; name of a pod, Job or CronJob, or group=LABEL=VALUE; namespace, cluster, window=7d, format=json|text|html", s.runReport},
 		{get, "/api/v1/prices/lists/{name}/history", Viewer, "Who changed a price list, when and why", s.priceHistory},
 		{get, "/api/v1/usage", Viewer | Tenant, "Usage, energy and cost; window, aggregate, filter, step, sort, limit, page", s.usage},

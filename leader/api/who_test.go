@@ -70,9 +70,10 @@ var tenantRoutes = map[string]bool{"GET /api/v1": true, "GET /api/v1/me": true, 
 	"GET /api/v1/books": true, "GET /api/v1/books/{customer}/chain": true, "GET /api/v1/books/{customer}/statements/{number}": true, "GET /api/v1/books/{customer}/statements/{number}/archive": true, "GET " + bookPath + "/statement": true}
 
 // others are the routes whose least role is not what their method says: what
-// nobody may read, what billing may change, and what is read by operators alone.
+// nobody may read, what billing may change, what is asked by POST and changes nothing,
+// and what is read by operators alone.
 var others = map[string]Role{"GET /": Nobody, "GET /healthz": Nobody, "GET /livez": Nobody, "GET /readyz": Nobody, "GET /docs/api": Nobody, "GET /openapi.json": Nobody,
-	"POST /api/v1/fleet": Billing, "POST /api/v1/prices/series/{name}": Billing, "POST /api/v1/prices/simulate": Billing, "GET /api/v1/tokens": Operator, "GET /api/v1/audit": Billing}
+	"POST /api/v1/fleet": Billing, "POST /api/v1/prices/series/{name}": Billing, "POST /api/v1/prices/simulate": Billing, "POST " + estimation: Viewer, "GET /api/v1/tokens": Operator, "GET /api/v1/audit": Billing}
 
 // namedOnly are the routes that four eyes stand on: the token of a file, which
 // several may have, is nobody's.

@@ -1,16 +1,12 @@
 package books
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"math/big"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/accumulus-metering/accumulus/leader/registry"
@@ -280,53 +276,6 @@ func (b *Books) Statement(ctx context.Context, customer, period string, number i
 		return nil
 	})
 	return s, err
-}
-
-//go:embed statement.html
-var statementPage string
-
-var statementTemplate = template.Must(template.New("statement").Funcs(template.FuncMap{
-	"day":      func(t time.Time, zone string) string { return inZone(t, zone, time.DateOnly) },
-	"last":     func(t time.Time, zone string) string { return inZone(t.Add(-1), zone, time.DateOnly) },
-	"moment":   func(t time.Time, zone string) string { return inZone(t, zone, "2006-01-02 15:04 MST") },
-	"charged":  func(l Line) bool { return l.Kind != KindCorrection && l.Kind != KindRefund },
-	"id":       statementID,
-	"credit":   func(kind string) bool { return kind == CreditNoteKind },
-	"namely":   func(l Line) string { return namely(l) },
-	"quantity": func(l Line) string { return strings.TrimSpace(l.PricingQuantity + " " + l.Unit) },
-}).Parse(statementPage))
-
-func inZone(t time.Time, zone, layout string) string {
-	location, err := time.LoadLocation(zone)
-	if err != nil {
-		location = time.UTC
-	}
-	return t.In(location).Format(layout)
-}
-
-// namely says what a line is of, beside its rate.
-func namely(l Line) string {
-	text := ""
-	if l.Slot != "" {
-		text += ", " + l.Slot
-	}
-	if l.Tier > 0 {
-		text += fmt.Sprintf(", tier %d", l.Tier)
-	}
-	if l.Estimate {
-		text += ", closed with an estimate"
-	}
-	return text
-}
-
-// HTML is the statement as a page that needs nothing else, for the screen and for
-// paper.
-func (s Statement) HTML() ([]byte, error) {
-	var out bytes.Buffer
-	if err := statementTemplate.Execute(&out, s); err != nil {
-		return nil, fmt.Errorf("write statement %s: %w", s.ID, err)
-	}
-	return out.Bytes(), nil
 }
 
 // Issued are all statements and credit notes of a customer, with their lines, by

@@ -343,10 +343,6 @@ func productOfLine(line books.Line) (product, error) {
 		return p, nil
 	case line.Kind == books.KindMinimum || line.Kind == books.KindRefund && line.Base == 0 || processors.Resource(line.Resource).Base() == 0:
 		return product{service: "Billing", category: "Management and Governance", subcategory: "Cost Management", meter: line.Resource}, nil
-	case processors.Resource(line.Resource) == processors.UsefulHeat:
-		p := ofEnergy.metered("useful heat")
-		p.unit = "Kilowatt-Hours"
-		return p, nil
 	}
 	return productOf(processors.Resource(line.Resource))
 }

@@ -25,21 +25,24 @@ func (p product) metered(meter string) product { p.meter = meter; return p }
 
 // products by resource; those of extended resources are told by productOf.
 var products = map[processors.Resource]product{
-	processors.CPUUsed:         ofCompute.metered("CPU used"),
-	processors.CPURequested:    ofCompute.metered("CPU reserved"),
-	processors.MemoryUsed:      ofCompute.metered("memory used"),
-	processors.MemoryRequested: ofCompute.metered("memory reserved"),
-	processors.EphemeralUsed:   ofCompute.metered("ephemeral storage used"),
-	processors.NodeHours:       ofNodes.metered("node"),
-	processors.NetworkReceive:  ofNetwork.metered("network received"),
-	processors.NetworkTransmit: ofNetwork.metered("network sent"),
-	processors.NodeReceive:     ofNetwork.metered("node network received"),
-	processors.NodeTransmit:    ofNetwork.metered("node network sent"),
-	processors.VolumeClaimed:   ofStorage.metered("volume claimed"),
-	processors.VolumeUsed:      ofStorage.metered("volume used"),
-	processors.Energy:          ofEnergy.metered("energy"),
-	"cpu_max":                  ofCompute.metered("CPU used or reserved"),
-	"memory_max":               ofCompute.metered("memory used or reserved"),
+	processors.CPUUsed:         ofCompute,
+	processors.CPURequested:    ofCompute,
+	processors.CPUMax:          ofCompute,
+	processors.CPUIdle:         ofCompute,
+	processors.MemoryUsed:      ofCompute,
+	processors.MemoryRequested: ofCompute,
+	processors.MemoryMax:       ofCompute,
+	processors.MemoryIdle:      ofCompute,
+	processors.EphemeralUsed:   ofCompute,
+	processors.NodeHours:       ofNodes,
+	processors.NetworkReceive:  ofNetwork,
+	processors.NetworkTransmit: ofNetwork,
+	processors.NodeReceive:     ofNetwork,
+	processors.NodeTransmit:    ofNetwork,
+	processors.VolumeClaimed:   ofStorage,
+	processors.VolumeUsed:      ofStorage,
+	processors.Energy:          ofEnergy,
+	processors.UsefulHeat:      ofEnergy,
 }
 
 // units are the specification's words for the units that prices are for.
@@ -48,16 +51,13 @@ var units = map[string]string{"core-hour": "Core-Hours", "GiB-hour": "GiB-Hours"
 // productOf names a resource.
 func productOf(r processors.Resource) (product, error) {
 	p, known := products[r.General()]
-	name, extended := r.ExtendedName()
-	switch {
-	case extended:
-		p = ofCompute.metered(name)
-	case !known:
+	if _, extended := r.ExtendedName(); extended {
+		p, known = ofCompute, true
+	}
+	if !known {
 		return product{}, fmt.Errorf("resource %s has no FOCUS service: name one in the export", r)
 	}
-	if class := string(r)[len(r.General()):]; !extended && class != "" {
-		p.meter += " (" + class[1:] + ")"
-	}
+	p = p.metered(r.Words())
 	if p.unit, known = units[r.Unit()]; !known {
 		return product{}, fmt.Errorf("resource %s is priced by %q, which has no FOCUS unit: name one in the export", r, r.Unit())
 	}

@@ -91,7 +91,7 @@ func (g Gap) String() string {
 	if g.Node != "" {
 		of = "node " + g.Node
 	}
-	text := fmt.Sprintf("%s to %s, %s, %s: %s", g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), strings.Join(g.Tables, " "), of, g.Reason)
+	text := fmt.Sprintf("%s to %s, %s, %s: %s", usage.HumanTime(g.From), usage.HumanTime(g.To), strings.Join(g.Tables, " "), of, g.Reason)
 	if g.Message != "" {
 		text += " (" + g.Message + ")"
 	}

@@ -125,8 +125,8 @@ func newBilling(t *testing.T, cluster *kubetest.Standing) *billing {
 	node := cluster.Nodes[0].Name
 	b.shop.deploy(t, "web", 1, "-cpu", "200")
 	b.shop.server(t, "idle", node)
-	// Pods and follower have just begun, and in the follower's first whole minute more was
-	// metered of such pods than kubelets counted in it: it is over before anything is compared.
+	// A kubelet whose pods have just begun may not answer for half a minute, over which what
+	// they used is spread: that is over before anything is compared.
 	clk := clock.System()
 	if err := clock.At(t.Context(), clk, schema.WindowAt(clk.Now(), schema.Minute).To); err != nil {
 		t.Fatal(err)

@@ -171,8 +171,8 @@ func (l *lines) Read(p []byte) (int, error) {
 }
 
 // changed is a proxy to a server that changes the lines of its answers to
-// requests for which there is a change.
-func changed(to string, transport http.RoundTripper, by func(path string) func([]byte) []byte) http.Handler {
+// requests for which there is a change, and says that its clock is ahead.
+func changed(to string, transport http.RoundTripper, ahead time.Duration, by func(path string) func([]byte) []byte) http.Handler {
 	target, err := url.Parse(to)
 	if err != nil {
 		panic(err) // it is a cluster's own
@@ -184,6 +184,11 @@ func changed(to string, transport http.RoundTripper, by func(path string) func([
 		},
 		ModifyResponse: func(response *http.Response) error {
 			if change := by(response.Request.URL.Path); change != nil {
+				date, err := http.ParseTime(response.Header.Get("Date"))
+				if err != nil {
+					return err
+				}
+				response.Header.Set("Date", date.Add(ahead).UTC().Format(http.TimeFormat))
 				response.Body = &lines{Closer: response.Body, from: bufio.NewReader(response.Body), change: change}
 				response.ContentLength = -1
 				response.Header.Del("Content-Length")
@@ -199,7 +204,7 @@ func moved(t testing.TB, cluster *kubetest.Cluster) *rest.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewTLSServer(changed(cluster.Config().Host, transport, func(path string) func([]byte) []byte {
+	server := httptest.NewTLSServer(changed(cluster.Config().Host, transport, 0, func(path string) func([]byte) []byte {
 		if strings.HasSuffix(path, "/pods") || strings.HasSuffix(path, "/nodes") {
 			return moveJSON(statusTimes)
 		}
@@ -234,7 +239,7 @@ func redirect(t testing.TB, lab *kubetest.Lab, cluster *kubetest.Cluster) {
 	}}
 	transport := &http.Transport{DialContext: direct.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(transport.CloseIdleConnections)
-	server := httptest.NewUnstartedServer(changed("https://"+node.Address+":10250", transport, func(path string) func([]byte) []byte {
+	server := httptest.NewUnstartedServer(changed("https://"+node.Address+":10250", transport, month, func(path string) func([]byte) []byte {
 		switch path {
 		case "/metrics/cadvisor":
 			return moveText

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,10 +24,12 @@ const (
 	still = often + 4*time.Second
 	// patient is how long their minutes wait for a node.
 	patient = 15 * time.Second
+	// stands is how long a kubelet stands still: longer than samples can be old.
+	stands = 50 * time.Second
 )
 
-// TestClockAMonthOff is a fault too, with nothing beside it: a kubelet that others
-// keep from answering would be told apart from a clock by nobody.
+// TestClockAMonthOff is a fault too, with nothing beside it: its bounds are those of
+// a kubelet that nobody keeps from counting.
 func TestClockAMonthOff(t *testing.T) { monthOff(t, kubetest.Inside(t)) }
 
 // TestFaults: what breaks around a follower of a real node while its pods go on.
@@ -36,6 +39,7 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	lab := kubetest.Inside(t)
 	t.Run("node partitioned", func(t *testing.T) { t.Parallel(); partitioned(t, lab) })
+	t.Run("kubelet stopped", func(t *testing.T) { t.Parallel(); stopped(t, lab) })
 	t.Run("volume", func(t *testing.T) { t.Parallel(); onVolume(t, lab) })
 }
 
@@ -72,6 +76,48 @@ func partitioned(t *testing.T, lab *kubetest.Lab) {
 	}
 	s.spreadOver(lost)
 	s.ledger(c, cluster.Name, lost, 2, true)
+}
+
+// stopped: a kubelet that stands still over the end of a minute, and answers first
+// what it counted long before. What a pod used in that minute stays there, and the
+// node's clock is right.
+func stopped(t *testing.T, lab *kubetest.Lab) {
+	cluster := lab.NewCluster(t, "stopped", 1)
+	s := watchNode(t, cluster, 0)
+	s.meter = startMeter(t, s.space, &cluster.Standing, 18479, "--scrape-interval", often.String(), "--settle-deadline", "2m", "--facts-deadline", patient.String())
+	s.compare(still)
+	s.begin()
+	uid := s.space.server(t, "works", s.node.Name)
+	s.space.ask(t, "works", "stress/cpu/1")
+	s.sleep(2 * often)
+	edge := schema.WindowAt(s.clock.Now().Add(stands/2), schema.Minute).To
+	for _, each := range []struct {
+		at time.Time
+		of syscall.Signal
+	}{{edge.Add(-stands / 2), syscall.SIGSTOP}, {edge.Add(stands / 2), syscall.SIGCONT}} {
+		s.sleepUntil(each.at)
+		if err := cluster.SignalService(0, kubetest.Kubelet, each.of); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.readSince(s.clock.Now())
+	s.sleep(still)
+	s.space.ask(t, "works", "stress/cpu/0")
+	u := s.sums()
+	s.adds(u)
+	before := schema.Window{From: s.from, To: edge}
+	until, _, err := s.meter.cpuOf(t.Context(), s.node.Name, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.grew("pods, until the end of the minute", s.kube, sums{Window: before}, until[uid])
+	status, err := s.meter.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(status.Nodes) != 1 || status.Nodes[0].ClockShiftSeconds != 0 {
+		t.Errorf("the status tells of the node's clock: %+v", status.Nodes)
+	}
 }
 
 // readSince waits until the node was read after a moment.

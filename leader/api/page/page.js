@@ -33,10 +33,12 @@
   // Human units.
   const digits = v => Math.abs(v) >= 100 ? 0 : Math.abs(v) >= 10 ? 1 : Math.abs(v) >= 1 ? 2 : 3;
   const number = v => v === 0 ? '0' : Math.abs(v) < 0.0005 ? '<0.001' : v.toLocaleString('en', { maximumFractionDigits: digits(v) });
+  // With all its digits, so that figures below one another are read as one column.
+  const fixed = v => v === 0 || Math.abs(v) < 0.0005 ? number(v) : v.toLocaleString('en', { minimumFractionDigits: digits(v), maximumFractionDigits: digits(v) });
   function scaled(value, base, units) {
     let i = 0;
     while (Math.abs(value) >= base && i < units.length - 1) { value /= base; i++; }
-    return [number(value), units[i]];
+    return [fixed(value), units[i]];
   }
   const watts = w => Math.abs(w) < 0.9995 && w !== 0 ? [number(w * 1000), 'mW'] : scaled(w, 1000, ['W', 'kW', 'MW']);
   const energy = joules => scaled(joules / 3600, 1000, ['Wh', 'kWh', 'MWh', 'GWh']);
@@ -56,6 +58,8 @@
     return s < 172800 ? Math.round(s / 3600) + ' h' : Math.round(s / 86400) + ' days';
   }
   const clock = t => new Date(t).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+  const between = (from, to) => new Date(from).toDateString() === new Date(to).toDateString() ? `${clock(from)} to ${clock(to)}` : `${day(from)} ${clock(from)} to ${day(to)} ${clock(to)}`;
+  const day = t => new Date(t).toLocaleDateString('en-GB', { weekday: 'short' });
   const marked = text => text.split('`').map((part, i) => i % 2 ? h('code', {}, part) : part); // `code` in a hint
   const plural = (n, word) => n + ' ' + word + (n === 1 ? '' : 's');
 
@@ -108,19 +112,23 @@
     $('summary').textContent = parts.join(' · ');
   }
 
-  // Usage. The mean is over the time of which there are rows.
+  // Usage. The mean is over the time of which there are rows; energy comes some seconds
+  // after them, so that of power is over the time of which there is energy.
   function shape(usage, steps) {
-    const length = windows[chosen][1], times = new Map(), all = new Set();
+    const length = windows[chosen][1], times = new Map(), powered = new Map(), all = new Set();
+    const note = (into, r) => { if (!into.has(r.key.cluster)) into.set(r.key.cluster, new Set()); into.get(r.key.cluster).add(r.from); };
     for (const r of steps.rows) {
-      if (!times.has(r.key.cluster)) times.set(r.key.cluster, new Set());
-      times.get(r.key.cluster).add(r.from); all.add(r.from);
+      note(times, r); all.add(r.from);
+      if (r.energyJoules > 0) note(powered, r);
     }
-    const seconds = cluster => Math.max(1, (times.get(cluster)?.size ?? 0) * length);
-    const rows = usage.rows.map(r => ({ ...r, id: r.key.cluster + '/' + r.key.namespace, seconds: seconds(r.key.cluster), watts: r.energyJoules / seconds(r.key.cluster), kind: special[r.key.namespace] }));
+    const seconds = (of, cluster) => Math.max(1, (of.get(cluster)?.size ?? 0) * length);
+    const rows = usage.rows.map(r => ({ ...r, id: r.key.cluster + '/' + r.key.namespace, seconds: seconds(times, r.key.cluster), watts: r.energyJoules / seconds(powered, r.key.cluster), kind: special[r.key.namespace] }));
     rows.sort((a, b) => Boolean(a.kind) - Boolean(b.kind) || b.energyJoules - a.energyJoules || b.cpuCoreSeconds - a.cpuCoreSeconds);
     let next = 0;
     for (const r of rows) r.color = r.kind ? r.kind[1] : next < palette.length ? palette[next++] : 'other';
-    return { rows, length, times: [...all].sort(), total: Math.max(1, all.size * length) };
+    const order = [...all].sort(), waits = t => [...powered].some(([cluster, known]) => times.get(cluster).has(t) && !known.has(t));
+    for (let i = 0; i < 5 && order.length && waits(order.at(-1)); i++) order.pop(); // the chart ends where all energy is known
+    return { rows, times: order };
   }
   const costOf = r => r.cost !== null ? [[Number(r.cost), r.currency]] : (r.costs ?? []).map(c => [Number(c.cost), c.currency]);
   function costs(rows) {
@@ -140,13 +148,13 @@
   function showTiles(data, usage, carbon) {
     const sum = f => data.rows.reduce((total, r) => total + f(r), 0);
     const joules = sum(r => r.energyJoules), measured = sum(r => r.energyMeasuredJoules);
-    const mean = f => sum(r => f(r) / r.seconds);
+    const mean = f => sum(r => f(r) / r.seconds), power = sum(r => r.watts);
     const real = data.rows.filter(r => !r.kind && r.podSeconds > 0), alive = real.reduce((t, r) => t + r.podSeconds, 0);
     const coverage = real.reduce((t, r) => t + r.coverage * r.podSeconds, 0) / alive, worst = real.reduce((w, r) => w === null || r.coverage < w.coverage ? r : w, null);
     const tile = (name, [value, unit], sub) => h('div', { class: 'tile' }, h('div', { class: 'name' }, name), h('div', { class: 'value' }, value, unit ? h('small', {}, unit) : null), h('div', { class: 'sub' }, sub || '\u00a0'));
     const cost = costs(data.rows), none = !data.rows.length;
     $('tiles').replaceChildren(
-      tile('Power', none ? ['–'] : watts(mean(r => r.energyJoules)), 'mean of the ' + windows[chosen][2]),
+      tile('Power', none ? ['–'] : watts(power), 'mean of the ' + windows[chosen][2]),
       tile('Energy', none ? ['–'] : energy(joules), joules ? `${hundred(Math.min(1, Math.max(0, measured / joules)))} % measured by meters` : 'no power model or meter'),
       tile(...carbonTile(carbon)),
       tile('Cost', [cost.length ? cost.join(' + ') : '–'], cost.length ? (usage.provisional.length ? 'newest minutes are provisional' : 'final') : 'no price list'),
@@ -163,11 +171,11 @@
     table('usage', [['Namespace'], ['CPU', 'num'], ['Memory', 'num'], ['Network', 'num', 'received + transmitted'], ['Power', 'num', 'mean'], ['', 'grow'], ['Energy', 'num'], ['Cost', 'num'], ['Energy is']],
       data.rows.map(r => h('tr', {},
         h('td', { title: r.kind ? r.kind[2] : null }, h('span', { class: 'swatch', color: r.color }), h('span', { class: r.kind ? '' : 'main' }, r.kind ? r.kind[0] : r.key.namespace), ' ', h('span', { class: 'dim' }, r.key.cluster === '__box__' ? 'boxes' : r.key.cluster)),
-        h('td', { class: 'num' }, number(r.cpuCoreSeconds / r.seconds), h('span', { class: 'dim' }, ' cores')), h('td', { class: 'num' }, join(bytes(r.memoryByteSeconds / r.seconds))),
+        h('td', { class: 'num' }, fixed(r.cpuCoreSeconds / r.seconds), h('span', { class: 'dim' }, ' cores')), h('td', { class: 'num' }, join(bytes(r.memoryByteSeconds / r.seconds))),
         h('td', { class: 'num' }, join(rate((r.networkReceiveBytes + r.networkTransmitBytes) / r.seconds))),
         h('td', { class: 'num' }, join(watts(r.watts))), h('td', { class: 'grow' }, h('span', { class: 'bar' }, h('i', { color: r.color, width: Math.max(0, 100 * r.watts / most).toFixed(1) + '%' }))),
         h('td', { class: 'num' }, join(energy(r.energyJoules))), h('td', { class: 'num' }, costs([r]).join(' + ') || '–'), h('td', {}, quality(r.quality, r.energyMeasuredJoules, r.energyJoules)))));
-    $('usageNote').textContent = data.rows.length ? `${clock(usage.from)} to ${clock(usage.to)}; means are over the time metered` : 'nothing metered in this window yet';
+    $('usageNote').textContent = data.rows.length ? `${between(usage.from, usage.to)}; means are over the time metered` : 'nothing metered in this window yet';
   }
 
   // The chart: stacked watts by namespace.
@@ -178,7 +186,7 @@
     const width = holder.clientWidth || 1100, height = 210, left = 46, bottom = 22, top = 8;
     const index = new Map(times.map((t, i) => [t, i])), base = new Array(times.length).fill(0), order = [...data.rows].reverse();
     const bands = order.map(r => ({ r, values: new Array(times.length).fill(0) })), byId = new Map(bands.map(b => [b.r.id, b]));
-    for (const r of steps.rows) { const band = byId.get(r.key.cluster + '/' + r.key.namespace); if (band) band.values[index.get(r.from)] = Math.max(0, r.energyJoules / ((new Date(r.to) - new Date(r.from)) / 1000)); }
+    for (const r of steps.rows) { const band = byId.get(r.key.cluster + '/' + r.key.namespace); if (band && index.has(r.from)) band.values[index.get(r.from)] = Math.max(0, r.energyJoules / ((new Date(r.to) - new Date(r.from)) / 1000)); }
     const peak = Math.max(...times.map((_, i) => bands.reduce((t, b) => t + b.values[i], 0)), 1e-9), tick = niceTick(peak);
     const ceiling = Math.ceil(peak / tick) * tick;
     const first = new Date(times[0]).getTime(), last = new Date(times[times.length - 1]).getTime();
@@ -191,7 +199,8 @@
       const area = svg('polygon', { points: upper.concat(lower).join(' '), color: band.r.color });
       area.append(svg('title', {}, (band.r.kind ? band.r.kind[0] : band.r.key.namespace) + ' ' + band.r.key.cluster)); picture.append(area);
     }
-    for (let i = 0; i <= 4; i++) { const t = first + (last - first) * i / 4; picture.append(svg('text', { x: x(t), y: height - 5, 'text-anchor': i === 0 ? 'start' : i === 4 ? 'end' : 'middle' }, clock(t))); }
+    const marks = Math.min(4, times.length - 1);
+    for (let i = 0; i <= marks; i++) { const t = times[Math.round((times.length - 1) * i / marks)]; picture.append(svg('text', { x: x(t), y: height - 5, 'text-anchor': i === 0 ? 'start' : i === marks ? 'end' : 'middle' }, clock(t))); }
     holder.replaceChildren(picture);
   }
   function niceTick(peak) { const raw = peak / 3, power = 10 ** Math.floor(Math.log10(raw)); return [1, 2, 5, 10].find(m => m * power >= raw) * power; }
@@ -231,7 +240,7 @@
   }
   function showBoxes(answer, data, fleet) {
     const colors = new Map(data.rows.map(r => [r.id, r.color])), names = { idle: 'idle', overhead: 'overhead', unattributed: 'other' };
-    $('boxesNote').textContent = answer.boxes.length ? `${clock(answer.from)} to ${clock(answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
+    $('boxesNote').textContent = answer.boxes.length ? `${between(answer.from, answer.to)}; the model is held against the meters over the time that they have counted` : 'no box is described: accumulus apply -f fleet.yaml';
     $('boxes').replaceChildren(...answer.boxes.map(b => {
       const parts = Object.entries(b.attributedJoules).filter(([, v]) => v > 0).sort((p, q) => (p[0] in names) - (q[0] in names) || q[1] - p[1]), total = parts.reduce((t, [, v]) => t + v, 0);
       const counted = b.measuredJoules > 0, whole = b.activeJoules + b.idleJoules + b.overheadJoules, most = Math.max(b.measuredJoules ?? 0, b.modelledJoules, 1e-9);
@@ -274,7 +283,7 @@
       $('gate').hidden = true; $('content').hidden = false;
       const data = shape(usage, steps);
       showClusters(overview); summary(overview, usage); showTiles(data, usage, fleet.carbonRows); showChart(data, steps); showUsage(data, usage); showBoxes(boxes, data, { ...fleet, now: overview.now });
-      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB');
+      $('clock').textContent = 'updated ' + new Date().toLocaleTimeString('en-GB', { timeZoneName: 'short' });
     } catch (problem) {
       if (mine !== round) return;
       if (problem.gate) { $('gate').hidden = false; $('content').hidden = true; $('summary').textContent = 'A token is needed.'; return; }
