@@ -119,7 +119,7 @@ func (p *part) stray(r *row, table string) {
 func (c *copier) query(table string, w schema.Window, shared bool) rowQuery {
 	q := rowQuery{Query: Query{From: table, Window: w}}
 	if shared {
-		q.Where = []Condition{{schema.Cluster, c.Cluster}}
+		q.Where = []Condition{{Tag: schema.Cluster, Value: c.Cluster}}
 	}
 	return q
 }

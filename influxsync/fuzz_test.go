@@ -51,7 +51,7 @@ func FuzzQuery(f *testing.F) {
 		f.Add(seed, seed, seed, seed, seed)
 	}
 	f.Fuzz(func(t *testing.T, table, field, tag, value, group string) {
-		statement, err := Query{From: table, Select: []string{field}, Where: []Condition{{tag, value}, {tag, value}},
+		statement, err := Query{From: table, Select: []string{field}, Where: []Condition{{Tag: tag, Value: value}, {Tag: tag, Value: value}},
 			Group: []string{"g", group}, Window: schema.Window{From: time.Unix(1, 0), To: time.Unix(2, 0)}, Limit: 3}.build()
 		if err != nil {
 			return

@@ -247,7 +247,7 @@ func following(t time.Time) time.Time {
 
 func eachEntry(ctx context.Context, db *Database, cluster, table string, w schema.Window, limit int, each func(Entry) error) error {
 	query := Query{From: journalTable, Window: w, Limit: limit, Group: []string{schema.Cluster, tableTag},
-		Where: []Condition{{schema.Cluster, cluster}, {tableTag, table}}}
+		Where: []Condition{{Tag: schema.Cluster, Value: cluster}, {Tag: tableTag, Value: table}}}
 	return db.Query(ctx, query, func(p Point) error {
 		e := entryOf(p)
 		if e.Cluster != cluster || e.Table != table {

@@ -31,7 +31,7 @@ func (b Base) After() time.Time {
 // ReadBase is where the journal of a table begins.
 func ReadBase(ctx context.Context, db *Database, cluster, table string) (Base, error) {
 	var base Base
-	where := []Condition{{schema.Cluster, cluster}, {tableTag, table}}
+	where := []Condition{{Tag: schema.Cluster, Value: cluster}, {Tag: tableTag, Value: table}}
 	err := db.TimeQuery(ctx, baseTable, schema.Window{}, where, func(p Point) error {
 		previous, _ := p.Field("previous")
 		base = Base{time.Unix(0, p.Int("at")).UTC(), previous.Str()}
@@ -123,7 +123,7 @@ func (j *Journal) Prune(ctx context.Context, keep, until time.Time) (int, error)
 	if err := j.db.Write(ctx, []Point{base}); err != nil {
 		return 0, fmt.Errorf("prune journal of %s: %w", j.table, err)
 	}
-	where := []Condition{{schema.Cluster, j.cluster}, {tableTag, j.table}}
+	where := []Condition{{Tag: schema.Cluster, Value: j.cluster}, {Tag: tableTag, Value: j.table}}
 	if err := j.db.Delete(ctx, journalTable, where, schema.Window{From: time.Unix(0, 1), To: time.Unix(0, first)}); err != nil {
 		return 0, fmt.Errorf("prune journal of %s: %w", j.table, err)
 	}

@@ -15,7 +15,15 @@ import (
 
 // Condition is equality on a tag. An empty value means that a row does not
 // have the tag. It never matches a field.
-type Condition struct{ Tag, Value string }
+type Condition struct {
+	Tag, Value string
+	Prefix     bool // the tag's value begins with Value, which is not empty
+}
+
+// Keeps says whether a row's value of the tag, "" where it has none, meets the condition.
+func (c Condition) Keeps(value string) bool {
+	return value == c.Value || c.Prefix && strings.HasPrefix(value, c.Value)
+}
 
 // Text is that a field of texts holds a part.
 type Text struct{ Field, Part string }
@@ -162,12 +170,13 @@ func (b *builder) literal(value string) {
 	b.WriteString(quoted)
 }
 
-// pattern is a regular expression that matches what holds the text.
-func (b *builder) pattern(text string) {
+// pattern is a regular expression that matches what holds the text, where the anchor
+// says.
+func (b *builder) pattern(anchor, text string) {
 	if strings.ContainsAny(text, "\x00\r\n\\") && b.err == nil {
 		b.err = fmt.Errorf("%q cannot be looked for in a query", text)
 	}
-	b.text("/" + strings.ReplaceAll(regexp.QuoteMeta(text), "/", `\/`) + "/")
+	b.text("/" + anchor + strings.ReplaceAll(regexp.QuoteMeta(text), "/", `\/`) + "/")
 }
 
 func (b *builder) where(conditions []Condition, holds []Text, w schema.Window) {
@@ -176,6 +185,11 @@ func (b *builder) where(conditions []Condition, holds []Text, w schema.Window) {
 		b.text(separator)
 		separator = " AND "
 		b.ident(c.Tag)
+		if c.Prefix {
+			b.text("::tag =~ ")
+			b.pattern("^", c.Value)
+			continue
+		}
 		b.text("::tag = ")
 		b.literal(c.Value)
 	}
@@ -184,7 +198,7 @@ func (b *builder) where(conditions []Condition, holds []Text, w schema.Window) {
 		separator = " AND "
 		b.ident(text.Field)
 		b.text("::field =~ ")
-		b.pattern(text.Part)
+		b.pattern("", text.Part)
 	}
 	if !w.From.IsZero() {
 		b.text(separator + "time >= " + strconv.FormatInt(nanoseconds(w.From), 10))

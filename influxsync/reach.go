@@ -23,7 +23,7 @@ type reach struct {
 
 func (c *copier) readReach(ctx context.Context) (reach, error) {
 	var held reach
-	where := []Condition{{schema.Cluster, c.Cluster}, {tableTag, c.SinkTable}}
+	where := []Condition{{Tag: schema.Cluster, Value: c.Cluster}, {Tag: tableTag, Value: c.SinkTable}}
 	err := c.Sink.TimeQuery(ctx, reachTable, schema.Window{}, where, func(p Point) error {
 		store, _ := p.Field("store")
 		hash, _ := p.Field("hash")

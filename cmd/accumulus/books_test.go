@@ -227,7 +227,7 @@ func TestLifeOfAPeriodInTheDocs(t *testing.T) {
 func TestFailuresOfNodes(t *testing.T) {
 	serve, _ := bookkeeping(t)
 	for _, test := range []struct{ args, said string }{
-		{"failures", "EVIDENCE"},
+		{"failures", "No node has failed."},
 		{"failures --json", `"items": []`},
 		{"failures record --cluster edge-a --node n1 --at yesterday --reason x --as olga", "write it as 2026"},
 		{"failures record --cluster edge-a --node n1 --at 2026-11-20T14:00:00Z --reason x --as olga", "accumulus usage --aggregate node"},

@@ -24,6 +24,7 @@ type Engine interface {
 	Whole(ctx context.Context, w schema.Window, filter []usage.Condition) (bool, error)
 	ChargesAhead(ctx context.Context, request query.ChargeRequest, coming schema.Window) ([]query.Charges, []string, error)
 	ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error)
+	Remember(ctx context.Context) context.Context
 }
 
 // Books are the fleet's facts: *registry.Registry.

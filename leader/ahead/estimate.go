@@ -13,6 +13,7 @@ import (
 	"github.com/accumulus-metering/accumulus/internal/schema"
 	"github.com/accumulus-metering/accumulus/internal/usage"
 	"github.com/accumulus-metering/accumulus/leader/query"
+	"golang.org/x/sync/errgroup"
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -197,18 +198,40 @@ func (d *Desk) Estimate(ctx context.Context, manifest []byte, cluster string, du
 	if e.Runs = len(found); e.Runs == 0 {
 		return d.byRequests(ctx, e, j, cluster, duration, end)
 	}
-	var all []executed
-	var seconds []float64
-	for _, one := range found {
-		x, err := d.execution(ctx, one)
-		if err != nil {
-			return e, err
-		}
-		all, seconds = append(all, x), append(seconds, one.end.Sub(one.start).Seconds())
+	all, seconds, day := make([]executed, len(found)), make([]float64, len(found)), lastDay{}
+	group, within := errgroup.WithContext(ctx)
+	group.SetLimit(atATime)
+	group.Go(func() (err error) {
+		day.power, day.present, err = d.present(within, cluster, end, true)
+		return err
+	})
+	group.Go(func() (err error) {
+		day.intensity, err = d.intensities(within, median(found).cluster, end)
+		return err
+	})
+	for i, one := range found {
+		group.Go(func() (err error) {
+			all[i], err = d.execution(within, one)
+			seconds[i] = one.took().Seconds()
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return e, err
 	}
 	e.Seconds = spread(seconds)
 	e.Hardware = byHardware(all)
-	return d.elsewhere(ctx, e, all, cluster, end)
+	return d.elsewhere(ctx, e, all, day, end)
+}
+
+// atATime bounds the readings of one estimate that run beside each other.
+const atATime = 3
+
+// lastDay is what an estimate by runs knows of the last day.
+type lastDay struct {
+	power     powers
+	present   []query.Charges
+	intensity map[int]float64 // grams per joule by the hour, in the cluster of the median run
 }
 
 // conditions keep the pods of a run.
@@ -319,7 +342,7 @@ func cheapestFirst(list []HardwareFigures) {
 // intensities are grams per joule by the hour of the day, of the last settled day.
 func (d *Desk) intensities(ctx context.Context, cluster string, end time.Time) (map[int]float64, error) {
 	to := end.Truncate(time.Hour)
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true, Filter: inCluster(cluster)})
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: to.Add(-24 * time.Hour), To: to}, Step: time.Hour, Figures: true, Brief: true, Filter: inCluster(cluster)})
 	if err != nil {
 		return nil, fmt.Errorf("intensity of %s: %w", cluster, err)
 	}

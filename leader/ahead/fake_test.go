@@ -28,6 +28,8 @@ type usedBy struct {
 	requested float64 // cores
 }
 
+func (u *usedBy) Remember(ctx context.Context) context.Context { return ctx }
+
 func (u *usedBy) Settled(context.Context) (time.Time, error) { return now, nil }
 
 func (u *usedBy) Fleet(_ context.Context, at time.Time) (*fleet.Fleet, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/accumulus-metering/accumulus/leader/fleet"
 	"github.com/accumulus-metering/accumulus/leader/query"
 	"github.com/accumulus-metering/accumulus/processors"
+	"golang.org/x/sync/errgroup"
 )
 
 // powers are what a busy core takes on each hardware type, in watts: by the points of
@@ -42,16 +43,24 @@ func busyWatts(h fleet.Hardware) float64 {
 	return watts / float64(h.Cores)
 }
 
-// present are the hardware types on which pods ran over the last day, with what their
-// cores take.
-func (d *Desk) present(ctx context.Context, cluster string, end time.Time) (powers, []query.Charges, error) {
-	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: end.Add(-24 * time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Figures: true})
-	if err != nil {
-		return nil, nil, fmt.Errorf("hardware of the last day: %w", err)
-	}
+// present are the hardware types that were there over the last day, with what their
+// cores take. Where only the types matter and the power of each is described, no more
+// is read than tells of them: then what has no type has no power either.
+func (d *Desk) present(ctx context.Context, cluster string, end time.Time, brief bool) (powers, []query.Charges, error) {
 	f, err := d.books.Fleet(ctx, end)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read fleet: %w", err)
+	}
+	all, err := d.dayCharges(ctx, cluster, end, brief)
+	if err == nil && brief && slices.ContainsFunc(all, func(c query.Charges) bool {
+		name := c.Row.Key[string(usage.Hardware)]
+		h, ok := f.Hardware(name)
+		return name != "" && (!ok || busyWatts(h) <= 0)
+	}) {
+		all, err = d.dayCharges(ctx, cluster, end, false)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	p := make(powers)
 	for _, c := range all {
@@ -68,6 +77,17 @@ func (d *Desk) present(ctx context.Context, cluster string, end time.Time) (powe
 		}
 	}
 	return p, all, nil
+}
+
+// dayCharges are the charges of the last day by hardware type; those that are brief tell of
+// what used something, and of its energy, alone.
+func (d *Desk) dayCharges(ctx context.Context, cluster string, end time.Time, brief bool) ([]query.Charges, error) {
+	all, err := d.engine.Charges(ctx, query.ChargeRequest{Window: schema.Window{From: end.Add(-24 * time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster),
+		Figures: true, Brief: brief})
+	if err != nil {
+		return nil, fmt.Errorf("hardware of the last day: %w", err)
+	}
+	return all, nil
 }
 
 func inCluster(cluster string) []usage.Condition {
@@ -121,22 +141,18 @@ const mostTypes = 12
 
 // elsewhere adds to the figures of earlier runs those of the hardware types on which none
 // ran, and says what the median run costs on each in each hour of the coming day.
-func (d *Desk) elsewhere(ctx context.Context, e Estimate, all []executed, cluster string, end time.Time) (Estimate, error) {
+func (d *Desk) elsewhere(ctx context.Context, e Estimate, all []executed, day lastDay, end time.Time) (Estimate, error) {
 	one := median(all)
 	base := shape{window: one.life(), filter: one.conditions(), scale: 1, power: 1, length: one.life().Length()}
 	if one.hasFigures {
 		base.joules = one.joules
 	}
-	power, present, err := d.present(ctx, cluster, end)
-	if err != nil {
-		return e, err
-	}
-	for _, c := range present {
+	for _, c := range day.present {
 		name := c.Row.Key[string(usage.Hardware)]
 		if name == "" || one.hardware == "" || len(e.Hardware) >= mostTypes || slices.ContainsFunc(e.Hardware, func(f HardwareFigures) bool { return f.Hardware == name }) {
 			continue
 		}
-		f, err := d.ratedOn(ctx, base.on(name, one.hardware, power), one)
+		f, err := d.ratedOn(ctx, base.on(name, one.hardware, day.power), one)
 		if err != nil {
 			return e, err
 		}
@@ -144,22 +160,18 @@ func (d *Desk) elsewhere(ctx context.Context, e Estimate, all []executed, cluste
 		e.Notes = append(e.Notes, fmt.Sprintf("no run of it is known on %s, nor how fast it is there: cost and energy are those of the median run at its prices and power, as if it took as long as on %s", name, one.hardware))
 	}
 	cheapestFirst(e.Hardware)
-	intensity, err := d.intensities(ctx, one.cluster, end)
-	if err != nil {
-		return e, err
-	}
 	for i, f := range e.Hardware {
 		if i > 0 && f.Hardware != one.hardware {
 			continue // each type is two dozen readings
 		}
 		shape := base
 		if f.Hardware != "" && f.Hardware != one.hardware && one.hardware != "" {
-			shape = base.on(f.Hardware, one.hardware, power)
+			shape = base.on(f.Hardware, one.hardware, day.power)
 			if f.RelativeTime != nil && e.Seconds.P50 != nil { // its runs say how fast it is
 				shape.scale = *f.Seconds.P50 / one.end.Sub(one.start).Seconds()
 			}
 		}
-		if err := d.starts(ctx, &e, i, shape, intensity, end); err != nil {
+		if err := d.starts(ctx, &e, i, shape, day.intensity, end); err != nil {
 			return e, err
 		}
 	}
@@ -279,12 +291,12 @@ func (d *Desk) byRequests(ctx context.Context, e Estimate, j job, cluster string
 	e.Basis = ByRequests
 	seconds := duration.Seconds()
 	e.Seconds = Spread{P50: &seconds}
-	_, present, err := d.present(ctx, cluster, end)
+	now, err := d.readNow(ctx, cluster, end)
 	if err != nil {
 		return e, err
 	}
 	wanted := j.cores * seconds * float64(j.pods)
-	for _, c := range present {
+	for _, c := range now.present {
 		requested := usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
 		if requested <= 0 || len(e.Hardware) >= mostTypes {
 			continue
@@ -308,26 +320,48 @@ func (d *Desk) byRequests(ctx context.Context, e Estimate, j job, cluster string
 	}
 	cheapestFirst(e.Hardware)
 	e.Notes = append(e.Notes, "no earlier run of "+e.Workload+" is known: its requested core-seconds cost what one cost on that hardware over the last day, all that runs there together; no P10 and P90 can be told, nor a speed of the hardware")
-	return d.startsByRequests(ctx, e, wanted, duration, cluster, end)
+	return e.startsByRequests(now, wanted, duration, end), nil
+}
+
+// requestsNow is what an estimate by requests rests on, read side by side: the last day by
+// hardware type, the grid's intensity by its hours, and what ran on each hardware type
+// over the last hour at the prices of each coming hour.
+type requestsNow struct {
+	present   []query.Charges
+	intensity map[int]float64
+	hours     [][]query.Charges
+	assumed   []string
+}
+
+func (d *Desk) readNow(ctx context.Context, cluster string, end time.Time) (now requestsNow, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		now.intensity, err = d.intensities(ctx, cluster, end)
+		return err
+	})
+	group.Go(func() (err error) {
+		ctx := d.engine.Remember(ctx) // the end of the day is the end of the hour, and has the same columns with Figures
+		if now.present, err = d.dayCharges(ctx, cluster, end, false); err != nil {
+			return err
+		}
+		request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true, Figures: true}
+		if now.hours, now.assumed, err = d.engine.ChargesStarts(ctx, request, comingDay(end, time.Hour)); err != nil {
+			return fmt.Errorf("cost in the coming day: %w", err)
+		}
+		return nil
+	})
+	err = group.Wait()
+	return now, err
 }
 
 // startsByRequests says what the requests cost in each hour of the coming day: what ran
 // on each hardware type over the last hour, by the requested core-second, at the prices
 // of each coming hour. One reading by hour tells of all types.
-func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64, duration time.Duration, cluster string, end time.Time) (Estimate, error) {
-	intensity, err := d.intensities(ctx, cluster, end)
-	if err != nil {
-		return e, err
-	}
-	request := query.ChargeRequest{Window: schema.Window{From: end.Add(-time.Hour), To: end}, Aggregate: []usage.Key{usage.Hardware}, Filter: inCluster(cluster), Moved: true}
+func (e Estimate) startsByRequests(now requestsNow, wanted float64, duration time.Duration, end time.Time) Estimate {
 	coming := comingDay(end, time.Hour)
 	each := make(map[string][]float64) // of a requested core-second, by hardware and hour
-	hours, assumed, err := d.engine.ChargesStarts(ctx, request, coming)
-	if err != nil {
-		return e, fmt.Errorf("cost in the coming day: %w", err)
-	}
-	e.note(assumed)
-	for _, all := range hours {
+	e.note(now.assumed)
+	for _, all := range now.hours {
 		for _, c := range all {
 			name, requested := c.Row.Key[string(usage.Hardware)], usage.CoreSeconds(c.Row.Sums[usage.CPURequest]).Float()
 			if cost, currency := onlyCost(c, 0, ""); currency != "" && requested > 0 {
@@ -343,7 +377,7 @@ func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64,
 				cost := wanted * over(prices, hour, duration)
 				start.Cost = &cost
 			}
-			if grams, ok := emitted(intensity, start.At, duration, *f.Joules.P50); ok {
+			if grams, ok := emitted(now.intensity, start.At, duration, *f.Joules.P50); ok {
 				start.Grams = &grams
 			}
 			f.starts = append(f.starts, start)
@@ -351,7 +385,7 @@ func (d *Desk) startsByRequests(ctx context.Context, e Estimate, wanted float64,
 		f.Cheapest = least(f.starts, func(s Start) *float64 { return s.Cost })
 		f.Greenest = least(f.starts, func(s Start) *float64 { return s.Grams })
 	}
-	return e.best(), nil
+	return e.best()
 }
 
 // over is the mean of the hours' figures that a time from an hour on touches, each by how

@@ -108,7 +108,7 @@ func (d *Desk) hardwareMoves(ctx context.Context, request query.ChargeRequest, o
 			types[cluster][hardware] = true
 		}
 	}
-	power, _, err := d.present(ctx, "", end)
+	power, _, err := d.present(ctx, "", end, false)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ func (p podsAlive) Charges(_ context.Context, request query.ChargeRequest) ([]qu
 	return p.charges(request, big.NewRat(1, 10)), nil
 }
 
+func (p podsAlive) Remember(ctx context.Context) context.Context { return ctx }
+
 func (p podsAlive) ChargesStarts(ctx context.Context, request query.ChargeRequest, coming []schema.Window) ([][]query.Charges, []string, error) {
 	return startsOf(ctx, p, request, coming)
 }

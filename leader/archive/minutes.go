@@ -111,7 +111,7 @@ func (m *Minutes) gone(ctx context.Context, q influxsync.Query) ([]registry.Arch
 // cluster is the one that a query is about, or "".
 func cluster(q influxsync.Query) string {
 	for _, c := range q.Where {
-		if c.Tag == schema.Cluster {
+		if c.Tag == schema.Cluster && !c.Prefix {
 			return c.Value
 		}
 	}
@@ -189,7 +189,7 @@ func (m *Minutes) archived(q influxsync.Query, part piece, into *merging) error 
 	}
 	return d.RowsIn(q.From, part.Window, func(p influxsync.Point) error {
 		for _, c := range q.Where {
-			if p.Tag(c.Tag) != c.Value {
+			if !c.Keeps(p.Tag(c.Tag)) {
 				return nil
 			}
 		}

@@ -49,7 +49,7 @@ func (ajar) Alone(ctx context.Context, _ string, do func(context.Context) error)
 // world is a centre with one follower, all stores real.
 type world struct {
 	*Keeper
-	t        *testing.T
+	t        testing.TB
 	clk      *clock.Manual
 	reg      *registry.Registry
 	store    *influxsync.Server
@@ -61,7 +61,7 @@ type world struct {
 	metrics  *prometheus.Registry
 }
 
-func newWorld(t *testing.T, config Config) *world {
+func newWorld(t testing.TB, config Config) *world {
 	t.Helper()
 	w := &world{t: t, clk: clock.NewManual(first.Add(-time.Hour)), metrics: prometheus.NewRegistry()}
 	var err error

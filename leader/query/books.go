@@ -16,14 +16,21 @@ import (
 // settledMinute is the end of the newest minute that has arrived of a cluster,
 // the zero time before the first.
 func (e *Engine) settledMinute(ctx context.Context, cluster string) (time.Time, error) {
-	extent, ok, err := e.registry.Extent(ctx, cluster, schema.PodMinute.Name)
+	ends, err := e.settledMinutes(ctx, []string{cluster})
+	return ends[cluster], err
+}
+
+// settledMinutes are those of several clusters; zero of which nothing has settled.
+func (e *Engine) settledMinutes(ctx context.Context, clusters []string) (map[string]time.Time, error) {
+	extents, err := e.registry.Extents(ctx, clusters, schema.PodMinute.Name)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look up the last settled minute of %s: %w", cluster, err)
+		return nil, fmt.Errorf("look up the last settled minutes: %w", err)
 	}
-	if !ok {
-		return time.Time{}, nil
+	ends := make(map[string]time.Time, len(extents))
+	for cluster, extent := range extents {
+		ends[cluster] = extent.To
 	}
-	return extent.To, nil
+	return ends, nil
 }
 
 // openQuarters are the quarters of the window of which some work is due: their

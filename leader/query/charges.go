@@ -31,6 +31,9 @@ type ChargeRequest struct {
 	Hardware string
 	Figures  bool // with Charges.CarbonMicrograms and HeatMillijoules
 	Labels   bool // with Charges.Labels, where the rows are by pod
+	// Brief reads energy and nodes alone, for Charges: what pods used, volumes and
+	// extended resources are not in the sums. It takes a fraction of the time.
+	Brief bool
 }
 
 // Charges is what one key used in one step, and what that costs.
@@ -71,7 +74,7 @@ func (c *Charge) Cost() *big.Rat {
 // Charges are the charges of a window, ordered by time and key. It may have more
 // rows than an answer to a person: ask for a day at a time. Errors: those of Usage.
 func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges, error) {
-	table, err := e.charged(ctx, request)
+	table, err := e.charged(ctx, request, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -79,31 +82,39 @@ func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges,
 }
 
 // EachCharge calls f with each of the Charges: what it is given is f's until it
-// returns, but for the row's key and the labels, which stay. Errors: those of Usage and f's.
+// returns, but for the row's key and the labels, which stay. Errors: those of Usage and
+// f's. Where the first key is the cluster, f has the rows of one before the next is read.
 func (e *Engine) EachCharge(ctx context.Context, request ChargeRequest, f func(*Charges) error) error {
-	table, err := e.charged(ctx, request)
+	var made Charges
+	take := func(row *tallyRow) error {
+		if err := row.charges(&made, request.Figures); err != nil {
+			return err
+		}
+		return f(&made)
+	}
+	if len(request.Aggregate) > 0 && request.Aggregate[0] == Cluster {
+		_, err := e.charged(ctx, request, take)
+		return err
+	}
+	table, err := e.charged(ctx, request, nil)
 	if err != nil {
 		return err
 	}
-	var made Charges
 	rows := table.sorted()
 	table.rowsByID = nil
 	for i, row := range rows {
 		rows[i] = nil // it is not needed any more
-		if err := row.charges(&made, request.Figures); err != nil {
-			return err
-		}
-		if err := f(&made); err != nil {
+		if err := take(row); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// charged is what a request's charges are of.
-func (e *Engine) charged(ctx context.Context, request ChargeRequest) (*tally, error) {
+// charged is what a request's charges are of; it is empty where take takes them.
+func (e *Engine) charged(ctx context.Context, request ChargeRequest, take func(*tallyRow) error) (*tally, error) {
 	question := Request{Aggregate: request.Aggregate, Step: request.Step, Filter: request.Filter}
-	return e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware}, question, request.Window, nil, nil)
+	return e.read(ctx, &tally{figures: request.Figures, labelled: request.Labels && question.Uses(Pod), as: request.Hardware, take: take, brief: request.Brief}, question, request.Window, nil, nil)
 }
 
 // chargesOf are the charges of what was read.

@@ -137,17 +137,20 @@ func (e *Engine) settled(ctx context.Context, filter []Condition) ([]ClusterSett
 		return nil, time.Time{}, fmt.Errorf("read fleet: %w", err)
 	}
 	all := []ClusterSettled{}
-	var newest time.Time
+	var names []string
 	for _, c := range snapshot.Clusters() {
-		if !scopesOf(ctx).reads(c.Name, snapshot) || !usage.KeepsAll(filter, Cluster, c.Name) || !usage.KeepsAll(filter, Provider, c.Provider) || !usage.KeepsAll(filter, Region, c.Region) {
-			continue
+		if scopesOf(ctx).reads(c.Name, snapshot) && usage.KeepsAll(filter, Cluster, c.Name) && usage.KeepsAll(filter, Provider, c.Provider) && usage.KeepsAll(filter, Region, c.Region) {
+			names = append(names, c.Name)
 		}
-		end, err := e.settledMinute(ctx, c.Name)
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		entry := ClusterSettled{Cluster: c.Name}
-		if !end.IsZero() {
+	}
+	ends, err := e.settledMinutes(ctx, names)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	var newest time.Time
+	for _, name := range names {
+		entry := ClusterSettled{Cluster: name}
+		if end := ends[name]; !end.IsZero() {
 			entry.Settled = &end
 			if end.After(newest) && !end.After(now.Add(e.config.MaxLag)) {
 				newest = end

@@ -237,7 +237,8 @@ func TestTotalsOfAScope(t *testing.T) {
 // bounded (true) or refused to tenants (false). A new one is argued here.
 var bounded = map[string]bool{"Usage": true, "Energy": true, "Heat": true, "Carbon": true, "Charges": true, "EachCharge": true, "Export": true, "Sectors": true, "Settled": true,
 	"Cells": true, "PodCells": true, "Boxes": false, "Completeness": false, "Bills": false, "Arrived": false, "SettledOf": false, "Assets": true, "ChargesAhead": true, "ChargesStarts": true,
-	"Whole": true, "Metered": true, "Mounts": false, "NodePods": true, "NodeWorkloads": true, "HeatCells": false}
+	"Whole": true, "Metered": true, "Mounts": false, "NodePods": true, "NodeWorkloads": true, "HeatCells": false,
+	"Remember": true} // it reads nothing: what the questions under it tell is bounded as ever
 
 func TestEveryQuestionKnowsScopes(t *testing.T) {
 	f := canaryFixture(t)

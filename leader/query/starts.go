@@ -14,10 +14,9 @@ import (
 // says once what was assumed. What was used is read from the stores for the first of
 // them alone, and the fleet is laid out anew where other price lists hold. Errors: those of ChargesAhead.
 func (e *Engine) ChargesStarts(ctx context.Context, request ChargeRequest, coming []schema.Window) ([][]Charges, []string, error) {
+	ctx = e.Remember(ctx)
 	once := *e
 	once.priced = make(map[string][]slice)
-	room := &room{left: mostRemembered}
-	once.stores = Stores{Minute: &remembering{from: e.stores.Minute, room: room}, Quarter: &remembering{from: e.stores.Quarter, room: room}}
 	all := make([][]Charges, len(coming))
 	var assumed []string
 	for i, w := range coming {
@@ -29,6 +28,31 @@ func (e *Engine) ChargesStarts(ctx context.Context, request ChargeRequest, comin
 		assumed = append(assumed, slices.DeleteFunc(notes, func(note string) bool { return slices.Contains(assumed, note) })...)
 	}
 	return all, assumed, nil
+}
+
+// memory is the key of a context's stores that remember.
+type memory struct{}
+
+// Remember is a context in which the stores are asked the same once: questions about
+// overlapping times, one after the other, share what they read. What they answer is of
+// the moment of the first.
+func (e *Engine) Remember(ctx context.Context) context.Context {
+	if _, remembers := ctx.Value(memory{}).(Stores); remembers {
+		return ctx
+	}
+	room := &room{left: mostRemembered}
+	return context.WithValue(ctx, memory{}, Stores{Minute: &remembering{from: e.stores.Minute, room: room}, Quarter: &remembering{from: e.stores.Quarter, room: room}})
+}
+
+// remembered is the engine with the context's stores, where it has some.
+func (e *Engine) remembered(ctx context.Context) *Engine {
+	stores, remembers := ctx.Value(memory{}).(Stores)
+	if !remembers {
+		return e
+	}
+	once := *e
+	once.stores = stores
+	return &once
 }
 
 // mostRemembered bounds the rows that one question remembers: a thousand bytes each at

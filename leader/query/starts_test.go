@@ -37,6 +37,9 @@ func sumOf(counts map[string]int) (sum int) {
 	return sum
 }
 
+var startsPods = []podID{{cluster: "edge-a", node: "n1", namespace: "shop", pod: "web-1", workload: "web", box: "box-1"},
+	{cluster: "edge-a", node: "n1", namespace: "blog", pod: "press-1", workload: "press", box: "box-1"}}
+
 // startsFixture has prices by the hour of the day, which are others from the tenth hour
 // on, and pods of two namespaces.
 func startsFixture(t *testing.T) (*fixture, ChargeRequest, []schema.Window) {
@@ -53,8 +56,7 @@ func startsFixture(t *testing.T) (*fixture, ChargeRequest, []schema.Window) {
 	f := newFixture(t, objects...)
 	f.apply(list("0.05").Since(at(600)))
 	f.receive("edge-a", 120)
-	f.fill([]podID{{cluster: "edge-a", node: "n1", namespace: "shop", pod: "web-1", workload: "web", box: "box-1"},
-		{cluster: "edge-a", node: "n1", namespace: "blog", pod: "press-1", workload: "press", box: "box-1"}}, 0, 120)
+	f.fill(startsPods, 0, 120)
 	var coming []schema.Window
 	for hour := range 24 {
 		from := at(120).Truncate(time.Hour).Add(time.Duration(hour+1) * time.Hour)
@@ -108,6 +110,40 @@ func TestStartsAreReadOnce(t *testing.T) {
 	}
 	if len(different) < 3 {
 		t.Error("all starts cost the same: the test sees nothing of their prices")
+	}
+}
+
+// TestQuestionsRemember: questions under one memory tell what each tells by itself, and
+// what they have in common is read once; the control asks without.
+func TestQuestionsRemember(t *testing.T) {
+	f, _, coming := startsFixture(t)
+	counts := f.counting()
+	day := ChargeRequest{Window: schema.Window{From: at(4), To: at(119)}, Aggregate: []Key{Hardware}, Figures: true}
+	hour := ChargeRequest{Window: schema.Window{From: at(59), To: at(119)}, Aggregate: []Key{Hardware}, Moved: true, Figures: true}
+	f.coarsen(startsPods, 0, 7) // the last quarter is open: both read its minutes
+	ask := func(ctx context.Context) (text []string, asked int) {
+		clear(counts)
+		all, err := f.Charges(ctx, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		starts, notes, err := f.ChargesStarts(ctx, hour, coming)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(told(all), notes...)
+		for _, start := range starts {
+			text = append(text, told(start)...)
+		}
+		return text, counts[schema.PodMinute.Name]
+	}
+	want, each := ask(f.ctx)
+	got, once := ask(f.Remember(f.ctx))
+	if diff := cmp.Diff(want, got); diff != "" || len(got) < 25 {
+		t.Errorf("-each, +remembered:\n%s", diff)
+	}
+	if once >= each || once == 0 {
+		t.Errorf("the minutes of pods were read %d times, without a memory %d times", once, each)
 	}
 }
 

@@ -23,6 +23,7 @@ type tally struct {
 	need     need
 	rowsByID map[string]*tallyRow
 	made     []*tallyRow // the same, in the order in which they came
+	given    int         // rows that take has taken
 	id       []byte      // scratch for the id of a row
 	work     dueWork
 	open     map[string][]schema.Window // by cluster; what may still change
@@ -30,18 +31,23 @@ type tally struct {
 	labels   map[string]map[string]usage.Labels // by cluster and pod
 	boxes    map[string]bool                    // that have something in the answer
 	pricing  *pricing
-	bills    *bills        // where the lines of billing periods are wanted
-	moved    bool          // the window's start is the coming window's
-	coming   schema.Window // whose prices hold; where it is empty, those of the time of use
-	as       string        // the hardware type whose prices hold; "" is that of the node
-	settled  time.Time     // end of the newest minute of the cluster that is being read
+	bills    *bills               // where the lines of billing periods are wanted
+	moved    bool                 // the window's start is the coming window's
+	coming   schema.Window        // whose prices hold; where it is empty, those of the time of use
+	as       string               // the hardware type whose prices hold; "" is that of the node
+	ends     map[string]time.Time // of the newest minutes of clusters
+	settled  time.Time            // that of the cluster that is being read
 	owner    owner
 	metering []string // namespaces in which the metering itself runs, of the cluster that is being read
 	labelled bool     // rows have the labels of their pods
 	figures  bool     // carbon and heat are read beside the energy
+	brief    bool     // energy and nodes alone are read
 	assets   bool     // nodes are counted as if all that is allocatable were requested and used
 	scopes   bounds
 	seen     map[string]bool // clusters that have something in the answer
+	// take, where it is set, takes the rows of each cluster when they are whole, in
+	// their order; they are used again for the next cluster's.
+	take func(*tallyRow) error
 }
 
 // aliveKey is a cluster in a step.
@@ -63,6 +69,7 @@ func (e *Engine) tallyWith(ctx context.Context, request Request, w schema.Window
 
 // read reads everything that a question needs into t.
 func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.Window, lists []fleet.Object, bill *bills) (*tally, error) {
+	e = e.remembered(ctx)
 	t.engine, t.request, t.window, t.rowsByID = e, request, w, make(map[string]*tallyRow)
 	t.open, t.alive, t.labels = make(map[string][]schema.Window), make(map[aliveKey]float64), make(map[string]map[string]usage.Labels)
 	t.boxes, t.scopes, t.seen = make(map[string]bool), scopesOf(ctx), make(map[string]bool)
@@ -123,6 +130,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		clusters = append(clusters, schema.BoxCluster)
 	}
 	clusters = slices.DeleteFunc(clusters, func(name string) bool { return !usage.KeepsAll(request.Filter, Cluster, name) })
+	if t.ends, err = e.settledMinutes(ctx, clusters); err != nil {
+		return nil, err
+	}
 	next, stop := t.daysAhead(ctx, clusters)
 	defer stop()
 	for _, cluster := range clusters {
@@ -132,6 +142,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		}
 		if err := t.cluster(ctx, cluster, parts, known); err != nil {
 			return nil, fmt.Errorf("usage of %s: %w", cluster, err)
+		}
+		if err := t.give(); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
@@ -182,10 +195,7 @@ func (t *tally) cluster(ctx context.Context, cluster string, parts []slice, know
 	}
 	open := t.work.open(cluster)
 	if cluster != schema.BoxCluster {
-		end, err := t.engine.settledMinute(ctx, cluster)
-		if err != nil {
-			return err
-		}
+		end := t.ends[cluster]
 		t.settled = end
 		if end.Before(t.window.To) && !end.IsZero() {
 			open = append(open, schema.Window{From: schema.Later(end, t.window.From), To: t.window.To})
@@ -231,7 +241,7 @@ func (t *tally) part(ctx context.Context, cluster string, part slice, known days
 			}
 		}
 	}
-	if t.request.About != usage.AboutUsage || t.assets {
+	if t.request.About != usage.AboutUsage || t.assets || t.brief {
 		return nil
 	}
 	return t.extended(ctx, cluster, part)
@@ -280,7 +290,10 @@ func (t *tally) sources(cluster string, whole bool) []source {
 	if cluster == schema.BoxCluster {
 		return sources
 	}
-	sources = append(sources, source{db, node, usage.OfNodes, podTags, nil}, source{db, volume, usage.OfVolumes, volumeLacks, t.volumeTags()})
+	if sources = append(sources, source{db, node, usage.OfNodes, podTags, nil}); t.brief {
+		return sources
+	}
+	sources = append(sources, source{db, volume, usage.OfVolumes, volumeLacks, t.volumeTags()})
 	switch {
 	case whole:
 		sources = append(sources, source{db, schema.UsageQuarter, usage.OfPods, nil, nil})
@@ -369,13 +382,24 @@ func (t *tally) groupBy(from source) []string {
 	return append(tags, from.more...)
 }
 
-// where narrows the reading by what is a tag and has one exact value.
+// where narrows the reading by what is a tag and has one value, or one beginning: of
+// the tables of minutes, whose series are pods that ran at some time of the day, each
+// series costs, also where it has nothing in the window. add looks at what is read.
 func (t *tally) where(cluster string) []influxsync.Condition {
 	conditions := []influxsync.Condition{{Tag: schema.Cluster, Value: cluster}}
 	for _, c := range t.request.Filter {
+		if len(c.Values) != 1 {
+			continue
+		}
+		begins, _, open := strings.Cut(c.Values[0], "*")
 		tag := map[Key]string{Namespace: schema.Namespace, Node: schema.Node, Pod: schema.Pod}[c.Key]
-		if tag != "" && len(c.Values) == 1 && !strings.Contains(c.Values[0], "*") {
-			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: c.Values[0]})
+		switch kind, name, _ := strings.Cut(begins, "/"); {
+		case tag != "" && !open:
+			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: begins})
+		case tag != "" && begins != "" && !strings.ContainsAny(begins, "\x00\r\n\\"): // else no statement can have it
+			conditions = append(conditions, influxsync.Condition{Tag: tag, Value: begins, Prefix: true})
+		case c.Key == Workload && !open && kind != "" && name != "":
+			conditions = append(conditions, influxsync.Condition{Tag: schema.WorkloadKind, Value: kind}, influxsync.Condition{Tag: schema.Workload, Value: name})
 		}
 	}
 	return conditions

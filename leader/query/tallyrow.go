@@ -43,7 +43,8 @@ func (s *slots) of(at *resolved) *priced {
 	} else if i := slices.IndexFunc(s.all, func(p *priced) bool { return p.at == at || p.at.id == at.id }); i >= 0 {
 		return s.all[i]
 	}
-	made := &priced{at: at}
+	made := s.fresh()
+	made.at = at
 	s.all = append(s.all, made)
 	switch {
 	case s.byID != nil:
@@ -56,6 +57,20 @@ func (s *slots) of(at *resolved) *priced {
 	}
 	return made
 }
+
+// fresh is room for quantities: that of slots which were emptied, where there is some.
+func (s *slots) fresh() *priced {
+	if len(s.all) < cap(s.all) {
+		if made := s.all[:len(s.all)+1][len(s.all)]; made != nil {
+			*made = priced{}
+			return made
+		}
+	}
+	return new(priced)
+}
+
+// emptied are no slots, with the room of these.
+func (s *slots) emptied() slots { return slots{all: s.all[:0]} }
 
 // add adds quantities to those at the same prices.
 func (s *slots) add(at *resolved, sums *Sums, named processors.Quantities) error {
@@ -91,18 +106,49 @@ func (t *tally) row(who *identity, b schema.Window) (*tallyRow, error) {
 	if ok {
 		return row, nil
 	}
-	if len(t.rowsByID) >= t.engine.config.MaxRows {
+	if t.given+len(t.rowsByID) >= t.engine.config.MaxRows {
 		return nil, usage.Wrong("aggregate", usage.KeyList(t.request.Aggregate),
 			fmt.Sprintf("the answer has more than %d rows: aggregate by fewer keys, filter, or take a longer step", t.engine.config.MaxRows))
 	}
-	row = &tallyRow{Tally: usage.Tally{Key: make(map[string]string, len(t.request.Aggregate)), Window: b}, values: make([]string, len(t.request.Aggregate))}
-	for i, k := range t.request.Aggregate {
-		row.values[i] = who.value(k)
-		row.Key[string(k)] = row.values[i]
+	row = t.fresh()
+	row.Key, row.Window = make(map[string]string, len(t.request.Aggregate)), b
+	for _, k := range t.request.Aggregate {
+		value := who.value(k)
+		row.values = append(row.values, value)
+		row.Key[string(k)] = value
 	}
 	t.rowsByID[string(t.id)] = row
 	t.made = append(t.made, row)
 	return row, nil
+}
+
+// fresh is a row with nothing in it: one that take has had, where there is one.
+func (t *tally) fresh() *tallyRow {
+	if len(t.made) == cap(t.made) {
+		return &tallyRow{values: make([]string, 0, len(t.request.Aggregate))}
+	}
+	row := t.made[:len(t.made)+1][len(t.made)]
+	if row == nil {
+		return &tallyRow{values: make([]string, 0, len(t.request.Aggregate))}
+	}
+	*row = tallyRow{values: row.values[:0], prices: row.prices.emptied(), excluded: row.excluded.emptied()}
+	return row
+}
+
+// give gives the rows that there are to take, which must not keep them.
+func (t *tally) give() error {
+	if t.take == nil {
+		return nil
+	}
+	for _, row := range t.sorted() {
+		if err := t.take(row); err != nil {
+			return err
+		}
+	}
+	t.given += len(t.made)
+	t.made = t.made[:0]
+	clear(t.rowsByID)
+	return nil
 }
 
 // carry keeps of the labels those that another pod has too.

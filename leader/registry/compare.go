@@ -23,6 +23,9 @@ type comparison struct {
 	// uniform are the parts of the table of nodes in which each window came of
 	// the same nodes.
 	uniform map[span]nodeSet
+	// days are the sums of the folded days that the window touches, and quarters those of
+	// loose windows, of all tables.
+	days, quarters byTable
 
 	// of the table that is being compared
 	table       schema.Table
@@ -42,12 +45,10 @@ type part struct {
 func (c *comparison) compare(ctx context.Context, table schema.Table) ([]Completeness, error) {
 	c.table, c.runs = table, runs{}
 	c.first, c.last = c.extents[table.Name].From, c.extents[table.Name].To
-	parts, err := c.parts(ctx)
-	if err != nil {
-		return nil, err
-	}
+	parts := c.parts()
 	counted := make([]Completeness, len(parts))
 	for i, p := range parts {
+		var err error
 		if counted[i], err = c.count(ctx, p); err != nil {
 			return nil, err
 		}
@@ -127,7 +128,7 @@ func (c *comparison) atOnce(k *Completeness, p part) bool {
 	perMinute := max(1, came.count())
 	k.Received = perMinute * int(minutes)
 	k.Audited = perMinute * int(s.audited)
-	for at := p.from; at < p.to; {
+	for at := p.from; at < p.to && len(c.rated) > 0; {
 		quarter := nanos(quarterOf(moment(at)))
 		until := min(quarter+int64(schema.Quarter), p.to)
 		if c.rated[quarter] {

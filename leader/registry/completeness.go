@@ -84,7 +84,7 @@ func (r *Registry) completeness(ctx context.Context, cluster string, w schema.Wi
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet), extents: make(map[string]schema.Window)}
+	c := comparison{q: tx, filling: r.fillingOf(cluster), cluster: cluster, window: w, settled: r.clock.Now().Add(-settleTime), uniform: make(map[span]nodeSet)}
 	if err := r.prepare(ctx, &c, objects, boxes, rated); err != nil {
 		return nil, fmt.Errorf("completeness of %s: %w", cluster, err)
 	}
@@ -102,10 +102,11 @@ func (r *Registry) completeness(ctx context.Context, cluster string, w schema.Wi
 // prepare reads what all tables of a cluster have in common.
 func (r *Registry) prepare(ctx context.Context, c *comparison, objects []fleet.Object, boxes []string, rated bool) error {
 	var err error
-	for _, table := range schema.Pulled {
-		if c.extents[table.Name], _, err = extent(ctx, c.q, c.cluster, table.Name); err != nil {
-			return err
-		}
+	if c.extents, err = extents(ctx, c.q, "value, ?2", pulled, c.cluster); err != nil {
+		return err
+	}
+	if err := c.read(ctx); err != nil {
+		return err
 	}
 	if c.alive, err = lifetime(ctx, c.q, c.cluster, c.extents); err != nil {
 		return err

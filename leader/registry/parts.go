@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"strings"
 
 	"github.com/accumulus-metering/accumulus/internal/schema"
 )
@@ -14,12 +15,12 @@ const sumColumns = `count(*), count(*) - count(nodes), min(nodes), max(nodes), s
 // daySums are the same of a folded day, whose windows are whole minutes.
 const daySums = `windows, unnamed, nodes_all, nodes_any, audited, rows, revisions, coverage, refused, extra, unexplained, overlaps, newest, 1`
 
-// scanSums reads a start and sums.
-func scanSums(scan func(...any) error) (at int64, s *sums, odd bool, err error) {
+// scanSums reads a table, a start and sums.
+func scanSums(scan func(...any) error) (table string, at int64, s *sums, odd bool, err error) {
 	s = &sums{}
 	var all, any any
 	var whole bool
-	err = scan(&at, &s.windows, &s.unnamed, &all, &any, &s.audited, &s.rows, &s.revisions, &s.coverage, &s.refused, &s.extra, &s.unexplained, &s.overlaps,
+	err = scan(&table, &at, &s.windows, &s.unnamed, &all, &any, &s.audited, &s.rows, &s.revisions, &s.coverage, &s.refused, &s.extra, &s.unexplained, &s.overlaps,
 		&s.newest, &whole)
 	if set, ok := all.([]byte); ok {
 		s.all = append(nodeSet{}, set...)
@@ -27,22 +28,38 @@ func scanSums(scan func(...any) error) (at int64, s *sums, odd bool, err error) 
 	if set, ok := any.([]byte); ok {
 		s.any = append(nodeSet{}, set...)
 	}
-	return at, s, !whole, err
+	return table, at, s, !whole, err
+}
+
+// pulled are the names of the tables that are compared.
+var pulled = func() []string {
+	var names []string
+	for _, table := range schema.Pulled {
+		names = append(names, table.Name)
+	}
+	return names
+}()
+
+// byTable are sums by table and start.
+type byTable map[string]map[int64]part
+
+// read reads the sums of all tables in the window.
+func (c *comparison) read(ctx context.Context) (err error) {
+	from, to := nanos(c.window.From), nanos(c.window.To)
+	tables := "('" + strings.Join(pulled, "', '") + "')"
+	c.days, err = c.sums(ctx, "SELECT tbl, day, "+daySums+" FROM ledger_day WHERE cluster = ? AND tbl IN "+tables+" AND day >= ? AND day < ?", dayOf(from), to)
+	if err != nil {
+		return err
+	}
+	c.quarters, err = c.sums(ctx, "SELECT tbl, quarter, "+sumColumns+` FROM ledger
+		WHERE cluster = ? AND tbl IN `+tables+` AND window_from >= ? AND window_from < ? GROUP BY tbl, +quarter`, from, to) // by the primary key, not by the quarters' index
+	return err
 }
 
 // parts are the quarters, and in their place the folded days, that have something
 // to say of the table.
-func (c *comparison) parts(ctx context.Context) ([]part, error) {
-	from, to := nanos(c.window.From), nanos(c.window.To)
-	days, err := c.sums(ctx, "SELECT day, "+daySums+" FROM ledger_day WHERE cluster = ? AND tbl = ? AND day >= ? AND day < ?", dayOf(from), to)
-	if err != nil {
-		return nil, err
-	}
-	quarters, err := c.sums(ctx, "SELECT quarter, "+sumColumns+` FROM ledger
-		WHERE cluster = ? AND tbl = ? AND window_from >= ? AND window_from < ? GROUP BY +quarter`, from, to) // by the primary key, not by the quarters' index
-	if err != nil {
-		return nil, err
-	}
+func (c *comparison) parts() []part {
+	days, quarters := c.days[c.table.Name], c.quarters[c.table.Name]
 	within := c.within(days, quarters)
 	var parts []part
 	for at := within.from; at < within.to; {
@@ -64,17 +81,20 @@ func (c *comparison) parts(ctx context.Context) ([]part, error) {
 		parts = append(parts, p)
 		at = p.to
 	}
-	return parts, nil
+	return parts
 }
 
-// sums are those that the query selects, by their start.
-func (c *comparison) sums(ctx context.Context, query string, from, to int64) (map[int64]part, error) {
-	found := make(map[int64]part)
+// sums are those that the query selects, by table and start.
+func (c *comparison) sums(ctx context.Context, query string, from, to int64) (byTable, error) {
+	found := make(byTable)
 	err := each(ctx, c.q, func(scan func(...any) error) error {
-		at, s, odd, err := scanSums(scan)
-		found[at] = part{sums: s, odd: odd}
+		table, at, s, odd, err := scanSums(scan)
+		if found[table] == nil {
+			found[table] = make(map[int64]part)
+		}
+		found[table][at] = part{sums: s, odd: odd}
 		return err
-	}, query, c.cluster, c.table.Name, from, to)
+	}, query, c.cluster, from, to)
 	return found, err
 }
 

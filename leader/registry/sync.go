@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -147,29 +148,57 @@ func (r *Registry) Extent(ctx context.Context, cluster, table string) (schema.Wi
 	return extent(ctx, r.reader, cluster, table)
 }
 
+// Extents are the extents of one table of several clusters; none of which nothing was
+// received.
+func (r *Registry) Extents(ctx context.Context, clusters []string, table string) (map[string]schema.Window, error) {
+	return extents(ctx, r.reader, "?2, value", clusters, table)
+}
+
 func extent(ctx context.Context, q queryer, cluster, table string) (schema.Window, bool, error) {
-	var from, to, last, packedFrom, packedTo, packedDay sql.NullInt64
-	err := q.QueryRowContext(ctx, `SELECT
-		(SELECT min(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
-		(SELECT max(window_from) FROM ledger WHERE cluster = ?1 AND tbl = ?2),
-		(SELECT window_to FROM ledger WHERE cluster = ?1 AND tbl = ?2 ORDER BY window_from DESC LIMIT 1),
-		(SELECT window_from FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day LIMIT 1),
-		(SELECT day FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1),
-		(SELECT window_to FROM ledger_day WHERE cluster = ?1 AND tbl = ?2 ORDER BY day DESC LIMIT 1)`, cluster, table).
-		Scan(&from, &last, &to, &packedFrom, &packedDay, &packedTo)
+	found, err := extents(ctx, q, "value, ?2", []string{table}, cluster)
+	w, ok := found[table]
+	return w, ok, err
+}
+
+// extents are those of several tables of a cluster, "value, ?2", or of a table of
+// several clusters, "?2, value": values are the former, and what is one of each the latter.
+func extents(ctx context.Context, q queryer, by string, values []string, one string) (map[string]schema.Window, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	list, err := json.Marshal(values)
 	if err != nil {
-		return schema.Window{}, false, fmt.Errorf("extent of %s %s: %w", cluster, table, err)
+		return nil, err
 	}
-	if packedFrom.Valid && (!from.Valid || packedFrom.Int64 < from.Int64) {
-		from = packedFrom
+	found := make(map[string]schema.Window, len(values))
+	err = each(ctx, q, func(scan func(...any) error) error {
+		var value string
+		var from, to, last, packedFrom, packedTo, packedDay sql.NullInt64
+		if err := scan(&value, &from, &last, &to, &packedFrom, &packedDay, &packedTo); err != nil {
+			return err
+		}
+		if packedFrom.Valid && (!from.Valid || packedFrom.Int64 < from.Int64) {
+			from = packedFrom
+		}
+		if packedTo.Valid && (!to.Valid || packedDay.Int64 > last.Int64) {
+			to = packedTo
+		}
+		if from.Valid {
+			found[value] = schema.Window{From: moment(from.Int64), To: moment(to.Int64)}
+		}
+		return nil
+	}, `SELECT value,
+		(SELECT min(window_from) FROM ledger WHERE (tbl, cluster) = (`+by+`)),
+		(SELECT max(window_from) FROM ledger WHERE (tbl, cluster) = (`+by+`)),
+		(SELECT window_to FROM ledger WHERE (tbl, cluster) = (`+by+`) ORDER BY window_from DESC LIMIT 1),
+		(SELECT window_from FROM ledger_day WHERE (tbl, cluster) = (`+by+`) ORDER BY day LIMIT 1),
+		(SELECT day FROM ledger_day WHERE (tbl, cluster) = (`+by+`) ORDER BY day DESC LIMIT 1),
+		(SELECT window_to FROM ledger_day WHERE (tbl, cluster) = (`+by+`) ORDER BY day DESC LIMIT 1)
+		FROM json_each(?1)`, string(list), one)
+	if err != nil {
+		return nil, fmt.Errorf("extents of %s: %w", one, err)
 	}
-	if packedTo.Valid && (!to.Valid || packedDay.Int64 > last.Int64) {
-		to = packedTo
-	}
-	if !from.Valid {
-		return schema.Window{}, false, nil
-	}
-	return schema.Window{From: moment(from.Int64), To: moment(to.Int64)}, true, nil
+	return found, nil
 }
 
 // ClusterState is what a cluster's link was like from Since on.
