@@ -118,7 +118,7 @@ func (t *tally) sums(ctx context.Context, db string, q influxsync.Query, each fu
 	if !e.remembers(q) {
 		return source.Query(ctx, q, each)
 	}
-	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%q\x00%q\x00%s", db, q.From, q.Select, q.Group, q.Where, q.Holds, q.Every)
+	question := fmt.Sprintf("%s\x00%s\x00%q\x00%q\x00%#v\x00%q\x00%s", db, q.From, q.Select, q.Group, q.Where, q.Holds, q.Every)
 	for _, part := range q.Window.Split(day) {
 		q.Window = part
 		if part.Length() < day {
