@@ -83,7 +83,8 @@ func (e *Engine) Charges(ctx context.Context, request ChargeRequest) ([]Charges,
 
 // EachCharge calls f with each of the Charges: what it is given is f's until it
 // returns, but for the row's key and the labels, which stay. Errors: those of Usage and
-// f's. Where the first key is the cluster, f has the rows of one before the next is read.
+// f's. Where the first key is the cluster, f has the rows of one while the next is
+// read, still one after the other.
 func (e *Engine) EachCharge(ctx context.Context, request ChargeRequest, f func(*Charges) error) error {
 	var made Charges
 	take := func(row *tallyRow) error {

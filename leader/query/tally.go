@@ -47,7 +47,9 @@ type tally struct {
 	seen     map[string]bool // clusters that have something in the answer
 	// take, where it is set, takes the rows of each cluster when they are whole, in
 	// their order; they are used again for the next cluster's.
-	take func(*tallyRow) error
+	take   func(*tallyRow) error
+	taking chan error  // where it has rows, says how that ended
+	spare  []*tallyRow // those that it has, or had
 }
 
 // aliveKey is a cluster in a step.
@@ -135,6 +137,7 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 	}
 	next, stop := t.daysAhead(ctx, clusters)
 	defer stop()
+	defer func() { _ = t.taken() }() // where reading failed
 	for _, cluster := range clusters {
 		known, err := next()
 		if err != nil {
@@ -146,6 +149,9 @@ func (e *Engine) read(ctx context.Context, t *tally, request Request, w schema.W
 		if err := t.give(); err != nil {
 			return nil, err
 		}
+	}
+	if err := t.taken(); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

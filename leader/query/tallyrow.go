@@ -135,20 +135,41 @@ func (t *tally) fresh() *tallyRow {
 	return row
 }
 
-// give gives the rows that there are to take, which must not keep them.
+// give gives the rows that there are to take, which must not keep them, beside which more
+// may be read: into the rows that it has had before. It has one row at a time, in order.
 func (t *tally) give() error {
 	if t.take == nil {
 		return nil
 	}
-	for _, row := range t.sorted() {
-		if err := t.take(row); err != nil {
-			return err
-		}
+	rows := t.sorted()
+	if err := t.taken(); err != nil {
+		return err
 	}
-	t.given += len(t.made)
-	t.made = t.made[:0]
+	t.given += len(rows)
+	t.made, t.spare = t.spare[:0], rows
 	clear(t.rowsByID)
+	taking := make(chan error, 1)
+	t.taking = taking
+	go func() {
+		for _, row := range rows {
+			if err := t.take(row); err != nil {
+				taking <- err
+				return
+			}
+		}
+		taking <- nil
+	}()
 	return nil
+}
+
+// taken waits until take has had what it was given.
+func (t *tally) taken() error {
+	if t.taking == nil {
+		return nil
+	}
+	err := <-t.taking
+	t.taking = nil
+	return err
 }
 
 // carry keeps of the labels those that another pod has too.
