@@ -21,6 +21,9 @@ const (
 	// quiet is how long before and after the edges of what is compared nothing
 	// runs: a reading and the age of its samples.
 	quiet = readEach + 4*time.Second
+	// counts is how old the samples of a kubelet of the lab are at most, which counts
+	// each second.
+	counts = 3 * time.Second
 )
 
 // stand is a node of a cluster of the test's own, under a follower.
@@ -63,10 +66,13 @@ func (s *stand) compare(quiet time.Duration) {
 	s.quiet, s.from = quiet, s.clock.Now().Add(quiet).Truncate(time.Minute).Add(time.Minute)
 }
 
-// begin returns when the nodes have been read for a while and idle.
+// begin returns when the nodes have been read for a while and idle. A kubelet that does
+// not answer meanwhile is waited for: what is used after the first edge would be spread
+// over it.
 func (s *stand) begin() {
 	s.t.Helper()
 	s.sleepUntil(s.from.Add(s.quiet))
+	s.readSince(s.from.Add(counts))
 }
 
 func (s *stand) sleep(d time.Duration) {
@@ -89,9 +95,10 @@ type sums struct {
 }
 
 // sums is from the stand's begin until a minute after which nothing ran; it
-// waits until that has settled.
+// waits until that has settled. It ends after a reading of what no longer runs, as begin.
 func (s *stand) sums() sums {
 	s.t.Helper()
+	s.readSince(s.clock.Now().Add(counts))
 	to := s.clock.Now().Add(s.quiet).Truncate(time.Minute).Add(time.Minute)
 	s.sleepUntil(to.Add(s.quiet + 2*traceEach))
 	s.meter.until(to)
