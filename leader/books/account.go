@@ -2,15 +2,12 @@ package books
 
 import (
 	"cmp"
-	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
 	"slices"
 	"strings"
 
-	"github.com/accumulus-metering/accumulus/leader/registry"
 	"github.com/accumulus-metering/accumulus/processors"
 )
 
@@ -52,38 +49,9 @@ func (b *billedAmount) free() *big.Rat {
 	return free.Sub(free, b.given[1])
 }
 
-// account reads a customer's account in a currency.
-func (b *Books) account(ctx context.Context, customer, currency string) (*account, error) {
-	a := &account{currency: currency, billed: make(map[side]map[string]*big.Rat), given: make(map[side]*big.Rat), worth: make(map[string]*big.Rat)}
-	err := b.registry.BookLines(ctx, customer, "", func(link registry.BookLine) error {
-		var line Line
-		if err := json.Unmarshal([]byte(link.Text), &line); err != nil {
-			return fmt.Errorf("line %s: %w", lineID(customer, link.Seq), err)
-		}
-		return a.count(link.Statement, line)
-	})
-	if err != nil {
-		return nil, err
-	}
-	corrections, err := b.registry.BookCorrections(ctx, customer, "")
-	if err != nil {
-		return nil, err
-	}
-	for _, one := range corrections {
-		if one.Statement != 0 {
-			continue // the chain has its lines
-		}
-		var applied Correction
-		if err := json.Unmarshal([]byte(one.Text), &applied); err != nil {
-			return nil, fmt.Errorf("correction %d of %s: %w", one.ID, customer, err)
-		}
-		for _, line := range applied.Lines {
-			if err := a.count(0, line); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return a, nil
+// newAccount is an account of which nothing is known yet.
+func newAccount(currency string) *account {
+	return &account{currency: currency, billed: make(map[side]map[string]*big.Rat), given: make(map[side]*big.Rat), worth: make(map[string]*big.Rat)}
 }
 
 // count takes a line of a statement into account.

@@ -32,35 +32,30 @@ type remaining struct {
 	elsewhere bool              // left is what the account has left, which is less
 }
 
-// remains is what may still be given back of a statement.
+// remains is what may still be given back of a statement. The chain and the corrections
+// are read once, for the statement and for the customer's account.
 func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
-	r := remaining{of: of, byHand: "0", automatic: "0", corrected: "0", own: "0", lines: make(map[string]string)}
+	r := remaining{of: of, byHand: "0", automatic: "0", corrected: "0", own: "0", lines: make(map[string]string), account: newAccount(of.Currency)}
 	err := b.registry.BookLines(ctx, of.Customer, "", func(link registry.BookLine) error {
 		var line Line
 		if err := json.Unmarshal([]byte(link.Text), &line); err != nil {
 			return fmt.Errorf("line %s: %w", lineID(of.Customer, link.Seq), err)
+		}
+		if err := r.account.count(link.Statement, line); err != nil {
+			return err
 		}
 		return r.count(link.Statement, line)
 	})
 	if err != nil {
 		return r, err
 	}
-	corrections, err := b.registry.BookCorrections(ctx, of.Customer, of.Period)
+	corrections, err := b.registry.BookCorrections(ctx, of.Customer, "")
 	if err != nil {
 		return r, err
 	}
 	for _, one := range corrections {
-		var applied Correction
-		if err := json.Unmarshal([]byte(one.Text), &applied); err != nil {
-			return r, fmt.Errorf("correction %d of %s: %w", one.ID, of.Customer, err)
-		}
-		if r.corrected, err = plus(r.corrected, applied.Total); err != nil {
+		if err := r.applied(one); err != nil {
 			return r, err
-		}
-		for _, line := range applied.Lines {
-			if err := r.ofLine(line); err != nil {
-				return r, err
-			}
 		}
 	}
 	if !below(r.corrected) { // what was billed beside it is of the statement that billed it
@@ -75,13 +70,42 @@ func (b *Books) remains(ctx context.Context, of Statement) (remaining, error) {
 			return r, err
 		}
 	}
-	if r.account, err = b.account(ctx, of.Customer, of.Currency); err != nil {
-		return r, err
-	}
 	if room := r.account.room(side{statement: of.Number}); less(room, r.left) {
 		r.left, r.elsewhere = room, true
 	}
 	return r, nil
+}
+
+// applied takes a correction into account.
+func (r *remaining) applied(one registry.BookCorrection) error {
+	ofPeriod, billed := one.Period == r.of.Period, one.Statement != 0 // then the chain has its lines
+	if !ofPeriod && billed {
+		return nil
+	}
+	var applied Correction
+	if err := json.Unmarshal([]byte(one.Text), &applied); err != nil {
+		return fmt.Errorf("correction %d of %s: %w", one.ID, r.of.Customer, err)
+	}
+	if ofPeriod {
+		var err error
+		if r.corrected, err = plus(r.corrected, applied.Total); err != nil {
+			return err
+		}
+	}
+	for _, line := range applied.Lines {
+		if ofPeriod {
+			if err := r.ofLine(line); err != nil {
+				return err
+			}
+		}
+		if billed {
+			continue
+		}
+		if err := r.account.count(0, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lessGiven is an amount less what was given back and taken off, not below 0.
