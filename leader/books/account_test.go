@@ -129,10 +129,7 @@ func TestCreditsNeverExceedWhatWasBilled(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 46))
-			w := failedWorld(t, time.Date(2026, 10, 2, 0, 0, 0, 0, time.UTC))
-			w.podsSince = december.Add(-podRows)
-			w.clock.Set(time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC))
-			first := w.close("acme", "2026-10")
+			w, first := closedOctober(t)
 			statements, periods := []int64{first.Number}, []string{"2026-10"}
 			for step := range 10 {
 				switch {

@@ -74,6 +74,15 @@ func (w *world) accounts() (statements map[int64]string, lines map[string]string
 	return statements, lines
 }
 
+// closedOctober is a world in which a node failed in October, whose month is closed.
+func closedOctober(t *testing.T) (*world, Statement) {
+	t.Helper()
+	w := failedWorld(t, time.Date(2026, 10, 2, 0, 0, 0, 0, time.UTC))
+	w.podsSince = december.Add(-podRows)
+	w.clock.Set(time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC))
+	return w, w.close("acme", "2026-10")
+}
+
 // TestNoMoreIsGivenBackThanWasPaid: by hand, for failed nodes and by corrections
 // together, of no statement and of no line more is taken off than it was of; and who
 // asks for more is told what is left, which he gets.
@@ -82,10 +91,7 @@ func TestNoMoreIsGivenBackThanWasPaid(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 28))
-			w := failedWorld(t, time.Date(2026, 10, 2, 0, 0, 0, 0, time.UTC))
-			w.podsSince = december.Add(-podRows)
-			w.clock.Set(time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC))
-			first := w.close("acme", "2026-10")
+			w, first := closedOctober(t)
 			if seed%2 == 1 { // most of the month's CPU turns out not to have been used
 				w.forget("2026-10")
 				if _, err := w.Apply(t.Context(), "acme", "2026-10", "dora", "a meter that was wrong"); err != nil {
