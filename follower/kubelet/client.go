@@ -147,10 +147,7 @@ func (c *client) get(ctx context.Context, target Target, path, accept string, re
 		fault.Err = fmt.Errorf("%w: %s", ErrStatus, response.Status)
 		return fault
 	}
-	date, err := http.ParseTime(response.Header.Get("Date"))
-	if err != nil {
-		date = time.Time{}
-	}
+	date, _ := http.ParseTime(response.Header.Get("Date")) // zero where it does not say
 	limited := &io.LimitedReader{R: response.Body, N: maxBody}
 	if err := read(limited, date); err != nil {
 		fault.Err = err

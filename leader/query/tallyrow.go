@@ -60,13 +60,21 @@ func (s *slots) of(at *resolved) *priced {
 
 // fresh is room for quantities: that of slots which were emptied, where there is some.
 func (s *slots) fresh() *priced {
-	if len(s.all) < cap(s.all) {
-		if made := s.all[:len(s.all)+1][len(s.all)]; made != nil {
-			*made = priced{}
-			return made
-		}
+	made := beyond(s.all)
+	if made == nil {
+		return new(priced)
 	}
-	return new(priced)
+	*made = priced{}
+	return made
+}
+
+// beyond is what a list that was emptied has still behind its end, nil where there is
+// nothing.
+func beyond[T any](list []*T) *T {
+	if len(list) == cap(list) {
+		return nil
+	}
+	return list[:len(list)+1][len(list)]
 }
 
 // emptied are no slots, with the room of these.
@@ -124,10 +132,7 @@ func (t *tally) row(who *identity, b schema.Window) (*tallyRow, error) {
 
 // fresh is a row with nothing in it: one that take has had, where there is one.
 func (t *tally) fresh() *tallyRow {
-	if len(t.made) == cap(t.made) {
-		return &tallyRow{values: make([]string, 0, len(t.request.Aggregate))}
-	}
-	row := t.made[:len(t.made)+1][len(t.made)]
+	row := beyond(t.made)
 	if row == nil {
 		return &tallyRow{values: make([]string, 0, len(t.request.Aggregate))}
 	}
